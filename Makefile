@@ -1,0 +1,85 @@
+# muon.c: `make help` lists what there is. CC, CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS, MARCH and V=1 are respected.
+
+CC     ?= cc
+CFLAGS ?= -O3 -g
+MARCH  ?=                        # such as -march=native; the matrix kernels choose their instruction set at run time anyway
+
+CONFIG ?= configs/default.json
+DATA   ?=
+TOKENIZER ?= char
+ARGS   ?=
+RUN    ?= $(firstword $(shell ls -td runs/*/ 2>/dev/null))
+RUNS   ?= $(RUN)
+PROMPT ?=
+
+# SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
+B := build$(if $(SAN),/san)
+ifdef SAN
+CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+endif
+Q := $(if $(V),,@)
+
+OPENMP   := $(shell echo 'int main(void){return 0;}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp || echo -fopenmp-simd)
+FLAGS     = -std=gnu11 -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math $(OPENMP) $(MARCH)
+LIBS      = -lcjson -lz -lm
+HEADERS  := muon.h $(wildcard src/*.h data/*.h)
+TESTS    := $(B)/test_gpt $(patsubst dev/test/%.c,$(B)/%,$(wildcard dev/test/test_*.c))
+TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
+
+# $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
+compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) -include $(B)/commit.h $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
+
+.PHONY: all programs train data test sample plot help clean distclean setup commit
+.DEFAULT_GOAL := all
+
+all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
+
+train: all data                                          ## train CONFIG on its data or on DATA (kjv, shakespeare, path.txt), with ARGS
+	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA),--data.dir=$$(data/prepare.sh --folder "$(DATA)")) $(ARGS)
+
+data: $(B)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte) under build/data
+	$(Q)data/prepare.sh "$(or $(DATA),$(CONFIG_DATA))" "$(TOKENIZER)"
+
+# The corpus that the config names, by its folder build/data/NAME.
+CONFIG_DATA = $(or $(shell sed -n 's|.*"build/data/\([A-Za-z0-9._-]*\)".*|\1|p' $(CONFIG) 2>/dev/null | head -n 1),kjv)
+
+programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot
+
+test: programs                                           ## run every test; SAN=1: under the sanitizers
+	$(Q)BUILD=$(B) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
+
+sample: $(B)/generate                                    ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
+	$(Q)$(B)/generate $(RUN) $(if $(PROMPT),--prompt="$(PROMPT)") $(ARGS)
+
+plot: $(B)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
+	$(Q)$(B)/plot $(RUNS) $(ARGS)
+
+help:                                                    ## this list
+	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-10s %s\n' "$$a" "$$b"; done
+
+clean:                                                   ## remove what was built; prepared data and runs stay
+	$(Q)find build -mindepth 1 -maxdepth 1 ! -name data -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
+
+distclean: clean                                         ## remove prepared data too
+	$(Q)rm -rf build
+
+setup:
+	$(Q)dev/setup.sh build
+
+# The commit is part of every run's log; the file changes, and programs are built anew, only when the commit does.
+$(B)/commit.h: commit
+	@mkdir -p $(B); echo "#define MUON_C_COMMIT \"$$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)\"" > $@.new; \
+	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(TRAINER): train_gpt.c $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<)
+$(B)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<,-Wno-unused-function)
+$(B)/generate: dev/generate.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<,-Wno-unused-function)
+$(B)/plot: dev/plot.c $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<)
+$(B)/tokenize: data/tokenize.c $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<)
+$(B)/test_%: dev/test/test_%.c dev/test/test.h $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<)

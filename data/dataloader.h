@@ -1,0 +1,291 @@
+/* dataloader.h - windows of T tokens out of a folder of token shards, in an order that is a pure function.
+ *
+ * defines: DataLoader, Shard, dataloader_open, dataloader_close, dataloader_epoch, dataloader_place, dataloader_train,
+ *          dataloader_val_windows, dataloader_val, dataloader_fingerprint, dataloader_names, shard_open, shard_close,
+ *          shard_write
+ *
+ * A shard, little endian (llm.c, dev/data/data_common.py; modded-nanogpt's FineWeb files are the same): 256 int32 of
+ * header, [0] = 20240520, [1] = version 1, [2] = number of tokens, the rest 0; then one uint16 a token.
+ * A data folder: the shards are the files *train*.bin and *val*.bin, in the order of their names. They are mapped,
+ * never read whole: a corpus may be larger than the memory.
+ *
+ * The order of training is a function of (seed, sequence number) and nothing else: a checkpoint keeps one number, and
+ * threads, micro-batches or ranks can't change what sequence n is. One epoch takes every window once. In each epoch,
+ * hashes of (seed, epoch) shuffle the shards, give each shard an offset in 0 .. T-1 at which its first window starts,
+ * and permute the windows, which lie end to end from there and don't overlap.
+ */
+#ifndef DATALOADER_H
+#define DATALOADER_H
+
+#include "../src/util.h"
+#include <dirent.h>
+#include <sys/mman.h>
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "shards are mapped as they are: a little-endian machine is needed"
+#endif
+
+enum { SHARD_MAGIC = 20240520, SHARD_VERSION = 1, SHARD_HEADER_BYTES = 256 * 4 };
+
+typedef struct {
+    char *path;
+    void *map;                  // the whole file
+    size_t bytes;               // its size
+    const uint16_t *tokens;     // behind the header
+    size_t count;               // number of tokens
+    uint64_t windows;           // how many windows of T tokens (and one target more) it gives, 0 where it is too short
+} Shard;
+
+typedef struct {
+    Shard *train, *val;
+    int train_shards, val_shards;
+    int T, V;
+    uint64_t seed;
+    uint64_t train_windows;     // an epoch's
+    uint64_t val_windows;
+} DataLoader;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Shards
+
+// Maps the shard at path. Ends the program with one line where it can't be read or its size contradicts its header.
+static inline Shard shard_open(const char *path) {
+    int fd = open(path, O_RDONLY);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) fail("%s: cannot be read: %s", path, strerror(errno));
+    if (!S_ISREG(st.st_mode)) fail("%s: not a file: a token shard expected", path);
+    size_t bytes = (size_t)st.st_size;
+    if (bytes < SHARD_HEADER_BYTES)
+        fail("%s: %zu bytes: a token shard has a header of %d bytes", path, bytes, SHARD_HEADER_BYTES);
+    void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED) fail("%s: cannot be mapped: %s", path, strerror(errno));
+    close(fd);
+    const int32_t *header = (const int32_t *)map;
+    if (header[0] != SHARD_MAGIC || header[1] != SHARD_VERSION)
+        fail("%s: magic %d, version %d: not a shard of uint16 tokens (%d, version %d expected)", path, header[0],
+             header[1], SHARD_MAGIC, SHARD_VERSION);
+    long long need = SHARD_HEADER_BYTES + 2ll * header[2];
+    if (header[2] < 0 || need != (long long)bytes)
+        fail("%s: the header says %d tokens (%lld bytes), the file has %zu bytes", path, header[2], need, bytes);
+    const uint16_t *tokens = (const uint16_t *)((const char *)map + SHARD_HEADER_BYTES);
+    Shard s = { xstrdup(path), map, bytes, tokens, (size_t)header[2], 0 };
+    return s;
+}
+
+static inline void shard_close(Shard *s) {
+    munmap(s->map, s->bytes);
+    free(s->path);
+}
+
+// Writes n tokens as a shard, as a whole or not at all (temporary file, rename). Returns 0, or -1 with errno set.
+static inline int shard_write(const char *path, const uint16_t *ids, size_t n) {
+    if (n > INT32_MAX) { errno = EFBIG; return -1; }
+    int32_t header[SHARD_HEADER_BYTES / 4] = { SHARD_MAGIC, SHARD_VERSION, (int32_t)n };
+    char *temporary = format("%s.tmp", path);
+    FILE *f = fopen(temporary, "wb");
+    int error = f ? 0 : errno;
+    if (f) {
+        if (fwrite(header, sizeof header, 1, f) != 1 || fwrite(ids, 2, n, f) != n) error = errno ? errno : EIO;
+        if (fclose(f) != 0 && !error) error = errno;
+        if (!error && rename(temporary, path) != 0) error = errno;
+        if (error) unlink(temporary);
+    }
+    free(temporary);
+    errno = error;
+    return error ? -1 : 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The folder
+
+static inline int dataloader_by_name(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+// Which split a file's name says: 't' for *train*.bin, 'v' for *val*.bin, 0 for neither. Where a name has both words
+// the later one counts: medieval_train_000000.bin is training data.
+static inline char dataloader_split(const char *name) {
+    size_t n = strlen(name);
+    if (n < 4 || strcmp(name + n - 4, ".bin") != 0) return 0;
+    for (const char *p = name + n; p > name; ) {
+        p--;
+        if (strncmp(p, "train", 5) == 0) return 't';
+        if (strncmp(p, "val", 3) == 0) return 'v';
+    }
+    return 0;
+}
+
+// The names of one split's shards in dir, in order; the caller frees each and the list. Fails where dir can't be read.
+static inline char **dataloader_names(const char *dir, char split, int *count) {
+    DIR *folder = opendir(dir);
+    if (!folder) fail("%s: cannot be read: %s (a folder with token shards expected)", dir, strerror(errno));
+    char **names = NULL;
+    int n = 0;
+    for (struct dirent *entry; (entry = readdir(folder)); ) {
+        if (dataloader_split(entry->d_name) != split) continue;
+        names = (char **)xrealloc(names, ((size_t)n + 1) * sizeof *names);
+        names[n++] = xstrdup(entry->d_name);
+    }
+    closedir(folder);
+    if (n > 0) qsort(names, (size_t)n, sizeof *names, dataloader_by_name);
+    *count = n;
+    return names;
+}
+
+static inline Shard *dataloader_shards(const char *dir, char split, int *count) {
+    char **names = dataloader_names(dir, split, count);
+    Shard *shards = (Shard *)xcalloc((size_t)*count, sizeof *shards);
+    for (int i = 0; i < *count; i++) {
+        char *path = format("%s/%s", dir, names[i]);
+        shards[i] = shard_open(path);
+        free(path);
+        free(names[i]);
+    }
+    free(names);
+    return shards;
+}
+
+// Opens a data folder for windows of T tokens. V: every token must be less. seed: of the training order. Ends the
+// program with one line where a split is missing, a shard is damaged, or no shard of a split holds one window.
+static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V, uint64_t seed) {
+    memset(d, 0, sizeof *d);
+    d->T = T;
+    d->V = V;
+    d->seed = seed;
+    d->train = dataloader_shards(dir, 't', &d->train_shards);
+    d->val = dataloader_shards(dir, 'v', &d->val_shards);
+    if (d->train_shards == 0) fail("%s: no training shard (*train*.bin) in this folder", dir);
+    if (d->val_shards == 0) fail("%s: no validation shard (*val*.bin) in this folder", dir);
+    size_t t = (size_t)T;
+    for (int i = 0; i < d->train_shards; i++) {
+        Shard *s = &d->train[i];
+        // count / T - 1 windows fit at each of the T offsets; a shard shorter than 2 T gives one, where it fits.
+        s->windows = s->count >= 2 * t ? s->count / t - 1 : s->count > t;
+        d->train_windows += s->windows;
+    }
+    for (int i = 0; i < d->val_shards; i++) {
+        Shard *s = &d->val[i];
+        s->windows = s->count > t ? (s->count - 1) / t : 0;
+        d->val_windows += s->windows;
+    }
+    const char *few = d->train_windows == 0 ? "training" : d->val_windows == 0 ? "validation" : NULL;
+    if (few) fail("%s: no %s shard holds the %d tokens of one window (block %d and a target)", dir, few, T + 1, T);
+}
+
+static inline void dataloader_close(DataLoader *d) {
+    for (int i = 0; i < d->train_shards; i++) shard_close(&d->train[i]);
+    for (int i = 0; i < d->val_shards; i++) shard_close(&d->val[i]);
+    free(d->train);
+    free(d->val);
+    memset(d, 0, sizeof *d);
+}
+
+static inline uint64_t dataloader_hash_bytes(uint64_t h, const void *bytes, size_t n) {
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, (const char *)bytes + i, n - i < 8 ? n - i : 8);
+        h = hash64(h, word);
+    }
+    return h;
+}
+
+// A hash of every shard's size and of its first and last 64 KiB, header included, in order: tells other data apart
+// without reading it all, so that a resume on it can be refused. It doesn't depend on the folder's or the files' names.
+static inline uint64_t dataloader_fingerprint(const DataLoader *d) {
+    enum { ENDS = 64 * 1024 };
+    uint64_t h = hash64((uint64_t)d->train_shards, (uint64_t)d->val_shards);
+    for (int i = 0; i < d->train_shards + d->val_shards; i++) {
+        const Shard *s = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+        size_t n = s->bytes < ENDS ? s->bytes : ENDS;
+        h = dataloader_hash_bytes(hash64(h, s->bytes), s->map, n);
+        h = dataloader_hash_bytes(h, (const char *)s->map + s->bytes - n, n);
+    }
+    return h;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Windows. These only read: any number of threads may call them at once.
+
+// Copies the window at token `start` of shard s: inputs[i] = token[start + i], targets[i] = token[start + i + 1].
+static inline void dataloader_window(const DataLoader *d, const Shard *s, size_t start, int32_t *inputs,
+                                     int32_t *targets) {
+    const uint16_t *tokens = s->tokens + start;
+    int largest = tokens[d->T];
+    for (int i = 0; i < d->T; i++) {
+        inputs[i] = tokens[i];
+        targets[i] = tokens[i + 1];
+        largest = tokens[i] > largest ? tokens[i] : largest;
+    }
+    if (largest < d->V) return;
+    int i = 0;
+    while (tokens[i] < d->V) i++;
+    fail("%s: token %zu is %d: the vocabulary has %d tokens (0 to %d)", s->path, start + (size_t)i, tokens[i], d->V,
+         d->V - 1);
+}
+
+// Image of i under a permutation of 0 .. n-1 that key chooses: a Feistel network (Luby, Rackoff 1988) over the smallest
+// even number of bits that holds n, walked until it falls below n (Black, Rogaway 2002), on average under 4 times. Ten
+// rounds: with six the orders of three or four shards are visibly not equally likely.
+static inline uint64_t dataloader_permute(uint64_t i, uint64_t n, uint64_t key) {
+    int half = 1;
+    while ((uint64_t)1 << 2 * half < n) half++;
+    uint64_t mask = ((uint64_t)1 << half) - 1;
+    do {
+        uint64_t left = i >> half, right = i & mask;
+        for (uint64_t round = 0; round < 10; round++) {
+            uint64_t next = left ^ (hash64(hash64(key, round), right) & mask);
+            left = right;
+            right = next;
+        }
+        i = left << half | right;
+    } while (i >= n);
+    return i;
+}
+
+// The epoch (from 0) training sequence number `sequence` belongs to.
+static inline uint64_t dataloader_epoch(const DataLoader *d, uint64_t sequence) {
+    return sequence / d->train_windows;
+}
+
+// Where training sequence number `sequence` (from 0, counted over all epochs) lies: the index of its training shard,
+// and in *start its first token. O(number of shards).
+static inline int dataloader_place(const DataLoader *d, uint64_t sequence, size_t *start) {
+    enum { SHARDS, OFFSET, WINDOWS };   // what a hash of the epoch's key decides
+    uint64_t key = hash64(hash_string("training order"), hash64(d->seed, dataloader_epoch(d, sequence)));
+    uint64_t window = sequence % d->train_windows, shards = (uint64_t)d->train_shards;
+    uint64_t turn = 0, at = dataloader_permute(0, shards, hash64(key, SHARDS));
+    while (window >= d->train[at].windows) {
+        window -= d->train[at].windows;
+        at = dataloader_permute(++turn, shards, hash64(key, SHARDS));
+    }
+    const Shard *s = &d->train[at];
+    uint64_t T = (uint64_t)d->T, spare = s->count - s->windows * T;     // offsets 0 .. spare-1 leave it room
+    uint64_t offset = hash64(hash64(key, OFFSET), at) % (spare < T ? spare : T);
+    *start = offset + T * dataloader_permute(window, s->windows, hash64(hash64(key, WINDOWS), at));
+    return (int)at;
+}
+
+// Training sequence number `sequence`: inputs (T) and targets (T), the tokens one further on. Ends the program with one
+// line where a token is not below V.
+static inline void dataloader_train(const DataLoader *d, uint64_t sequence, int32_t *inputs, int32_t *targets) {
+    size_t start;
+    int at = dataloader_place(d, sequence, &start);
+    dataloader_window(d, &d->train[at], start, inputs, targets);
+}
+
+// How many validation windows make up eval_tokens tokens (0: all there are), at least one, the remainder dropped.
+static inline uint64_t dataloader_val_windows(const DataLoader *d, uint64_t eval_tokens) {
+    uint64_t windows = eval_tokens / (uint64_t)d->T;
+    if (eval_tokens == 0 || windows > d->val_windows) return d->val_windows;
+    return windows > 0 ? windows : 1;
+}
+
+// Validation window number index (0 .. val_windows-1): consecutive windows from the start of the validation shards, the
+// same ones in every run. A window's last target is the next window's first input, so every token is predicted once.
+static inline void dataloader_val(const DataLoader *d, uint64_t index, int32_t *inputs, int32_t *targets) {
+    const Shard *s = d->val;
+    for (; index >= s->windows; s++) index -= s->windows;
+    dataloader_window(d, s, (size_t)index * (size_t)d->T, inputs, targets);
+}
+
+#endif // DATALOADER_H

@@ -1,0 +1,265 @@
+/* tokenizer.h - text to token ids and back: character-level and byte-level vocabularies, in llm.c's tokenizer file.
+ *
+ * defines: Tokenizer, tokenizer_bytes, tokenizer_scan_chars, tokenizer_train_chars, tokenizer_load, tokenizer_save,
+ *          tokenizer_token, tokenizer_encode, tokenizer_kind_name, tokenizer_free, utf8_decode, utf8_encode
+ *
+ * A vocabulary is a list of byte strings; id i is the i-th. Decoding is writing them one after another, whatever the
+ * vocabulary's kind. Functions that can fail return -1 and put one line into `error` (room bytes), never exit: a
+ * sampler wants to report a bad prompt and go on.
+ *
+ * The file, little endian (llm.c, llmc/tokenizer.h): 256 int32 of header, then per token one length byte and its bytes.
+ *     [0] 20240328   [1] version 2   [2] number of tokens   [3] id of the end-of-text token, -1 where there is none
+ *     [4] kind (ours: 0 other, 1 byte, 2 char; llm.c leaves it 0)   the rest 0
+ */
+#ifndef TOKENIZER_H
+#define TOKENIZER_H
+
+#include "../src/util.h"
+
+enum { TOKENIZER_MAGIC = 20240328, TOKENIZER_VERSION = 2, TOKENIZER_HEADER_BYTES = 256 * 4 };
+enum { TOKENIZER_MAX_TOKENS = 65535 };              // ids are uint16 in the shards
+enum { TOKENIZER_OTHER = 0, TOKENIZER_BYTE = 1, TOKENIZER_CHAR = 2 };
+enum { UTF8_CODE_POINTS = 0x110000 };
+
+typedef struct {
+    int kind;               // TOKENIZER_BYTE, TOKENIZER_CHAR, or TOKENIZER_OTHER, which decodes only
+    int size;               // V, the number of tokens
+    int eot;                // id of the end-of-text token, -1 where there is none
+    uint8_t *bytes;         // all tokens, end to end
+    uint32_t *start;        // (V + 1): token i is bytes[start[i]] .. bytes[start[i + 1] - 1]
+    int32_t byte_id[256];   // the token that is just this byte, -1 where there is none
+    uint16_t *char_id;      // (UTF8_CODE_POINTS): 1 + the token that is just this character, 0 where there is none
+} Tokenizer;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// UTF-8 (RFC 3629: no overlong forms, no surrogates, nothing over U+10FFFF)
+
+// The character at text, of which n bytes are left: its length in bytes (1 to 4) and its code point in *c; 0 where the
+// bytes are not UTF-8.
+static inline int utf8_decode(const char *text, size_t n, uint32_t *c) {
+    static const uint32_t smallest[5] = { 0, 0, 0x80, 0x800, 0x10000 };
+    const unsigned char *s = (const unsigned char *)text;
+    if (n == 0) return 0;
+    if (s[0] < 0x80) { *c = s[0]; return 1; }
+    int length = s[0] >> 5 == 0x6 ? 2 : s[0] >> 4 == 0xe ? 3 : s[0] >> 3 == 0x1e ? 4 : 0;
+    if (length == 0 || n < (size_t)length) return 0;
+    uint32_t value = s[0] & (0x7fu >> length);
+    for (int i = 1; i < length; i++) {
+        if (s[i] >> 6 != 0x2) return 0;
+        value = value << 6 | (s[i] & 0x3fu);
+    }
+    if (value < smallest[length] || value >= UTF8_CODE_POINTS || (value >= 0xd800 && value < 0xe000)) return 0;
+    *c = value;
+    return length;
+}
+
+// Writes code point c as UTF-8 into out (4 bytes). Returns its length.
+static inline int utf8_encode(uint32_t c, uint8_t *out) {
+    static const uint8_t first[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
+    if (c < 0x80) { out[0] = (uint8_t)c; return 1; }
+    int length = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (int i = length - 1; i > 0; i--, c >>= 6) out[i] = (uint8_t)(0x80 | (c & 0x3f));
+    out[0] = (uint8_t)(first[length] | c);
+    return length;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Building a vocabulary
+
+static inline void tokenizer_free(Tokenizer *t) {
+    free(t->bytes);
+    free(t->start);
+    free(t->char_id);
+    memset(t, 0, sizeof *t);
+}
+
+static inline void tokenizer_reserve(Tokenizer *t, int kind, int size, size_t bytes) {
+    memset(t, 0, sizeof *t);
+    t->kind = kind;
+    t->size = size;
+    t->eot = -1;
+    t->bytes = (uint8_t *)xmalloc(bytes);
+    t->start = (uint32_t *)xcalloc((size_t)size + 1, sizeof *t->start);
+}
+
+// Fills the two tables encoding looks into, from the tokens. char_id is 2 MB of addresses, of which only the pages of
+// the scripts in use become memory.
+static inline void tokenizer_index(Tokenizer *t) {
+    for (int b = 0; b < 256; b++) t->byte_id[b] = -1;
+    t->char_id = (uint16_t *)xcalloc(UTF8_CODE_POINTS, sizeof *t->char_id);
+    for (int id = 0; id < t->size; id++) {
+        const uint8_t *token = t->bytes + t->start[id];
+        size_t length = t->start[id + 1] - t->start[id];
+        uint32_t c = 0;
+        if (length == 1) t->byte_id[token[0]] = id;
+        if ((size_t)utf8_decode((const char *)token, length, &c) == length) t->char_id[c] = (uint16_t)(id + 1);
+    }
+}
+
+// The byte vocabulary: token i is byte i, V = 256. It encodes any input.
+static inline void tokenizer_bytes(Tokenizer *t) {
+    tokenizer_reserve(t, TOKENIZER_BYTE, 256, 256);
+    for (int b = 0; b < 256; b++) {
+        t->bytes[b] = (uint8_t)b;
+        t->start[b + 1] = (uint32_t)b + 1;
+    }
+    tokenizer_index(t);
+}
+
+static inline size_t tokenizer_line(const char *text, size_t position) {
+    size_t line = 1;
+    for (size_t i = 0; i < position; i++) line += text[i] == '\n';
+    return line;
+}
+
+// Marks in seen (UTF8_CODE_POINTS bytes, zeroed by the caller before the first text) the characters of n bytes of
+// text. Returns the number of characters, or -1 with the line and the byte named where the text is not UTF-8.
+static inline long tokenizer_scan_chars(uint8_t *seen, const char *text, size_t n, char *error, size_t room) {
+    long count = 0;
+    int length = 0;
+    for (size_t i = 0; i < n; i += (size_t)length, count++) {
+        uint32_t c = 0;
+        length = utf8_decode(text + i, n - i, &c);
+        if (length == 0) {
+            snprintf(error, room, "line %zu: byte 0x%02X is not UTF-8", tokenizer_line(text, i), (uint8_t)text[i]);
+            return -1;
+        }
+        seen[c] = 1;
+    }
+    return count;
+}
+
+// The character vocabulary: the distinct code points in order, id = rank (nanoGPT's sorted(set(text))).
+// seen: from tokenizer_scan_chars over every text. Returns 0, or -1 where there are none or more than 65,535.
+static inline int tokenizer_train_chars(Tokenizer *t, const uint8_t *seen, char *error, size_t room) {
+    int size = 0;
+    for (uint32_t c = 0; c < UTF8_CODE_POINTS; c++) size += seen[c] != 0;
+    if (size == 0 || size > TOKENIZER_MAX_TOKENS) {
+        snprintf(error, room, "%d distinct characters: a vocabulary has 1 to %d", size, TOKENIZER_MAX_TOKENS);
+        return -1;
+    }
+    tokenizer_reserve(t, TOKENIZER_CHAR, size, 4 * (size_t)size);
+    int id = 0;
+    for (uint32_t c = 0; c < UTF8_CODE_POINTS; c++) {
+        if (!seen[c]) continue;
+        t->start[id + 1] = t->start[id] + (uint32_t)utf8_encode(c, t->bytes + t->start[id]);
+        id++;
+    }
+    tokenizer_index(t);
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The file
+
+// Reads a tokenizer file of ours or of llm.c (version 2). Returns 0, or -1 with a line that names path and what is
+// damaged; t then needs no tokenizer_free.
+static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, size_t room) {
+    memset(t, 0, sizeof *t);
+    size_t n;
+    char *file = read_file(path, &n);
+    if (!file) {
+        snprintf(error, room, "%s: cannot be read: %s", path, strerror(errno));
+        return -1;
+    }
+    int32_t header[5] = { 0 };
+    memcpy(header, file, n < sizeof header ? n : sizeof header);
+    if (n < TOKENIZER_HEADER_BYTES || header[0] != TOKENIZER_MAGIC || header[1] != TOKENIZER_VERSION) {
+        snprintf(error, room, "%s: not a tokenizer file (%d bytes of header with magic %d, version %d expected)", path,
+                 TOKENIZER_HEADER_BYTES, TOKENIZER_MAGIC, TOKENIZER_VERSION);
+        free(file);
+        return -1;
+    }
+    int size = header[2], eot = header[3];
+    if (size < 1 || size > TOKENIZER_MAX_TOKENS || eot < -1 || eot >= size) {
+        snprintf(error, room, "%s: %d tokens, end-of-text %d: 1 to %d tokens and an id among them (or -1) expected",
+                 path, size, eot, TOKENIZER_MAX_TOKENS);
+        free(file);
+        return -1;
+    }
+    tokenizer_reserve(t, header[4], size, n - TOKENIZER_HEADER_BYTES);
+    t->eot = eot;
+    size_t at = TOKENIZER_HEADER_BYTES;
+    int id = 0;
+    for (; id < size && at < n; id++) {
+        size_t length = (uint8_t)file[at++];
+        if (length == 0 || length > n - at) break;
+        memcpy(t->bytes + t->start[id], file + at, length);
+        t->start[id + 1] = t->start[id] + (uint32_t)length;
+        at += length;
+    }
+    free(file);
+    if (id < size || at != n) {
+        if (id < size) snprintf(error, room, "%s: damaged: token %d of %d is empty or cut off", path, id, size);
+        else snprintf(error, room, "%s: damaged: %zu bytes follow the last of %d tokens", path, n - at, size);
+        tokenizer_free(t);
+        return -1;
+    }
+    tokenizer_index(t);
+    return 0;
+}
+
+// Writes the file as a whole or not at all. Tokens are at most 255 bytes long. Returns 0, or -1 with errno set.
+static inline int tokenizer_save(const Tokenizer *t, const char *path) {
+    int32_t header[TOKENIZER_HEADER_BYTES / 4] = { TOKENIZER_MAGIC, TOKENIZER_VERSION, t->size, t->eot, t->kind };
+    size_t n = sizeof header;
+    uint8_t *file = (uint8_t *)xmalloc(n + (size_t)t->size + t->start[t->size]);
+    memcpy(file, header, n);
+    for (int id = 0; id < t->size; id++) {
+        size_t length = t->start[id + 1] - t->start[id];
+        file[n++] = (uint8_t)length;
+        memcpy(file + n, t->bytes + t->start[id], length);
+        n += length;
+    }
+    int result = write_file(path, file, n), error = errno;
+    free(file);
+    errno = error;
+    return result;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Encoding and decoding
+
+static inline const char *tokenizer_kind_name(const Tokenizer *t) {
+    return t->kind == TOKENIZER_BYTE ? "byte" : t->kind == TOKENIZER_CHAR ? "char" : "other";
+}
+
+// The bytes of token id, *length of them, no NUL behind; NULL where id is not in 0 .. V-1.
+static inline const char *tokenizer_token(const Tokenizer *t, int id, int *length) {
+    if (id < 0 || id >= t->size) return NULL;
+    *length = (int)(t->start[id + 1] - t->start[id]);
+    return (const char *)t->bytes + t->start[id];
+}
+
+// n bytes of text to ids (room for n: a token is at least one byte long). A character is its token where the vocabulary
+// has one, else its bytes' tokens where it has those. Returns the number of ids, or -1 with the line and the character
+// named. A vocabulary of another kind (merged tokens) is refused: character by character it would be spelled in valid
+// but wrong tokens, which a model was never trained on.
+static inline long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, uint16_t *ids, char *error,
+                                    size_t room) {
+    if (t->kind != TOKENIZER_BYTE && t->kind != TOKENIZER_CHAR) {
+        snprintf(error, room, "this vocabulary of %d tokens decodes only: encoding needs kind char or byte", t->size);
+        return -1;
+    }
+    long count = 0;
+    for (size_t i = 0; i < n; ) {
+        uint32_t c = 0;
+        int length = utf8_decode(text + i, n - i, &c);
+        if (length && t->char_id[c]) {
+            ids[count++] = (uint16_t)(t->char_id[c] - 1);
+            i += (size_t)length;
+            continue;
+        }
+        for (size_t end = i + (size_t)(length ? length : 1); i < end; i++) {
+            int id = t->byte_id[(uint8_t)text[i]];
+            if (id >= 0) { ids[count++] = (uint16_t)id; continue; }
+            size_t line = tokenizer_line(text, i);
+            if (length) snprintf(error, room, "line %zu: character U+%04X is not in the vocabulary", line, (unsigned)c);
+            else snprintf(error, room, "line %zu: byte 0x%02X is not UTF-8", line, (uint8_t)text[i]);
+            return -1;
+        }
+    }
+    return count;
+}
+
+#endif // TOKENIZER_H

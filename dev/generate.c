@@ -1,0 +1,84 @@
+/* generate.c - writes text with a trained model, a token at a time.
+ *
+ *     build/generate runs/default --prompt="In the beginning" [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]
+ *
+ * Needs only the run's folder: config.json, checkpoint.bin and tokenizer.bin. The same seed writes the same text.
+ */
+#define GPT_NO_MAIN
+#include "../train_gpt.c"
+
+static void print_token(void *tokenizer, int token) {
+    int length = 0;
+    const char *bytes = tokenizer_token(tokenizer, token, &length);
+    if (bytes) fwrite(bytes, 1, (size_t)length, stdout);
+    if (fflush(stdout) != 0) exit(EXIT_FAILED);        // the reader of a pipe has gone
+}
+
+static double parse_number(const char *flag, const char *value, double min, double max) {
+    char *end;
+    double x = strtod(value, &end);
+    if (end == value || *end || !(x >= min && x <= max)) fail_usage("%s=%s: a number from %g to %g is expected", flag, value, min, max);
+    return x;
+}
+
+int main(int argc, char **argv) {
+    const char *run = NULL, *prompt = "\n";
+    double tokens = 500, temperature = 0.8, top_k = 0, seed = 1;
+    for (int i = 1; i < argc; i++) {
+        if (!strncmp(argv[i], "--prompt=", 9)) prompt = argv[i] + 9;
+        else if (!strncmp(argv[i], "--tokens=", 9)) tokens = parse_number("--tokens", argv[i] + 9, 1, 1e7);
+        else if (!strncmp(argv[i], "--temperature=", 14)) temperature = parse_number("--temperature", argv[i] + 14, 0, 100);
+        else if (!strncmp(argv[i], "--top_k=", 8)) top_k = parse_number("--top_k", argv[i] + 8, 0, 65536);
+        else if (!strncmp(argv[i], "--seed=", 7)) seed = parse_number("--seed", argv[i] + 7, 0, 9007199254740992.0);
+        else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            printf("usage: generate RUN [--prompt=TEXT] [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]\n"
+                   "Writes text with the model of a run's folder. temperature 0 takes the likeliest token each time;\n"
+                   "top_k > 0 draws among the k likeliest.\n");
+            return 0;
+        }
+        else if (argv[i][0] == '-') fail_usage("%s: unknown flag; expected --prompt, --tokens, --temperature, --top_k or --seed", argv[i]);
+        else if (run) fail_usage("%s: one run is expected, %s is already given", argv[i], run);
+        else run = argv[i];
+    }
+    if (!run) fail_usage("the folder of a run is expected, such as runs/default");
+    if (!*prompt) prompt = "\n";
+
+    char *config_path = format("%s/config.json", run), *tokenizer_path = format("%s/tokenizer.bin", run);
+    char *checkpoint_path = format("%s/checkpoint.bin", run), error[512];
+    if (!file_exists(config_path)) fail("%s: no such file: %s holds no run", config_path, run);
+    Config config;
+    Tokenizer tokenizer;
+    Checkpoint checkpoint;
+    config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config_path, 0, NULL);
+    config_resolve(&config, config_path);
+    if (tokenizer_load(&tokenizer, tokenizer_path, error, sizeof error) != 0) fail("%s", error);
+    if (checkpoint_open(&checkpoint, checkpoint_path, error, sizeof error) != 0) fail("%s", error);
+    if (tokenizer.size != config.model.vocab)
+        fail("%s: %d tokens, but the model of %s has %d", tokenizer_path, tokenizer.size, config_path, config.model.vocab);
+
+    choose_threads();
+    Model model = model_plan(&config, 1, config.model.vocab, false);
+    model_allocate(&model);
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *row = &model.table[id];
+        if (!row->count) continue;
+        CkptTensor into = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols, row->stride, weight(&model, (TensorId)id, 0));
+        if (checkpoint_read(&checkpoint, &into, error, sizeof error) != 0) fail("%s", error);
+    }
+    checkpoint_close(&checkpoint);
+
+    size_t n = strlen(prompt);
+    uint16_t *ids = xmalloc(n * sizeof *ids);
+    long n_prompt = tokenizer_encode(&tokenizer, prompt, n, ids, error, sizeof error);
+    if (n_prompt < 0) fail_usage("--prompt: %s", error);
+    int *start = xmalloc((size_t)n_prompt * sizeof *start);
+    for (long i = 0; i < n_prompt; i++) start[i] = ids[i];
+    fputs(prompt, stdout);
+    generate(&model, start, (int)n_prompt, (int)tokens, temperature, (int)top_k, (uint64_t)seed, print_token, &tokenizer);
+    putchar('\n');
+    free(start); free(ids); free(config_path); free(tokenizer_path); free(checkpoint_path);
+    model_free(&model);
+    tokenizer_free(&tokenizer);
+    config_free(&config, config_fields, N_FIELDS);
+    return 0;
+}

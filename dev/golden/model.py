@@ -1,0 +1,154 @@
+"""The model of train_gpt.c restated in PyTorch, one formula after the other; gradients are autograd's.
+
+Letters: B batch, T time, C channels, V vocab, L layers, NH heads, NKV kv heads, HS head size, F mlp width.
+Weights are (out, in): y = x Wᵀ. `m` is the "model" section of a config with every key written out, `w` a dictionary of
+tensors by name; what a config doesn't use is absent. All arithmetic is in the dtype of the weights.
+"""
+
+import math
+
+import torch
+
+NORMS = ("layernorm", "rmsnorm", "rmsnorm_plain")
+MLPS = ("gelu_tanh", "gelu_erf", "relu2", "swiglu")
+
+
+def tensor_shapes(m):
+    """Return {name: shape} of the model's tensors; those of a layer are stacked, the layer first."""
+    L, C, F, V, T = m["layers"], m["width"], m["mlp_width"], m["vocab"], m["block"]
+    HS = C // m["heads"]
+    q, kv = m["heads"] * HS, m["kv_heads"] * HS
+    gain = m["norm"] != "rmsnorm_plain"
+    shift = m["norm"] == "layernorm" and m["bias"]
+    learned, gate, bias = m["position"] == "learned", m["mlp"] == "swiglu", m["bias"]
+    table = [  # name, shape, present
+        ("wte", (V, C), True), ("wpe", (T, C), learned),
+        ("norm1_w", (L, C), gain), ("norm1_b", (L, C), shift),
+        ("wq", (L, q, C), True), ("wk", (L, kv, C), True), ("wv", (L, kv, C), True),
+        ("bq", (L, q), bias), ("bk", (L, kv), bias), ("bv", (L, kv), bias),
+        ("wo", (L, C, q), True), ("bo", (L, C), bias),
+        ("norm2_w", (L, C), gain), ("norm2_b", (L, C), shift),
+        ("w_gate", (L, F, C), gate), ("b_gate", (L, F), gate and bias),
+        ("w_in", (L, F, C), True), ("b_in", (L, F), bias),
+        ("w_out", (L, C, F), True), ("b_out", (L, C), bias),
+        ("normf_w", (C,), gain), ("normf_b", (C,), shift),
+        ("head", (V, C), m["head"] == "untied"),
+    ]
+    return {name: shape for name, shape, present in table if present}
+
+
+def linear(x, weight, bias=None):
+    """x Wᵀ + b"""
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def rmsnorm(x, eps):
+    """x / sqrt(mean(x²) + eps) over the last dimension"""
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps)
+
+
+def layernorm(x, eps):
+    """(x − mean) / sqrt(var + eps) over the last dimension, the variance being the biased one"""
+    centered = x - x.mean(-1, keepdim=True)
+    return rmsnorm(centered, eps)
+
+
+def norm(m, x, gain=None, shift=None):
+    """The configured norm with its gain and shift, where it has them."""
+    y = layernorm(x, m["norm_eps"]) if m["norm"] == "layernorm" else rmsnorm(x, m["norm_eps"])
+    y = y if gain is None else y * gain
+    return y if shift is None else y + shift
+
+
+def rope(x, theta):
+    """Rotate the pairs (i, i + HS/2) of x (..., T, HS) by the angles pos · theta^(−2i/HS)."""
+    T, HS = x.shape[-2:]
+    frequency = theta ** (-2.0 * torch.arange(HS // 2, dtype=torch.float64) / HS)
+    angle = torch.arange(T, dtype=torch.float64)[:, None] * frequency
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
+    x1, x2 = x[..., : HS // 2], x[..., HS // 2 :]
+    return torch.cat([x1 * cos - x2 * sin, x2 * cos + x1 * sin], -1)
+
+
+def softcap(z, cap):
+    """cap · tanh(z / cap); cap 0 is off"""
+    return cap * torch.tanh(z / cap) if cap > 0 else z
+
+
+def attend(q, k, v, cap):
+    """Causal attention of q (B, NH, T, HS) over k and v (B, NKV, T, HS).
+
+    Returns the output (B, NH, T, HS) and S (NH): the largest q·k/sqrt(HS) over the batch and the pairs j <= i, taken
+    before the soft-cap. Query head h reads kv head h / (NH/NKV).
+    """
+    group = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    score = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    future = torch.ones(score.shape[-2:], dtype=torch.bool).triu(1)
+    max_logit = score.detach().masked_fill(future, -math.inf).amax((0, 2, 3))
+    weight = torch.softmax(softcap(score, cap).masked_fill(future, -math.inf), -1)
+    return weight @ v, max_logit
+
+
+def attention(m, x, w):
+    """Return attn(x) (B, T, C) and the largest logit of each head (NH); `w` holds one layer's tensors."""
+    def heads(y, count):  # (B, T, count·HS) -> (B, count, T, HS)
+        return y.unflatten(-1, (count, -1)).transpose(1, 2)
+
+    q = heads(linear(x, w["wq"], w.get("bq")), m["heads"])
+    k = heads(linear(x, w["wk"], w.get("bk")), m["kv_heads"])
+    v = heads(linear(x, w["wv"], w.get("bv")), m["kv_heads"])
+    if m["qk_norm"]:
+        q, k = rmsnorm(q, m["norm_eps"]), rmsnorm(k, m["norm_eps"])
+    if m["position"] == "rope":
+        q, k = rope(q, m["rope_theta"]), rope(k, m["rope_theta"])
+    out, max_logit = attend(q, k, v, m["attn_softcap"])
+    return linear(out.transpose(1, 2).flatten(2), w["wo"], w.get("bo")), max_logit
+
+
+def activation(kind, z):
+    """gelu_tanh (GPT-2's approximation), gelu_erf (the exact one), relu2 = max(0, z)², or swiglu's silu"""
+    if kind == "gelu_tanh":
+        return 0.5 * z * (1 + torch.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+    if kind == "gelu_erf":
+        return 0.5 * z * (1 + torch.erf(z / math.sqrt(2)))
+    if kind == "relu2":
+        return z.clamp(min=0) ** 2
+    return z * torch.sigmoid(z)
+
+
+def mlp(m, x, w):
+    """w_out·act(w_in x), or for swiglu w_out·(silu(w_gate x) * (w_in x)), each product with its bias."""
+    up = linear(x, w["w_in"], w.get("b_in"))
+    if m["mlp"] == "swiglu":
+        hidden = activation("swiglu", linear(x, w["w_gate"], w.get("b_gate"))) * up
+    else:
+        hidden = activation(m["mlp"], up)
+    return linear(hidden, w["w_out"], w.get("b_out"))
+
+
+def cross_entropy(logits, targets):
+    """The mean over all B·T of log Σ exp(z) − z[target], in nats."""
+    return (torch.logsumexp(logits, -1) - logits.gather(-1, targets[..., None])[..., 0]).mean()
+
+
+def forward(m, w, inputs, targets):
+    """Return the loss, the logits (B, T, V) and the largest attention logits (L, NH); inputs, targets: (B, T) int64."""
+    assert m["norm"] in NORMS and m["mlp"] in MLPS and m["position"] in ("learned", "rope"), m
+    x = w["wte"][inputs]
+    if m["position"] == "learned":
+        x = x + w["wpe"][: inputs.shape[1]]
+    if m["embed_norm"]:
+        x = rmsnorm(x, m["norm_eps"])
+    stacked = [n for n in w if n not in ("wte", "wpe", "normf_w", "normf_b", "head")]
+    max_logits = []
+    for l in range(m["layers"]):
+        layer = {name: w[name][l] for name in stacked}
+        y, max_logit = attention(m, norm(m, x, layer.get("norm1_w"), layer.get("norm1_b")), layer)
+        x = x + y
+        x = x + mlp(m, norm(m, x, layer.get("norm2_w"), layer.get("norm2_b")), layer)
+        max_logits.append(max_logit)
+    x = norm(m, x, w.get("normf_w"), w.get("normf_b"))
+    logits = softcap(linear(x, w["wte"] if m["head"] == "tied" else w["head"]), m["logit_softcap"])
+    return cross_entropy(logits, targets), logits, torch.stack(max_logits)

@@ -1,0 +1,126 @@
+"""AdamW, Muon and MuonClip restated in PyTorch, one plain step at a time, in the dtype of the weights.
+
+MuonClip = Muon with decoupled decay, then QK-Clip on the query and key projections.
+Sources: AdamW, arXiv 1711.05101; Muon, kellerjordan.github.io/posts/muon; the RMS-matching scale, arXiv 2502.16982;
+QK-Clip, arXiv 2507.20534 (its form for heads that share a key is this project's own).
+"""
+
+import math
+
+import torch
+
+MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_in", "w_out")  # what Muon owns, each layer's matrix by itself
+TABLES = ("wte", "wpe", "head")  # AdamW's with decay; norms and biases are AdamW's without
+KELLER = (3.4445, -4.7750, 2.0315)
+
+
+def clip_grad_norm(grads, limit):
+    """Scale all gradients in place by min(1, limit/(‖g‖ + 1e-6)); limit 0 is off. Returns ‖g‖ before."""
+    total = math.sqrt(sum(float((g * g).sum()) for g in grads.values()))
+    if limit > 0:
+        for g in grads.values():
+            g *= min(1.0, limit / (total + 1e-6))
+    return total
+
+
+def adamw(w, g, m, v, t, o, decay):
+    """w = (1 − lr·decay) w − lr·m̂/(sqrt(v̂) + eps) with bias-corrected moments; w, m and v in place, t from 1."""
+    m.mul_(o["beta1"]).add_((1 - o["beta1"]) * g)
+    v.mul_(o["beta2"]).add_((1 - o["beta2"]) * g * g)
+    m_hat, v_hat = m / (1 - o["beta1"] ** t), v / (1 - o["beta2"] ** t)
+    w.mul_(1 - o["lr"] * decay).sub_(o["lr"] * m_hat / (v_hat.sqrt() + o["eps"]))
+
+
+def orthogonalize(u, steps):
+    """Newton–Schulz: u/‖u‖_F with each singular value s sent through a·s + b·s³ + c·s⁵, `steps` times; 0 stays 0."""
+    a, b, c = KELLER
+    size = u.norm()
+    if size == 0:
+        return torch.zeros_like(u)
+    tall = u.shape[0] > u.shape[1]
+    x = (u.T if tall else u) / size
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x
+
+
+def shape_scale(rule, rows, cols):
+    """keller: sqrt(max(1, rows/cols)); match_rms_adamw: 0.2·sqrt(max(rows, cols)), an RMS of about 0.2 per entry"""
+    return {"keller": math.sqrt(max(1, rows / cols)), "match_rms_adamw": 0.2 * math.sqrt(max(rows, cols))}[rule]
+
+
+def muon_direction(g, buffer, o):
+    """Advance the momentum buffer (in place) and return what Muon orthogonalizes."""
+    buffer.mul_(o["momentum"]).add_((1 - o["momentum"]) * g)
+    return (1 - o["momentum"]) * g + o["momentum"] * buffer if o["nesterov"] else buffer
+
+
+def muon(w, u, o):
+    """W = (1 − lr·decay) W − lr·s·orthogonalize(u) for one matrix, in place."""
+    assert o["coefficients"] == "keller", o
+    w.mul_(1 - o["lr"] * o["weight_decay"])
+    w.sub_(o["lr"] * shape_scale(o["scale"], *w.shape) * orthogonalize(u, o["steps"]))
+
+
+def qk_clip(model, w, max_logit, tau, alpha, biases=True):
+    """Scale every head's logits by gamma_h = tau/S_h where S_h > tau; weights and biases in place, S (L, NH).
+
+    With g the largest gamma of the heads that share a key: W_k *= g^(1−alpha), W_q,h *= gamma_h / g^(1−alpha).
+    Returns the gammas (L, NH).
+    """
+    L, NH, NKV = model["layers"], model["heads"], model["kv_heads"]
+    assert not max_logit.isnan().any() and not model["qk_norm"]
+    gamma = torch.where(max_logit > tau, tau / max_logit, torch.ones_like(max_logit))
+    grouped = gamma.view(L, NKV, NH // NKV)
+    key = grouped.amax(-1, keepdim=True) ** (1 - alpha)
+    for names, factor in ((("wq", "bq"), grouped / key), (("wk", "bk"), key)):
+        factor = factor.flatten(1)  # (L, heads)
+        for name in names[: 2 if biases else 1]:
+            if name in w:
+                w[name].unflatten(1, (factor.shape[1], -1)).mul_(factor.view(*factor.shape, *[1] * (w[name].ndim - 1)))
+    return gamma
+
+
+class Optimizer:
+    """The optimizer of a config over a dictionary of weights, which it changes in place.
+
+    Two departures from it, for measuring what they cost: clip_biases=False lets QK-Clip forget the biases,
+    packed_qkv=True orthogonalizes the stacked (wq; wk; wv) of a layer as one matrix.
+    """
+
+    def __init__(self, config, w, clip_biases=True, packed_qkv=False):
+        self.model, self.options, self.grad_clip = config["model"], config["optimizer"], config["train"]["grad_clip"]
+        self.w, self.clip_biases, self.packed_qkv = w, clip_biases, packed_qkv
+        self.first = {name: torch.zeros_like(x) for name, x in w.items()}  # AdamW's first moment, Muon's momentum
+        self.second = {name: torch.zeros_like(x) for name, x in w.items()}
+        self.t = 0
+
+    def step(self, grads, max_logit):
+        """Clip the gradients, update every tensor, clip the heads. Returns the gradients' norm and the gammas."""
+        self.t += 1
+        name, by_muon = self.options["name"], {}
+        total = clip_grad_norm(grads, self.grad_clip)
+        for key, g in grads.items():
+            if key in MATRICES and name != "adamw":
+                by_muon[key] = muon_direction(g, self.first[key], self.options["muon"])
+            else:
+                decay = self.options["adamw"]["weight_decay"] if key in MATRICES + TABLES else 0.0
+                adamw(self.w[key], g, self.first[key], self.second[key], self.t, self.options["adamw"], decay)
+        for layer in range(self.model["layers"]):
+            self._muon_layer({key: u[layer] for key, u in by_muon.items()}, layer)
+        gamma = torch.ones_like(max_logit)
+        if name == "muonclip" and self.options["qk_clip"]["tau"] > 0:
+            gamma = qk_clip(self.model, self.w, max_logit, **self.options["qk_clip"], biases=self.clip_biases)
+        return total, gamma
+
+    def _muon_layer(self, directions, layer):
+        o, qkv = self.options["muon"], ("wq", "wk", "wv")
+        if self.packed_qkv:
+            packed = torch.cat([self.w[key][layer] for key in qkv])
+            sizes = [directions[key].shape[0] for key in qkv]
+            muon(packed, torch.cat([directions.pop(key) for key in qkv]), o)
+            for key, part in zip(qkv, packed.split(sizes)):
+                self.w[key][layer] = part
+        for key, u in directions.items():
+            muon(self.w[key][layer], u, o)

@@ -1,0 +1,783 @@
+/* test_data.c - tokenizers, shards, the loader's order, the program build/tokenize and data/prepare.sh.
+ *
+ * Run from the project's folder, after tokenize is built (in $BUILD, or build); writes under build/test/data only.
+ */
+#define _GNU_SOURCE
+#include "../../data/dataloader.h"
+#include "../../data/tokenizer.h"
+#include "test.h"
+#include <grp.h>
+#include <sys/resource.h>
+
+#define ROOT "build/test/data"
+#define TOKENIZE "${BUILD:-build}/tokenize"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Helpers
+
+// Runs a shell command as a program with its stderr caught: CHECK_FAILS(shell, "tokenize ...", code, words).
+static void shell(void *command) {
+    execl("/bin/sh", "sh", "-c", (char *)command, (char *)NULL);
+    _exit(127);
+}
+
+static int run(const char *command) {
+    char errors[1024];
+    int code = run_child(shell, (void *)(uintptr_t)command, errors, sizeof errors);
+    if (code != 0) printf("    %s: exit code %d: %s\n", command, code, errors);
+    return code;
+}
+
+// root reads everything: a test of permissions is another user.
+static void become_nobody(void) {
+    if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)) _exit(126);
+}
+
+static void shell_as_nobody(void *command) {
+    become_nobody();
+    shell(command);
+}
+
+// No file may grow beyond 100 kB: what a full disk looks like.
+static void shell_on_full_disk(void *command) {
+    struct rlimit limit = { 100000, 100000 };
+    setrlimit(RLIMIT_FSIZE, &limit);
+    shell(command);
+}
+
+static void put(const char *path, const void *bytes, size_t n) {
+    if (write_file(path, bytes, n) != 0) fail("%s: %s", path, strerror(errno));
+}
+
+static void put_text(const char *path, const char *text) {
+    put(path, text, strlen(text));
+}
+
+static bool same_file(const char *path, const void *bytes, size_t n) {
+    size_t size = 0;
+    char *file = read_file(path, &size);
+    bool same = file && size == n && memcmp(file, bytes, n) == 0;
+    free(file);
+    return same;
+}
+
+// A shard of n tokens first, first + 1, ...: a token says where in the corpus it stands.
+static void put_shard(const char *path, int first, int n) {
+    uint16_t *ids = (uint16_t *)xmalloc((size_t)n * 2);
+    for (int i = 0; i < n; i++) ids[i] = (uint16_t)(first + i);
+    if (shard_write(path, ids, (size_t)n) != 0) fail("%s: %s", path, strerror(errno));
+    free(ids);
+}
+
+static Tokenizer chars_of(const char *text) {
+    Tokenizer t;
+    char error[256];
+    uint8_t *seen = (uint8_t *)xcalloc(UTF8_CODE_POINTS, 1);
+    if (tokenizer_scan_chars(seen, text, strlen(text), error, sizeof error) < 0) fail("%s", error);
+    if (tokenizer_train_chars(&t, seen, error, sizeof error) != 0) fail("%s", error);
+    free(seen);
+    return t;
+}
+
+// Whether decoding what encoding gives is the text again.
+static bool round_trip(const Tokenizer *t, const char *text, size_t n) {
+    char error[256];
+    uint16_t *ids = (uint16_t *)xmalloc(n * 2);
+    char *back = (char *)xmalloc(n);
+    size_t length = 0;
+    long count = tokenizer_encode(t, text, n, ids, error, sizeof error);
+    for (long i = 0; i < count; i++) {
+        int bytes;
+        const char *token = tokenizer_token(t, ids[i], &bytes);
+        if (!token || length + (size_t)bytes > n) break;
+        memcpy(back + length, token, (size_t)bytes);
+        length += (size_t)bytes;
+    }
+    bool same = count >= 0 && length == n && memcmp(back, text, n) == 0;
+    free(ids);
+    free(back);
+    return same;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tokenizers
+
+TEST(utf8_every_code_point_and_no_other) {
+    int wrong = 0;
+    for (uint32_t c = 0; c < UTF8_CODE_POINTS; c++) {
+        if (c >= 0xd800 && c < 0xe000) continue;
+        uint8_t bytes[4];
+        uint32_t back = ~c;
+        int length = utf8_encode(c, bytes);
+        wrong += utf8_decode((char *)bytes, (size_t)length, &back) != length || back != c;
+        wrong += utf8_decode((char *)bytes, (size_t)length - 1, &back) != 0;
+    }
+    CHECK_MSG(wrong == 0, "%d code points", wrong);
+    static const char *const bad[] = {
+        "\x80", "\xff", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80",
+        "\xf8\x88\x80\x80\x80", "\xc3(", "\xe2\x82(", "\xf0\x9f\x98(",
+    };
+    uint32_t c;
+    for (size_t i = 0; i < COUNT_OF(bad); i++)
+        CHECK_MSG(utf8_decode(bad[i], strlen(bad[i]), &c) == 0, "sequence %zu", i);
+}
+
+TEST(char_vocabulary_is_in_code_point_order) {
+    Tokenizer t = chars_of("b\xf0\x9f\x98\x80" "a\n\xc3\xa9\xe2\x82\xac" "ab");    // b U+1F600 a \n U+E9 U+20AC a b
+    static const char *const expected[] = { "\n", "a", "b", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80" };
+    CHECK(t.size == 6 && t.kind == TOKENIZER_CHAR && t.eot == -1);
+    for (int id = 0; id < 6; id++) {
+        int n = 0;
+        const char *token = tokenizer_token(&t, id, &n);
+        CHECK_MSG(token && n == (int)strlen(expected[id]) && memcmp(token, expected[id], (size_t)n) == 0, "id %d", id);
+    }
+    int n;
+    CHECK(tokenizer_token(&t, -1, &n) == NULL && tokenizer_token(&t, 6, &n) == NULL);
+    uint16_t ids[16];
+    char error[256];
+    CHECK(tokenizer_encode(&t, "ba\xe2\x82\xac", 5, ids, error, sizeof error) == 3);
+    CHECK(ids[0] == 2 && ids[1] == 1 && ids[2] == 4);
+    CHECK(round_trip(&t, "a\xf0\x9f\x98\x80\n\xc3\xa9" "b", 9));
+    tokenizer_free(&t);
+}
+
+TEST(byte_vocabulary_takes_any_bytes) {
+    Tokenizer t;
+    tokenizer_bytes(&t);
+    char text[4096];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = (char)hash64(1, i);
+    CHECK(t.size == 256);
+    CHECK(round_trip(&t, text, sizeof text));
+    CHECK(round_trip(&t, "\xc3\xa9\0\xff", 4));
+    uint16_t ids[2];
+    char error[256];
+    CHECK(tokenizer_encode(&t, "\xc3\xa9", 2, ids, error, sizeof error) == 2 && ids[0] == 0xc3 && ids[1] == 0xa9);
+    CHECK(tokenizer_encode(&t, "", 0, ids, error, sizeof error) == 0);
+    tokenizer_free(&t);
+}
+
+TEST(encode_names_what_it_cannot_encode) {
+    Tokenizer t = chars_of("abc\n");
+    uint16_t ids[16];
+    char error[256];
+    CHECK(tokenizer_encode(&t, "ab\nc\n\nx", 7, ids, error, sizeof error) == -1);
+    CHECK_MSG(strcmp(error, "line 4: character U+0078 is not in the vocabulary") == 0, "%s", error);
+    CHECK(tokenizer_encode(&t, "a\xf0\x9f\x98\x80", 5, ids, error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "line 1: character U+1F600") != NULL, "%s", error);
+    CHECK(tokenizer_encode(&t, "a\n\xff", 3, ids, error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "line 2: byte 0xFF is not UTF-8") != NULL, "%s", error);
+    uint8_t *seen = (uint8_t *)xcalloc(UTF8_CODE_POINTS, 1);
+    CHECK(tokenizer_scan_chars(seen, "a\n\nb\xc3", 5, error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "line 3: byte 0xC3 is not UTF-8") != NULL, "%s", error);
+    memset(seen, 0, UTF8_CODE_POINTS);
+    CHECK(tokenizer_train_chars(&t, seen, error, sizeof error) == -1);
+    memset(seen, 1, TOKENIZER_MAX_TOKENS + 1);
+    CHECK(tokenizer_train_chars(&t, seen, error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "65536 distinct characters") != NULL, "%s", error);
+    tokenizer_free(&t);     // a refused training leaves it as it was
+    free(seen);
+}
+
+TEST(tokenizer_file_round_trip_and_layout) {
+    char *dir = test_folder("data/tokenizer"), *path = format("%s/tokenizer.bin", dir), error[512];
+    Tokenizer t = chars_of("a\xc3\xa9"), back;
+    CHECK(tokenizer_save(&t, path) == 0);
+    // 20240328 = 0x0134d7c8
+    uint8_t expected[1024 + 5] = { 0xc8, 0xd7, 0x34, 0x01, 2, 0, 0, 0, 2, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 2 };
+    memcpy(expected + 1024, "\1a\2\xc3\xa9", 5);
+    CHECK(same_file(path, expected, sizeof expected));
+    CHECK(tokenizer_load(&back, path, error, sizeof error) == 0);
+    CHECK(back.size == 2 && back.eot == -1 && back.kind == TOKENIZER_CHAR && round_trip(&back, "\xc3\xa9" "a", 3));
+    tokenizer_free(&back);
+    tokenizer_free(&t);
+
+    // llm.c's own files: merged tokens, an end-of-text id, kind 0. They decode; encoding by character would be wrong.
+    expected[8] = 3; expected[12] = 2; expected[13] = expected[14] = expected[15] = expected[16] = 0;
+    uint8_t other[1024 + 10];
+    memcpy(other, expected, 1024);
+    memcpy(other + 1024, "\1a\2th\4<eo>", 10);
+    put(path, other, sizeof other);
+    CHECK_MSG(tokenizer_load(&back, path, error, sizeof error) == 0, "%s", error);
+    int n = 0;
+    const char *token = tokenizer_token(&back, 1, &n);
+    uint16_t ids[4];
+    CHECK(back.eot == 2 && n == 2 && token && memcmp(token, "th", 2) == 0);
+    CHECK(tokenizer_encode(&back, "a", 1, ids, error, sizeof error) == -1 && strstr(error, "decodes only"));
+    tokenizer_free(&back);
+    free(path);
+    free(dir);
+}
+
+TEST(damaged_tokenizer_files_are_refused) {
+    char *dir = test_folder("data/damaged"), *path = format("%s/tokenizer.bin", dir), error[512];
+    Tokenizer t = chars_of("ab\xc3\xa9"), back;
+    CHECK(tokenizer_save(&t, path) == 0);
+    tokenizer_free(&t);
+    size_t n;
+    char *good = read_file(path, &n), *bad = (char *)xmalloc(n + 1);
+    for (size_t cut = 0; cut < n; cut++) {      // every shorter file
+        put(path, good, cut);
+        CHECK_MSG(tokenizer_load(&back, path, error, sizeof error) == -1, "cut at %zu", cut);
+        CHECK_MSG(strstr(error, path) != NULL, "%s", error);
+    }
+    static const struct { size_t at; char value; const char *words; } changes[] = {
+        { 0, 1, "not a tokenizer file" }, { 4, 1, "not a tokenizer file" }, { 8, 0, "0 tokens" }, { 9, 1, "cut off" },
+        { 10, 1, "65539 tokens" }, { 11, (char)0x80, "tokens" }, { 12, 3, "end-of-text" }, { 1024, 0, "token 0" },
+        { 1028, 9, "token 2" },
+    };
+    for (size_t i = 0; i < COUNT_OF(changes); i++) {
+        memcpy(bad, good, n);
+        bad[changes[i].at] = changes[i].value;
+        if (changes[i].at == 12) memset(bad + 13, 0, 3);
+        put(path, bad, n);
+        bool refused = tokenizer_load(&back, path, error, sizeof error) == -1;
+        CHECK_MSG(refused && strstr(error, changes[i].words), "change %zu: %s", i, error);
+    }
+    memcpy(bad, good, n);
+    bad[n] = 0;
+    put(path, bad, n + 1);
+    CHECK(tokenizer_load(&back, path, error, sizeof error) == -1 && strstr(error, "1 bytes follow"));
+    CHECK(tokenizer_load(&back, dir, error, sizeof error) == -1 && strstr(error, "Is a directory"));
+    CHECK(tokenizer_load(&back, ROOT "/none", error, sizeof error) == -1 && strstr(error, "No such file"));
+    free(good);
+    free(bad);
+    free(path);
+    free(dir);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Shards and the loader
+
+TEST(shard_layout) {
+    char *dir = test_folder("data/layout"), *path = format("%s/train.bin", dir);
+    static const uint16_t ids[3] = { 1, 0x1234, 65535 };
+    CHECK(shard_write(path, ids, 3) == 0);
+    uint8_t expected[1024 + 6] = { 0x88, 0xd8, 0x34, 0x01, 1, 0, 0, 0, 3, 0, 0, 0 };    // 20240520 = 0x0134d888
+    memcpy(expected + 1024, "\x01\x00\x34\x12\xff\xff", 6);
+    CHECK(same_file(path, expected, sizeof expected));
+    CHECK(shard_write(ROOT "/none/train.bin", ids, 3) == -1 && errno == ENOENT);
+    free(path);
+    free(dir);
+}
+
+TEST(permutation_is_a_bijection) {
+    int wrong = 0, moved = 0;
+    for (uint64_t n = 1; n <= 300; n++) {
+        for (uint64_t key = 0; key < 5; key++) {
+            bool seen[300] = { false };
+            for (uint64_t i = 0; i < n; i++) {
+                uint64_t j = dataloader_permute(i, n, key);
+                if (j >= n || seen[j]) wrong++;
+                else seen[j] = true;
+                moved += i != j;
+            }
+        }
+    }
+    CHECK_MSG(wrong == 0, "%d images out of range or twice", wrong);
+    CHECK(moved > 200000);      // of 225,750; a random permutation leaves one fixed point: 224,250
+
+    // Uniform: over 24,000 keys each of the 24 orders of four comes up about equally often (23 degrees of freedom).
+    int counts[256] = { 0 };
+    for (uint64_t key = 0; key < 24000; key++) {
+        unsigned order = 0;
+        for (uint64_t i = 0; i < 4; i++) order = order << 2 | (unsigned)dataloader_permute(i, 4, mix64(key));
+        counts[order]++;
+    }
+    double chi2 = 0;
+    int orders = 0;
+    for (int i = 0; i < 256; i++) {
+        if (counts[i] == 0) continue;
+        orders++;
+        chi2 += (counts[i] - 1000.0) * (counts[i] - 1000.0) / 1000.0;
+    }
+    CHECK_MSG(orders == 24, "%d orders", orders);
+    CHECK_MSG(chi2 < 60, "chi squared %.1f", chi2);     // p < 1e-4 beyond
+}
+
+enum { T = 16, VOCAB = 65536 };
+
+// Shards of 500 + 333 + 20 + 5 tokens: 30 + 19 + 1 + 0 windows of 16.
+static char *loader_folder(void) {
+    char *dir = test_folder("data/loader");
+    static const struct { const char *name; int first, count; } shards[] = {
+        { "x_train_000000.bin", 1000, 500 }, { "x_train_000001.bin", 2000, 333 }, { "x_train_000002.bin", 3000, 20 },
+        { "x_train_000003.bin", 4000, 5 },   { "x_val_000000.bin", 5000, 100 },   { "x_val_000001.bin", 6000, 48 },
+    };
+    for (size_t i = 0; i < COUNT_OF(shards); i++) {
+        char *path = format("%s/%s", dir, shards[i].name);
+        put_shard(path, shards[i].first, shards[i].count);
+        free(path);
+    }
+    char *path = format("%s/tokenizer.bin", dir);
+    put_text(path, "not a shard");
+    free(path);
+    return dir;
+}
+
+TEST(an_epoch_takes_every_window_once) {
+    char *dir = loader_folder();
+    DataLoader d;
+    dataloader_open(&d, dir, T, VOCAB, 7);
+    CHECK(d.train_shards == 4 && d.val_shards == 2);
+    CHECK_MSG(d.train_windows == 30 + 19 + 1, "%d windows", (int)d.train_windows);
+    bool offsets[T] = { false };
+    int offset_count = 0, orders_equal = 0, successors = 0;
+    int32_t first_of_epoch[200];
+    for (uint64_t epoch = 0; epoch < 200; epoch++) {
+        static bool seen[VOCAB];
+        memset(seen, 0, sizeof seen);
+        int per_shard[4] = { 0 }, offset = -1, changes = 0, last = -1, before = 0;
+        for (uint64_t i = 0; i < d.train_windows; i++) {
+            int32_t inputs[T], targets[T];
+            size_t start;
+            uint64_t sequence = epoch * d.train_windows + i;
+            CHECK(dataloader_epoch(&d, sequence) == epoch);
+            dataloader_train(&d, sequence, inputs, targets);
+            int shard = dataloader_place(&d, sequence, &start);
+            for (int k = 0; k < T; k++) {
+                CHECK_MSG(!seen[inputs[k]], "token %d twice in epoch %d", inputs[k], (int)epoch);
+                seen[inputs[k]] = true;
+                CHECK(inputs[k] == inputs[0] + k && targets[k] == inputs[k] + 1);
+            }
+            CHECK(inputs[0] == (shard + 1) * 1000 + (int)start);
+            CHECK(start + T < d.train[shard].count);        // the last target is in the shard
+            if (shard == 0) {
+                if (offset < 0) offset = (int)start % T;
+                CHECK(offset == (int)start % T);            // one offset a shard and epoch
+            }
+            per_shard[shard]++;
+            changes += shard != last;
+            last = shard;
+            successors += inputs[0] == before + T;
+            before = inputs[0];
+            if (i == 0) first_of_epoch[epoch] = inputs[0];
+        }
+        CHECK(per_shard[0] == 30 && per_shard[1] == 19 && per_shard[2] == 1 && per_shard[3] == 0);
+        CHECK(changes == 3);                                // one shard after another
+        offset_count += !offsets[offset];
+        offsets[offset] = true;
+        if (epoch > 0) orders_equal += first_of_epoch[epoch] == first_of_epoch[epoch - 1];
+    }
+    CHECK_MSG(offset_count == T, "%d of %d offsets in 200 epochs", offset_count, T);
+    CHECK_MSG(successors < 600, "%d of 10,000 windows follow their neighbour in the text", successors);
+    CHECK_MSG(orders_equal < 20, "%d of 199 epochs begin as the one before", orders_equal);
+    dataloader_close(&d);
+    free(dir);
+}
+
+TEST(the_order_is_a_function_of_the_seed) {
+    char *dir = loader_folder();
+    DataLoader a, again, b;
+    dataloader_open(&a, dir, T, VOCAB, 7);
+    dataloader_open(&again, dir, T, VOCAB, 7);
+    dataloader_open(&b, dir, T, VOCAB, 8);
+    int different = 0;
+    for (uint64_t n = 500; n-- > 0; ) {     // backwards: no state
+        int32_t x[2][T], y[T], z[T];
+        dataloader_train(&a, n, x[0], y);
+        dataloader_train(&again, 499 - n, z, y);
+        dataloader_train(&again, n, x[1], y);
+        CHECK(memcmp(x[0], x[1], sizeof x[0]) == 0);
+        dataloader_train(&b, n, z, y);
+        different += memcmp(x[0], z, sizeof z) != 0;
+    }
+    CHECK_MSG(different > 450, "%d of 500 windows differ between two seeds", different);
+    CHECK(dataloader_fingerprint(&a) == dataloader_fingerprint(&b));
+    dataloader_close(&a);
+    dataloader_close(&again);
+    dataloader_close(&b);
+    free(dir);
+}
+
+TEST(validation_windows_are_consecutive) {
+    char *dir = loader_folder();
+    DataLoader d;
+    dataloader_open(&d, dir, T, VOCAB, 7);
+    // 100 tokens: 6 windows (96 inputs and their targets); 48 tokens: 2, since a third would lack its last target
+    CHECK(dataloader_val_windows(&d, 0) == 8);
+    CHECK(dataloader_val_windows(&d, 1000000) == 8);
+    CHECK(dataloader_val_windows(&d, 5 * T + T - 1) == 5);
+    CHECK(dataloader_val_windows(&d, 1) == 1);
+    for (uint64_t i = 0; i < 8; i++) {
+        int32_t inputs[T], targets[T];
+        dataloader_val(&d, i, inputs, targets);
+        int first = i < 6 ? 5000 + T * (int)i : 6000 + T * (int)(i - 6);
+        for (int k = 0; k < T; k++) CHECK(inputs[k] == first + k && targets[k] == first + k + 1);
+    }
+    dataloader_close(&d);
+    free(dir);
+}
+
+TEST(short_shards_give_the_windows_that_fit) {
+    for (int count = T + 1; count <= 4 * T; count++) {
+        char *dir = test_folder("data/short"), *train = format("%s/train.bin", dir), *val = format("%s/val.bin", dir);
+        put_shard(train, 0, count);
+        put_shard(val, 0, T + 1);
+        DataLoader d;
+        dataloader_open(&d, dir, T, VOCAB, 3);
+        CHECK((int)d.train_windows == (count < 2 * T ? 1 : (count - T) / T));
+        CHECK(d.val_windows == 1);
+        int last = 0, first = count;
+        for (uint64_t n = 0; n < 300; n++) {
+            int32_t inputs[T], targets[T];
+            dataloader_train(&d, n, inputs, targets);
+            if (inputs[0] < first) first = inputs[0];
+            if (targets[T - 1] > last) last = targets[T - 1];
+        }
+        CHECK(first == 0);
+        int reach = T * (int)d.train_windows + T - 1;       // the last target at the largest offset
+        CHECK_MSG(last == (reach < count - 1 ? reach : count - 1), "%d tokens: the last one used is %d", count, last);
+        dataloader_close(&d);
+        free(train);
+        free(val);
+        free(dir);
+    }
+}
+
+TEST(the_later_word_of_a_name_says_its_split) {
+    CHECK(dataloader_split("fineweb_train_000001.bin") == 't' && dataloader_split("fineweb_val_000000.bin") == 'v');
+    CHECK(dataloader_split("medieval_train_000000.bin") == 't' && dataloader_split("training_val.bin") == 'v');
+    CHECK(dataloader_split("tokenizer.bin") == 0 && dataloader_split("train.txt") == 0);
+    CHECK(dataloader_split("train_000000.bin.tmp") == 0 && dataloader_split("bin") == 0);
+}
+
+TEST(fingerprint_tells_data_apart) {
+    char *dir = loader_folder(), *path = format("%s/x_val_000001.bin", dir);
+    DataLoader d;
+    dataloader_open(&d, dir, T, VOCAB, 7);
+    uint64_t before = dataloader_fingerprint(&d);
+    dataloader_close(&d);
+    put_shard(path, 6001, 48);      // one more in each token
+    dataloader_open(&d, dir, T, VOCAB, 7);
+    CHECK(dataloader_fingerprint(&d) != before);
+    dataloader_close(&d);
+    put_shard(path, 6000, 48);
+    dataloader_open(&d, dir, 2 * T, VOCAB, 9);
+    CHECK(dataloader_fingerprint(&d) == before);
+    dataloader_close(&d);
+
+    // A shard of 400 kB: the first and the last token count, and its length.
+    enum { N = 200000 };
+    uint16_t *ids = (uint16_t *)xcalloc(N + 1, sizeof *ids);
+    uint64_t prints[4];
+    for (int i = 0; i < 4; i++) {
+        ids[0] = i == 1;
+        ids[N - 1] = i == 2;
+        CHECK(shard_write(path, ids, N + (i == 3)) == 0);
+        dataloader_open(&d, dir, T, VOCAB, 0);
+        prints[i] = dataloader_fingerprint(&d);
+        dataloader_close(&d);
+        for (int k = 0; k < i; k++) CHECK_MSG(prints[k] != prints[i], "shards %d and %d", k, i);
+    }
+    free(ids);
+    free(path);
+    free(dir);
+}
+
+// What to open in a child, and with which vocabulary.
+typedef struct { const char *dir; int T, V; bool read, nobody; } Opening;
+
+static void open_loader(void *argument) {
+    const Opening *o = (const Opening *)argument;
+    if (o->nobody) become_nobody();
+    DataLoader d;
+    dataloader_open(&d, o->dir, o->T, o->V, 1);
+    int32_t inputs[T], targets[T];
+    for (uint64_t n = 0; o->read && n < d.train_windows; n++) dataloader_train(&d, n, inputs, targets);
+    for (uint64_t n = 0; o->read && n < d.val_windows; n++) dataloader_val(&d, n, inputs, targets);
+    dataloader_close(&d);
+}
+
+TEST(bad_shards_are_refused_in_one_line) {
+    char *dir = test_folder("data/bad"), *train = format("%s/train.bin", dir), *val = format("%s/val.bin", dir);
+    char *words = format("%s: the header says 100 tokens (1224 bytes), the file has 1223 bytes", train);
+    Opening o = { dir, T, 100, true, false }, none = { ROOT "/none", T, 100, true, false };
+    CHECK_FAILS(open_loader, &none, 1, ROOT "/none: cannot be read: No such file");
+    CHECK_FAILS(open_loader, &o, 1, "no training shard");
+    put_shard(train, 0, 100);
+    CHECK_FAILS(open_loader, &o, 1, "no validation shard");
+    put_shard(val, 0, T);
+    CHECK_FAILS(open_loader, &o, 1, "no validation shard holds the 17 tokens");
+    put_shard(val, 0, 100);
+    char errors[256];
+    CHECK_MSG(run_child(open_loader, &o, errors, sizeof errors) == 0, "%s", errors);
+
+    // A token of 99 where the vocabulary ends at 98, found where its window is read: as an input and as a target
+    Opening small = { dir, T, 96, true, false };
+    CHECK_FAILS(open_loader, &small, 1, "val.bin: token 96 is 96: the vocabulary has 96 tokens (0 to 95)");
+    put_shard(val, 0, 90);
+    put_shard(train, 60, T + 1);
+    small.V = 76;
+    CHECK_FAILS(open_loader, &small, 1, "train.bin: token 16 is 76: the vocabulary has 76 tokens");
+    put_shard(train, 0, 100);
+
+    size_t n;
+    char *good = read_file(train, &n), *bad = (char *)xmalloc(n + 2);
+    put(train, good, n - 1);
+    CHECK_FAILS(open_loader, &o, 1, words);
+    memset(bad, 0, n + 2);
+    memcpy(bad, good, n);
+    put(train, bad, n + 2);
+    CHECK_FAILS(open_loader, &o, 1, "the file has 1226 bytes");
+    put(train, good, 1000);
+    CHECK_FAILS(open_loader, &o, 1, "train.bin: 1000 bytes");
+    put(train, good, 0);
+    CHECK_FAILS(open_loader, &o, 1, "train.bin: 0 bytes");
+    bad[0] ^= 1;
+    put(train, bad, n);
+    CHECK_FAILS(open_loader, &o, 1, "not a shard");
+    memcpy(bad, good, n);
+    bad[4] = 7;
+    put(train, bad, n);
+    CHECK_FAILS(open_loader, &o, 1, "version 7");
+    memcpy(bad, good, n);
+    bad[11] = (char)0x80;
+    put(train, bad, n);
+    CHECK_FAILS(open_loader, &o, 1, "the header says -");
+    put(train, good, n);
+    chmod(train, 0);
+    Opening nobody = { dir, T, 100, true, true };
+    CHECK_FAILS(open_loader, &nobody, 1, "Permission denied");
+    unlink(train);
+    if (mkdir(train, 0777) != 0) fail("%s: %s", train, strerror(errno));
+    CHECK_FAILS(open_loader, &o, 1, "not a file");
+    free(good);
+    free(bad);
+    free(words);
+    free(train);
+    free(val);
+    free(dir);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The program tokenize
+
+// 1,000 characters of which some take several bytes: the split counts characters.
+static char *thousand_characters(size_t *n) {
+    static const char *const letters[] = { "a", "b", "\xc3\xa9", "\xe2\x82\xac", "\n" };
+    char *text = (char *)xcalloc(4001, 1);
+    *n = 0;
+    for (uint64_t i = 0; i < 1000; i++) {
+        const char *letter = letters[hash64(5, i) % COUNT_OF(letters)];
+        memcpy(text + *n, letter, strlen(letter));
+        *n += strlen(letter);
+    }
+    return text;
+}
+
+TEST(tokenize_shards_splits_as_nanogpt) {
+    free(test_folder("data/split"));
+    size_t n;
+    char *text = thousand_characters(&n);
+    put(ROOT "/split/text.txt", text, n);
+    CHECK(run(TOKENIZE " shards --tokenizer=char --out=" ROOT "/split/out/char " ROOT "/split/text.txt") == 0);
+    DataLoader d;
+    dataloader_open(&d, ROOT "/split/out/char", 1, 5, 0);
+    CHECK(d.train[0].count == 900 && d.val[0].count == 100);
+    CHECK(strcmp(d.train[0].path, ROOT "/split/out/char/train_000000.bin") == 0);
+
+    Tokenizer t;
+    char error[256];
+    CHECK(tokenizer_load(&t, ROOT "/split/out/char/tokenizer.bin", error, sizeof error) == 0 && t.size == 5);
+    char *back = (char *)xmalloc(4000);     // train, then validation, decoded: the text
+    size_t length = 0;
+    for (size_t i = 0; i < 1000; i++) {
+        int bytes = 0;
+        const char *token = tokenizer_token(&t, i < 900 ? d.train[0].tokens[i] : d.val[0].tokens[i - 900], &bytes);
+        memcpy(back + length, token, (size_t)bytes);
+        length += (size_t)bytes;
+    }
+    CHECK(length == n && memcmp(back, text, n) == 0);
+    size_t train_tokens = d.train[0].count;
+    dataloader_close(&d);
+
+    // A vocabulary of bytes splits at the same character; several shards together are the one shard.
+    CHECK(run(TOKENIZE " shards --tokenizer=byte --shard-tokens=100 --name=medieval --out=" ROOT "/split/out/byte "
+              ROOT "/split/text.txt") == 0);
+    dataloader_open(&d, ROOT "/split/out/byte", 1, 256, 0);
+    CHECK(train_tokens == 900 && d.train_shards >= (int)n / 112);
+    size_t at = 0;
+    bool same = true;
+    for (int i = 0; i < d.train_shards + d.val_shards; i++) {
+        const Shard *s = i < d.train_shards ? &d.train[i] : &d.val[i - d.train_shards];
+        CHECK(s->count <= 100);
+        if (i == d.train_shards) CHECK((text[at] & 0xc0) != 0x80);
+        for (size_t k = 0; k < s->count; k++) same = same && at < n && s->tokens[k] == (uint8_t)text[at++];
+    }
+    CHECK(same && at == n);
+    dataloader_close(&d);
+
+    // No character is cut where a shard ends.
+    CHECK(run(TOKENIZE " shards --shard-tokens=7 --out=" ROOT "/split/out/small " ROOT "/split/text.txt") == 0);
+    dataloader_open(&d, ROOT "/split/out/small", 1, 5, 0);
+    uint16_t ids[4000];
+    CHECK(tokenizer_encode(&t, text, n, ids, error, sizeof error) == 1000);
+    size_t k = 0;
+    for (int i = 0; i < d.train_shards; i++) {
+        CHECK(d.train[i].count <= 7 && k + d.train[i].count <= 900);
+        CHECK(memcmp(d.train[i].tokens, ids + k, 2 * d.train[i].count) == 0);
+        k += d.train[i].count;
+    }
+    CHECK(k == 900);
+    dataloader_close(&d);
+    tokenizer_free(&t);
+    free(back);
+    free(text);
+}
+
+TEST(tokenize_shards_takes_a_validation_text) {
+    free(test_folder("data/val"));
+    put_text(ROOT "/val/train.txt", "abcabc\n");
+    put_text(ROOT "/val/val.txt", "xyz\n");
+    CHECK(run(TOKENIZE " shards --out=" ROOT "/val/out --val=" ROOT "/val/val.txt " ROOT "/val/train.txt") == 0);
+    DataLoader d;
+    dataloader_open(&d, ROOT "/val/out", 1, 7, 0);      // \n a b c x y z
+    static const uint16_t train[] = { 1, 2, 3, 1, 2, 3, 0 }, val[] = { 4, 5, 6, 0 };
+    CHECK(d.train[0].count == 7 && memcmp(d.train[0].tokens, train, sizeof train) == 0);
+    CHECK(d.val[0].count == 4 && memcmp(d.val[0].tokens, val, sizeof val) == 0);
+    dataloader_close(&d);
+    put_text(ROOT "/val/train.txt", "abcabcabcabc\n");
+    CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/val/out " ROOT "/val/train.txt", 1, "holds shards");
+}
+
+TEST(tokenize_encodes_and_decodes) {
+    free(test_folder("data/filter"));
+    put_text(ROOT "/filter/text", "ab\xc3\xa9\nba");
+    CHECK(run(TOKENIZE " shards --out=" ROOT "/filter/out --val=" ROOT "/filter/text " ROOT "/filter/text") == 0);
+#define FILTER(command) TOKENIZE " " command " --tokenizer=" ROOT "/filter/out/tokenizer.bin"
+    CHECK(run(FILTER("encode") " <" ROOT "/filter/text >" ROOT "/filter/ids") == 0);
+    CHECK(same_file(ROOT "/filter/ids", "1\n2\n3\n0\n2\n1\n", 12));
+    CHECK(run(FILTER("decode") " <" ROOT "/filter/ids | cmp - " ROOT "/filter/text") == 0);
+    CHECK(run(FILTER("encode --u16") " <" ROOT "/filter/text >" ROOT "/filter/u16") == 0);
+    CHECK(same_file(ROOT "/filter/u16", "\1\0\2\0\3\0\0\0\2\0\1", 12));
+    CHECK(run(FILTER("decode --u16") " <" ROOT "/filter/u16 | cmp - " ROOT "/filter/text") == 0);
+    CHECK(run(FILTER("encode") " </dev/null | cmp - /dev/null") == 0);
+    CHECK_FAILS(shell, "printf 'ab\\nz' | " FILTER("encode"), 1, "stdin: line 2: character U+007A is not in the vocab");
+    CHECK_FAILS(shell, "printf '1\\n2 x3\\n' | " FILTER("decode"), 1, "line 2: \"x3\": a token id expected");
+    CHECK_FAILS(shell, "printf '1\\n-2\\n' | " FILTER("decode"), 1, "line 2: \"-2\"");
+    CHECK_FAILS(shell, "printf '1 2 4' | " FILTER("decode"), 1, "id number 3 is 4: the vocabulary has 4 tokens");
+    CHECK_FAILS(shell, "printf 99999999999999999999 | " FILTER("decode"), 1, "the vocabulary has 4 tokens");
+    CHECK_FAILS(shell, "printf '1\\0002' | " FILTER("decode"), 1, "a token id expected");
+    CHECK_FAILS(shell, "printf abc | " FILTER("decode --u16"), 1, "3 bytes: an even number");
+    CHECK_FAILS(shell, FILTER("encode") " <" ROOT "/filter", 1, "stdin: cannot be read: Is a directory");
+    CHECK_FAILS(shell, FILTER("encode") " <" ROOT "/filter/text >/dev/full", 1, "stdout: cannot be written");
+    CHECK_FAILS(shell, TOKENIZE " encode --tokenizer=" ROOT "/filter/ids </dev/null", 1, "not a tokenizer file");
+    CHECK(run(TOKENIZE " info " ROOT "/filter/out") == 0);
+    CHECK_FAILS(shell, TOKENIZE " info " ROOT "/filter/ids", 1, "Not a directory");
+}
+
+TEST(tokenize_refuses_bad_texts_and_writes_nothing) {
+    free(test_folder("data/texts"));
+#define SHARDS TOKENIZE " shards --out=" ROOT "/texts/out "
+    put_text(ROOT "/texts/empty", "");
+    put_text(ROOT "/texts/short", "0123456789");
+    put_text(ROOT "/texts/just_enough", "0123456789x");
+    put(ROOT "/texts/latin1", "ok\nok\ncaf\xe9\n0123456789", 21);
+    put_text(ROOT "/texts/secret", "0123456789x");
+    chmod(ROOT "/texts/secret", 0);
+    CHECK_FAILS(shell, SHARDS ROOT "/texts/empty", 1, "/empty: the text is empty");
+    CHECK_FAILS(shell, SHARDS ROOT "/texts/none", 1, "/none: cannot be read: No such file");
+    CHECK_FAILS(shell, SHARDS ROOT "/texts", 1, "/texts: cannot be read: Is a directory");
+    CHECK_FAILS(shell, SHARDS ROOT "/texts/short", 1, "/short: 10 characters: too short to split");
+    CHECK_FAILS(shell, SHARDS ROOT "/texts/latin1", 1, "/latin1: line 3: byte 0xE9 is not UTF-8; --tokenizer=byte");
+    CHECK_FAILS(shell_as_nobody, SHARDS ROOT "/texts/secret", 1, "/secret: cannot be read: Permission denied");
+    CHECK_FAILS(shell, SHARDS "--val=" ROOT "/texts/latin1 " ROOT "/texts/short", 1, "/latin1: line 3: byte 0xE9");
+    CHECK_FAILS(shell, SHARDS "--tokenizer=bpe " ROOT "/texts/short", 2, "char or byte expected");
+    CHECK_FAILS(shell, SHARDS "--shard-tokens=1e6 " ROOT "/texts/short", 2, "--shard-tokens=1e6");
+    CHECK_FAILS(shell, SHARDS "--colour " ROOT "/texts/short", 2, "--colour: not expected here");
+    CHECK_FAILS(shell, SHARDS, 2, "the text file is missing");
+    CHECK_FAILS(shell, TOKENIZE " shards x", 2, "--out=DIR is missing");
+    CHECK_FAILS(shell, TOKENIZE " encode", 2, "--tokenizer=FILE is missing");
+    CHECK_FAILS(shell, TOKENIZE " prepare", 2, "prepare: unknown command");
+    CHECK_FAILS(shell, TOKENIZE, 2, "a command expected");
+    CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/texts/short/out " ROOT "/texts/just_enough", 1, "be made");
+    CHECK(!file_exists(ROOT "/texts/out"));
+
+    // A full disk, met by the second shard: the first one goes again too.
+    char *text = (char *)xmalloc(300000);
+    memset(text, 'x', 300000);
+    put(ROOT "/texts/large", text, 300000);
+    CHECK_FAILS(shell_on_full_disk, SHARDS ROOT "/texts/large", 1, "train_000000.bin: cannot be written: File too");
+    CHECK_FAILS(shell_on_full_disk, SHARDS "--val=" ROOT "/texts/large " ROOT "/texts/just_enough", 1, "val_0000");
+    CHECK(rmdir(ROOT "/texts/out") == 0);       // it is empty
+    CHECK(run(SHARDS ROOT "/texts/just_enough") == 0);
+    free(text);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// data/prepare.sh
+
+TEST(prepare_makes_a_folder_once) {
+    free(test_folder("data/prepare"));
+#define PREPARE "DATA_ROOT=" ROOT "/prepare/out data/prepare.sh "
+#define MY_TEXT "'" ROOT "/prepare/my text.v2.txt'"
+    put_text(ROOT "/prepare/my text.v2.txt", "The quick brown fox jumps over the lazy dog.\n");
+    CHECK(run("test \"$(" PREPARE "--folder " MY_TEXT ")\" = " ROOT "/prepare/out/my_text.v2") == 0);
+    CHECK(run("test \"$(" PREPARE "--folder kjv)\" = " ROOT "/prepare/out/kjv") == 0);
+    CHECK(run(PREPARE MY_TEXT " char") == 0);
+    CHECK(run("test \"$(" PREPARE MY_TEXT " char)\" = '" ROOT "/prepare/out/my_text.v2: up to date'") == 0);
+    CHECK(run("test \"$(" PREPARE MY_TEXT ")\" = '" ROOT "/prepare/out/my_text.v2: up to date'") == 0);
+    DataLoader d;
+    dataloader_open(&d, ROOT "/prepare/out/my_text.v2", 4, 256, 0);
+    CHECK(d.train[0].count == 40 && d.val[0].count == 5);
+    uint64_t before = dataloader_fingerprint(&d);
+    dataloader_close(&d);
+
+    // Another tokenizer, another text or a missing part: anew.
+    CHECK(run(PREPARE MY_TEXT " byte | grep -q 'kind byte'") == 0);
+    CHECK(run(PREPARE MY_TEXT " char | grep -q 'kind char'") == 0);
+    put_text(ROOT "/prepare/my text.v2.txt", "The quick brown fox jumps over the lazy cat.\n");
+    CHECK(run(PREPARE MY_TEXT " | grep -q 'kind char'") == 0);
+    dataloader_open(&d, ROOT "/prepare/out/my_text.v2", 4, 256, 0);
+    CHECK(dataloader_fingerprint(&d) != before);
+    dataloader_close(&d);
+    unlink(ROOT "/prepare/out/my_text.v2/val_000000.bin");
+    CHECK(run(PREPARE MY_TEXT " | grep -q 'kind char'") == 0);
+
+    // What fails leaves what was there, and nothing half-made.
+    put_text(ROOT "/prepare/my text.v2.txt", "The quick brown f\xf6x jumps over the lazy cat.\n");
+    CHECK_FAILS(shell, PREPARE MY_TEXT, 1, "line 1: byte 0xF6 is not UTF-8");
+    CHECK(run("test \"$(ls " ROOT "/prepare/out)\" = my_text.v2") == 0);
+    CHECK(file_exists(ROOT "/prepare/out/my_text.v2/fingerprint"));
+    CHECK_FAILS(shell, PREPARE "nonsuch", 2, "DATA=nonsuch: neither a corpus (kjv, shakespeare) nor a text file");
+    CHECK_FAILS(shell, PREPARE ROOT "/prepare", 2, "a folder: a text file expected");
+    CHECK_FAILS(shell, PREPARE "kjv words", 2, "TOKENIZER=words: char or byte expected");
+    CHECK_FAILS(shell, PREPARE, 2, "a corpus (kjv, shakespeare) or a text file expected");
+    chmod(ROOT "/prepare/my text.v2.txt", 0);
+    CHECK_FAILS(shell_as_nobody, PREPARE MY_TEXT, 1, "my text.v2.txt: cannot be read");
+}
+
+TEST(prepare_checks_what_a_mirror_holds) {
+    free(test_folder("data/mirror"));
+    CHECK(make_dirs(ROOT "/mirror/tinyshakespeare") == 0);
+    put_text(ROOT "/mirror/tinyshakespeare/input.txt", "First Citizen:\nNot the whole text.\n");
+    CHECK_FAILS(shell, "DATA_ROOT=" ROOT "/mirror/out DATA_MIRROR=" ROOT "/mirror data/prepare.sh shakespeare", 1,
+                "mirror/tinyshakespeare/input.txt: not the text expected: sha256");
+    CHECK(rmdir(ROOT "/mirror/out") == 0);
+}
+
+int main(int argc, char **argv) {
+    tests_only = argc > 1 ? argv[1] : NULL;
+    RUN(utf8_every_code_point_and_no_other);
+    RUN(char_vocabulary_is_in_code_point_order);
+    RUN(byte_vocabulary_takes_any_bytes);
+    RUN(encode_names_what_it_cannot_encode);
+    RUN(tokenizer_file_round_trip_and_layout);
+    RUN(damaged_tokenizer_files_are_refused);
+    RUN(shard_layout);
+    RUN(permutation_is_a_bijection);
+    RUN(an_epoch_takes_every_window_once);
+    RUN(the_order_is_a_function_of_the_seed);
+    RUN(validation_windows_are_consecutive);
+    RUN(short_shards_give_the_windows_that_fit);
+    RUN(the_later_word_of_a_name_says_its_split);
+    RUN(fingerprint_tells_data_apart);
+    RUN(bad_shards_are_refused_in_one_line);
+    RUN(tokenize_shards_splits_as_nanogpt);
+    RUN(tokenize_shards_takes_a_validation_text);
+    RUN(tokenize_encodes_and_decodes);
+    RUN(tokenize_refuses_bad_texts_and_writes_nothing);
+    RUN(prepare_makes_a_folder_once);
+    RUN(prepare_checks_what_a_mirror_holds);
+    return tests_end();
+}

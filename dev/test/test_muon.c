@@ -1,0 +1,968 @@
+// test_muon.c - muon.h against plain double-precision statements of its rules, and as a stand-alone library.
+//
+// Run from the project's root: the last tests compile muon.h with ${CC:-cc} and, where there is one, a C++ compiler.
+#define _GNU_SOURCE
+#define MUON_IMPLEMENTATION
+#include "../../muon.h"
+#include "test.h"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Numbers
+
+// Standard normal numbers, a function of (stream, index).
+static double normal(uint64_t stream, uint64_t i) {
+    double u = ((double)(hash64(stream, 2 * i) >> 11) + 0.5) * 0x1p-53;
+    double v = ((double)(hash64(stream, 2 * i + 1) >> 11) + 0.5) * 0x1p-53;
+    return sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * v);
+}
+
+static void fill_normal(float *x, size_t n, uint64_t stream) {
+    for (size_t i = 0; i < n; i++) x[i] = (float)normal(stream, i);
+}
+
+static void transpose(float *out, const float *x, int rows, int cols) {
+    for (int i = 0; i < rows; i++)
+        for (int j = 0; j < cols; j++) out[j * rows + i] = x[i * cols + j];
+}
+
+// |x - ref|_F / |ref|_F
+static double relative_error(const float *x, const double *ref, size_t n) {
+    double e = 0.0, r = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        e += (x[i] - ref[i]) * (x[i] - ref[i]);
+        r += ref[i] * ref[i];
+    }
+    return sqrt(e / r);
+}
+
+static double difference(const float *x, const float *y, size_t n) {
+    double e = 0.0, r = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        e += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+        r += (double)y[i] * y[i];
+    }
+    return sqrt(e / r);
+}
+
+static int descending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* Singular values of x (rows x cols), sorted, by one-sided Jacobi (Hestenes): the rows of the smaller orientation are
+ * rotated against each other until all are orthogonal; their lengths are the singular values. */
+static int singular_values(const float *x, int rows, int cols, double *sigma) {
+    int p = rows < cols ? rows : cols, q = rows < cols ? cols : rows;
+    double *a = xmalloc(sizeof(double) * (size_t)p * (size_t)q);
+    for (int i = 0; i < p; i++)
+        for (int j = 0; j < q; j++) a[i * q + j] = rows < cols ? x[i * cols + j] : x[j * cols + i];
+    for (int sweep = 0, rotated = 1; rotated && sweep < 60; sweep++) {
+        rotated = 0;
+        for (int i = 0; i < p; i++)
+            for (int k = i + 1; k < p; k++) {
+                double *u = a + i * q, *v = a + k * q, uu = 0.0, vv = 0.0, uv = 0.0;
+                for (int j = 0; j < q; j++) {
+                    uu += u[j] * u[j];
+                    vv += v[j] * v[j];
+                    uv += u[j] * v[j];
+                }
+                if (fabs(uv) <= 1e-15 * sqrt(uu * vv) || uv == 0.0) continue;
+                rotated = 1;
+                double zeta = (vv - uu) / (2.0 * uv);
+                double t = (zeta >= 0 ? 1.0 : -1.0) / (fabs(zeta) + sqrt(1.0 + zeta * zeta));
+                double cs = 1.0 / sqrt(1.0 + t * t), sn = cs * t;
+                for (int j = 0; j < q; j++) {
+                    double uj = u[j];
+                    u[j] = cs * uj - sn * v[j];
+                    v[j] = sn * uj + cs * v[j];
+                }
+            }
+    }
+    for (int i = 0; i < p; i++) {
+        sigma[i] = 0.0;
+        for (int j = 0; j < q; j++) sigma[i] += a[i * q + j] * a[i * q + j];
+        sigma[i] = sqrt(sigma[i]);
+    }
+    free(a);
+    qsort(sigma, (size_t)p, sizeof *sigma, descending);
+    return p;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A Muon with its memory
+
+typedef struct {
+    Muon m;
+    void *memory, *scratch;
+} Optimizer;
+
+static Optimizer optimizer(const MuonParam *params, int n, const MuonOptions *options) {
+    Optimizer o;
+    // Exactly the stated sizes, so that a sanitizer sees a write past them.
+    o.memory = xmalloc(muon_state_bytes(params, n, options));
+    o.scratch = xmalloc(muon_scratch_bytes(params, n, options));
+    int code = muon_init(&o.m, params, n, options, o.memory);
+    CHECK_MSG(code == MUON_OK, "muon_init: %s", muon_strerror(code));
+    return o;
+}
+
+static void release(Optimizer *o) {
+    free(o->memory);
+    free(o->scratch);
+}
+
+static MuonParam matrix_param(float *w, const float *g, int rows, int cols, int rule, double lr, double weight_decay) {
+    MuonParam p = { "w", w, g, 1, rows, cols, 0, rule, lr, weight_decay };
+    return p;
+}
+
+static int step_of(Optimizer *o, double lr_factor, double grad_scale) {
+    return muon_step(&o->m, lr_factor, grad_scale, o->scratch);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The polynomial
+
+// The table of muon.h's sources for Keller's coefficients, five steps; inputs relative to the Frobenius norm.
+TEST(scalar_map_of_keller) {
+    const double in[] = { 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 0.5, 1.0 };
+    const double out[] = { .004849, .048473, .145071, .470544, 1.110357, .698917, 1.122332, .712120, 1.079592, .765439,
+                           .696436 };
+    const MuonCoefficients *c = muon_coefficients(MUON_COEFF_KELLER);
+    for (size_t i = 0; i < COUNT_OF(in); i++) {
+        double y = muon_phi(c, 5, in[i]);
+        CHECK_MSG(fabs(y - out[i]) <= 6e-7, "phi(%g) = %.7f, expected %.6f", in[i], y, out[i]);
+    }
+    double low = 1e9, high = 0.0;   // the band the head of muon.h states
+    for (double x = 0.0052; x <= 1.0; x += 1e-5) {
+        double y = muon_phi(c, 5, x);
+        low = fmin(low, y);
+        high = fmax(high, y);
+    }
+    CHECK_MSG(low >= 0.68 && high <= 1.14, "band %.4f .. %.4f", low, high);
+}
+
+// The same table through the matrix code: a diagonal of unit Frobenius norm, whose image is diag(phi(x)).
+TEST(diagonal_matrices) {
+    const double in[] = { 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 0.5, 0.0 };
+    enum { N = COUNT_OF(in) };
+    float x[N * N] = { 0 }, scratch[3 * N * N];
+    CHECK(muon_orthogonalize_bytes(N, N) == sizeof scratch);
+    double diagonal[N], square = 0.0;
+    for (int i = 0; i < N; i++) square += in[i] * in[i];
+    for (int i = 0; i < N; i++) diagonal[i] = i < N - 1 ? in[i] : sqrt(1.0 - square);
+    for (int i = 0; i < N; i++) x[i * N + i] = (float)(3.0 * diagonal[i]);
+    const MuonCoefficients *c = muon_coefficients(MUON_COEFF_KELLER);
+    CHECK(muon_orthogonalize(x, N, N, c, 5, scratch) == MUON_OK);
+    for (int i = 0; i < N; i++)
+        for (int j = 0; j < N; j++) {
+            double expected = i == j ? muon_phi(c, 5, diagonal[i]) : 0.0;
+            CHECK_MSG(fabs(x[i * N + j] - expected) <= 2e-6, "(%d, %d): %g, expected %g", i, j, x[i * N + j], expected);
+        }
+}
+
+// A set with a norm above 1 and a row per step, shorter than the number of steps: what a caller's own set may be.
+TEST(own_coefficients) {
+    MuonCoefficients c = { "own", 1.02, 2, { { 4.0, -6.0, 2.9 }, { 1.875, -1.25, 0.375 } } };
+    float x[12 * 20], scratch[12 * 20 + 2 * 12 * 12];
+    double before[12], after[12], expected[12], norm = 0.0;
+    fill_normal(x, COUNT_OF(x), 7);
+    singular_values(x, 12, 20, before);
+    for (int i = 0; i < 12; i++) norm += before[i] * before[i];
+    CHECK(muon_orthogonalize(x, 12, 20, &c, 4, scratch) == MUON_OK);
+    singular_values(x, 12, 20, after);
+    for (int i = 0; i < 12; i++) expected[i] = fabs(muon_phi(&c, 4, before[i] / sqrt(norm)));
+    qsort(expected, 12, sizeof *expected, descending);
+    for (int i = 0; i < 12; i++)
+        CHECK_MSG(fabs(after[i] - expected[i]) < 1e-5, "%g, expected %g", after[i], expected[i]);
+    double s = before[3] / sqrt(norm) / 1.02;
+    s = s * (4.0 - 6.0 * s * s + 2.9 * s * s * s * s);
+    for (int step = 1; step < 4; step++) s = s * (1.875 - 1.25 * s * s + 0.375 * s * s * s * s);
+    CHECK_MSG(fabs(s - muon_phi(&c, 4, before[3] / sqrt(norm))) < 1e-12, "a row per step, then the last one again");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Newton-Schulz
+
+TEST(gemm_against_triple_loop) {
+    const int sizes[][3] = { { 1, 1, 1 }, { 3, 5, 2 }, { 17, 130, 66 }, { 64, 128, 64 }, { 5, 259, 131 },
+                             { 40, 1, 9 } };
+    for (size_t t = 0; t < COUNT_OF(sizes) * 8; t++) {
+        int m = sizes[t / 8][0], n = sizes[t / 8][1], k = sizes[t / 8][2], trans_a = t & 1, trans_b = (t >> 1) & 1;
+        float alpha = t & 4 ? 1.0f : -0.7f, beta = t & 4 ? 0.0f : 0.3f;
+        int lda = (trans_a ? m : k) + 1, ldb = (trans_b ? k : n) + 2, ldc = n + 3;
+        size_t na = (size_t)lda * (size_t)(trans_a ? k : m), nb = (size_t)ldb * (size_t)(trans_b ? n : k);
+        float *a = xmalloc(na * sizeof(float)), *b = xmalloc(nb * sizeof(float));
+        float *c = xmalloc((size_t)m * (size_t)ldc * sizeof(float));
+        double *ref = xmalloc((size_t)m * (size_t)ldc * sizeof(double));
+        fill_normal(a, na, 1);
+        fill_normal(b, nb, 2);
+        fill_normal(c, (size_t)m * (size_t)ldc, 3);
+        for (int i = 0; i < m; i++)
+            for (int j = 0; j < ldc; j++) {
+                if (j < n && beta == 0.0f) c[i * ldc + j] = NAN;   // not read where beta is 0
+                double sum = j < n ? (beta == 0.0f ? 0.0 : (double)beta * c[i * ldc + j]) : c[i * ldc + j];
+                for (int l = 0; l < k && j < n; l++) {
+                    double ail = a[trans_a ? l * lda + i : i * lda + l], blj = b[trans_b ? j * ldb + l : l * ldb + j];
+                    sum += (double)alpha * ail * blj;
+                }
+                ref[i * ldc + j] = sum;
+            }
+        muon__gemm(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+        double e = relative_error(c, ref, (size_t)m * (size_t)ldc);
+        CHECK_MSG(e < 1e-6, "%d x %d x %d, trans %d %d: error %g", m, n, k, trans_a, trans_b, e);
+        free(a); free(b); free(c); free(ref);
+    }
+}
+
+/* One applied step from zero weights is -lr scale X: its singular values are phi(sigma / |G|) of the gradient's, and
+ * lie in the coefficients' band. */
+TEST(singular_values_of_an_update) {
+    const int shapes[][2] = { { 32, 96 }, { 96, 32 }, { 48, 64 }, { 24, 24 } };
+    for (size_t t = 0; t < COUNT_OF(shapes); t++) {
+        for (int scale = 0; scale < MUON_SCALE_COUNT; scale++) {
+            int rows = shapes[t][0], cols = shapes[t][1];
+            float w[32 * 96] = { 0 }, g[32 * 96];
+            size_t n = (size_t)rows * (size_t)cols;
+            fill_normal(g, n, 100 + t);
+            if (rows == cols)   // a square Gaussian has tiny singular values: lift them into the band's range
+                for (int i = 0; i < rows; i++) g[i * cols + i] += 12.0f;
+            MuonOptions options = muon_default_options();
+            options.scale = scale;
+            MuonParam p = matrix_param(w, g, rows, cols, MUON_RULE_MUON, 0.02, 0.1);
+            Optimizer o = optimizer(&p, 1, &options);
+            CHECK(step_of(&o, 0.5, 1.0) == MUON_OK);
+            double s = scale == MUON_SCALE_NONE ? 1.0
+                     : scale == MUON_SCALE_KELLER ? sqrt(fmax(1.0, (double)rows / cols)) : 0.2 * sqrt(fmax(rows, cols));
+            for (size_t i = 0; i < n; i++) w[i] = (float)(-w[i] / (0.02 * 0.5 * s));
+            double sigma[64], out[64], norm = 0.0;
+            int count = singular_values(g, rows, cols, sigma);
+            singular_values(w, rows, cols, out);
+            for (int i = 0; i < count; i++) norm += sigma[i] * sigma[i];
+            norm = sqrt(norm);
+            CHECK_MSG(sigma[count - 1] / norm > 0.0052, "not in the band's range: %g", sigma[count - 1] / norm);
+            for (int i = 0; i < count; i++) sigma[i] = muon_phi(options.coefficients, 5, sigma[i] / norm);
+            qsort(sigma, (size_t)count, sizeof *sigma, descending);
+            for (int i = 0; i < count; i++) {
+                CHECK_MSG(fabs(out[i] - sigma[i]) <= 1e-4, "%d x %d: %.6f, phi %.6f", rows, cols, out[i], sigma[i]);
+                CHECK_MSG(out[i] >= 0.68 && out[i] <= 1.14, "%d x %d: %.6f outside the band", rows, cols, out[i]);
+            }
+            release(&o);
+        }
+    }
+}
+
+TEST(orientations_and_thin_matrices) {
+    enum { R = 24, C = 57 };
+    float x[R * C], y[R * C], z[R * C], scratch[R * C + 2 * R * R];
+    const MuonCoefficients *c = muon_coefficients(MUON_COEFF_KELLER);
+    fill_normal(x, R * C, 11);
+    transpose(y, x, R, C);
+    for (int steps = 1; steps <= 5; steps += 2) {   // odd: the result is copied back from scratch
+        CHECK(muon_orthogonalize(x, R, C, c, steps, scratch) == MUON_OK);
+        CHECK(muon_orthogonalize(y, C, R, c, steps, scratch) == MUON_OK);
+        transpose(z, y, C, R);
+        CHECK_MSG(difference(z, x, R * C) < 2e-6, "transposed: %g after %d steps", difference(z, x, R * C), steps);
+    }
+    CHECK(muon_orthogonalize(x, R, C, c, 4, scratch) == MUON_OK);
+    CHECK(muon_orthogonalize(y, C, R, c, 4, scratch) == MUON_OK);
+    transpose(z, y, C, R);
+    CHECK(difference(z, x, R * C) < 2e-6);
+    for (int t = 0; t < 3; t++) {   // 1 x n, n x 1, 1 x 1: x / |x| times phi(1)
+        int rows = t == 1 ? 9 : 1, cols = t == 0 ? 9 : 1, n = rows * cols;
+        float v[9];
+        double ref[9], norm = 0.0;
+        fill_normal(v, 9, 12);
+        for (int i = 0; i < n; i++) norm += (double)v[i] * v[i];
+        for (int i = 0; i < n; i++) ref[i] = v[i] / sqrt(norm) * muon_phi(c, 5, 1.0);
+        CHECK(muon_orthogonalize(v, rows, cols, c, 5, scratch) == MUON_OK);
+        CHECK_MSG(relative_error(v, ref, (size_t)n) < 1e-6, "%d x %d", rows, cols);
+    }
+    fill_normal(x, R * C, 13);
+    memcpy(y, x, sizeof y);
+    y[77] = x[77] = INFINITY;
+    CHECK(muon_orthogonalize(x, R, C, c, 5, scratch) == MUON_E_NOT_FINITE && memcmp(x, y, sizeof x) == 0);
+    CHECK(muon_orthogonalize(x, 0, C, c, 5, scratch) == MUON_E_ARGUMENT);
+    CHECK(muon_orthogonalize(x, R, C, NULL, 5, scratch) == MUON_E_ARGUMENT);
+    CHECK(muon_orthogonalize(x, R, C, c, 0, scratch) == MUON_E_ARGUMENT);
+    CHECK(muon_orthogonalize(x, R, C, c, 5, NULL) == MUON_E_ARGUMENT);
+}
+
+// Rank one of 16 x 24: the other singular values stay zero.
+TEST(rank_deficient) {
+    float x[16 * 24], scratch[16 * 24 + 2 * 16 * 16];
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < 24; j++) x[i * 24 + j] = (float)((i + 1) * (j - 7));
+    const MuonCoefficients *c = muon_coefficients(MUON_COEFF_KELLER);
+    CHECK(muon_orthogonalize(x, 16, 24, c, 5, scratch) == MUON_OK);
+    double sigma[16];
+    singular_values(x, 16, 24, sigma);
+    CHECK_MSG(fabs(sigma[0] - muon_phi(c, 5, 1.0)) < 1e-5, "%g", sigma[0]);
+    CHECK_MSG(sigma[1] < 1e-4, "%g", sigma[1]);   // rounding, times the slope 485
+}
+
+TEST(scale_of_the_gradient_does_not_matter) {
+    enum { R = 20, C = 30, N = R * C };
+    const double scales[] = { 1.0, 1e-30, 1e30, 1e-36, 1e37 };
+    float w[COUNT_OF(scales)][N], g[N];
+    for (size_t t = 0; t < COUNT_OF(scales); t++) {
+        memset(w[t], 0, sizeof w[t]);
+        MuonOptions options = muon_default_options();
+        MuonParam p = matrix_param(w[t], g, R, C, MUON_RULE_MUON, 0.1, 0.0);
+        Optimizer o = optimizer(&p, 1, &options);
+        for (int step = 0; step < 3; step++) {
+            for (size_t i = 0; i < N; i++) g[i] = (float)(scales[t] * normal(20 + (uint64_t)step, i));
+            CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+        }
+        CHECK_MSG(difference(w[t], w[0], N) < 2e-5, "%g: %g", scales[t], difference(w[t], w[0], N));
+        release(&o);
+    }
+    // the smallest floats there are, and AdamW where squares leave the range of a float: finite
+    for (int rule = MUON_RULE_ADAMW; rule <= MUON_RULE_MUON; rule++) {
+        const float tiny_and_huge[] = { 1e-42f, 1e-30f, 1e30f, 3e38f };
+        for (size_t t = 0; t < COUNT_OF(tiny_and_huge); t++) {
+            MuonOptions options = muon_default_options();
+            MuonParam p = matrix_param(w[0], g, R, C, rule, 0.1, 0.1);
+            Optimizer o = optimizer(&p, 1, &options);
+            for (size_t i = 0; i < N; i++) g[i] = (i % 3 ? 1.0f : -1.0f) * tiny_and_huge[t];
+            for (int step = 0; step < 3; step++) CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+            CHECK_MSG(muon__all_finite(w[0], N, 1.0f), "rule %d, gradients of %g", rule, tiny_and_huge[t]);
+            release(&o);
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Fifty steps against double-precision statements, both fed the same gradients, learning rates and momenta
+
+static double schedule(int step) { return step < 10 ? (step + 1) / 10.0 : 1.0 - 0.01 * step; }
+
+TEST(adamw_against_double) {
+    enum { N = 700, STEPS = 50 };
+    float w[N], g[N];
+    double rw[N], rm[N] = { 0 }, rv[N] = { 0 };
+    const double lr = 3e-3, wd = 0.1, b1 = 0.9, b2 = 0.999, eps = 1e-8, clip = 0.37;
+    fill_normal(w, N, 31);
+    for (int i = 0; i < N; i++) rw[i] = w[i];
+    MuonOptions options = muon_default_options();
+    options.beta2 = b2;
+    MuonParam p = matrix_param(w, g, 1, N, MUON_RULE_ADAMW, lr, wd);
+    Optimizer o = optimizer(&p, 1, &options);
+    for (int step = 0; step < STEPS; step++) {
+        for (size_t i = 0; i < N; i++) g[i] = (float)(normal(1000 + (uint64_t)step, i) * pow(10.0, -(double)(i % 7)));
+        CHECK(step_of(&o, schedule(step), clip) == MUON_OK);
+        double rate = lr * schedule(step);
+        for (int i = 0; i < N; i++) {
+            double gi = clip * g[i];
+            rm[i] = b1 * rm[i] + (1 - b1) * gi;
+            rv[i] = b2 * rv[i] + (1 - b2) * gi * gi;
+            rw[i] *= 1 - rate * wd;
+            rw[i] -= rate * (rm[i] / (1 - pow(b1, step + 1))) / (sqrt(rv[i] / (1 - pow(b2, step + 1))) + eps);
+        }
+        double e = relative_error(w, rw, N);
+        CHECK_MSG(e <= 1e-6, "step %d: error %g", step, e);
+    }
+    size_t n;
+    CHECK(relative_error(muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &n), rm, N) <= 1e-6 && n == N);
+    CHECK(relative_error(muon_state(&o.m, 0, MUON_SLOT_SECOND_MOMENT, &n), rv, N) <= 1e-6 && n == N);
+    CHECK(o.m.t == STEPS);
+    release(&o);
+}
+
+// X <- phi(U) by the textbook: transpose a tall matrix, then X <- a X + (b A + c A A) X with A = X X^T.
+static void newton_schulz_in_double(double *x, int rows, int cols, int steps) {
+    int p = rows < cols ? rows : cols, q = rows < cols ? cols : rows, tall = rows > cols;
+    size_t size = (size_t)p * (size_t)q;
+    double *u = xmalloc(size * sizeof(double)), *next = xmalloc(size * sizeof(double)), norm = 0.0;
+    double *A = xmalloc(sizeof(double) * (size_t)p * (size_t)p), *B = xmalloc(sizeof(double) * (size_t)p * (size_t)p);
+    for (size_t i = 0; i < size; i++) norm += x[i] * x[i];
+    for (int i = 0; i < p; i++)
+        for (int j = 0; j < q; j++) u[i * q + j] = (tall ? x[j * cols + i] : x[i * cols + j]) / sqrt(norm);
+    for (int step = 0; step < steps; step++) {
+        for (int i = 0; i < p; i++)
+            for (int j = 0; j < p; j++) {
+                A[i * p + j] = 0.0;
+                for (int k = 0; k < q; k++) A[i * p + j] += u[i * q + k] * u[j * q + k];
+            }
+        for (int i = 0; i < p; i++)
+            for (int j = 0; j < p; j++) {
+                B[i * p + j] = -4.7750 * A[i * p + j];
+                for (int k = 0; k < p; k++) B[i * p + j] += 2.0315 * A[i * p + k] * A[k * p + j];
+            }
+        for (int i = 0; i < p; i++)
+            for (int j = 0; j < q; j++) {
+                next[i * q + j] = 3.4445 * u[i * q + j];
+                for (int k = 0; k < p; k++) next[i * q + j] += B[i * p + k] * u[k * q + j];
+            }
+        memcpy(u, next, size * sizeof(double));
+    }
+    for (int i = 0; i < p; i++)
+        for (int j = 0; j < q; j++) x[tall ? j * cols + i : i * cols + j] = u[i * q + j];
+    free(u); free(next); free(A); free(B);
+}
+
+TEST(muon_against_double) {
+    const int shapes[][2] = { { 24, 40 }, { 40, 24 }, { 16, 17 }, { 1, 12 } };
+    enum { MOST = 24 * 40, STEPS = 50 };
+    for (size_t t = 0; t < COUNT_OF(shapes) * 2; t++) {
+        int rows = shapes[t / 2][0], cols = shapes[t / 2][1], nesterov = t & 1;
+        size_t n = (size_t)rows * (size_t)cols;
+        float w[MOST], g[MOST];
+        double rw[MOST], rb[MOST] = { 0 }, u[MOST];
+        const double lr = 0.01, wd = 0.2, clip = 0.6;
+        fill_normal(w, n, 41);
+        for (size_t i = 0; i < n; i++) rw[i] = w[i];
+        MuonOptions options = muon_default_options();
+        options.nesterov = nesterov;
+        options.scale = nesterov ? MUON_SCALE_MATCH_RMS_ADAMW : MUON_SCALE_KELLER;
+        double s = nesterov ? 0.2 * sqrt(fmax(rows, cols)) : sqrt(fmax(1.0, (double)rows / cols));
+        MuonParam p = matrix_param(w, g, rows, cols, MUON_RULE_MUON, lr, wd);
+        Optimizer o = optimizer(&p, 1, &options);
+        double worst = 0.0;
+        for (int step = 0; step < STEPS; step++) {
+            double mu = step < 20 ? 0.85 + 0.005 * step : 0.95, rate = lr * schedule(step);   // momentum warm-up
+            fill_normal(g, n, 2000 + (uint64_t)step);
+            o.m.options.momentum = mu;
+            CHECK(step_of(&o, schedule(step), clip) == MUON_OK);
+            for (size_t i = 0; i < n; i++) {
+                double gi = clip * g[i];
+                rb[i] = mu * rb[i] + (1 - mu) * gi;
+                u[i] = nesterov ? (1 - mu) * gi + mu * rb[i] : rb[i];
+            }
+            newton_schulz_in_double(u, rows, cols, 5);
+            for (size_t i = 0; i < n; i++) rw[i] = (1 - rate * wd) * rw[i] - rate * s * u[i];
+            worst = fmax(worst, relative_error(w, rw, n));
+        }
+        CHECK_MSG(worst <= 1e-5, "%d x %d, nesterov %d: error %g", rows, cols, nesterov, worst);
+        size_t count;
+        float *momentum = muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &count);
+        CHECK(count == n && relative_error(momentum, rb, n) < 1e-6);
+        release(&o);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The table of tensors
+
+enum { LAYERS = 3, ROWS = 6, COLS = 10, STRIDE = 77, VECTOR = 5 };
+
+typedef struct {
+    float matrices[LAYERS * STRIDE], vectors[LAYERS * VECTOR], frozen[4];
+    float g_matrices[LAYERS * STRIDE], g_vectors[LAYERS * VECTOR];
+} Model;
+
+static void model_init(Model *model) {
+    fill_normal(model->matrices, LAYERS * STRIDE, 51);
+    fill_normal(model->vectors, LAYERS * VECTOR, 52);
+    fill_normal(model->frozen, 4, 53);
+}
+
+static void model_gradients(Model *model, int step) {
+    fill_normal(model->g_matrices, LAYERS * STRIDE, 60 + (uint64_t)step);
+    fill_normal(model->g_vectors, LAYERS * VECTOR, 80 + (uint64_t)step);
+}
+
+static void model_params(Model *model, MuonParam params[3]) {
+    MuonParam rows[3] = {
+        { "vectors", model->vectors, model->g_vectors, LAYERS, 1, VECTOR, VECTOR, MUON_RULE_ADAMW, 0.01, 0.0 },
+        { "frozen", model->frozen, NULL, 1, 2, 2, 0, MUON_RULE_NONE, 0.01, 0.1 },
+        { "matrices", model->matrices, model->g_matrices, LAYERS, ROWS, COLS, STRIDE, MUON_RULE_MUON, 0.02, 0.1 },
+    };
+    memcpy(params, rows, sizeof rows);
+}
+
+// count > 1 equals single tensors; one whole step equals its pieces in any order; what lies between matrices is left.
+TEST(counts_strides_and_order) {
+    Model whole, pieces, single;
+    MuonParam params[3], piece_params[3], single_params[2 * LAYERS];
+    MuonOptions options = muon_default_options();
+    model_init(&whole);
+    model_init(&pieces);
+    model_init(&single);
+    model_params(&whole, params);
+    model_params(&pieces, piece_params);
+    for (int i = 0; i < LAYERS; i++) {
+        float *w = single.matrices + i * STRIDE, *v = single.vectors + i * VECTOR;
+        float *dw = single.g_matrices + i * STRIDE, *dv = single.g_vectors + i * VECTOR;
+        single_params[2 * i] = matrix_param(w, dw, ROWS, COLS, MUON_RULE_MUON, 0.02, 0.1);
+        single_params[2 * i + 1] = matrix_param(v, dv, 1, VECTOR, MUON_RULE_ADAMW, 0.01, 0.0);
+    }
+    Optimizer a = optimizer(params, 3, &options), b = optimizer(piece_params, 3, &options);
+    Optimizer c = optimizer(single_params, 2 * LAYERS, &options);
+    for (int step = 0; step < 4; step++) {
+        model_gradients(&whole, step);
+        model_gradients(&pieces, step);
+        model_gradients(&single, step);
+        CHECK(step_of(&a, 0.7, 0.9) == MUON_OK && step_of(&c, 0.7, 0.9) == MUON_OK);
+        CHECK(muon_begin_step(&b.m, 0.7, 0.9) == MUON_OK);
+        for (int i = 2; i >= 0; i--)
+            for (int j = piece_params[i].count - 1; j >= 0; j--)
+                CHECK(muon_step_one(&b.m, i, j, i == 2 ? b.scratch : NULL) == MUON_OK);
+    }
+    CHECK(memcmp(whole.matrices, pieces.matrices, sizeof whole.matrices) == 0);
+    CHECK(memcmp(whole.vectors, pieces.vectors, sizeof whole.vectors) == 0);
+    CHECK(memcmp(whole.matrices, single.matrices, sizeof whole.matrices) == 0);
+    CHECK(memcmp(whole.vectors, single.vectors, sizeof whole.vectors) == 0);
+    Model first;
+    model_init(&first);
+    CHECK(memcmp(whole.frozen, first.frozen, sizeof first.frozen) == 0);
+    for (int i = 0; i < LAYERS; i++) {
+        CHECK(memcmp(whole.matrices + i * STRIDE, first.matrices + i * STRIDE, ROWS * COLS * sizeof(float)) != 0);
+        CHECK(memcmp(whole.matrices + i * STRIDE + ROWS * COLS, first.matrices + i * STRIDE + ROWS * COLS,
+                     (STRIDE - ROWS * COLS) * sizeof(float)) == 0);
+    }
+    double sum = 0.0;
+    for (int i = 0; i < LAYERS; i++) {
+        for (int j = 0; j < ROWS * COLS; j++) sum += pow(whole.g_matrices[i * STRIDE + j], 2);
+        for (int j = 0; j < VECTOR; j++) sum += pow(whole.g_vectors[i * VECTOR + j], 2);
+    }
+    CHECK_MSG(fabs(muon_grad_norm(&a.m) - sqrt(sum)) < 1e-12 * sqrt(sum), "%.17g", muon_grad_norm(&a.m));
+    release(&a);
+    release(&b);
+    release(&c);
+}
+
+TEST(state_slots_and_resume) {
+    Model model, resumed;
+    MuonParam params[3], resumed_params[3];
+    MuonOptions options = muon_default_options();
+    model_init(&model);
+    model_params(&model, params);
+    model_params(&resumed, resumed_params);
+    size_t expected = (2 * LAYERS * VECTOR + LAYERS * ROWS * COLS) * sizeof(float), n;
+    CHECK_MSG(muon_state_bytes(params, 3, &options) == expected, "%zu", muon_state_bytes(params, 3, &options));
+    CHECK(muon_scratch_bytes(params, 3, &options) == 2 * ROWS * (ROWS + COLS) * sizeof(float));
+    CHECK(muon_scratch_bytes(params, 2, &options) == 0);
+    Optimizer o = optimizer(params, 3, &options), r = optimizer(resumed_params, 3, &options);
+    float *m = muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &n);
+    CHECK(m == o.m.state && n == LAYERS * VECTOR);
+    CHECK(muon_state(&o.m, 0, MUON_SLOT_SECOND_MOMENT, &n) == m + LAYERS * VECTOR && n == LAYERS * VECTOR);
+    CHECK(muon_state(&o.m, 0, 2, &n) == NULL && n == 0);
+    CHECK(muon_state(&o.m, 1, 0, &n) == NULL && n == 0);
+    CHECK(muon_state(&o.m, 2, 0, &n) == m + 2 * LAYERS * VECTOR && n == LAYERS * ROWS * COLS);
+    CHECK(muon_state(&o.m, 2, 1, &n) == NULL && muon_state(&o.m, 2, -1, &n) == NULL);
+    CHECK(muon_state(&o.m, 3, 0, &n) == NULL && muon_state(&o.m, -1, 0, &n) == NULL);
+    for (int step = 0; step < 6; step++) {
+        model_gradients(&model, step);
+        CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+        if (step == 2) {   // a checkpoint: weights, every slot, t
+            resumed = model;
+            for (int i = 0; i < 3; i++)
+                for (int slot = 0; ; slot++) {
+                    float *from = muon_state(&o.m, i, slot, &n), *to = muon_state(&r.m, i, slot, &n);
+                    if (!from) break;
+                    memcpy(to, from, n * sizeof(float));
+                }
+            r.m.t = o.m.t;
+        } else if (step > 2) {
+            model_gradients(&resumed, step);
+            CHECK(step_of(&r, 1.0, 1.0) == MUON_OK);
+        }
+    }
+    CHECK(memcmp(&model, &resumed, sizeof model) == 0);
+    CHECK(o.m.t == 6 && r.m.t == 6);
+    release(&o);
+    release(&r);
+}
+
+TEST(zero_gradient_only_decays) {
+    float w[12], before[12], g[12] = { 0 };
+    for (int rule = MUON_RULE_ADAMW; rule <= MUON_RULE_MUON; rule++) {
+        fill_normal(w, 12, 91);
+        memcpy(before, w, sizeof w);
+        MuonOptions options = muon_default_options();
+        MuonParam p = matrix_param(w, g, 3, 4, rule, 0.5, 0.1);
+        Optimizer o = optimizer(&p, 1, &options);
+        CHECK(step_of(&o, 0.4, 1.0) == MUON_OK);
+        for (int i = 0; i < 12; i++)
+            CHECK_MSG(fabs(w[i] - 0.98 * before[i]) <= 1e-7 * fabs(before[i]), "%g from %g", w[i], before[i]);
+        memcpy(before, w, sizeof w);
+        CHECK(step_of(&o, 0.0, 1.0) == MUON_OK);   // a learning rate of zero: nothing at all
+        CHECK(memcmp(w, before, sizeof w) == 0);
+        release(&o);
+    }
+}
+
+TEST(bad_gradients_change_nothing) {
+    const float bad[] = { NAN, INFINITY, -INFINITY };
+    for (size_t t = 0; t < 2 * COUNT_OF(bad); t++) {
+        Model model, before;
+        MuonParam params[3];
+        MuonOptions options = muon_default_options();
+        model_init(&model);
+        model_params(&model, params);
+        Optimizer o = optimizer(params, 3, &options);
+        model_gradients(&model, 0);
+        CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+        model_gradients(&model, 1);
+        int tensor = t & 1 ? 2 : 0, matrix = 1;
+        if (tensor == 2) model.g_matrices[matrix * STRIDE + ROWS * COLS - 1] = bad[t / 2];
+        else model.g_vectors[matrix * VECTOR] = bad[t / 2];
+        before = model;
+        size_t bytes = muon_state_bytes(params, 3, &options);
+        void *state = xmalloc(bytes);
+        memcpy(state, o.memory, bytes);
+        CHECK(step_of(&o, 1.0, 1.0) == MUON_E_NOT_FINITE);
+        CHECK_MSG(o.m.bad_tensor == tensor && o.m.bad_matrix == matrix, "%d, %d", o.m.bad_tensor, o.m.bad_matrix);
+        CHECK(o.m.t == 1 && memcmp(&model, &before, sizeof model) == 0 && memcmp(state, o.memory, bytes) == 0);
+        CHECK(muon_step_one(&o.m, 2, 0, o.scratch) == MUON_E_ARGUMENT);   // no step has begun
+        CHECK(!isfinite(muon_grad_norm(&o.m)));
+        model_gradients(&model, 1);
+        model.g_matrices[ROWS * COLS] = NAN;   // between two matrices: nobody's gradient
+        CHECK(step_of(&o, 1.0, 1.0) == MUON_OK && o.m.bad_tensor == -1 && o.m.bad_matrix == -1 && o.m.t == 2);
+        model.g_vectors[2] = 1e30f;            // finite, but not as scaled
+        CHECK(step_of(&o, 1.0, 1e30) == MUON_E_NOT_FINITE && o.m.bad_tensor == 0 && o.m.bad_matrix == 0);
+        model_gradients(&model, 2);            // a damaged state
+        size_t n;
+        muon_state(&o.m, 2, 0, &n)[3] = NAN;
+        before = model;
+        CHECK(muon_begin_step(&o.m, 1.0, 1.0) == MUON_OK);
+        CHECK(muon_step_one(&o.m, 2, 0, o.scratch) == MUON_E_NOT_FINITE && memcmp(&model, &before, sizeof model) == 0);
+        free(state);
+        release(&o);
+    }
+}
+
+TEST(arguments) {
+    float w[12] = { 0 }, g[12] = { 0 }, memory[24];
+    Muon m;
+    MuonOptions good = muon_default_options();
+    MuonParam p[2];
+    p[0] = matrix_param(w, g, 3, 4, MUON_RULE_MUON, 0.1, 0.0);
+    p[1] = matrix_param(w, g, 3, 4, MUON_RULE_ADAMW, 0.1, 0.0);
+    CHECK(muon_init(NULL, p, 1, &good, memory) == MUON_E_ARGUMENT);
+    CHECK(muon_init(&m, NULL, 1, &good, memory) == MUON_E_ARGUMENT);
+    CHECK(muon_init(&m, p, -1, &good, memory) == MUON_E_ARGUMENT);
+    CHECK(muon_init(&m, p, 1, NULL, memory) == MUON_E_ARGUMENT);
+    CHECK(muon_init(&m, p, 1, &good, NULL) == MUON_E_ARGUMENT);
+    CHECK(muon_init(&m, NULL, 0, &good, NULL) == MUON_OK && muon_step(&m, 1.0, 1.0, NULL) == MUON_OK);
+    for (int t = 0; t < 12; t++) {
+        MuonOptions o = good;
+        MuonCoefficients c = *good.coefficients;
+        o.coefficients = &c;
+        if (t == 0) o.momentum = 1.0;
+        if (t == 1) o.momentum = NAN;
+        if (t == 2) o.ns_steps = 0;
+        if (t == 3) o.ns_steps = MUON_MAX_NS_STEPS + 1;
+        if (t == 4) o.coefficients = NULL;
+        if (t == 5) o.scale = MUON_SCALE_COUNT;
+        if (t == 6) o.beta1 = -0.1;
+        if (t == 7) o.beta2 = 1.0;
+        if (t == 8) o.eps = 0.0;
+        if (t == 9) o.eps = 1e-60;   // zero as a float
+        if (t == 10) c.rows = 0;
+        if (t == 11) c.norm = 0.0;
+        CHECK_MSG(muon_init(&m, p, 2, &o, memory) == MUON_E_OPTIONS, "case %d", t);
+        CHECK(muon_state_bytes(p, 2, &o) == 0);
+    }
+    for (int t = 0; t < 11; t++) {
+        MuonParam bad[2] = { p[0], p[1] };
+        if (t == 0) bad[1].w = NULL;
+        if (t == 1) bad[1].g = NULL;
+        if (t == 2) bad[1].count = 0;
+        if (t == 3) bad[1].rows = -3;
+        if (t == 4) bad[1].cols = 0;
+        if (t == 5) { bad[1].count = 2; bad[1].stride = 11; }
+        if (t == 6) bad[1].rule = MUON_RULE_COUNT;
+        if (t == 7) bad[1].lr = NAN;
+        if (t == 8) bad[1].lr = -1.0;
+        if (t == 9) bad[1].weight_decay = INFINITY;
+        if (t == 10) bad[1].rows = bad[1].cols = bad[1].count = 2147483647;
+        CHECK_MSG(muon_init(&m, bad, 2, &good, memory) == MUON_E_PARAM && m.bad_tensor == 1, "case %d", t);
+        CHECK((muon_scratch_bytes(bad, 2, &good) == 0) == (t > 1));     // memory can be planned before w and g exist
+    }
+    float scratch[2 * 3 * 7];
+    CHECK(muon_init(&m, p, 1, &good, memory) == MUON_OK);
+    CHECK(muon_step_one(&m, 0, 0, scratch) == MUON_E_ARGUMENT);   // no step has begun
+    CHECK(muon_begin_step(&m, NAN, 1.0) == MUON_E_ARGUMENT && muon_begin_step(&m, 1.0, -1.0) == MUON_E_ARGUMENT);
+    CHECK(muon_begin_step(&m, INFINITY, 1.0) == MUON_E_ARGUMENT && m.t == 0);
+    CHECK(muon_begin_step(&m, 1.0, 1.0) == MUON_OK && m.t == 1);
+    CHECK(muon_step_one(&m, 1, 0, scratch) == MUON_E_ARGUMENT && muon_step_one(&m, -1, 0, scratch) == MUON_E_ARGUMENT);
+    CHECK(muon_step_one(&m, 0, 1, scratch) == MUON_E_ARGUMENT && muon_step_one(&m, 0, -1, scratch) == MUON_E_ARGUMENT);
+    CHECK(muon_step_one(&m, 0, 0, NULL) == MUON_E_ARGUMENT && muon_step_one(&m, 0, 0, scratch) == MUON_OK);
+    m.options.momentum = 2.0;
+    CHECK(muon_begin_step(&m, 1.0, 1.0) == MUON_E_OPTIONS && m.t == 1);
+}
+
+TEST(names_and_scales) {
+    for (int code = MUON_OK; code < MUON_E_COUNT; code++)
+        for (int other = MUON_OK; other < code; other++)
+            CHECK(muon_strerror(code) && strcmp(muon_strerror(code), muon_strerror(other)) != 0);
+    CHECK(strcmp(muon_strerror(MUON_E_COUNT), muon_strerror(-1)) == 0 && strstr(muon_strerror(-1), "unknown"));
+    CHECK(strcmp(muon_rule_name(MUON_RULE_NONE), "none") == 0 && strcmp(muon_rule_name(MUON_RULE_ADAMW), "adamw") == 0);
+    CHECK(strcmp(muon_rule_name(MUON_RULE_MUON), "muon") == 0);
+    CHECK(!muon_rule_name(MUON_RULE_COUNT) && !muon_rule_name(-1));
+    CHECK(strcmp(muon_scale_name(MUON_SCALE_KELLER), "keller") == 0 && !muon_scale_name(MUON_SCALE_COUNT));
+    CHECK(strcmp(muon_scale_name(MUON_SCALE_MATCH_RMS_ADAMW), "match_rms_adamw") == 0);
+    CHECK(strcmp(muon_coefficients(MUON_COEFF_KELLER)->name, "keller") == 0 && !muon_coefficients(MUON_COEFF_COUNT));
+    CHECK(muon_scale(MUON_SCALE_NONE, 9, 4) == 1.0 && isnan(muon_scale(MUON_SCALE_COUNT, 9, 4)));
+    CHECK(muon_scale(MUON_SCALE_KELLER, 9, 4) == 1.5 && muon_scale(MUON_SCALE_KELLER, 4, 9) == 1.0);
+    CHECK(fabs(muon_scale(MUON_SCALE_MATCH_RMS_ADAMW, 9, 4) - 0.6) < 1e-15);
+    CHECK(fabs(muon_scale(MUON_SCALE_MATCH_RMS_ADAMW, 4, 9) - 0.6) < 1e-15);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// QK-Clip
+
+TEST(qk_gamma) {
+    CHECK(muon_qk_gamma(200.0, 100.0) == 0.5);
+    CHECK(muon_qk_gamma(100.0, 100.0) == 1.0 && muon_qk_gamma(99.0, 100.0) == 1.0);
+    CHECK(muon_qk_gamma(-200.0, 100.0) == 1.0 && muon_qk_gamma(0.0, 100.0) == 1.0);
+    CHECK(muon_qk_gamma(-INFINITY, 100.0) == 1.0);
+    CHECK(muon_qk_gamma(200.0, 0.0) == 1.0);   // off
+    CHECK(isnan(muon_qk_gamma(NAN, 100.0)) && isnan(muon_qk_gamma(NAN, 0.0)) && isnan(muon_qk_gamma(INFINITY, 100.0)));
+}
+
+enum { HEADS = 4, HEAD = 6, WIDTH = 24, TIME = 7 };
+
+typedef struct {
+    float wq[HEADS * HEAD * WIDTH], bq[HEADS * HEAD], wk[HEADS * HEAD * WIDTH], bk[HEADS * HEAD];
+} Projections;
+
+static void fill_projections(Projections *p, uint64_t stream) {
+    fill_normal(p->wq, COUNT_OF(p->wq), hash64(stream, 0));
+    fill_normal(p->bq, COUNT_OF(p->bq), hash64(stream, 1));
+    fill_normal(p->wk, COUNT_OF(p->wk), hash64(stream, 2));
+    fill_normal(p->bk, COUNT_OF(p->bk), hash64(stream, 3));
+}
+
+// Causal logits q_i . k_j / sqrt(HEAD) of one head in double; returns the largest.
+static double head_logits(const Projections *p, int bias, int kv_heads, int h, const float *x, double *out) {
+    double q[TIME][HEAD], k[TIME][HEAD], largest = -INFINITY;
+    int kv = h / (HEADS / kv_heads);
+    for (int t = 0; t < TIME; t++)
+        for (int d = 0; d < HEAD; d++) {
+            q[t][d] = bias ? p->bq[h * HEAD + d] : 0.0;
+            k[t][d] = bias ? p->bk[kv * HEAD + d] : 0.0;
+            for (int c = 0; c < WIDTH; c++) {
+                q[t][d] += (double)p->wq[(h * HEAD + d) * WIDTH + c] * x[t * WIDTH + c];
+                k[t][d] += (double)p->wk[(kv * HEAD + d) * WIDTH + c] * x[t * WIDTH + c];
+            }
+        }
+    for (int i = 0; i < TIME; i++)
+        for (int j = 0; j < TIME; j++) {
+            double s = 0.0;
+            for (int d = 0; d < HEAD; d++) s += q[i][d] * k[j][d] / sqrt(HEAD);
+            out[i * TIME + j] = s;
+            if (j <= i) largest = fmax(largest, s);
+        }
+    return largest;
+}
+
+// On frozen inputs every head's logits are gamma_h times the old ones, for MHA, GQA and MQA, with and without biases.
+TEST(qk_clip_scales_logits_by_gamma) {
+    const int kv_heads[] = { HEADS, 2, 1 };
+    const double alphas[] = { 0.5, 0.0, 1.0, 0.3 };
+    for (size_t t = 0; t < COUNT_OF(kv_heads) * COUNT_OF(alphas) * 2; t++) {
+        int bias = t & 1, kv = kv_heads[t / 2 % 3];
+        double alpha = alphas[t / 6], before[HEADS][TIME * TIME], after[TIME * TIME], sorted[HEADS];
+        Projections p, old;
+        float x[TIME * WIDTH], max_logit[HEADS];
+        fill_projections(&p, 300 + t);
+        fill_normal(x, COUNT_OF(x), 700 + t);
+        old = p;
+        for (int h = 0; h < HEADS; h++) {
+            max_logit[h] = (float)head_logits(&p, bias, kv, h, x, before[h]);
+            sorted[h] = max_logit[h];
+        }
+        qsort(sorted, HEADS, sizeof *sorted, descending);
+        double tau = 0.5 * (sorted[1] + sorted[2]);   // two heads fire, two are silent
+        int clipped = -1;
+        int code = muon_qk_clip(p.wq, bias ? p.bq : NULL, p.wk, bias ? p.bk : NULL, HEADS, kv, HEAD, WIDTH, max_logit,
+                                tau, alpha, &clipped);
+        CHECK(code == MUON_OK && clipped == 2);
+        for (int h = 0; h < HEADS; h++) {
+            double gamma = max_logit[h] > tau ? tau / max_logit[h] : 1.0;
+            double largest = head_logits(&p, bias, kv, h, x, after);
+            for (int i = 0; i < TIME * TIME; i++)
+                CHECK_MSG(fabs(after[i] - gamma * before[h][i]) <= 2e-5, "kv %d, bias %d, alpha %g, head %d: %g not %g",
+                          kv, bias, alpha, h, after[i], gamma * before[h][i]);
+            CHECK_MSG(fabs(largest - fmin(tau, max_logit[h])) <= 2e-5 * tau, "%g, tau %g", largest, tau);
+            size_t at = (size_t)h * HEAD * WIDTH;
+            if (kv == HEADS) {   // Kimi K2: gamma^alpha on the queries, gamma^(1 - alpha) on the keys
+                CHECK(fabs(p.wq[at] - old.wq[at] * pow(gamma, alpha)) <= 2e-6);
+                CHECK(fabs(p.wk[at] - old.wk[at] * pow(gamma, 1 - alpha)) <= 2e-6);
+            }
+            if (gamma == 1.0)    // a silent head keeps its key, its query and so its bits
+                CHECK(memcmp(p.wq + at, old.wq + at, HEAD * WIDTH * sizeof(float)) == 0);
+        }
+        if (!bias) CHECK(memcmp(p.bq, old.bq, sizeof p.bq) == 0 && memcmp(p.bk, old.bk, sizeof p.bk) == 0);
+    }
+}
+
+TEST(qk_clip_edges) {
+    Projections p, old;
+    fill_projections(&p, 800);
+    old = p;
+    float quiet[HEADS] = { -300.0f, -INFINITY, 0.0f, 99.0f }, loud[HEADS] = { 200.0f, 1.0f, 400.0f, 100.0f };
+    int clipped;
+    CHECK(muon_qk_clip(p.wq, p.bq, p.wk, p.bk, HEADS, HEADS, HEAD, WIDTH, quiet, 100.0, 0.5, &clipped) == MUON_OK);
+    CHECK(clipped == 0 && memcmp(&p, &old, sizeof p) == 0);
+    CHECK(muon_qk_clip(p.wq, p.bq, p.wk, p.bk, HEADS, HEADS, HEAD, WIDTH, loud, 0.0, 0.5, &clipped) == MUON_OK);
+    CHECK(clipped == 0 && memcmp(&p, &old, sizeof p) == 0);
+    for (int t = 0; t < 2; t++) {
+        float bad[HEADS] = { 200.0f, 300.0f, 1.0f, t ? INFINITY : NAN };
+        CHECK(muon_qk_clip(p.wq, p.bq, p.wk, p.bk, HEADS, 2, HEAD, WIDTH, bad, 100.0, 0.5, &clipped) == MUON_E_LOGIT);
+        CHECK(clipped == 0 && memcmp(&p, &old, sizeof p) == 0);
+    }
+    CHECK(muon_qk_clip(p.wq, NULL, p.wk, NULL, HEADS, 3, HEAD, WIDTH, loud, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(muon_qk_clip(p.wq, NULL, p.wk, NULL, HEADS, 0, HEAD, WIDTH, loud, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(muon_qk_clip(NULL, NULL, p.wk, NULL, HEADS, 4, HEAD, WIDTH, loud, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(muon_qk_clip(p.wq, NULL, p.wk, NULL, HEADS, 4, HEAD, WIDTH, NULL, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(muon_qk_clip(p.wq, NULL, p.wk, NULL, HEADS, 4, HEAD, WIDTH, loud, NAN, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(muon_qk_clip(p.wq, NULL, p.wk, NULL, HEADS, 4, HEAD, WIDTH, loud, 100.0, 1.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(memcmp(&p, &old, sizeof p) == 0);
+    CHECK(muon_qk_clip(p.wq, NULL, p.wk, NULL, HEADS, 4, HEAD, WIDTH, loud, 100.0, 0.5, NULL) == MUON_OK);
+    CHECK(memcmp(&p, &old, sizeof p) != 0);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// As a library: the example at the head, two users in one program, C and C++
+
+// Commands run in a folder under build/test; $cc and $cxx are the compilers, cxx empty where there is none.
+#define COMPILERS \
+    "flags='-pedantic -Wall -Wextra -Wshadow -Werror -O2 -I../../..'; cc=\"${CC:-cc} -std=c99 $flags\"; " \
+    "cxx=\"${CXX:-$(command -v c++ || command -v g++ || command -v clang++)}\"; " \
+    "if [ -n \"$cxx\" ]; then cxx=\"$cxx -std=c++17 $flags\"; fi; "
+
+static bool shell(const char *folder, const char *command) {
+    char *line = format(COMPILERS "cd build/test/%s && { %s; }", folder, command);
+    fflush(stdout);
+    int status = system(line);
+    CHECK_MSG(status == 0, "in build/test/%s: %s", folder, command);
+    free(line);
+    return status == 0;
+}
+
+static bool have_cxx(void) {
+    bool have = system(COMPILERS "test -n \"$cxx\"") == 0;
+    if (!have) puts("     no C++ compiler: that part is skipped");
+    return have;
+}
+
+// The example prints a falling loss: the first is large, the last below a thousandth of it.
+static void check_example(const char *path) {
+    char *text = read_file(path, NULL), *last = NULL;
+    if (!text) fail("%s: %s", path, strerror(errno));
+    int lines = 0;
+    double first = 0.0, loss = 0.0;
+    for (char *line = strtok_r(text, "\n", &last); line; line = strtok_r(NULL, "\n", &last)) {
+        int step = -1;
+        CHECK_MSG(sscanf(line, "step %d loss %lf", &step, &loss) == 2, "unexpected line: %s", line);
+        if (lines++ == 0) first = loss;
+    }
+    CHECK_MSG(lines >= 5 && first > 1.0 && loss < 1e-3 * first, "%d lines, loss from %g to %g", lines, first, loss);
+    free(text);
+}
+
+TEST(example_at_the_head) {
+    free(test_folder("muon"));
+    if (!shell("muon", "sed -n '/^--- example.c begins ---$/,/^--- example.c ends ---$/p' ../../../muon.h "
+                       "| sed '1d;$d' > example.c && test -s example.c")) return;
+    if (shell("muon", "$cc example.c -o example -lm && ./example > example.txt"))
+        check_example("build/test/muon/example.txt");
+    if (have_cxx() && shell("muon", "cp example.c twin.cc && $cxx twin.cc -o twin && ./twin > twin.txt"))
+        check_example("build/test/muon/twin.txt");
+}
+
+// One file with the implementation and a MUON_GEMM of its own, one that only uses it; in C, and from C++. What they
+// call is run: a hook that isn't called, or two definitions of one function, fail here.
+static const char owner[] =
+    "static void product(int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,\n"
+    "                    const float *b, int ldb, float beta, float *c, int ldc);\n"
+    "#define MUON_GEMM product\n"
+    "#define MUON_IMPLEMENTATION\n"
+    "#include \"muon.h\"\n"
+    "static int products;\n"
+    "static void product(int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,\n"
+    "                    const float *b, int ldb, float beta, float *c, int ldc) {\n"
+    "    products++;\n"
+    "    for (int i = 0; i < m; i++)\n"
+    "        for (int j = 0; j < n; j++) {\n"
+    "            float sum = 0.0f;\n"
+    "            for (int l = 0; l < k; l++)\n"
+    "                sum += a[trans_a ? l * lda + i : i * lda + l] * b[trans_b ? j * ldb + l : l * ldb + j];\n"
+    "            c[i * ldc + j] = alpha * sum + (beta == 0.0f ? 0.0f : beta * c[i * ldc + j]);\n"
+    "        }\n"
+    "}\n"
+    "#ifdef __cplusplus\n"
+    "extern \"C\"\n"
+    "#endif\n"
+    "int count_products(void);\n"
+    "int count_products(void) { return products; }\n";
+static const char alone[] =
+    "#define MUON_STATIC\n"
+    "#define MUON_IMPLEMENTATION\n"
+    "#include \"muon.h\"\n"
+    "int main(void) { return muon_qk_gamma(4.0, 2.0) != 0.5; }\n";
+static const char user[] =
+    "#include \"muon.h\"\n"
+    "#include <math.h>\n"
+    "#include <stdio.h>\n"
+    "#ifdef __cplusplus\n"
+    "extern \"C\"\n"
+    "#endif\n"
+    "int count_products(void);\n"
+    "int main(void) {\n"
+    "    float w[6] = { 0 }, g[6] = { 3, 0, 0, 0, 4, 0 }, state[6], scratch[20];\n"
+    "    float q[1] = { 2 }, k[1] = { 1 }, logit[1] = { 2 };\n"
+    "    MuonParam p[1] = { { \"w\", w, g, 1, 2, 3, 0, MUON_RULE_MUON, 1.0, 0.0 } };\n"
+    "    MuonOptions o = muon_default_options();\n"
+    "    Muon m;\n"
+    "    size_t n;\n"
+    "    o.scale = MUON_SCALE_NONE;\n"
+    "    if (muon_state_bytes(p, 1, &o) != sizeof state || muon_scratch_bytes(p, 1, &o) != sizeof scratch) return 1;\n"
+    "    if (muon_init(&m, p, 1, &o, state) || muon_step(&m, 1.0, 1.0, scratch)) return 2;\n"
+    "    if (fabs(w[0] + muon_phi(o.coefficients, 5, 0.6)) > 1e-5) return 3;\n"
+    "    if (fabs(w[4] + muon_phi(o.coefficients, 5, 0.8)) > 1e-5) return 3;\n"
+    "    if (count_products() != 15) return 4;\n"
+    "    if (muon_begin_step(&m, 1.0, 1.0) || muon_step_one(&m, 0, 0, scratch) || m.t != 2) return 5;\n"
+    "    if (muon_grad_norm(&m) != 5.0 || !muon_state(&m, 0, MUON_SLOT_MOMENTUM, &n) || n != 6) return 6;\n"
+    "    if (muon_orthogonalize(w, 3, 2, muon_coefficients(MUON_COEFF_KELLER), 5, scratch)) return 7;\n"
+    "    if (muon_orthogonalize_bytes(3, 2) > sizeof scratch || muon_qk_gamma(4.0, 2.0) != 0.5) return 8;\n"
+    "    if (muon_qk_clip(q, NULL, k, NULL, 1, 1, 1, 1, logit, 1.0, 1.0, NULL) || q[0] != 1.0f) return 9;\n"
+    "    return muon_rule_name(9) || muon_scale_name(9) || muon_scale(0, 1, 1) != 1.0 || !muon_strerror(0)[0];\n"
+    "}\n";
+
+TEST(two_users_link) {
+    char *folder = test_folder("muon_users");
+    const char *const files[][2] = { { "owner.c", owner }, { "user.c", user }, { "static.c", alone } };
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        char *path = format("%s/%s", folder, files[i][0]);
+        if (write_file(path, files[i][1], strlen(files[i][1])) != 0) fail("%s: %s", path, strerror(errno));
+        free(path);
+    }
+    free(folder);
+    shell("muon_users", "$cc -c owner.c && $cc -c user.c && $cc owner.o user.o -o c_c -lm && ./c_c");
+    shell("muon_users", "$cc static.c -o static_c -lm && ./static_c");
+    if (!have_cxx()) return;
+    shell("muon_users", "for f in owner user static; do cp $f.c $f.cc && $cxx -c $f.cc -o $f++.o || exit 1; done");
+    shell("muon_users", "$cxx owner++.o user++.o -o cc_cc && ./cc_cc && $cxx static++.o -o static_cc && ./static_cc");
+    shell("muon_users", "$cxx owner.o user++.o -o c_cc && ./c_cc");
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1) tests_only = argv[1];
+    RUN(scalar_map_of_keller);
+    RUN(diagonal_matrices);
+    RUN(own_coefficients);
+    RUN(gemm_against_triple_loop);
+    RUN(singular_values_of_an_update);
+    RUN(orientations_and_thin_matrices);
+    RUN(rank_deficient);
+    RUN(scale_of_the_gradient_does_not_matter);
+    RUN(adamw_against_double);
+    RUN(muon_against_double);
+    RUN(counts_strides_and_order);
+    RUN(state_slots_and_resume);
+    RUN(zero_gradient_only_decays);
+    RUN(bad_gradients_change_nothing);
+    RUN(arguments);
+    RUN(names_and_scales);
+    RUN(qk_gamma);
+    RUN(qk_clip_scales_logits_by_gamma);
+    RUN(qk_clip_edges);
+    RUN(example_at_the_head);
+    RUN(two_users_link);
+    return tests_end();
+}

@@ -1,0 +1,635 @@
+// test_plot.c - tests of src/plot.h (pixels of the canvas, ticks, PNG), src/runlog.h (reading and cutting a log, the
+// picture of training) and of the program dev/plot.c, whose main is called with arguments.
+#define _GNU_SOURCE
+#define main plot_main
+#include "../plot.c"
+#undef main
+#include "test.h"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The canvas
+
+static PlotCanvas new_canvas(int width, int height) {
+    PlotCanvas c = { .width = width, .height = height, .dirty = { width, height, 0, 0 } };
+    c.rgb = (unsigned char *)xmalloc((size_t)width * (size_t)height * 3);
+    c.mask = (float *)xcalloc((size_t)width * (size_t)height, sizeof *c.mask);
+    memset(c.rgb, 255, (size_t)width * (size_t)height * 3);
+    return c;
+}
+
+static void free_canvas(PlotCanvas *c) {
+    free(c->rgb);
+    free(c->mask);
+    free(c->font_file);
+}
+
+// How much of white became black at a pixel: 0 ... 1.
+static double ink(const PlotCanvas *c, int x, int y) {
+    return 1 - c->rgb[((size_t)y * (size_t)c->width + (size_t)x) * 3] / 255.0;
+}
+
+static double ink_of(const PlotCanvas *c, PlotRect r) {
+    double sum = 0;
+    for (int y = r.y0; y < r.y1; y++)
+        for (int x = r.x0; x < r.x1; x++) sum += ink(c, x, y);
+    return sum;
+}
+
+static const PlotColor black = { 0, 0, 0 };
+
+TEST(a_line_paints_its_pixels) {
+    PlotCanvas c = new_canvas(60, 40);
+    PlotColor blue = plot_color(0);
+    plot_segment(&c, plot_everything(&c), 10, 10, 50, 10, 4);           // its edges lie on pixel edges
+    plot_paint(&c, blue, 1);
+    for (int y = 8; y < 12; y++)
+        for (int x = 10; x < 50; x++) {
+            const unsigned char *p = c.rgb + (y * 60 + x) * 3;
+            CHECK_MSG(p[0] == blue.r && p[1] == blue.g && p[2] == blue.b, "(%d,%d): %d %d %d", x, y, p[0], p[1], p[2]);
+        }
+    CHECK(ink_of(&c, (PlotRect){ 0, 0, 60, 8 }) == 0);
+    CHECK(ink_of(&c, (PlotRect){ 0, 12, 60, 40 }) == 0);
+    CHECK(ink_of(&c, (PlotRect){ 53, 0, 60, 40 }) == 0);
+    for (int i = 0; i < 60 * 40; i++) CHECK(c.mask[i] == 0);            // painting cleared the mask
+    free_canvas(&c);
+}
+
+TEST(lines_are_anti_aliased) {
+    PlotCanvas c = new_canvas(60, 40);
+    plot_segment(&c, plot_everything(&c), 10, 20.5, 50, 20.5, 2);       // one whole row and half of both neighbours
+    plot_paint(&c, black, 1);
+    CHECK(ink(&c, 30, 20) == 1);
+    for (int y = 19; y <= 21; y += 2) CHECK_MSG(fabs(ink(&c, 30, y) - 0.5) < 0.01, "row %d: %g", y, ink(&c, 30, y));
+    CHECK(ink(&c, 30, 18) == 0 && ink(&c, 30, 22) == 0);
+    free_canvas(&c);
+
+    static const double widths[] = { 0.5, 1, 1.7, 3, 8 };               // slanted: the ink is the area
+    for (size_t i = 0; i < COUNT_OF(widths); i++) {
+        c = new_canvas(400, 300);
+        plot_segment(&c, plot_everything(&c), 20, 20, 320, 245, widths[i]);
+        plot_paint(&c, black, 1);
+        double area = 375 * widths[i], got = ink_of(&c, plot_everything(&c));
+        CHECK_MSG(fabs(got / area - 1) < 0.06, "width %g: ink %g, area %g", widths[i], got, area);
+        free_canvas(&c);
+    }
+}
+
+TEST(a_translucent_line_is_even) {
+    PlotCanvas c = new_canvas(60, 60);
+    double x[] = { 5, 55, 55, 5, 55 }, y[] = { 30, 30, 10, 55, 55 };    // crosses itself, and meets itself at joints
+    plot_polyline(&c, plot_everything(&c), x, y, 5, 4, 0);
+    plot_paint(&c, black, 0.25);
+    double darkest = 0;
+    for (int i = 0; i < 3600; i++) darkest = fmax(darkest, ink(&c, i % 60, i / 60));
+    CHECK_MSG(fabs(darkest - 0.25) < 0.01, "%g", darkest);
+    free_canvas(&c);
+}
+
+TEST(gaps_dashes_and_clipping) {
+    PlotCanvas c = new_canvas(120, 40);
+    PlotRect all = plot_everything(&c), left_half = { 0, 0, 60, 40 };
+    double x[] = { 10, 30, 50, 70, 90 }, y[] = { 10, 10, NAN, 10, 10 };
+    plot_polyline(&c, all, x, y, 5, 2, 0);
+    plot_paint(&c, black, 1);
+    CHECK(ink(&c, 20, 10) == 1 && ink(&c, 80, 10) == 1);
+    CHECK(ink_of(&c, (PlotRect){ 33, 0, 67, 40 }) == 0);
+
+    double lone_y[] = { NAN, 20, NAN, NAN, 20 };                        // a point between gaps is a dot
+    plot_polyline(&c, all, x, lone_y, 5, 4, 0);
+    plot_paint(&c, black, 1);
+    CHECK(ink(&c, 30, 20) == 1 && ink(&c, 90, 20) == 1 && ink(&c, 60, 20) == 0);
+
+    double far_x[] = { 0, 120 }, far_y[] = { 30, 30 };
+    plot_polyline(&c, left_half, far_x, far_y, 2, 2, 0);
+    plot_paint(&c, black, 1);
+    CHECK(ink(&c, 59, 30) == 1 && ink(&c, 60, 30) == 0);
+    free_canvas(&c);
+
+    c = new_canvas(600, 20);
+    double long_x[] = { 0, 150, 600 }, long_y[] = { 10, 10, 10 };
+    plot_polyline(&c, plot_everything(&c), long_x, long_y, 3, 2, 12);
+    plot_paint(&c, black, 1);
+    int dashes = 0;
+    for (int i = 1; i < 600; i++) dashes += ink(&c, i, 10) > 0.5 && ink(&c, i - 1, 10) <= 0.5;
+    CHECK_MSG(dashes >= 28 && dashes <= 31, "%d dashes of 12 with gaps of 8 on 600 pixels", dashes);
+    free_canvas(&c);
+}
+
+TEST(a_band_covers_its_area) {
+    PlotCanvas c = new_canvas(100, 60);
+    double x[] = { 10, 50, 90 }, top[] = { 20.25, 20.25, 20.25 }, bottom[] = { 30.5, 30.5, NAN };
+    plot_area(&c, plot_everything(&c), x, top, bottom, 3);
+    plot_paint(&c, black, 1);
+    CHECK(fabs(ink(&c, 30, 20) - 0.75) < 0.01 && ink(&c, 30, 25) == 1 && fabs(ink(&c, 30, 30) - 0.5) < 0.01);
+    double got = ink_of(&c, plot_everything(&c));
+    CHECK_MSG(fabs(got - 40 * 10.25) < 1, "ink %g", got);               // nothing where an edge is NaN
+    free_canvas(&c);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Ticks and limits
+
+static bool is_round(double v) {                                        // 1, 2 or 5 times a power of ten
+    double mantissa = v / pow(10, floor(log10(v) + 1e-9));
+    return fabs(mantissa - 1) < 1e-6 || fabs(mantissa - 2) < 1e-6 || fabs(mantissa - 5) < 1e-6;
+}
+
+TEST(linear_ticks_are_round_and_in_range) {
+    double ticks[PLOT_MAX_TICKS], step;
+    int n = plot_ticks(0, 10, false, 6, ticks, &step);
+    CHECK(n == 6 && step == 2 && ticks[0] == 0 && ticks[5] == 10);
+    n = plot_ticks(1.31, 2.77, false, 8, ticks, &step);
+    CHECK(n == 7 && fabs(ticks[0] - 1.4) < 1e-12 && fabs(ticks[6] - 2.6) < 1e-12);
+    n = plot_ticks(-1, 1, false, 5, ticks, &step);
+    CHECK(n == 5 && ticks[2] == 0 && !signbit(ticks[2]));
+    for (uint64_t i = 0; i < 2000; i++) {
+        double lo = (uniform_of(hash64(1, i)) - 0.5) * pow(10, (double)(i % 13) - 6);
+        double hi = lo + (0.01 + uniform_of(hash64(2, i))) * pow(10, (double)(i % 11) - 5);
+        int most = 2 + (int)(i % 12);
+        n = plot_ticks(lo, hi, false, most, ticks, &step);
+        CHECK_MSG(n <= most && is_round(step) && (most < 5 || n >= 2), "[%g, %g]: %d ticks, step %g", lo, hi, n, step);
+        bool reach = n == 0 || (ticks[0] - step < lo + 1e-6 * step && ticks[n - 1] + step > hi - 1e-6 * step);
+        CHECK_MSG(reach, "[%g, %g]: ticks from %g to %g, step %g", lo, hi, ticks[0], ticks[n - 1], step);
+        for (int k = 0; k < n; k++) {
+            double multiple = ticks[k] / step;
+            CHECK_MSG(ticks[k] >= lo - 1e-6 * step && ticks[k] <= hi + 1e-6 * step, "%g in [%g, %g]", ticks[k], lo, hi);
+            double off = fabs(multiple - round(multiple));
+            CHECK_MSG(off < 1e-6 + 4e-16 * fabs(multiple), "%g is no multiple of %g", ticks[k], step);
+        }
+    }
+    CHECK(plot_ticks(1, 1, false, 5, ticks, &step) == 0);
+    CHECK(plot_ticks(NAN, 1, false, 5, ticks, &step) == 0);
+    CHECK(plot_ticks(0, INFINITY, false, 5, ticks, &step) == 0);
+}
+
+TEST(log_ticks_are_sensible) {
+    double ticks[PLOT_MAX_TICKS], step;
+    int n = plot_ticks(0.9, 120, true, 10, ticks, &step);
+    static const double expected[] = { 1, 2, 5, 10, 20, 50, 100 };
+    CHECK(n == 7 && step == 0);
+    for (int i = 0; i < n && i < 7; i++) CHECK_MSG(fabs(ticks[i] / expected[i] - 1) < 1e-9, "%g", ticks[i]);
+    n = plot_ticks(1e-7, 1e5, true, 5, ticks, &step);
+    CHECK_MSG(n >= 2 && n <= 5, "%d", n);
+    for (int i = 0; i < n; i++) CHECK(fabs(log10(ticks[i]) - round(log10(ticks[i]))) < 1e-9);
+    n = plot_ticks(1.4, 4.6, true, 8, ticks, &step);                    // less than a decade: as on a linear axis
+    CHECK(n == 7 && fabs(step - 0.5) < 1e-12 && ticks[0] == 1.5);
+}
+
+TEST(tick_labels) {
+    static const struct { double value, step; const char *expected; } cases[] = {
+        { 0, 1, "0" }, { 5, 1, "5" }, { 2, 0.5, "2.0" }, { 0.25, 0.05, "0.25" }, { 0.1 * 3, 0.1, "0.3" },
+        { 1500, 500, "1500" }, { -0.4, 0.2, "-0.4" }, { 2000, 1000, "2k" }, { 12500, 500, "12.5k" },
+        { 100e3, 0, "100k" }, { 200e3, 200e3, "200k" }, { 1e6, 200e3, "1M" }, { 1.2e6, 200e3, "1.2M" },
+        { -3e6, 1e6, "-3M" }, { 2.5e9, 5e8, "2.5G" }, { 1e13, 1e13, "10T" },
+        { 3e-4, 0, "3e-4" }, { 0.02, 0, "0.02" }, { 1e-5, 1e-5, "1e-5" },
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char label[32];
+        plot_tick_label(label, cases[i].value, cases[i].step);
+        CHECK_MSG(strcmp(label, cases[i].expected) == 0, "\"%s\", expected \"%s\"", label, cases[i].expected);
+    }
+}
+
+TEST(limits_leave_out_outliers_when_robust) {
+    enum { N = 200 };
+    double x[N], y[N];
+    for (int i = 0; i < N; i++) {
+        x[i] = i + 1;
+        y[i] = 1.5 + 1.0 * (N - i) / N;
+    }
+    y[0] = 11;                                                          // the first steps' loss
+    y[100] = 1e6;                                                       // a spike
+    y[101] = NAN;
+    y[102] = INFINITY;
+    PlotSeries s = { .x = x, .y = y, .n = N };
+    PlotPanel p = { .series = &s, .n_series = 1, .robust = true };
+    PlotAxis ax = { 0 }, ay = { 0 };
+    plot_find_limits(&p, &ax, &ay);
+    CHECK_MSG(ay.hi > 2.5 && ay.hi < 2.7 && ay.lo > 1.4 && ay.lo < 1.51, "[%g, %g]", ay.lo, ay.hi);
+    CHECK_MSG(ax.lo == 0 && ax.hi > 200 && ax.hi < 210, "[%g, %g]", ax.lo, ax.hi);
+    p.robust = false;
+    plot_find_limits(&p, &ax, &ay);
+    CHECK(ay.hi > 1e6);
+    p.ymin = 1, p.ymax = 3, p.xmin = 50, p.xmax = 150;
+    plot_find_limits(&p, &ax, &ay);
+    CHECK(ay.lo == 1 && ay.hi == 3 && ax.lo == 50 && ax.hi == 150);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Text
+
+static void check_text(PlotCanvas *c, const char *font) {
+    static const double sizes[] = { 12, 18, 27 };
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        double size = sizes[i], width = plot_text_width(c, size, "validation loss");
+        CHECK_MSG(width > 5 * size && width < 14 * size, "%s: %g pixels at %g", font, width, size);
+        memset(c->rgb, 255, (size_t)c->width * (size_t)c->height * 3);
+        plot_text(c, 200, 200, 0.5, false, size, black, "validation loss");
+        double flat = ink_of(c, plot_everything(c));
+        PlotRect box = { (int)(200 - width / 2 - 2), (int)(200 - size), (int)(200 + width / 2 + 3), (int)(200 + size) };
+        double inside = ink_of(c, box);
+        CHECK_MSG(flat > width && flat == inside, "%s at %g: ink %g, within its box %g", font, size, flat, inside);
+        memset(c->rgb, 255, (size_t)c->width * (size_t)c->height * 3);
+        plot_text(c, 200, 200, 0.5, true, size, black, "validation loss");
+        int half = (int)(width / 2 + 3);
+        box = (PlotRect){ (int)(200 - size), 200 - half, (int)(200 + size), 200 + half };
+        inside = ink_of(c, box);
+        CHECK_MSG(fabs(inside - flat) < 1e-6, "%s at %g: turned text has ink %g of %g", font, size, inside, flat);
+    }
+    char *cut = plot_fit_text(c, 12, "a_run_with_quite_a_long_name_\xc3\xa9\xc3\xa9\xc3\xa9\xc3\xa9", 100);
+    CHECK_MSG(plot_text_width(c, 12, cut) <= 100, "%s", cut);
+    CHECK_MSG(strlen(cut) > 8 && strcmp(cut + strlen(cut) - 3, "...") == 0, "%s", cut);
+    free(cut);
+    plot_text(c, 5, 5, 0, false, 12, black, "\xff\xfe \xe2\x82 \xc3\xa9 \x80");      // no valid UTF-8
+    plot_text(c, -50, 395, 0, true, 40, black, "beyond the edges");
+    plot_text(c, 10, 10, 0.5, false, 12, black, "");
+}
+
+TEST(text_in_the_built_in_font) {
+    setenv("MUON_FONT", "none", 1);
+    PlotCanvas c = new_canvas(400, 400);
+    plot_find_font(&c);
+    CHECK(c.font_file == NULL);
+    check_text(&c, "stb_easy_font");
+    free_canvas(&c);
+    unsetenv("MUON_FONT");
+}
+
+TEST(text_in_an_installed_font) {
+    unsetenv("MUON_FONT");
+    PlotCanvas c = new_canvas(400, 400);
+    plot_find_font(&c);
+    if (c.font_file) check_text(&c, "TrueType");
+    else printf("    no TrueType font found: text in one is not tested\n");
+    free_canvas(&c);
+}
+
+static void find_missing_font(void *path) {
+    setenv("MUON_FONT", (const char *)path, 1);
+    for (int i = 0; i < 2; i++) {                                       // said once, not at every picture
+        PlotCanvas c = { 0 };
+        plot_find_font(&c);
+        if (c.font_file) _exit(3);
+    }
+}
+
+TEST(a_font_that_is_none_is_named) {
+    CHECK_FAILS(find_missing_font, (void *)"/nonexistent.ttf", 0, "MUON_FONT=/nonexistent.ttf");
+    CHECK_FAILS(find_missing_font, (void *)"/dev/null", 0, "MUON_FONT=/dev/null");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Pictures
+
+// How many pixels of the picture have about this colour; `rows` takes the first and the last row with one.
+static int count_color(const unsigned char *rgb, int width, int height, PlotColor color, int rows[2]) {
+    int n = 0;
+    for (int i = 0; i < width * height; i++)
+        if (abs(rgb[3 * i] - color.r) + abs(rgb[3 * i + 1] - color.g) + abs(rgb[3 * i + 2] - color.b) < 90) {
+            if (n++ == 0) rows[0] = i / width;
+            rows[1] = i / width;
+        }
+    return n;
+}
+
+TEST(a_series_is_drawn_where_its_values_are) {
+    double x[] = { 0, 50, 100 }, middle[] = { 0.5, 0.5, 0.5 }, high[] = { 0.75, 0.75, 0.75 };
+    PlotSeries s[] = { { .x = x, .y = middle, .n = 3, .color = 1 }, { .x = x, .y = high, .n = 3, .color = 2 } };
+    PlotPanel p = { .ymin = 0, .ymax = 1, .series = s, .n_series = 2 };
+    unsigned char *rgb = plot_render(NULL, &p, 1, 800, 480);
+    int low_rows[2] = { 0 }, high_rows[2] = { 0 };
+    CHECK(rgb && count_color(rgb, 800, 480, plot_color(1), low_rows) > 600);
+    CHECK(rgb && count_color(rgb, 800, 480, plot_color(2), high_rows) > 600);
+    int bottom = 480 - 30, top = 20, center = (bottom + top) / 2;        // of the axes: no labels, no title, no legend
+    CHECK_MSG(abs(low_rows[0] - center) <= 2 && low_rows[1] - low_rows[0] <= 2, "rows %d-%d", low_rows[0], low_rows[1]);
+    CHECK_MSG(abs(high_rows[0] - (center + top) / 2) <= 2, "row %d", high_rows[0]);
+    free(rgb);
+}
+
+TEST(odd_series_and_sizes_do_no_harm) {
+    double x[] = { 1, 2, 3, 4 }, y[] = { NAN, INFINITY, -INFINITY, NAN }, one[] = { 3 }, zeros[4] = { 0 };
+    double huge[] = { 1e300, -1e300, 1e308, 0 }, tiny[] = { 5e-324, 5e-324, 5e-324, 1e308 };
+    PlotSeries s[] = {
+        { .label = "nothing" }, { .label = "not finite", .x = x, .y = y, .n = 4, .style = PLOT_LINE | PLOT_POINTS },
+        { .label = "one", .x = one, .y = one, .n = 1, .style = PLOT_DASHED | PLOT_POINTS },
+        { .label = "flat", .x = x, .y = zeros, .n = 4, .color = PLOT_GREY },
+        { .label = "same x", .x = zeros, .y = x, .n = 4, .style = PLOT_FAINT | PLOT_DASHED, .color = 100 },
+        { .label = "band", .x = x, .lo = zeros, .hi = x, .n = 4, .style = PLOT_BAND },
+        { .label = "huge", .x = x, .y = huge, .n = 4, .style = PLOT_DASHED },
+        { .label = "tiny", .x = tiny, .y = tiny, .n = 4 },
+    };
+    static const int sizes[][2] = { { 1, 1 }, { 30, 300 }, { 300, 30 }, { 120, 90 }, { 640, 400 } };
+    for (int k = 0; k < (int)COUNT_OF(s) + 1; k++)
+        for (int mode = 0; mode < 8; mode++)
+            for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+                bool all = k == (int)COUNT_OF(s);
+                PlotPanel p = { .title = "title", .xlabel = "x", .ylabel = "y", .xlog = mode & 1, .ylog = mode & 2,
+                                .robust = mode & 4, .series = all ? s : s + k, .n_series = all ? k : 1 };
+                unsigned char *rgb = plot_render("t", &p, 1, sizes[i][0], sizes[i][1]);
+                CHECK(rgb != NULL);
+                free(rgb);
+            }
+    static const int bad[][2] = { { 0, 10 }, { 10, 0 }, { -1, 10 }, { PLOT_MAX_SIZE + 1, 10 } };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        errno = 0;
+        CHECK(plot_render("t", NULL, 0, bad[i][0], bad[i][1]) == NULL && errno == EINVAL);
+    }
+}
+
+static uint32_t big_endian(const char *p) {
+    const unsigned char *b = (const unsigned char *)p;
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+static void check_png(const char *path, uint32_t width, uint32_t height) {
+    size_t size = 0;
+    char *bytes = read_file(path, &size);
+    CHECK_MSG(bytes && size > 100, "%s", path);
+    if (bytes && size > 100) {
+        CHECK(memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0 && memcmp(bytes + 12, "IHDR", 4) == 0);
+        CHECK(big_endian(bytes + 16) == width && big_endian(bytes + 20) == height);
+        CHECK(bytes[24] == 8 && bytes[25] == 2);                            // 8 bits, RGB
+        CHECK(memcmp(bytes + size - 8, "IEND", 4) == 0);
+    }
+    free(bytes);
+    char *temporary = format("%s.tmp", path);
+    CHECK(!file_exists(temporary));
+    free(temporary);
+}
+
+TEST(a_png_is_whole_or_absent) {
+    char *folder = test_folder("plot"), *path = format("%s/a.png", folder), *missing = format("%s/no/a.png", folder);
+    double x[] = { 0, 1, 2 };
+    PlotSeries s = { .label = "x", .x = x, .y = x, .n = 3 };
+    PlotPanel p = { .series = &s, .n_series = 1 };
+    CHECK(plot_png(path, "title", &p, 1, 321, 123) == 0);
+    check_png(path, 321, 123);
+    errno = 0;
+    CHECK(plot_png(missing, "title", &p, 1, 321, 123) == -1 && errno == ENOENT && !file_exists(missing));
+    errno = 0;
+    CHECK(plot_png(folder, "title", &p, 1, 321, 123) == -1 && errno != 0);        // a folder stands there
+    char *left = format("%s.tmp", folder);
+    CHECK(!file_exists(left));
+    free(left);
+    free(missing);
+    free(path);
+    free(folder);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Logs
+
+static const char log_text[] =
+    "{\"event\":\"start\",\"config\":{\"train\":{\"steps\":4}},\"cpu\":\"x\",\"threads\":2}\n"
+    "{\"event\":\"eval\",\"step\":0,\"tokens\":0,\"val_loss\":4.5,\"val_bpb\":6.5,\"train_seconds\":0}\n"
+    "{\"event\":\"step\",\"step\":1,\"tokens\":100,\"loss\":4.25,\"lr\":0.001,"
+    "\"grad_norm\":2.5,\"ms\":500,\"tok_per_s\":200}\n"
+    "{\"event\":\"qk\",\"step\":1,\"max_logit\":[[1.5,-2],[31.5,4]],\"clipped\":3}\n"
+    "{\"event\":\"step\",\"step\":2,\"tokens\":200,\"loss\":null,\"lr\":0.001,"
+    "\"grad_norm\":2,\"ms\":250,\"tok_per_s\":400}\n"
+    "{\"event\":\"eval\",\"step\":2,\"tokens\":200,\"val_loss\":3.5,\"val_bpb\":5.0,\"train_seconds\":0.75}\n"
+    "{\"event\":\"something\",\"of\":\"a later version\"}\n"
+    "{\"event\":\"step\",\"step\":4,\"tokens\":400,\"loss\":3.0,\"lr\":0.001,"
+    "\"grad_norm\":1,\"ms\":250,\"tok_per_s\":400}\n"
+    "{\"event\":\"qk\",\"step\":4,\"max_logit\":7,\"clipped\":0}\n"
+    "{\"event\":\"eval\",\"step\":4,\"tokens\":400,\"val_loss\":3.625,\"val_bpb\":5.25,\"train_seconds\":1.25}\n"
+    "{\"event\":\"end\",\"step\":4,\"val_loss\":3.625,\"train_seconds\":1.25,\"reason\":\"done\"}\n";
+
+// Writes this text as build/test/plot/NAME/log.jsonl; returns that path.
+static char *write_log(const char *name, const char *text) {
+    char *folder = format("build/test/plot/%s", name), *path = format("%s/log.jsonl", folder);
+    if (make_dirs(folder) != 0 || write_file(path, text, strlen(text)) != 0) fail("%s: %s", path, strerror(errno));
+    free(folder);
+    return path;
+}
+
+static int count_lines_with(const char *text, const char *words) {
+    int n = 0;
+    for (const char *at = text; (at = strstr(at, words)) != NULL; at += strlen(words)) n++;
+    return n;
+}
+
+TEST(a_log_is_read) {
+    char *path = write_log("whole", log_text);
+    RunLog log;
+    CHECK(runlog_read(path, &log) == 0);
+    CHECK(log.n_steps == 3 && log.n_evals == 3 && log.n_qks == 2 && log.ended);
+    if (log.n_steps == 3 && log.n_evals == 3 && log.n_qks == 2) {
+        RunStep *s = log.steps;
+        CHECK(s[0].step == 1 && s[0].tokens == 100 && s[0].loss == 4.25 && s[0].lr == 0.001 && s[0].grad_norm == 2.5);
+        CHECK(s[0].ms == 500 && s[0].tok_per_s == 200 && isnan(s[1].loss));
+        CHECK(s[0].seconds == 0.5 && s[1].seconds == 0.75 && s[2].seconds == 1.25);     // step 3 was not logged
+        CHECK(log.evals[2].step == 4 && log.evals[2].val_loss == 3.625 && log.evals[2].val_bpb == 5.25);
+        CHECK(log.evals[2].tokens == 400 && log.evals[2].train_seconds == 1.25);
+        CHECK(log.qks[0].max_logit == 31.5 && log.qks[0].clipped == 3 && log.qks[1].max_logit == 7);
+    }
+    CHECK(log.end.step == 4 && log.end.val_loss == 3.625 && strcmp(log.end.reason, "done") == 0);
+    CHECK(runlog_val_loss(&log) == 3.625 && runlog_best_val_loss(&log) == 3.5);
+    CHECK(runlog_seconds(&log) == 1.25 && runlog_last_step(&log) == 4);
+    runlog_free(&log);
+    free(path);
+}
+
+TEST(half_a_last_line_is_no_error) {
+    for (size_t n = 0; n < sizeof log_text; n++) {                      // wherever the writer was killed
+        char *text = format("%.*s", (int)n, log_text), *path = write_log("cut", text);
+        RunLog log;
+        int result = runlog_read(path, &log), whole = count_lines_with(text, "00}\n");     // step events end so
+        CHECK_MSG(result == 0 && log.n_steps >= whole && log.n_steps <= whole + 1, "%zu bytes: %d", n, result);
+        runlog_free(&log);
+        free(path);
+        free(text);
+    }
+}
+
+TEST(a_bad_line_is_named) {
+    static const struct { const char *text; int line; } cases[] = {
+        { "{\"event\":\"start\"}\n{\"event\":\"step\",\"st\n{\"event\":\"step\",\"step\":2}\n", 2 },
+        { "not json\n", 1 },
+        { "{\"event\":\"start\"}\n\n{\"event\":\"start\"}\n", 2 },
+        { "{\"event\":\"start\"}\n{\"event\":\"start\"}\n[1]\n", 3 },
+        { "{\"step\":1}\n", 1 },
+        { "{\"event\":\"step\",\"loss\":1}\n", 1 },
+        { "{\"event\":\"step\",\"step\":1,\"loss\":nan}\n", 1 },
+        { "{\"event\":\"step\",\"step\":1} {\n", 1 },
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *path = write_log("bad", cases[i].text);
+        RunLog log;
+        int result = runlog_read(path, &log);
+        CHECK_MSG(result == cases[i].line && log.n_steps == 0 && !log.steps, "case %zu: %d", i, result);
+        free(path);
+    }
+    RunLog log;
+    errno = 0;
+    CHECK(runlog_read("build/test/plot/nowhere/log.jsonl", &log) == -1 && errno == ENOENT);
+}
+
+TEST(a_log_is_cut_to_a_step) {
+    char *whole = format("%s{\"event\":\"step\",\"st", log_text), *path = write_log("resume", whole);
+    CHECK(runlog_cut(path, 2) == 0);
+    char *left = read_file(path, NULL);
+    CHECK(left && count_lines_with(left, "\"start\"") == 1 && count_lines_with(left, "\"eval\"") == 2);
+    CHECK(left && count_lines_with(left, "\"event\":\"step\"") == 2 && count_lines_with(left, "\"end\"") == 0);
+    CHECK(left && count_lines_with(left, "\"qk\"") == 1 && count_lines_with(left, "something") == 1);
+    CHECK(left && strncmp(left, log_text, strlen(left)) == 0);          // what stays is unchanged
+    free(left);
+
+    RunLog log;
+    CHECK(runlog_read(path, &log) == 0 && !log.ended && log.n_evals == 2 && log.evals[1].step == 2);
+    CHECK(runlog_last_step(&log) == 2);
+    runlog_free(&log);
+    CHECK(runlog_cut(path, 0) == 0);
+    CHECK(runlog_read(path, &log) == 0 && log.n_steps == 0 && log.n_evals == 1);
+    runlog_free(&log);
+    free(path);
+
+    path = write_log("resume", log_text);                               // at the run's own last step only its end goes
+    CHECK(runlog_cut(path, 4) == 0);
+    left = read_file(path, NULL);
+    CHECK(left && strlen(left) == (size_t)(strstr(log_text, "{\"event\":\"end\"") - log_text));
+    free(left);
+    free(path);
+
+    path = write_log("resume", "{\"event\":\"step\",\"step\":1}");      // whole but for its newline
+    CHECK(runlog_cut(path, 1) == 0);
+    left = read_file(path, NULL);
+    CHECK(left && strcmp(left, "{\"event\":\"step\",\"step\":1}\n") == 0);
+    free(left);
+    free(path);
+
+    path = write_log("resume", "{\"event\":\"step\",\"step\":1}\nbad\n{\"event\":\"step\",\"step\":2}\n");
+    CHECK(runlog_cut(path, 1) == 2);
+    left = read_file(path, NULL);
+    CHECK(left && count_lines_with(left, "\"step\":2") == 1);           // a bad log is left as it was
+    free(left);
+    free(path);
+    free(whole);
+    CHECK(runlog_cut("build/test/plot/nowhere/log.jsonl", 1) == -1 && errno == ENOENT);
+}
+
+TEST(a_resumed_run_has_not_ended) {
+    char *text = format("%s{\"event\":\"start\"}\n{\"event\":\"step\",\"step\":5,\"ms\":1}\n", log_text);
+    char *path = write_log("on", text);
+    RunLog log;
+    CHECK(runlog_read(path, &log) == 0 && !log.ended && runlog_last_step(&log) == 5);
+    runlog_free(&log);
+    free(path);
+    free(text);
+}
+
+TEST(smoothing) {
+    double y[] = { 4, 4, NAN, 4, 4 }, out[300];
+    runlog_smooth(y, 5, 10, out);
+    for (int i = 0; i < 5; i++) CHECK(i == 2 ? isnan(out[i]) : fabs(out[i] - 4) < 1e-12);
+    double noisy[300];
+    for (int i = 0; i < 300; i++) noisy[i] = i % 2 ? 3 : 1;
+    runlog_smooth(noisy, 300, 20, out);
+    CHECK(out[0] == 1);
+    for (int i = 200; i < 300; i++) CHECK_MSG(fabs(out[i] - 2) < 0.06, "%g", out[i]);
+}
+
+TEST(run_names) {
+    static const char *const cases[][2] = { { "runs/kjv", "kjv" }, { "a/b//", "b" }, { "kjv", "kjv" }, { "/c", "c" } };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *name = runlog_name(cases[i][0]);
+        CHECK_MSG(strcmp(name, cases[i][1]) == 0, "%s -> %s", cases[i][0], name);
+        free(name);
+    }
+}
+
+TEST(runs_are_drawn) {
+    free(write_log("whole", log_text));
+    free(write_log("empty", ""));
+    free(write_log("bad", "no\n"));
+    const char *folders[] = { "build/test/plot/whole", "build/test/plot/empty", "build/test/plot/bad" };
+    const char *labels[] = { "one", "other" };
+    CHECK(runlog_plot(folders, NULL, 1, "build/test/plot/whole/loss.png") == 0);
+    check_png("build/test/plot/whole/loss.png", 1600, 720);
+    CHECK(runlog_plot(folders + 1, NULL, 1, "build/test/plot/empty/loss.png") == 0);
+    CHECK(runlog_plot(folders, labels, 2, "build/test/plot/two.png") == 0);
+    check_png("build/test/plot/two.png", 1600, 720);
+    errno = 0;
+    CHECK(runlog_plot(folders, NULL, 3, "build/test/plot/three.png") == -1 && errno == EBADMSG);
+    CHECK(!file_exists("build/test/plot/three.png"));
+
+    RunLog log;
+    CHECK(runlog_read("build/test/plot/whole/log.jsonl", &log) == 0);
+    char *title = runlog_title(&log, "whole");
+    CHECK_MSG(strcmp(title, "whole: validation loss 3.6250 (5.250 bits per byte) at step 4") == 0, "%s", title);
+    free(title);
+    strcpy(log.end.reason, "diverged");
+    title = runlog_title(&log, "whole");
+    CHECK_MSG(strstr(title, "step 4, diverged") != NULL, "%s", title);
+    free(title);
+    runlog_free(&log);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The program
+
+static void call_plot(void *arguments) {
+    char **argv = (char **)arguments;
+    int argc = 0;
+    while (argv[argc]) argc++;
+    int code = plot_main(argc, argv);
+    fflush(stdout);
+    _exit(code);
+}
+
+TEST(the_program_draws_or_says_why_not) {
+    free(write_log("whole", log_text));
+    free(write_log("whole2", log_text));
+    free(write_log("bad", "{\"event\":\"start\"}\nno\n"));
+    const char *one[] = { "plot", "build/test/plot/whole", NULL };
+    const char *two[] = { "plot", "build/test/plot/whole/", "build/test/plot/whole2", "--log", NULL };
+    const char *help[] = { "plot", "--help", NULL };
+    char errors[1024];
+    unlink("build/test/plot/whole/loss.png");
+    CHECK(run_child(call_plot, one, errors, sizeof errors) == 0 && errors[0] == '\0');
+    check_png("build/test/plot/whole/loss.png", 1600, 720);
+    CHECK(run_child(call_plot, two, errors, sizeof errors) == 0 && errors[0] == '\0');
+    check_png("build/test/plot/compare.png", 1600, 720);
+    CHECK(run_child(call_plot, help, errors, sizeof errors) == 0 && errors[0] == '\0');
+
+    const char *none[] = { "plot", NULL }, *option[] = { "plot", "build/test/plot/whole", "--width=3", NULL };
+    const char *bad[] = { "plot", "build/test/plot/bad", NULL };
+    const char *missing[] = { "plot", "build/test/plot/nowhere", NULL };
+    const char *unwritable[] = { "plot", "build/test/plot/whole", "--out=build/test/plot/nowhere/x.png", NULL };
+    CHECK_FAILS(call_plot, none, EXIT_USAGE, "no run given");
+    CHECK_FAILS(call_plot, option, EXIT_USAGE, "--width=3");
+    CHECK_FAILS(call_plot, bad, EXIT_FAILED, "build/test/plot/bad/log.jsonl:2:");
+    CHECK_FAILS(call_plot, missing, EXIT_FAILED, "build/test/plot/nowhere/log.jsonl");
+    CHECK_FAILS(call_plot, unwritable, EXIT_FAILED, "build/test/plot/nowhere/x.png");
+    CHECK(!file_exists("build/test/plot/nowhere"));
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1) tests_only = argv[1];
+    free(test_folder("plot"));
+    RUN(a_line_paints_its_pixels);
+    RUN(lines_are_anti_aliased);
+    RUN(a_translucent_line_is_even);
+    RUN(gaps_dashes_and_clipping);
+    RUN(a_band_covers_its_area);
+    RUN(linear_ticks_are_round_and_in_range);
+    RUN(log_ticks_are_sensible);
+    RUN(tick_labels);
+    RUN(limits_leave_out_outliers_when_robust);
+    RUN(text_in_the_built_in_font);
+    RUN(text_in_an_installed_font);
+    RUN(a_font_that_is_none_is_named);
+    RUN(a_series_is_drawn_where_its_values_are);
+    RUN(odd_series_and_sizes_do_no_harm);
+    RUN(a_png_is_whole_or_absent);
+    RUN(a_log_is_read);
+    RUN(half_a_last_line_is_no_error);
+    RUN(a_bad_line_is_named);
+    RUN(a_log_is_cut_to_a_step);
+    RUN(a_resumed_run_has_not_ended);
+    RUN(smoothing);
+    RUN(run_names);
+    RUN(runs_are_drawn);
+    RUN(the_program_draws_or_says_why_not);
+    return tests_end();
+}

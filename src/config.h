@@ -1,0 +1,926 @@
+/* config.h - a strict JSON config driven by one table of fields.
+ *
+ * defines: Field, FieldType, ConfigList, ConfigMap, ConfigPreset, config_load, config_load_text, config_try,
+ *          config_write, config_text, config_value_text, config_help, config_choice_name, config_differences,
+ *          config_find, config_free
+ *
+ * The table says of every key "section.key" (any depth) where in the program's struct it goes, of what type it is, its
+ * default, its range and its help. Nothing here knows a key. The sources of a value, weakest first:
+ *
+ *     the table's default < the preset of a choice < the file < --section.key=value (the last one of a key)
+ *
+ * All four take one road: text -> a scan of the JSON grammar (RFC 8259, and where each value stands) -> cJSON -> field.
+ * The scan is there because cJSON takes a BOM, 01, 1e999 and raw control bytes, rounds long integers and tells no line.
+ */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include <cjson/cJSON.h>
+#include <ctype.h>
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+#include "util.h"
+
+typedef enum {
+    FIELD_INT,          // int
+    FIELD_INT64,        // int64_t, |x| <= 2^53: what every JSON reader keeps exactly
+    FIELD_FLOAT,        // double
+    FIELD_BOOL,         // bool
+    FIELD_STRING,       // char *, malloc'ed, never NULL
+    FIELD_CHOICE,       // int, index into choices
+    FIELD_LIST,         // ConfigList
+    FIELD_MAP           // ConfigMap
+} FieldType;
+
+typedef struct { int n; double *v; } ConfigList;
+typedef struct { int n; char **keys, **values; } ConfigMap;
+
+typedef struct {
+    const char *key;        // "train.steps"; the keys of a section stand together in the table
+    FieldType type;
+    size_t offset;          // in the program's struct
+    const char *initial;    // the default, written as in an override: 3, true, some text, 1,2,3, q=adamw,k=adamw
+    double min, max;        // of numbers and of a list's items; both 0: no bound but the type's
+    const char *choices;    // "constant|cosine"; of a map "q|k|v:adamw|muon", keys before the colon, values behind,
+                            // an empty side means any; else NULL
+    const char *help;
+} Field;
+
+// Where the choice `field` ends up as `choice`, the default of `key` is `value`. Later rows see what earlier ones did.
+typedef struct { const char *field, *choice, *key, *value; } ConfigPreset;
+
+static const double CONFIG_MAX_INTEGER = 9007199254740992.0;    // 2^53
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The table
+
+static inline const Field *config_find(const Field *fields, int n, const char *key) {
+    for (int i = 0; i < n; i++)
+        if (strcmp(fields[i].key, key) == 0) return &fields[i];
+    return NULL;
+}
+
+// The first key of a section ("train", "optimizer.muon"), or NULL where it is none.
+static inline const Field *config_find_section(const Field *fields, int n, const char *section) {
+    size_t length = strlen(section);
+    for (int i = 0; i < n; i++)
+        if (strncmp(fields[i].key, section, length) == 0 && fields[i].key[length] == '.') return &fields[i];
+    return NULL;
+}
+
+// The index-th name of "a|b|c", which ends at a colon or NUL, with its length; NULL behind the last one.
+static inline const char *config_name_at(const char *names, int index, int *length) {
+    for (;; index--) {
+        *length = (int)strcspn(names, "|:");
+        if (index == 0) return names;
+        if (names[*length] != '|') return NULL;
+        names += *length + 1;
+    }
+}
+
+// Where name stands in "a|b|c", or -1.
+static inline int config_name_index(const char *names, const char *name) {
+    int length;
+    const char *at;
+    for (int i = 0; (at = config_name_at(names, i, &length)); i++)
+        if (strlen(name) == (size_t)length && memcmp(at, name, (size_t)length) == 0) return i;
+    return -1;
+}
+
+static inline bool config_names_any(const char *names) { return !names || *names == '\0' || *names == ':'; }
+
+// The names that a map's values may have: what stands behind the colon.
+static inline const char *config_map_values(const Field *f) {
+    const char *colon = f->choices ? strchr(f->choices, ':') : NULL;
+    return colon ? colon + 1 : NULL;
+}
+
+// The range that holds for a number: the table's within the type's.
+static inline void config_range(const Field *f, double *min, double *max) {
+    *max = f->type == FIELD_INT ? INT_MAX : f->type == FIELD_INT64 ? CONFIG_MAX_INTEGER : DBL_MAX;
+    *min = f->type == FIELD_INT ? INT_MIN : -*max;
+    if (f->min == 0 && f->max == 0) return;
+    if (f->min > *min) *min = f->min;
+    if (f->max < *max) *max = f->max;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Values as text
+
+// The shortest decimal that reads back as the same double; buffer of at least 32 bytes.
+static inline const char *config_number(char *buffer, double x) {
+    if (fabs(x) < 1e15 && x == (double)(long long)x && !(x == 0 && signbit(x))) {
+        sprintf(buffer, "%lld", (long long)x);
+        return buffer;
+    }
+    for (int digits = 1; digits <= 17; digits++) {
+        sprintf(buffer, "%.*g", digits, x);
+        if (strtod(buffer, NULL) == x) break;
+    }
+    char *exponent = strchr(buffer, 'e');       // 1e-05 -> 1e-5
+    if (exponent && exponent[2] == '0') memmove(exponent + 2, exponent + 3, strlen(exponent + 3) + 1);
+    return buffer;
+}
+
+// s as a JSON string, at most `limit` of its bytes.
+static inline void config_put_string(FILE *out, const char *s, size_t limit) {
+    static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
+    fputc('"', out);
+    for (size_t i = 0; s[i] && i < limit; i++) {
+        const char *escaped = strchr(plain, s[i]);
+        if (escaped) fprintf(out, "\\%c", letter[escaped - plain]);
+        else if ((unsigned char)s[i] < 0x20) fprintf(out, "\\u%04x", s[i]);
+        else fputc(s[i], out);
+    }
+    fputs(strlen(s) > limit ? "...\"" : "\"", out);
+}
+
+static inline void config_put_names(FILE *out, const char *names, const char *mark) {
+    int length;
+    const char *name;
+    for (int i = 0; (name = config_name_at(names, i, &length)); i++)
+        fprintf(out, "%s%s%.*s%s", i ? ", " : "", mark, length, name, mark);
+}
+
+// What a field may be, such as "integer from 1 to 10" or "one of a, b". `mark` stands around names: "`" in Markdown.
+static inline void config_put_kind(FILE *out, const Field *f, const char *mark) {
+    static const char *const names[] = { "integer", "integer", "number", "true or false", "string", "one of ",
+                                         "list of numbers", "names" };
+    fputs(names[f->type], out);
+    bool integer = f->type == FIELD_INT || f->type == FIELD_INT64;
+    if (integer || ((f->type == FIELD_FLOAT || f->type == FIELD_LIST) && (f->min != 0 || f->max != 0))) {
+        double min, max;
+        char a[32], b[32];
+        config_range(f, &min, &max);
+        fprintf(out, " from %s to %s", config_number(a, min), config_number(b, max));
+    }
+    if (f->type == FIELD_CHOICE) config_put_names(out, f->choices, mark);
+    if (f->type != FIELD_MAP) return;
+    if (!config_names_any(f->choices)) { fputs(" ", out); config_put_names(out, f->choices, mark); }
+    fputs(", each with ", out);
+    if (config_names_any(config_map_values(f))) fputs("a string", out);
+    else { fputs("one of ", out); config_put_names(out, config_map_values(f), mark); }
+}
+
+// The value that the field has in config, as JSON on one line.
+static inline void config_put_value(FILE *out, const void *config, const Field *f) {
+    const void *at = (const char *)config + f->offset;
+    char buffer[32];
+    int length;
+    switch (f->type) {
+    case FIELD_INT: fprintf(out, "%d", *(const int *)at); break;
+    case FIELD_INT64: fprintf(out, "%lld", (long long)*(const int64_t *)at); break;
+    case FIELD_FLOAT: fputs(config_number(buffer, *(const double *)at), out); break;
+    case FIELD_BOOL: fputs(*(const bool *)at ? "true" : "false", out); break;
+    case FIELD_STRING: config_put_string(out, *(char *const *)at, SIZE_MAX); break;
+    case FIELD_CHOICE: {
+        const char *name = config_name_at(f->choices, *(const int *)at, &length);
+        fprintf(out, "\"%.*s\"", length, name);
+        break;
+    }
+    case FIELD_LIST: {
+        const ConfigList *list = (const ConfigList *)at;
+        fputc('[', out);
+        for (int i = 0; i < list->n; i++) fprintf(out, "%s%s", i ? ", " : "", config_number(buffer, list->v[i]));
+        fputc(']', out);
+        break;
+    }
+    case FIELD_MAP: {
+        const ConfigMap *map = (const ConfigMap *)at;
+        fputc('{', out);
+        for (int i = 0; i < map->n; i++) {
+            if (i) fputs(", ", out);
+            config_put_string(out, map->keys[i], SIZE_MAX);
+            fputs(": ", out);
+            config_put_string(out, map->values[i], SIZE_MAX);
+        }
+        fputc('}', out);
+    }
+    }
+}
+
+// A stream into a string of its own: write to it, then *text is the caller's once config_close_text has been called.
+static inline FILE *config_open_text(char **text, size_t *size) {
+    FILE *out = open_memstream(text, size);
+    if (!out) fail("out of memory: %s", strerror(errno));
+    return out;
+}
+
+static inline void config_close_text(FILE *out) {
+    if (fclose(out) != 0) fail("out of memory: %s", strerror(errno));
+}
+
+// One value as JSON; the caller frees it.
+static inline char *config_value_text(const void *config, const Field *f) {
+    char *text;
+    size_t size;
+    FILE *out = config_open_text(&text, &size);
+    config_put_value(out, config, f);
+    config_close_text(out);
+    return text;
+}
+
+// The whole config as nested JSON in the order of the table. Loading it gives the same config again, to the bit.
+static inline void config_write(FILE *out, const void *config, const Field *fields, int n) {
+    const char *before = "";
+    int depth = 1;
+    bool first = true;                          // in its object
+    fputc('{', out);
+    for (int i = 0; i < n; i++) {
+        const char *key = fields[i].key, *name = key;
+        int shared = 1;                         // the depth at which this key leaves the one before
+        for (int j = 0; before[j] && before[j] == key[j]; j++)
+            if (key[j] == '.') { name = key + j + 1; shared++; }
+        for (; depth > shared; depth--) fprintf(out, "\n%*s}", 2 * (depth - 1), "");
+        for (const char *dot; ; name = dot + 1) {
+            dot = strchr(name, '.');
+            fprintf(out, "%s\n%*s\"%.*s\": ", first ? "" : ",", 2 * depth, "", (int)strcspn(name, "."), name);
+            first = dot != NULL;
+            if (!dot) break;
+            fputc('{', out);
+            depth++;
+        }
+        config_put_value(out, config, &fields[i]);
+        before = key;
+    }
+    for (depth--; depth >= 0; depth--) fprintf(out, "\n%*s}", 2 * depth, "");
+    fputc('\n', out);
+}
+
+// config_write into a string; the caller frees it.
+static inline char *config_text(const void *config, const Field *fields, int n) {
+    char *text;
+    size_t size;
+    FILE *out = config_open_text(&text, &size);
+    config_write(out, config, fields, n);
+    config_close_text(out);
+    return text;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Memory
+
+static inline void config_clear(void *config, const Field *f) {
+    void *at = (char *)config + f->offset;
+    if (f->type == FIELD_STRING) {
+        free(*(char **)at);
+        *(char **)at = NULL;
+    } else if (f->type == FIELD_LIST) {
+        free(((ConfigList *)at)->v);
+        *(ConfigList *)at = (ConfigList){ 0, NULL };
+    } else if (f->type == FIELD_MAP) {
+        ConfigMap *map = (ConfigMap *)at;
+        for (int i = 0; i < map->n; i++) { free(map->keys[i]); free(map->values[i]); }
+        free(map->keys);
+        free(map->values);
+        *map = (ConfigMap){ 0, NULL, NULL };
+    }
+}
+
+// Frees the strings, lists and maps of config and leaves them empty.
+static inline void config_free(void *config, const Field *fields, int n) {
+    for (int i = 0; i < n; i++) config_clear(config, &fields[i]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The reader: what is being filled in, and the text that is being read
+
+typedef struct { int line; const char *value; } ConfigPosition;
+
+typedef struct {
+    void *config;
+    const Field *fields;
+    int n_fields;
+    bool *given;                    // by the file or an override, so that no preset may change it
+    const char *name;               // of the text, for messages: a file, or an override as a whole
+    bool has_lines;                 // it is a file: messages say the line and the key
+    const char *at, *end;
+    int line;
+    ConfigPosition *positions;      // [0] the whole text, then the value behind each key, in the order of the text
+    int n_positions;
+    cJSON *root;
+    char *error;                    // one line
+    size_t room;
+} ConfigReader;
+
+// Writes "file:line: key: ..." or "--override: ..." into the error. Always false, so that a caller can return it.
+PRINTF_LIKE(4, 5) static inline bool config_error(ConfigReader *r, int line, const char *key, const char *fmt, ...) {
+    va_list args;
+    size_t n = (size_t)snprintf(r->error, r->room, "%s:", r->name);
+    if (r->has_lines && line > 0 && n < r->room) n += (size_t)snprintf(r->error + n, r->room - n, "%d:", line);
+    if (r->has_lines && key && n < r->room) n += (size_t)snprintf(r->error + n, r->room - n, " %s:", key);
+    if (n + 1 < r->room) {
+        r->error[n++] = ' ';
+        va_start(args, fmt);
+        vsnprintf(r->error + n, r->room - n, fmt, args);
+        va_end(args);
+    }
+    for (char *c = r->error; *c; c++)
+        if (iscntrl((unsigned char)*c)) *c = '?';       // a key or a name must not make a second line of it
+    return false;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The scan: RFC 8259 and no more. Each function stands at the first byte of its thing and ends behind the last one.
+
+enum { CONFIG_MAX_DEPTH = 100, CONFIG_MAX_DIGITS = 60 };    // cJSON's limits are 1000 and 63
+
+static inline bool config_scan_value(ConfigReader *r, int depth);
+
+static inline int config_peek(const ConfigReader *r) { return r->at < r->end ? (unsigned char)*r->at : -1; }
+
+static inline void config_skip_space(ConfigReader *r) {
+    for (; r->at < r->end && memchr(" \t\r\n", *r->at, 4); r->at++)
+        if (*r->at == '\n') r->line++;
+}
+
+// "expected ..., found ...": what stands where the scan is.
+static inline bool config_syntax(ConfigReader *r, const char *expected) {
+    int c = config_peek(r), word = 0;
+    while (word < 24 && r->at + word < r->end && (isalnum((unsigned char)r->at[word]) || strchr("_+-.", r->at[word])) &&
+           r->at[word]) word++;
+    if (c < 0) return config_error(r, r->line, NULL, "expected %s, found the end of the text", expected);
+    if (word > 0) return config_error(r, r->line, NULL, "expected %s, found %.*s", expected, word, r->at);
+    if (c == '/' || c == '#')
+        return config_error(r, r->line, NULL, "expected %s, found '%c': JSON has no comments", expected, c);
+    if (c >= 0x20 && c < 0x7f) return config_error(r, r->line, NULL, "expected %s, found '%c'", expected, c);
+    return config_error(r, r->line, NULL, "expected %s, found the byte 0x%02x", expected, (unsigned)c);
+}
+
+// The four digits of \uXXXX, or -1.
+static inline int config_scan_hex(ConfigReader *r) {
+    int code = 0;
+    for (int i = 0; i < 4; i++, r->at++) {
+        int c = config_peek(r);
+        if (c < 0 || !isxdigit(c)) return -1;
+        code = 16 * code + (c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
+    }
+    return code;
+}
+
+static inline bool config_scan_escape(ConfigReader *r) {
+    r->at++;
+    int c = config_peek(r);
+    if (c > 0 && strchr("\"\\/bfnrt", c)) { r->at++; return true; }
+    if (c != 'u') return config_syntax(r, "one of \" \\ / b f n r t u behind a backslash");
+    r->at++;
+    int code = config_scan_hex(r);
+    if (code >= 0xd800 && code < 0xdc00 && r->end - r->at > 2 && r->at[0] == '\\' && r->at[1] == 'u') {
+        r->at += 2;
+        int low = config_scan_hex(r);
+        return (low >= 0xdc00 && low < 0xe000) || config_error(r, r->line, NULL, "half a surrogate pair in a string");
+    }
+    if (code < 0) return config_syntax(r, "four hexadecimal digits behind \\u");
+    if (code == 0) return config_error(r, r->line, NULL, "\\u0000 in a string");
+    return code < 0xd800 || code >= 0xe000 || config_error(r, r->line, NULL, "half a surrogate pair in a string");
+}
+
+// Length of the UTF-8 sequence at s (RFC 3629), 0 where it is none.
+static inline int config_utf8(const char *s, const char *end) {
+    const unsigned char *u = (const unsigned char *)s;
+    int n = u[0] < 0x80 ? 1 : u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : u[0] < 0xf5 ? 4 : 0;
+    if (n > end - s) return 0;
+    uint32_t code = n > 1 ? u[0] & (0x7f >> n) : 0;
+    for (int i = 1; i < n; i++) {
+        if ((u[i] & 0xc0) != 0x80) return 0;
+        code = code << 6 | (u[i] & 0x3f);
+    }
+    bool wrong = (n == 3 && (code < 0x800 || (code >= 0xd800 && code < 0xe000))) ||
+                 (n == 4 && (code < 0x10000 || code > 0x10ffff));
+    return wrong ? 0 : n;
+}
+
+static inline bool config_scan_string(ConfigReader *r) {
+    for (r->at++; config_peek(r) != '"'; ) {
+        int c = config_peek(r), n;
+        if (c < 0 || c == '\n') return config_error(r, r->line, NULL, "a string is not closed in its line");
+        if (c < 0x20) return config_error(r, r->line, NULL, "a string holds the control byte 0x%02x", (unsigned)c);
+        if (c == '\\') {
+            if (!config_scan_escape(r)) return false;
+        } else if ((n = config_utf8(r->at, r->end)) > 0) r->at += n;
+        else return config_error(r, r->line, NULL, "a string is not UTF-8: byte 0x%02x", (unsigned)c);
+    }
+    r->at++;
+    return true;
+}
+
+static inline bool config_scan_digits(ConfigReader *r) {
+    if (!isdigit(config_peek(r))) return config_syntax(r, "a digit");
+    while (isdigit(config_peek(r))) r->at++;
+    return true;
+}
+
+static inline bool config_scan_number(ConfigReader *r) {
+    const char *start = r->at;
+    if (config_peek(r) == '-') r->at++;
+    const char *digits = r->at;
+    if (!config_scan_digits(r)) return false;
+    if (*digits == '0' && r->at - digits > 1)
+        return config_error(r, r->line, NULL, "%.*s has a leading zero", (int)strcspn(start, " \t\r\n,]}"), start);
+    if (config_peek(r) == '.') {
+        r->at++;
+        if (!config_scan_digits(r)) return false;
+    }
+    if (config_peek(r) == 'e' || config_peek(r) == 'E') {
+        r->at++;
+        if (config_peek(r) == '+' || config_peek(r) == '-') r->at++;
+        if (!config_scan_digits(r)) return false;
+    }
+    if (r->at - start > CONFIG_MAX_DIGITS)
+        return config_error(r, r->line, NULL, "a number of more than %d characters", CONFIG_MAX_DIGITS);
+    return true;
+}
+
+static inline void config_note_position(ConfigReader *r, int line) {
+    size_t n = (size_t)r->n_positions++;
+    if ((n & (n - 1)) == 0)                     // 0 or a power of two: the array is full and doubles
+        r->positions = (ConfigPosition *)xrealloc(r->positions, (n ? 2 * n : 1) * sizeof *r->positions);
+    r->positions[n] = (ConfigPosition){ line, r->at };
+}
+
+// An object or an array, which differ in the key before each item.
+static inline bool config_scan_items(ConfigReader *r, int depth, bool object) {
+    const char *more = object ? "',' or '}'" : "',' or ']'";
+    int close = object ? '}' : ']';
+    if (depth == CONFIG_MAX_DEPTH) return config_error(r, r->line, NULL, "nested deeper than %d", CONFIG_MAX_DEPTH);
+    r->at++;
+    config_skip_space(r);
+    if (config_peek(r) == close) { r->at++; return true; }
+    for (;;) {
+        if (object) {
+            int line = r->line;
+            if (config_peek(r) != '"') return config_syntax(r, "a key in double quotes");
+            if (!config_scan_string(r)) return false;
+            config_skip_space(r);
+            if (config_peek(r) != ':') return config_syntax(r, "':' behind the key");
+            r->at++;
+            config_skip_space(r);
+            config_note_position(r, line);
+        }
+        if (!config_scan_value(r, depth + 1)) return false;
+        config_skip_space(r);
+        int c = config_peek(r);
+        if (c != ',' && c != close) return config_syntax(r, more);
+        r->at++;
+        if (c == close) return true;
+        config_skip_space(r);
+    }
+}
+
+static inline bool config_scan_value(ConfigReader *r, int depth) {
+    static const char *const words[] = { "true", "false", "null" };
+    int c = config_peek(r);
+    if (c == '{' || c == '[') return config_scan_items(r, depth, c == '{');
+    if (c == '"') return config_scan_string(r);
+    if (c == '-' || isdigit(c)) return config_scan_number(r);
+    for (size_t i = 0; i < COUNT_OF(words); i++) {
+        size_t length = strlen(words[i]);
+        if ((size_t)(r->end - r->at) < length || memcmp(r->at, words[i], length) != 0) continue;
+        if (r->at + length < r->end && isalnum((unsigned char)r->at[length])) continue;
+        r->at += length;
+        return true;
+    }
+    return config_syntax(r, "a value");
+}
+
+// Reads text[0..size) into r->root and r->positions; the text must stay until they have been used.
+static inline bool config_parse(ConfigReader *r, const char *text, size_t size) {
+    r->at = text;
+    r->end = text + size;
+    r->line = 1;
+    r->n_positions = 0;
+    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
+        return config_error(r, 1, NULL, "begins with a byte order mark: save the file as UTF-8 without one");
+    config_skip_space(r);
+    if (r->at == r->end) return config_error(r, 0, NULL, "is empty, expected a JSON object");
+    config_note_position(r, r->line);
+    if (!config_scan_value(r, 0)) return false;
+    config_skip_space(r);
+    if (r->at < r->end) return config_syntax(r, "nothing behind the end of the JSON text");
+    cJSON_Delete(r->root);
+    r->root = cJSON_ParseWithLength(text, size);
+    return r->root || config_error(r, 0, NULL, "cannot be parsed: out of memory");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// From JSON to a field
+
+// "<value> <why>, expected <what the field may be>"; why: NULL says the type that the value has.
+static inline bool config_refuse(ConfigReader *r, int position, const Field *f, const cJSON *item, const char *why) {
+    static const char *const articles[] = { "an ", "an ", "a ", "", "a ", "", "a ", "an object: " };
+    const char *raw = r->positions[position].value, *type;
+    char *text;
+    size_t size;
+    FILE *out = config_open_text(&text, &size);
+    if (cJSON_IsString(item)) {
+        type = "is a string";
+        config_put_string(out, item->valuestring, 60);
+    } else if (cJSON_IsNumber(item)) {
+        type = "is a number";
+        fprintf(out, "%.*s", (int)strspn(raw, "+-.0123456789eE"), raw);
+    } else {
+        bool list = cJSON_IsArray(item), object = cJSON_IsObject(item), boolean = cJSON_IsBool(item);
+        type = list ? "is a list" : object ? "is an object" : boolean ? "is a boolean" : "is no value";
+        fputs(list ? "[...]" : object ? "{...}" : !boolean ? "null" : cJSON_IsTrue(item) ? "true" : "false", out);
+    }
+    fprintf(out, " %s, expected %s", why ? why : type, articles[f->type]);
+    config_put_kind(out, f, "");
+    config_close_text(out);
+    config_error(r, r->positions[position].line, f->key, "%s", text);
+    free(text);
+    return false;
+}
+
+static inline bool config_set_integer(ConfigReader *r, int position, const Field *f, const cJSON *item) {
+    double min, max;
+    config_range(f, &min, &max);
+    if (!cJSON_IsNumber(item)) return config_refuse(r, position, f, item, NULL);
+    char *end;
+    errno = 0;
+    long long x = strtoll(r->positions[position].value, &end, 10);  // cJSON's double would make 2^53 of 2^53 + 1
+    if (*end == '.' || *end == 'e' || *end == 'E')
+        return config_refuse(r, position, f, item, "is not written as an integer");
+    if (errno || x < (long long)min || x > (long long)max)
+        return config_refuse(r, position, f, item, "is out of range");
+    void *at = (char *)r->config + f->offset;
+    if (f->type == FIELD_INT) *(int *)at = (int)x;
+    else *(int64_t *)at = x;
+    return true;
+}
+
+static inline bool config_set_float(ConfigReader *r, int position, const Field *f, const cJSON *item) {
+    double min, max, x = item->valuedouble;
+    config_range(f, &min, &max);
+    if (!cJSON_IsNumber(item)) return config_refuse(r, position, f, item, NULL);
+    if (!(x >= min && x <= max)) return config_refuse(r, position, f, item, "is out of range");
+    *(double *)((char *)r->config + f->offset) = x;
+    return true;
+}
+
+static inline bool config_set_list(ConfigReader *r, int position, const Field *f, const cJSON *item) {
+    ConfigList *list = (ConfigList *)((char *)r->config + f->offset);
+    const cJSON *x;
+    double min, max;
+    config_range(f, &min, &max);
+    if (!cJSON_IsArray(item)) return config_refuse(r, position, f, item, NULL);
+    config_clear(r->config, f);
+    list->v = (double *)xcalloc((size_t)cJSON_GetArraySize(item), sizeof *list->v);
+    cJSON_ArrayForEach(x, item) {
+        char why[64];
+        snprintf(why, sizeof why, "has item %d that is not allowed", list->n + 1);
+        if (!cJSON_IsNumber(x) || !(x->valuedouble >= min && x->valuedouble <= max))
+            return config_refuse(r, position, f, item, why);
+        list->v[list->n++] = x->valuedouble;
+    }
+    return true;
+}
+
+static inline bool config_set_map(ConfigReader *r, int position, const Field *f, const cJSON *item) {
+    ConfigMap *map = (ConfigMap *)((char *)r->config + f->offset);
+    const char *values = config_map_values(f);
+    const cJSON *x;
+    if (!cJSON_IsObject(item)) return config_refuse(r, position, f, item, NULL);
+    config_clear(r->config, f);
+    map->keys = (char **)xcalloc((size_t)cJSON_GetArraySize(item), sizeof *map->keys);
+    map->values = (char **)xcalloc((size_t)cJSON_GetArraySize(item), sizeof *map->values);
+    cJSON_ArrayForEach(x, item) {
+        position++;                             // of this entry: a map's values are no objects
+        char *key = format("%s.%s", f->key, x->string);
+        bool any = config_names_any(values), fine = true;
+        Field value = { key, any ? FIELD_STRING : FIELD_CHOICE, 0, NULL, 0, 0, values, NULL };
+        for (int i = 0; i < map->n && fine; i++)
+            if (strcmp(map->keys[i], x->string) == 0)
+                fine = config_error(r, r->positions[position].line, key, "%s is given twice", x->string);
+        if (fine && !config_names_any(f->choices) && config_name_index(f->choices, x->string) < 0) {
+            Field name = { key, FIELD_CHOICE, 0, NULL, 0, 0, f->choices, NULL };
+            cJSON *unknown = cJSON_CreateStringReference(x->string);
+            fine = config_refuse(r, position, &name, unknown, "is no name known here");
+            cJSON_Delete(unknown);
+        }
+        if (fine && !cJSON_IsString(x)) fine = config_refuse(r, position, &value, x, NULL);
+        if (fine && !any && config_name_index(values, x->valuestring) < 0)
+            fine = config_refuse(r, position, &value, x, "is unknown");
+        if (fine) {
+            map->keys[map->n] = xstrdup(x->string);
+            map->values[map->n++] = xstrdup(x->valuestring);
+        }
+        free(key);
+        if (!fine) return false;
+    }
+    return true;
+}
+
+// Checks the value and puts it into the config. positions[position] is its place in the text.
+static inline bool config_set(ConfigReader *r, int position, const Field *f, const cJSON *item) {
+    void *at = (char *)r->config + f->offset;
+    switch (f->type) {
+    case FIELD_INT: case FIELD_INT64: return config_set_integer(r, position, f, item);
+    case FIELD_FLOAT: return config_set_float(r, position, f, item);
+    case FIELD_LIST: return config_set_list(r, position, f, item);
+    case FIELD_MAP: return config_set_map(r, position, f, item);
+    case FIELD_BOOL:
+        if (!cJSON_IsBool(item)) return config_refuse(r, position, f, item, NULL);
+        *(bool *)at = cJSON_IsTrue(item);
+        return true;
+    case FIELD_STRING:
+        if (!cJSON_IsString(item)) return config_refuse(r, position, f, item, NULL);
+        config_clear(r->config, f);
+        *(char **)at = xstrdup(item->valuestring);
+        return true;
+    case FIELD_CHOICE: {
+        if (!cJSON_IsString(item)) return config_refuse(r, position, f, item, NULL);
+        int index = config_name_index(f->choices, item->valuestring);
+        if (index < 0) return config_refuse(r, position, f, item, "is unknown");
+        *(int *)at = index;
+        return true;
+    }
+    }
+    return false;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Unknown keys
+
+// Levenshtein's distance of a[0..n) and b[0..m), upper and lower case alike.
+static inline int config_distance(const char *a, size_t n, const char *b, size_t m) {
+    int row[80];
+    if (n >= COUNT_OF(row) || m >= COUNT_OF(row)) return INT_MAX - 8;
+    for (size_t j = 0; j <= m; j++) row[j] = (int)j;
+    for (size_t i = 1; i <= n; i++) {
+        int diagonal = row[0];
+        row[0] = (int)i;
+        for (size_t j = 1; j <= m; j++) {
+            int best = diagonal + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
+            diagonal = row[j];
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[m];
+}
+
+static inline const char *config_last_name(const char *key) {
+    const char *dot = strrchr(key, '.');
+    return dot ? dot + 1 : key;
+}
+
+/* The error of an unknown key, with the nearest known one where one is near. A right last name under the wrong section
+ * counts as near too. section: the value is an object, so that it stands for a section. */
+static inline bool config_unknown(ConfigReader *r, int line, const char *key, bool section) {
+    const char *last = config_last_name(key), *nearest = NULL;
+    size_t length = strlen(key), nearest_length = 0;
+    int least = length / 3 > 2 ? (int)(length / 3) + 1 : 3;         // nothing as far as this is near
+    for (int i = 0; i < r->n_fields; i++) {
+        const char *known = r->fields[i].key;
+        for (size_t end = strcspn(known, "."); ; end += 1 + strcspn(known + end + 1, ".")) {
+            bool whole = known[end] == '\0';
+            if (whole != section || (whole && r->fields[i].type == FIELD_MAP)) {
+                int distance = config_distance(key, length, known, end);
+                if (whole && !section) {
+                    const char *name = config_last_name(known);
+                    int by_last = 2 + config_distance(last, strlen(last), name, strlen(name));
+                    if (by_last < distance) distance = by_last;
+                }
+                if (distance < least) { least = distance; nearest = known; nearest_length = end; }
+            }
+            if (whole) break;
+        }
+    }
+    const char *dashes = r->has_lines ? "" : "--";
+    if (!nearest) return config_error(r, line, key, "unknown key; --help lists all keys");
+    return config_error(r, line, key, "unknown key, did you mean %s%.*s?", dashes, (int)nearest_length, nearest);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The sources
+
+static inline bool config_take_object(ConfigReader *r, const cJSON *object, const char *section, int *position);
+
+// One key of an object. *position is its own; behind it that of the last key within its value.
+static inline bool config_take_key(ConfigReader *r, const cJSON *object, const cJSON *item, const char *key,
+                                   int *position) {
+    int line = r->positions[*position].line;
+    for (const cJSON *earlier = object->child; earlier != item; earlier = earlier->next)
+        if (strcmp(earlier->string, item->string) == 0) return config_error(r, line, key, "the key is given twice");
+    if (strchr(item->string, '.'))
+        return config_error(r, line, key, "a key has no dot, expected sections as objects, {\"a\": {\"b\": ...}}");
+    const Field *f = config_find(r->fields, r->n_fields, key);
+    const Field *first = config_find_section(r->fields, r->n_fields, key);
+    if (f) {
+        if (!config_set(r, *position, f, item)) return false;
+        r->given[f - r->fields] = true;
+        if (f->type == FIELD_MAP) *position += cJSON_GetArraySize(item);
+        return true;
+    }
+    if (!first) return config_unknown(r, line, key, cJSON_IsObject(item));
+    if (!cJSON_IsObject(item))
+        return config_error(r, line, key, "is a section, expected an object {...} with keys such as %s", first->key);
+    return config_take_object(r, item, key, position);
+}
+
+// Every key of an object, in the order in which the scan has noted their positions.
+static inline bool config_take_object(ConfigReader *r, const cJSON *object, const char *section, int *position) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, object) {
+        ++*position;
+        char *key = *section ? format("%s.%s", section, item->string) : xstrdup(item->string);
+        bool fine = config_take_key(r, object, item, key, position);
+        free(key);
+        if (!fine) return false;
+    }
+    return true;
+}
+
+// "a=b,c=d" as the JSON object {"a": "b", "c": "d"}; a part without '=' makes it a JSON string, which no map takes.
+static inline void config_put_pairs(FILE *out, const char *text) {
+    char *copy = xstrdup(text), *rest = copy, *part;
+    fputc('{', out);
+    for (int i = 0; *text && (part = strsep(&rest, ",")); i++) {
+        char *value = strchr(part, '=');
+        if (value) *value++ = '\0';
+        if (i) fputc(',', out);
+        config_put_string(out, part, SIZE_MAX);
+        if (!value) continue;                   // and the scan refuses {"part"}
+        fputc(':', out);
+        config_put_string(out, value, SIZE_MAX);
+    }
+    fputc('}', out);
+    free(copy);
+}
+
+// A value as it is written on the command line: the JSON that it stands for or, where it is none, a JSON string.
+static inline bool config_take_text(ConfigReader *r, const Field *f, const char *value) {
+    bool name = f->type == FIELD_STRING || f->type == FIELD_CHOICE, fine = false;
+    for (int attempt = name; attempt < 2 && !fine; attempt++) {
+        char *json;
+        size_t size;
+        FILE *out = config_open_text(&json, &size);
+        if (attempt == 1) config_put_string(out, value, SIZE_MAX);
+        else if (f->type == FIELD_LIST && *value != '[') fprintf(out, "[%s]", value);
+        else if (f->type == FIELD_MAP && *value != '{') config_put_pairs(out, value);
+        else fputs(value, out);
+        config_close_text(out);
+        fine = config_parse(r, json, size);
+        bool set = fine && config_set(r, 0, f, r->root);
+        free(json);
+        if (fine) return set;
+    }
+    return false;
+}
+
+// --section.key=value
+static inline bool config_take_override(ConfigReader *r, const char *text) {
+    r->name = text;
+    r->has_lines = false;
+    const char *equals = strchr(text, '=');
+    if (strncmp(text, "--", 2) != 0) return config_error(r, 0, NULL, "expected --section.key=value");
+    char *key = format("%.*s", equals ? (int)(equals - text - 2) : (int)strlen(text + 2), text + 2);
+    const Field *f = config_find(r->fields, r->n_fields, key);
+    const Field *first = config_find_section(r->fields, r->n_fields, key);
+    bool fine = false;
+    if (f && equals) fine = r->given[f - r->fields] = config_take_text(r, f, equals + 1);
+    else if (f) {
+        char *kind;
+        size_t size;
+        FILE *out = config_open_text(&kind, &size);
+        config_put_kind(out, f, "");
+        config_close_text(out);
+        config_error(r, 0, NULL, "expected --%s=VALUE, where VALUE is: %s", key, kind);
+        free(kind);
+    } else if (first)
+        config_error(r, 0, NULL, "%s is a section, expected one of its keys, such as --%s", key, first->key);
+    else config_unknown(r, 0, key, false);
+    free(key);
+    return fine;
+}
+
+static inline bool config_take_preset(ConfigReader *r, const ConfigPreset *preset) {
+    const Field *chooser = config_find(r->fields, r->n_fields, preset->field);
+    const Field *f = config_find(r->fields, r->n_fields, preset->key);
+    r->name = preset->key;
+    r->has_lines = false;
+    int choice = chooser && chooser->type == FIELD_CHOICE ? config_name_index(chooser->choices, preset->choice) : -1;
+    if (!f || choice < 0)
+        return config_error(r, 0, NULL, "preset %s=%s names no field or choice", preset->field, preset->choice);
+    if (*(const int *)((const char *)r->config + chooser->offset) != choice || r->given[f - r->fields]) return true;
+    return config_take_text(r, f, preset->value);
+}
+
+/* config_load_text that returns: true, or false with one line in error[room] and nothing of the config to free.
+ * text: size bytes of JSON, or NULL for none; name: what messages call it. */
+static inline bool config_try(void *config, const Field *fields, int n_fields, const ConfigPreset *presets,
+                              int n_presets, const char *text, size_t size, const char *name, int n_overrides,
+                              char **overrides, char *error, size_t room) {
+    ConfigReader r = { config, fields, n_fields, NULL, NULL, false, NULL, NULL, 0, NULL, 0, NULL, error, room };
+    r.given = (bool *)xcalloc((size_t)n_fields, sizeof *r.given);
+    bool fine = true;
+    for (int i = 0; i < n_fields; i++) {        // config_clear must find no garbage
+        void *at = (char *)config + fields[i].offset;
+        if (fields[i].type == FIELD_STRING) *(char **)at = NULL;
+        if (fields[i].type == FIELD_LIST) *(ConfigList *)at = (ConfigList){ 0, NULL };
+        if (fields[i].type == FIELD_MAP) *(ConfigMap *)at = (ConfigMap){ 0, NULL, NULL };
+    }
+    for (int i = 0; i < n_fields && fine; i++) {
+        r.name = fields[i].key;
+        fine = config_take_text(&r, &fields[i], fields[i].initial);
+    }
+    if (fine && text) {
+        r.name = name;
+        r.has_lines = true;
+        int position = 0;
+        fine = config_parse(&r, text, size);
+        if (fine && !cJSON_IsObject(r.root)) {
+            r.at = r.positions[0].value;
+            r.line = r.positions[0].line;
+            fine = config_syntax(&r, "an object {...}");
+        }
+        fine = fine && config_take_object(&r, r.root, "", &position);
+    }
+    for (int i = 0; i < n_overrides && fine; i++) fine = config_take_override(&r, overrides[i]);
+    for (int i = 0; i < n_presets && fine; i++) fine = config_take_preset(&r, &presets[i]);
+    cJSON_Delete(r.root);
+    free(r.positions);
+    free(r.given);
+    if (!fine) config_free(config, fields, n_fields);
+    return fine;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What programs call
+
+/* Fills in config from the defaults, the presets, the JSON text[0..size) (NULL: none) and the overrides. What config
+ * held before is not freed. Anything wrong ends the program by fail_usage with one line such as
+ * "NAME:12: train.stepz: unknown key, did you mean train.steps?". The caller frees by config_free. */
+static inline void config_load_text(void *config, const Field *fields, int n_fields, const ConfigPreset *presets,
+                                    int n_presets, const char *text, size_t size, const char *name, int n_overrides,
+                                    char **overrides) {
+    char error[2048];
+    if (!config_try(config, fields, n_fields, presets, n_presets, text, size, name, n_overrides, overrides,
+                    error, sizeof error))
+        fail_usage("%s", error);
+}
+
+// config_load_text of a file; path: NULL for none.
+static inline void config_load(void *config, const Field *fields, int n_fields, const ConfigPreset *presets,
+                               int n_presets, const char *path, int n_overrides, char **overrides) {
+    char error[2048], *text = NULL;
+    size_t size = 0;
+    if (path && !(text = read_file(path, &size))) fail_usage("%s: cannot be read: %s", path, strerror(errno));
+    bool fine = config_try(config, fields, n_fields, presets, n_presets, text, size, path, n_overrides, overrides,
+                           error, sizeof error);
+    free(text);
+    if (!fine) fail_usage("%s", error);
+}
+
+// The name of the index-th choice of a FIELD_CHOICE, in a buffer that lives until the next call.
+static inline const char *config_choice_name(const Field *fields, int n, const char *key, int index) {
+    static char name[64];
+    const Field *f = config_find(fields, n, key);
+    int length = 0;
+    const char *at = f && f->type == FIELD_CHOICE && index >= 0 ? config_name_at(f->choices, index, &length) : NULL;
+    snprintf(name, sizeof name, "%.*s", at ? length : 1, at ? at : "?");
+    return name;
+}
+
+// Calls report(key, value in a, value in b, context) for every field that differs. Returns how many do.
+static inline int config_differences(const void *a, const void *b, const Field *fields, int n,
+                                     void (*report)(const char *key, const char *va, const char *vb, void *context),
+                                     void *context) {
+    int differ = 0;
+    for (int i = 0; i < n; i++) {
+        char *va = config_value_text(a, &fields[i]), *vb = config_value_text(b, &fields[i]);
+        if (strcmp(va, vb) != 0) {
+            differ++;
+            if (report) report(fields[i].key, va, vb, context);
+        }
+        free(va);
+        free(vb);
+    }
+    return differ;
+}
+
+/* All keys with what they may be, the default and the help: two lines each for a terminal, or a Markdown table. An
+ * empty default shows as "". */
+static inline void config_help(FILE *out, const Field *fields, int n, bool markdown) {
+    if (markdown) fputs("| key | value | default | meaning |\n|---|---|---|---|\n", out);
+    for (int i = 0; i < n; i++) {
+        const Field *f = &fields[i];
+        const char *initial = *f->initial ? f->initial : "\"\"";
+        if (markdown) {
+            fprintf(out, "| `%s` | ", f->key);
+            config_put_kind(out, f, "`");
+            fprintf(out, " | `%s` | ", initial);
+            for (const char *c = f->help; *c; c++) fprintf(out, *c == '|' ? "\\%c" : "%c", *c);
+            fputs(" |\n", out);
+        } else {
+            fprintf(out, "  --%s=%s  (", f->key, initial);
+            config_put_kind(out, f, "");
+            fprintf(out, ")\n        %s\n", f->help);
+        }
+    }
+}
+
+#endif // CONFIG_H

@@ -1,0 +1,360 @@
+/* runlog.h - reading a run's log.jsonl, cutting it back for a resume, and drawing the picture of training.
+ *
+ * defines: RunStep, RunEval, RunQk, RunEnd, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
+ *          runlog_best_val_loss, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_draw, runlog_plot
+ * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. The
+ * trainer writes it, a line at a time, so a killed run may leave half a line at the end: that is no error.
+ */
+#ifndef RUNLOG_H
+#define RUNLOG_H
+
+#include <math.h>
+#include "config.h"
+#include "plot.h"
+#include "util.h"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The log in memory. A number that is missing or null (the trainer's word for NaN) is NaN.
+
+typedef struct {
+    long step;
+    double tokens, loss, lr, grad_norm, ms, tok_per_s;      // of training; loss in nats per token
+    double seconds;             // of training until here: the sum of ms over all steps (see runlog_read)
+} RunStep;
+
+typedef struct { long step; double tokens, val_loss, val_bpb, train_seconds; } RunEval;
+typedef struct { long step; double max_logit; long clipped; } RunQk;        // over all layers and heads; heads clipped
+typedef struct { long step; double val_loss, train_seconds; char reason[32]; } RunEnd;
+
+typedef struct {
+    RunStep *steps;
+    RunEval *evals;
+    RunQk *qks;
+    int n_steps, n_evals, n_qks;
+    bool ended;                 // `end` holds the last end event
+    RunEnd end;
+} RunLog;
+
+static inline void runlog_free(RunLog *log) {
+    free(log->steps);
+    free(log->evals);
+    free(log->qks);
+    memset(log, 0, sizeof *log);
+}
+
+// Room for one more element in an array that doubles: n is its length now.
+static inline void *runlog_grow(void *array, int n, size_t size) {
+    return n == 0 || (n >= 16 && (n & (n - 1)) == 0) ? xrealloc(array, (size_t)(n < 16 ? 16 : 2 * n) * size) : array;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Lines
+
+// The event in the line that begins at `line`, parsed (the caller deletes it), or NULL where it is none. *next: the
+// line behind it. *cut: the text ends without a newline, so this may be half a line.
+static inline cJSON *runlog_next(char *line, const char *end, char **next, bool *cut) {
+    char *newline = (char *)memchr(line, '\n', (size_t)(end - line)), *stop = newline ? newline : line + (end - line);
+    *next = newline ? newline + 1 : stop;
+    *cut = !newline;
+    char kept = *stop;
+    *stop = '\0';
+    cJSON *event = cJSON_ParseWithLengthOpts(line, (size_t)(stop - line) + 1, NULL, true);
+    *stop = kept;
+    if (event && cJSON_IsString(cJSON_GetObjectItemCaseSensitive(event, "event"))) return event;
+    cJSON_Delete(event);
+    return NULL;
+}
+
+static inline double runlog_number(const cJSON *event, const char *key) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(event, key);
+    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+}
+
+// The event's step, or -1 where it has none.
+static inline long runlog_step(const cJSON *event) {
+    double step = runlog_number(event, "step");
+    return step >= 0 && step < 1e15 ? (long)step : -1;
+}
+
+static inline bool runlog_is(const cJSON *event, const char *name) {
+    return strcmp(cJSON_GetObjectItemCaseSensitive(event, "event")->valuestring, name) == 0;
+}
+
+// The largest number (or the sum) of a number, an array of them, or an array of such arrays; NaN where there is none.
+static inline double runlog_fold(const cJSON *item, bool sum) {
+    if (cJSON_IsNumber(item)) return item->valuedouble;
+    double result = NAN;
+    const cJSON *part;
+    cJSON_ArrayForEach(part, item) {
+        double v = runlog_fold(part, sum);
+        result = isnan(result) ? v : isnan(v) ? result : sum ? result + v : fmax(result, v);
+    }
+    return result;
+}
+
+// Appends one event to the log. False where it lacks the step that its kind must have.
+static inline bool runlog_take(RunLog *log, const cJSON *event) {
+    long step = runlog_step(event);
+    if (runlog_is(event, "step")) {
+        log->steps = (RunStep *)runlog_grow(log->steps, log->n_steps, sizeof *log->steps);
+        RunStep *s = &log->steps[log->n_steps], *before = log->n_steps > 0 ? s - 1 : NULL;
+        *s = (RunStep){
+            .step = step, .tokens = runlog_number(event, "tokens"), .loss = runlog_number(event, "loss"),
+            .lr = runlog_number(event, "lr"), .grad_norm = runlog_number(event, "grad_norm"),
+            .ms = runlog_number(event, "ms"), .tok_per_s = runlog_number(event, "tok_per_s"),
+            .seconds = before ? before->seconds : 0,
+        };
+        long steps = step - (before ? before->step : 0);
+        if (s->ms > 0) s->seconds += 1e-3 * s->ms * (double)(steps > 1 ? steps : 1);
+        log->n_steps++;
+    } else if (runlog_is(event, "eval")) {
+        log->evals = (RunEval *)runlog_grow(log->evals, log->n_evals, sizeof *log->evals);
+        log->evals[log->n_evals++] = (RunEval){
+            .step = step, .tokens = runlog_number(event, "tokens"), .val_loss = runlog_number(event, "val_loss"),
+            .val_bpb = runlog_number(event, "val_bpb"), .train_seconds = runlog_number(event, "train_seconds"),
+        };
+    } else if (runlog_is(event, "qk")) {
+        double max_logit = runlog_fold(cJSON_GetObjectItemCaseSensitive(event, "max_logit"), false);
+        double clipped = runlog_fold(cJSON_GetObjectItemCaseSensitive(event, "clipped"), true);
+        log->qks = (RunQk *)runlog_grow(log->qks, log->n_qks, sizeof *log->qks);
+        log->qks[log->n_qks++] = (RunQk){ step, max_logit, clipped > 0 && clipped < 1e15 ? (long)clipped : 0 };
+    } else if (runlog_is(event, "end")) {
+        const char *reason = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(event, "reason"));
+        log->end = (RunEnd){ step, runlog_number(event, "val_loss"), runlog_number(event, "train_seconds"), "" };
+        snprintf(log->end.reason, sizeof log->end.reason, "%s", reason ? reason : "?");
+        log->ended = true;
+    } else {
+        return true;
+    }
+    return step >= 0;
+}
+
+/* Reads a log.jsonl; runlog_free releases what *log holds, which is empty after a failure. A step that was logged after
+ * a gap counts its ms for each step of the gap, so that `seconds` runs on where only every tenth step is logged. An end
+ * event that steps follow (a resumed run) doesn't count.
+ * Returns 0; -1 with errno set where the file can't be read; or the number of the first line that is no event. */
+static inline int runlog_read(const char *path, RunLog *log) {
+    memset(log, 0, sizeof *log);
+    size_t size = 0;
+    char *text = read_file(path, &size), *next;
+    if (!text) return -1;
+    int number = 1, bad = 0;
+    bool cut = false;
+    for (char *line = text; line < text + size && !bad; line = next, number++) {
+        cJSON *event = runlog_next(line, text + size, &next, &cut);
+        if (event && !runlog_is(event, "end")) log->ended = false;
+        if (event ? !runlog_take(log, event) : !cut) bad = number;
+        cJSON_Delete(event);
+    }
+    free(text);
+    if (bad) runlog_free(log);
+    return bad;
+}
+
+/* Cuts a log back to a checkpoint's step: events of a later step go, and so do `end` events and half a line at the end.
+ * What stays keeps its bytes: start events all, others up to and including `step`. The file is replaced as a whole.
+ * Returns as runlog_read does, and but for 0 the file is as it was. */
+static inline int runlog_cut(const char *path, long step) {
+    size_t size = 0, kept = 0;
+    char *text = read_file(path, &size), *next;
+    if (!text) return -1;
+    int number = 1, result = 0;
+    bool cut = false;
+    for (char *line = text, *end = text + size; line < end && !result; line = next, number++) {
+        cJSON *event = runlog_next(line, end, &next, &cut);
+        if (!event && !cut) result = number;
+        if (event && !runlog_is(event, "end") && (runlog_is(event, "start") || runlog_step(event) <= step)) {
+            memmove(text + kept, line, (size_t)(next - line));
+            kept += (size_t)(next - line);
+            if (cut) text[kept++] = '\n';           // a whole event that lacks only its newline
+        }
+        cJSON_Delete(event);
+    }
+    if (!result) result = write_file(path, text, kept);
+    int error = errno;
+    free(text);
+    errno = error;
+    return result;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a run reached
+
+// The final validation loss: the end event's, else the last evaluation's, else NaN.
+static inline double runlog_val_loss(const RunLog *log) {
+    if (log->ended && isfinite(log->end.val_loss)) return log->end.val_loss;
+    return log->n_evals ? log->evals[log->n_evals - 1].val_loss : NAN;
+}
+
+// The lowest validation loss, NaN where there is none.
+static inline double runlog_best_val_loss(const RunLog *log) {
+    double best = log->ended ? log->end.val_loss : NAN;
+    for (int i = 0; i < log->n_evals; i++) best = fmin(best, log->evals[i].val_loss);       // fmin passes over a NaN
+    return best;
+}
+
+// Seconds of training, without evaluations and saving.
+static inline double runlog_seconds(const RunLog *log) {
+    if (log->ended && isfinite(log->end.train_seconds)) return log->end.train_seconds;
+    double seconds = log->n_steps ? log->steps[log->n_steps - 1].seconds : 0;
+    return log->n_evals ? fmax(seconds, log->evals[log->n_evals - 1].train_seconds) : seconds;
+}
+
+// The last step that was logged.
+static inline long runlog_last_step(const RunLog *log) {
+    long last = log->ended ? log->end.step : 0;
+    if (log->n_steps && log->steps[log->n_steps - 1].step > last) last = log->steps[log->n_steps - 1].step;
+    if (log->n_evals && log->evals[log->n_evals - 1].step > last) last = log->evals[log->n_evals - 1].step;
+    return last;
+}
+
+// The run's name: the last part of its folder's path, "runs/kjv/" -> "kjv". The caller frees it.
+static inline char *runlog_name(const char *folder) {
+    size_t end = strlen(folder), start;
+    while (end > 1 && folder[end - 1] == '/') end--;
+    for (start = end; start > 0 && folder[start - 1] != '/'; ) start--;
+    return format("%.*s", (int)(end - start), folder + start);
+}
+
+/* out[i] = exponential moving average of y[0 ... i]: a value counts 1/window of the average when it comes, and more at
+ * the start, 1/(1 + i/10), so that the average starts at y[0] and follows the steep first part without lag. A NaN or
+ * infinity gives a NaN and is left out of the average. */
+static inline void runlog_smooth(const double *y, int n, double window, double *out) {
+    double average = 0;
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        if (isfinite(y[i])) average += (y[i] - average) / fmax(1, fmin(window, 1 + count++ / 10.0));
+        out[i] = isfinite(y[i]) ? average : NAN;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The picture of training
+
+// One run as arrays, for two panels: x[0] in tokens, x[1] in seconds.
+typedef struct {
+    double *step_x[2], *loss, *smooth;
+    double *eval_x[2], *val_loss;
+    int n_steps, n_evals;
+} RunCurves;
+
+static inline RunCurves runlog_curves(const RunLog *log, double second) {
+    RunCurves c = { .n_steps = log->n_steps, .n_evals = log->n_evals };
+    size_t steps = (size_t)log->n_steps * sizeof(double), evals = (size_t)log->n_evals * sizeof(double);
+    double **of_steps[] = { &c.step_x[0], &c.step_x[1], &c.loss, &c.smooth };
+    double **of_evals[] = { &c.eval_x[0], &c.eval_x[1], &c.val_loss };
+    for (size_t i = 0; i < COUNT_OF(of_steps); i++) *of_steps[i] = (double *)xmalloc(steps);
+    for (size_t i = 0; i < COUNT_OF(of_evals); i++) *of_evals[i] = (double *)xmalloc(evals);
+    for (int i = 0; i < log->n_steps; i++) {
+        c.step_x[0][i] = log->steps[i].tokens;
+        c.step_x[1][i] = log->steps[i].seconds / second;
+        c.loss[i] = log->steps[i].loss;
+    }
+    for (int i = 0; i < log->n_evals; i++) {
+        c.eval_x[0][i] = log->evals[i].tokens;
+        c.eval_x[1][i] = log->evals[i].train_seconds / second;
+        c.val_loss[i] = log->evals[i].val_loss;
+    }
+    runlog_smooth(c.loss, c.n_steps, fmin(100, c.n_steps / 40.0), c.smooth);
+    return c;
+}
+
+static inline void runlog_free_curves(RunCurves *c) {
+    double *all[] = { c->step_x[0], c->step_x[1], c->loss, c->smooth, c->eval_x[0], c->eval_x[1], c->val_loss };
+    for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
+}
+
+// "kjv: validation loss 1.4321 (2.066 bits per byte) at step 2000"; the caller frees it.
+static inline char *runlog_title(const RunLog *log, const char *label) {
+    const RunEval *last = log->n_evals ? &log->evals[log->n_evals - 1] : NULL;
+    double val_loss = runlog_val_loss(log);
+    if (isnan(val_loss)) return format("%s: step %ld", label, runlog_last_step(log));
+    char *bpb = last && isfinite(last->val_bpb) ? format(" (%.3f bits per byte)", last->val_bpb) : xstrdup("");
+    bool early = log->ended && strcmp(log->end.reason, "done") != 0;
+    char *title = format("%s: validation loss %.4f%s at step %ld%s%s", label, val_loss, bpb, runlog_last_step(log),
+                         early ? ", " : "", early ? log->end.reason : "");
+    free(bpb);
+    return title;
+}
+
+/* Draws n runs into one PNG: loss over tokens, and loss over the time of training. Of each run the training loss (thin,
+ * translucent), the same smoothed (runlog_smooth), and the validation loss with a dot at each evaluation. One run has a
+ * colour for each of these and its result as the title; several have a colour each.
+ * log_axes: both axes logarithmic, on which a power law is a straight line. Returns 0, or -1 with errno set. */
+static inline int runlog_draw(const RunLog *logs, const char *const *labels, int n, bool log_axes,
+                              const char *png_path) {
+    double longest = 0;
+    for (int i = 0; i < n; i++) longest = fmax(longest, runlog_seconds(&logs[i]));
+    double second = longest < 1200 ? 1 : longest < 4 * 3600 ? 60 : 3600;
+    const char *time = second == 1 ? "seconds of training" : second == 60 ? "minutes of training" : "hours of training";
+
+    enum { PER_RUN = 3, KEYS = 3 };                 // lines of a run; entries of the legend that explain them
+    int per_panel = PER_RUN * n + KEYS;
+    RunCurves *curves = (RunCurves *)xmalloc((size_t)n * sizeof *curves);
+    PlotSeries *series = (PlotSeries *)xcalloc((size_t)per_panel * 2, sizeof *series);
+    for (int i = 0; i < n; i++) curves[i] = runlog_curves(&logs[i], second);
+    for (int panel = 0; panel < 2; panel++) {
+        PlotSeries *raw = series + panel * per_panel, *smooth = raw + n, *val = smooth + n, *keys = val + n;
+        for (int i = 0; i < n; i++) {               // by kind, so that no run's noise lies on another's line
+            const RunCurves *c = &curves[i];
+            const double *x = c->step_x[panel];
+            raw[i] = (PlotSeries){ .x = x, .y = c->loss, .n = c->n_steps, .color = i, .style = PLOT_FAINT };
+            smooth[i] = (PlotSeries){ .x = x, .y = c->smooth, .n = c->n_steps, .color = i };
+            val[i] = (PlotSeries){ .x = c->eval_x[panel], .y = c->val_loss, .n = c->n_evals, .color = n == 1 ? 1 : i,
+                                   .style = PLOT_LINE | PLOT_POINTS };
+            if (n > 1) {
+                val[i].label = labels[i];
+                smooth[i].style = PLOT_DASHED;
+            }
+        }
+        const char *names[KEYS] = { "training loss", "training loss, smoothed", "validation loss" };
+        const unsigned styles[KEYS] = { PLOT_FAINT, n > 1 ? PLOT_DASHED : PLOT_LINE, PLOT_LINE | PLOT_POINTS };
+        for (int k = 0; k < KEYS; k++) {
+            int color = n > 1 ? PLOT_GREY : k == 2 ? 1 : 0;
+            keys[k] = (PlotSeries){ .label = names[k], .color = color, .style = styles[k] };
+        }
+    }
+    PlotPanel panels[2];
+    for (int panel = 0; panel < 2; panel++)
+        panels[panel] = (PlotPanel){ .xlabel = panel == 0 ? "tokens" : time, .ylabel = "loss (nats per token)",
+                                     .xlog = log_axes, .ylog = log_axes, .robust = !log_axes,
+                                     .series = series + panel * per_panel, .n_series = per_panel };
+    char *title = n == 1 ? runlog_title(&logs[0], labels[0]) : xstrdup("Loss of training and validation");
+    int result = plot_png(png_path, title, panels, 2, 1600, 720), error = errno;
+    for (int i = 0; i < n; i++) runlog_free_curves(&curves[i]);
+    free(curves);
+    free(series);
+    free(title);
+    errno = error;
+    return result;
+}
+
+/* runlog_draw for run folders: reads FOLDER/log.jsonl of each. labels: the runs' names in the picture; NULL: the
+ * folders' own names. Returns 0, or -1 with errno set: EBADMSG where a log has a bad line, else what reading or writing
+ * met. */
+static inline int runlog_plot(const char *const *run_folders, const char *const *labels, int n, const char *png_path) {
+    RunLog *logs = (RunLog *)xcalloc((size_t)n, sizeof *logs);
+    char **names = (char **)xcalloc((size_t)n, sizeof *names);
+    int result = 0, error = 0;
+    for (int i = 0; i < n; i++) {
+        names[i] = labels ? xstrdup(labels[i]) : runlog_name(run_folders[i]);
+        char *path = format("%s/log.jsonl", run_folders[i]);
+        int read = result == 0 ? runlog_read(path, &logs[i]) : 0;
+        if (read != 0) { error = read > 0 ? EBADMSG : errno; result = -1; }
+        free(path);
+    }
+    if (result == 0) {
+        result = runlog_draw(logs, (const char *const *)names, n, false, png_path);
+        error = errno;
+    }
+    for (int i = 0; i < n; i++) {
+        runlog_free(&logs[i]);
+        free(names[i]);
+    }
+    free(logs);
+    free(names);
+    errno = error;
+    return result;
+}
+
+#endif // RUNLOG_H

@@ -1,0 +1,258 @@
+/* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
+ *
+ * defines: fail, fail_usage, xmalloc, xcalloc, xrealloc, xstrdup, format, read_file, make_dirs, file_exists,
+ *          sync_folder, write_file, mix64, hash64, hash_string, seconds_now, Progress
+ * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
+ */
+#ifndef UTIL_H
+#define UTIL_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
+#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };   // what every program of the project exits with
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Failing: one line on stderr, then the exit code. The line names the file, the key or the value, and what is expected.
+
+static inline void fail_line(const char *fmt, va_list args) {
+    fflush(stdout);
+    fputs("error: ", stderr);
+    vfprintf(stderr, fmt, args);
+    fputc('\n', stderr);
+}
+
+// The work failed (a damaged file, a full disk, NaN): print the line and exit 1.
+__attribute__((noreturn)) PRINTF_LIKE(1, 2) static inline void fail(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    fail_line(fmt, args);
+    va_end(args);
+    exit(EXIT_FAILED);
+}
+
+// The user asked for something that can't be (a config's key, a flag): print the line and exit 2.
+__attribute__((noreturn)) PRINTF_LIKE(1, 2) static inline void fail_usage(const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    fail_line(fmt, args);
+    va_end(args);
+    exit(EXIT_USAGE);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Memory and strings: no caller checks for NULL, the program ends with one line instead.
+
+static inline void *xmalloc(size_t bytes) {
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p) fail("out of memory: %zu bytes asked for", bytes);
+    return p;
+}
+
+static inline void *xcalloc(size_t count, size_t size) {
+    void *p = calloc(count ? count : 1, size ? size : 1);
+    if (!p) fail("out of memory: %zu x %zu bytes asked for", count, size);
+    return p;
+}
+
+static inline void *xrealloc(void *old, size_t bytes) {
+    void *p = realloc(old, bytes ? bytes : 1);
+    if (!p) fail("out of memory: %zu bytes asked for", bytes);
+    return p;
+}
+
+static inline char *xstrdup(const char *s) {
+    size_t n = strlen(s) + 1;
+    return (char *)memcpy(xmalloc(n), s, n);
+}
+
+// printf into a string of its own; the caller frees it.
+PRINTF_LIKE(1, 2) static inline char *format(const char *fmt, ...) {
+    va_list args, again;
+    va_start(args, fmt);
+    va_copy(again, args);
+    char few[256], *s;
+    int n = vsnprintf(few, sizeof few, fmt, args);
+    va_end(args);
+    s = (char *)xmalloc((size_t)n + 1);
+    vsnprintf(s, (size_t)n + 1, fmt, again);
+    va_end(again);
+    return s;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files
+
+static inline bool file_exists(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0;
+}
+
+// The whole file, with a NUL behind its last byte. size may be NULL. Returns NULL with errno set where it can't be read.
+static inline char *read_file(const char *path, size_t *size) {
+    FILE *f = fopen(path, "rb");
+    if (!f) return NULL;
+    struct stat st;
+    if (fstat(fileno(f), &st) == 0 && S_ISDIR(st.st_mode)) { fclose(f); errno = EISDIR; return NULL; }
+    size_t n = 0, room = 1 << 16;
+    char *text = (char *)xmalloc(room + 1);
+    for (size_t got; (got = fread(text + n, 1, room - n, f)) > 0; ) {
+        n += got;
+        if (n == room) text = (char *)xrealloc(text, (room *= 2) + 1);
+    }
+    int error = ferror(f) ? (errno ? errno : EIO) : 0;
+    fclose(f);
+    if (error) { free(text); errno = error; return NULL; }
+    text[n] = '\0';
+    if (size) *size = n;
+    return text;
+}
+
+// mkdir -p. Returns 0, or -1 with errno set.
+static inline int make_dirs(const char *path) {
+    char *copy = xstrdup(path);
+    int result = 0;
+    for (char *p = copy + 1; result == 0; p++) {
+        if (*p != '/' && *p != '\0') continue;
+        char kept = *p;
+        *p = '\0';
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST) result = -1;
+        *p = kept;
+        if (kept == '\0') break;
+    }
+    struct stat st;
+    if (result == 0 && (stat(copy, &st) != 0 || !S_ISDIR(st.st_mode))) { errno = ENOTDIR; result = -1; }
+    free(copy);
+    return result;
+}
+
+// fsync of the folder that holds path: makes a rename or a new name in it survive a power cut. 0, or -1 with errno set.
+static inline int sync_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? format("%.*s", (int)(slash - path > 0 ? slash - path : 1), path) : xstrdup(".");
+    int fd = open(folder, O_RDONLY | O_DIRECTORY);
+    free(folder);
+    if (fd < 0) return -1;
+    int result = fsync(fd);
+    close(fd);
+    return result;
+}
+
+// Replaces path by these bytes as a whole or not at all (temporary file, rename). Returns 0, or -1 with errno set.
+static inline int write_file(const char *path, const void *bytes, size_t size) {
+    char *temporary = format("%s.tmp", path);
+    FILE *f = fopen(temporary, "wb");
+    int error = f ? 0 : errno;
+    if (f) {
+        if (fwrite(bytes, 1, size, f) != size) error = errno ? errno : EIO;
+        if (fclose(f) != 0 && !error) error = errno;
+        if (!error && rename(temporary, path) != 0) error = errno;
+        if (error) unlink(temporary);
+    }
+    free(temporary);
+    errno = error;
+    return error ? -1 : 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Hashes: every random number of the project is a hash of what it belongs to (seed, tensor, step, position), never a
+// generator's hidden state: nothing changes with threads, micro-batches or a resume.
+
+// The finalizer of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words that mixes every bit.
+static inline uint64_t mix64(uint64_t x) {
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+// Hash of two words; chain it for more: hash64(hash64(a, b), c).
+static inline uint64_t hash64(uint64_t a, uint64_t b) {
+    return mix64(mix64(a) ^ b);
+}
+
+// FNV-1a of a string, mixed.
+static inline uint64_t hash_string(const char *s) {
+    uint64_t h = 0xcbf29ce484222325u;
+    for (; *s; s++) h = (h ^ (unsigned char)*s) * 0x100000001b3u;
+    return mix64(h);
+}
+
+// [0, 1) from a hash, 24 bits: exact in a float.
+static inline float uniform_of(uint64_t hash) {
+    return (float)(hash >> 40) * 0x1p-24f;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Time and progress
+
+static inline double seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// "42 s", "3:07", "2:03:07"; buffer of at least 24 bytes.
+static inline const char *format_seconds(char *buffer, double seconds) {
+    if (!(seconds >= 0 && seconds < 3.6e9)) return strcpy(buffer, "?");
+    long s = (long)(seconds + 0.5);
+    if (s < 60) snprintf(buffer, 24, "%ld s", s);
+    else if (s < 3600) snprintf(buffer, 24, "%ld:%02ld", s / 60, s % 60);
+    else snprintf(buffer, 24, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    return buffer;
+}
+
+/* Progress of long work: on a terminal one moving line, redrawn at most ten times a second; in a log a plain line at
+ * growing intervals (2 s, then 10 s). progress_line says whether a line is due; the caller prints its text with it. */
+typedef struct {
+    bool terminal;
+    bool open;          // a moving line stands unfinished on the terminal
+    int lines;
+    double last;        // when the last line was printed
+} Progress;
+
+static inline Progress progress_start(void) {
+    Progress p = { isatty(STDOUT_FILENO) != 0, false, 0, 0.0 };
+    return p;
+}
+
+static inline bool progress_due(Progress *p, bool must) {
+    double now = seconds_now(), interval = p->terminal ? 0.1 : p->lines < 5 ? 2.0 : 10.0;
+    if (!must && p->lines > 0 && now - p->last < interval) return false;
+    p->last = now;
+    return true;
+}
+
+// Prints a line that the next one replaces on a terminal; call it where progress_due said so.
+PRINTF_LIKE(2, 3) static inline void progress_line(Progress *p, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    if (p->terminal) fputs("\r\033[K", stdout);
+    vprintf(fmt, args);
+    va_end(args);
+    if (!p->terminal) putchar('\n');
+    p->open = p->terminal;
+    p->lines++;
+    fflush(stdout);
+}
+
+// Ends the moving line, so that other text can follow.
+static inline void progress_end(Progress *p) {
+    if (p->open) putchar('\n');
+    p->open = false;
+    fflush(stdout);
+}
+
+#endif // UTIL_H

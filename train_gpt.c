@@ -1,0 +1,1711 @@
+/* train_gpt.c - pretrains a GPT on a CPU: config, layers, tensors, model, optimizer, training loop, top to bottom.
+ *
+ *     ./train_gpt configs/default.json [--section.key=value ...] [--resume]
+ *
+ * How to read it. The chapters stand in the order of the program: each layer's forward pass next to its backward,
+ * then the table of tensors that everything else loops over, then the model, the optimizer's glue and the loop.
+ * What only makes it fast or moves bytes is elsewhere: muon.h (the optimizers), src/gemm.h (matrix products),
+ * src/vec.h (exp, tanh, erf), src/config.h (JSON), src/checkpoint.h, data/ (text to tokens), src/plot.h (pictures).
+ *
+ * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
+ *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP
+ * Weights are (out, in), row-major: y = x W^T. Everything is fp32. `d` in front of a name is the loss's gradient.
+ * Forward functions take: outputs, then what they keep for the backward pass, inputs, weights, sizes. Backward
+ * functions mirror them; they add into weight gradients and overwrite input gradients, unless they say otherwise.
+ *
+ * Reproducible to the bit: every random number is a hash of what it belongs to, and every sum has an order that
+ * doesn't depend on the number of threads.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <math.h>
+#include <sched.h>
+#include <signal.h>
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static inline int omp_get_max_threads(void) { return 1; }
+static inline int omp_get_thread_num(void) { return 0; }
+static inline void omp_set_num_threads(int n) { (void)n; }
+#endif
+
+#include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now, Progress
+#include "src/vec.h"         // defines: vec_expf, vec_tanhf, vec_erff, vec_sum, vec_dot, vec_max
+#include "src/gemm.h"        // defines: gemm, gemm_isa
+#include "src/config.h"      // defines: Field, ConfigPreset, config_load, config_text, config_help, config_free
+#include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
+#include "src/runlog.h"      // defines: runlog_cut, runlog_plot
+#include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_load, tokenizer_token
+#include "data/dataloader.h" // defines: DataLoader, dataloader_open, dataloader_train, dataloader_val
+#ifndef MUON_C_COMMIT
+#define MUON_C_COMMIT "unknown"  // the Makefile says which
+#endif
+#define MUON_STATIC
+#define MUON_GEMM gemm
+#define MUON_IMPLEMENTATION
+#include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_one, muon_qk_clip
+
+// =====================================================================================================================
+// 1. Config: one table of fields drives the JSON file, --section.key=value, --help and --print-config.
+
+typedef enum { NORM_LAYERNORM, NORM_RMSNORM, NORM_RMSNORM_PLAIN } NormKind;
+typedef enum { POSITION_LEARNED, POSITION_ROPE } PositionKind;
+typedef enum { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU2, MLP_SWIGLU } MlpKind;
+typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
+typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
+typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
+typedef enum { OPTIMIZER_ADAMW, OPTIMIZER_MUON, OPTIMIZER_MUONCLIP } OptimizerKind;
+
+typedef struct {
+    struct { char *dir; int64_t seed; } run;
+    struct { char *dir; } data;
+    struct {
+        int arch, layers, heads, kv_heads, width, block, vocab;
+        double dropout;
+        int norm, position, mlp, mlp_width, head, init;
+        double norm_eps, rope_theta, attn_softcap, logit_softcap;
+        bool bias, embed_norm, qk_norm;
+    } model;
+    struct {
+        int steps, batch, micro_batch, eval_every, save_every, sample_every, precision;
+        int64_t eval_tokens;
+        double grad_clip;
+    } train;
+    struct { int kind; double warmup, cooldown, final; } schedule;
+    struct {
+        int name;
+        struct { double lr, momentum, momentum_start, weight_decay; int momentum_warmup, steps, coefficients, scale; bool nesterov; } muon;
+        struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool decay_vectors; } adamw;
+        struct { double tau, alpha; } qk_clip;
+        ConfigMap route;
+    } optimizer;
+} Config;
+
+#define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role, below
+#define F_(member) offsetof(Config, member)
+
+static const Field config_fields[] = {
+    // key, type, where, default, min, max, choices, help
+    {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, or -2, -3, ... when taken"},
+    {"run.seed", FIELD_INT64, F_(run.seed), "1", 0, 9007199254740992.0, NULL, "seeds the weights, the order of the data, dropout and the samples"},
+    {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin (`make data`)"},
+
+    {"model.arch", FIELD_CHOICE, F_(model.arch), "gpt2", 0, 0, "gpt2|speedrun|llama", "preset of the keys from model.bias to model.init"},
+    {"model.layers", FIELD_INT, F_(model.layers), "4", 1, 1000, NULL, "L, number of blocks"},
+    {"model.heads", FIELD_INT, F_(model.heads), "4", 1, 1024, NULL, "NH, query heads"},
+    {"model.kv_heads", FIELD_INT, F_(model.kv_heads), "0", 0, 1024, NULL, "NKV, key/value heads shared by groups of query heads; 0: as many as heads"},
+    {"model.width", FIELD_INT, F_(model.width), "128", 1, 65536, NULL, "C, channels of the residual stream"},
+    {"model.block", FIELD_INT, F_(model.block), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
+    {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 65536, NULL, "V; 0: what tokenizer.bin in data.dir says"},
+    {"model.dropout", FIELD_FLOAT, F_(model.dropout), "0", 0, 0.95, NULL, "rate, on the embedding, the attention weights and both residual branches"},
+    {"model.bias", FIELD_BOOL, F_(model.bias), "true", 0, 0, NULL, "biases in the linear layers and in layernorm"},
+    {"model.norm", FIELD_CHOICE, F_(model.norm), "layernorm", 0, 0, "layernorm|rmsnorm|rmsnorm_plain", "in front of each branch and of the head; rmsnorm_plain has no gain"},
+    {"model.norm_eps", FIELD_FLOAT, F_(model.norm_eps), "1e-5", 1e-12, 1, NULL, "added to the variance, or to the mean square"},
+    {"model.embed_norm", FIELD_BOOL, F_(model.embed_norm), "false", 0, 0, NULL, "rmsnorm without gain on the embedding"},
+    {"model.position", FIELD_CHOICE, F_(model.position), "learned", 0, 0, "learned|rope", "a table of positions, or rotated queries and keys (half-split)"},
+    {"model.rope_theta", FIELD_FLOAT, F_(model.rope_theta), "10000", 1, 1e12, NULL, "base of RoPE's wavelengths"},
+    {"model.qk_norm", FIELD_BOOL, F_(model.qk_norm), "false", 0, 0, NULL, "rmsnorm without gain on every query and key; not together with QK-Clip"},
+    {"model.attn_softcap", FIELD_FLOAT, F_(model.attn_softcap), "0", 0, 1e6, NULL, "c > 0: attention logits become c tanh(s/c)"},
+    {"model.mlp", FIELD_CHOICE, F_(model.mlp), "gelu_tanh", 0, 0, "gelu_tanh|gelu_erf|relu2|swiglu", "activation"},
+    {"model.mlp_width", FIELD_INT, F_(model.mlp_width), "0", 0, 1048576, NULL, "F; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 64"},
+    {"model.head", FIELD_CHOICE, F_(model.head), "tied", 0, 0, "tied|untied", "logits from the embedding's matrix or from one of their own"},
+    {"model.logit_softcap", FIELD_FLOAT, F_(model.logit_softcap), "0", 0, 1e6, NULL, "c > 0: logits become c tanh(z/c)"},
+    {"model.init", FIELD_CHOICE, F_(model.init), "gpt2", 0, 0, "gpt2|speedrun", "how weights start (README, Model)"},
+
+    {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, 1e9, NULL, "optimizer steps"},
+    {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
+    {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences at once, gradients add up; 0: the whole batch"},
+    {"train.eval_every", FIELD_INT, F_(train.eval_every), "250", 0, 1e9, NULL, "steps between validations; 0: only at the end"},
+    {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of the validation split to use, from its start; 0: all"},
+    {"train.save_every", FIELD_INT, F_(train.save_every), "250", 0, 1e9, NULL, "steps between checkpoints; 0: only at the end"},
+    {"train.sample_every", FIELD_INT, F_(train.sample_every), "0", 0, 1e9, NULL, "steps between samples; 0: only at the end"},
+    {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32", "of the matrix products"},
+    {"train.grad_clip", FIELD_FLOAT, F_(train.grad_clip), "1", 0, 1e9, NULL, "largest global norm of the gradient; 0: off"},
+
+    {"schedule.kind", FIELD_CHOICE, F_(schedule.kind), "cosine", 0, 0, "constant|cosine|trapezoid", "of every learning rate; trapezoid: warm-up, hold, linear decay"},
+    {"schedule.warmup", FIELD_FLOAT, F_(schedule.warmup), "0", 0, 1e9, NULL, "linear warm-up: steps, or below 1 a fraction of all steps"},
+    {"schedule.cooldown", FIELD_FLOAT, F_(schedule.cooldown), "0.4", 0, 1e9, NULL, "trapezoid's decay: steps, or up to 1 a fraction of all steps"},
+    {"schedule.final", FIELD_FLOAT, F_(schedule.final), "0.1", 0, 1, NULL, "learning rate at the end, as a fraction of the peak"},
+
+    {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, "adamw|muon|muonclip", "preset of the rules: what owns the hidden matrices, scale, decay, QK-Clip"},
+    {"optimizer.muon.lr", FIELD_FLOAT, F_(optimizer.muon.lr), "0.02", 0, 1e6, NULL, "peak learning rate of the tensors under Muon"},
+    {"optimizer.muon.momentum", FIELD_FLOAT, F_(optimizer.muon.momentum), "0.95", 0, 0.9999, NULL, "decay of the gradient's running mean"},
+    {"optimizer.muon.momentum_warmup", FIELD_INT, F_(optimizer.muon.momentum_warmup), "0", 0, 1e9, NULL, "steps in which the momentum rises from momentum_start; 0: none"},
+    {"optimizer.muon.momentum_start", FIELD_FLOAT, F_(optimizer.muon.momentum_start), "0.85", 0, 0.9999, NULL, "momentum at step 0 where it warms up"},
+    {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: orthogonalize (1-mu) g + mu b instead of b"},
+    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "5", 1, 100, NULL, "Newton-Schulz iterations"},
+    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller", "of the Newton-Schulz polynomial"},
+    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw", "of the orthogonal factor: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols))"},
+    {"optimizer.muon.weight_decay", FIELD_FLOAT, F_(optimizer.muon.weight_decay), "0", 0, 1e3, NULL, "decoupled, times the learning rate before any scale"},
+    {"optimizer.adamw.lr", FIELD_FLOAT, F_(optimizer.adamw.lr), "0.001", 0, 1e6, NULL, "peak learning rate of the tensors under AdamW"},
+    {"optimizer.adamw.embed_lr", FIELD_FLOAT, F_(optimizer.adamw.embed_lr), "0", 0, 1e6, NULL, "of the embeddings; 0: adamw.lr"},
+    {"optimizer.adamw.head_lr", FIELD_FLOAT, F_(optimizer.adamw.head_lr), "0", 0, 1e6, NULL, "of an untied head; 0: adamw.lr"},
+    {"optimizer.adamw.beta1", FIELD_FLOAT, F_(optimizer.adamw.beta1), "0.9", 0, 0.999999, NULL, "decay of the first moment"},
+    {"optimizer.adamw.beta2", FIELD_FLOAT, F_(optimizer.adamw.beta2), "0.95", 0, 0.999999, NULL, "decay of the second moment"},
+    {"optimizer.adamw.eps", FIELD_FLOAT, F_(optimizer.adamw.eps), "1e-8", 1e-30, 0.1, NULL, "added to the root of the second moment"},
+    {"optimizer.adamw.weight_decay", FIELD_FLOAT, F_(optimizer.adamw.weight_decay), "0.1", 0, 1e3, NULL, "decoupled, of matrices"},
+    {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
+    {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
+    {"optimizer.qk_clip.alpha", FIELD_FLOAT, F_(optimizer.qk_clip.alpha), "0.5", 0, 1, NULL, "the queries' share of the scaling, in the exponent"},
+    {"optimizer.route", FIELD_MAP, F_(optimizer.route), "{}", 0, 0, ROLES ":adamw|muon|none", "role to rule, overriding what the optimizer's name says"},
+};
+enum { N_FIELDS = COUNT_OF(config_fields) };
+
+static const ConfigPreset config_presets[] = {
+    {"model.arch", "speedrun", "model.bias", "false"},
+    {"model.arch", "speedrun", "model.norm", "rmsnorm_plain"},
+    {"model.arch", "speedrun", "model.norm_eps", "1e-6"},
+    {"model.arch", "speedrun", "model.embed_norm", "true"},
+    {"model.arch", "speedrun", "model.position", "rope"},
+    {"model.arch", "speedrun", "model.qk_norm", "true"},
+    {"model.arch", "speedrun", "model.mlp", "relu2"},
+    {"model.arch", "speedrun", "model.head", "untied"},
+    {"model.arch", "speedrun", "model.logit_softcap", "15"},
+    {"model.arch", "speedrun", "model.init", "speedrun"},
+    {"model.arch", "llama", "model.bias", "false"},
+    {"model.arch", "llama", "model.norm", "rmsnorm"},
+    {"model.arch", "llama", "model.position", "rope"},
+    {"model.arch", "llama", "model.mlp", "swiglu"},
+    {"model.arch", "llama", "model.head", "untied"},
+    // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay serve both.
+    {"optimizer.name", "muonclip", "optimizer.muon.lr", "0.001"},
+    {"optimizer.name", "muonclip", "optimizer.muon.scale", "match_rms_adamw"},
+    {"optimizer.name", "muonclip", "optimizer.muon.weight_decay", "0.1"},
+    {"optimizer.name", "muonclip", "optimizer.qk_clip.tau", "100"},
+};
+
+// What one key alone can't tell. `where` names the file in messages. Fills in the keys whose 0 means "derive it".
+static void config_resolve(Config *c, const char *where) {
+    if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
+    if (c->train.micro_batch == 0) c->train.micro_batch = c->train.batch;
+    int C = c->model.width, NH = c->model.heads, NKV = c->model.kv_heads;
+    if (c->model.mlp_width == 0) c->model.mlp_width = c->model.mlp == MLP_SWIGLU ? (8 * C / 3 + 63) / 64 * 64 : 4 * C;
+    if (C % NH) fail_usage("%s: model.width: %d is not a multiple of model.heads (%d)", where, C, NH);
+    if (NH % NKV) fail_usage("%s: model.kv_heads: %d does not divide model.heads (%d)", where, NKV, NH);
+    if (c->model.position == POSITION_ROPE && C / NH % 2)
+        fail_usage("%s: model.heads: RoPE rotates pairs, but width/heads = %d is odd", where, C / NH);
+    if (c->train.batch % c->train.micro_batch)
+        fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)", where, c->train.micro_batch, c->train.batch);
+    if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)
+        fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling of "
+                   "queries and keys; set one of them to 0 or false", where, c->optimizer.qk_clip.tau);
+}
+
+// =====================================================================================================================
+// 2. Layers
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Dropout. keep(i) is a hash of a key (seed, site, sequence, position) and i: micro-batches, threads and the backward
+// pass all see the same bits.
+
+typedef enum { DROP_EMBED, DROP_ATTENTION, DROP_MIXER, DROP_MLP } DropSite;
+
+typedef struct {
+    float rate;              // 0: off
+    uint64_t key;            // of seed, site and layer
+    uint64_t first_sequence; // number in the whole training of the micro-batch's first sequence
+} Dropout;
+
+static inline uint32_t mix32(uint32_t x) {   // "lowbias32" constants (Chris Wellons, hash-prospector)
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+// 0 or 1/(1-rate): what element i of the row with this key is multiplied by. threshold = rate * 2^32.
+static inline float dropout_factor(uint64_t row_key, uint32_t i, uint32_t threshold, float keep_scale) {
+    return mix32(mix32(i ^ (uint32_t)row_key) + (uint32_t)(row_key >> 32)) < threshold ? 0.0f : keep_scale;
+}
+
+// out = x * factor, in place too. out, x: (B*T, C). The same function serves the backward pass: dx = dout * factor.
+static void dropout_apply(float *out, const float *x, Dropout drop, int B, int T, int C) {
+    uint32_t threshold = (uint32_t)(drop.rate * 4294967296.0);
+    float keep_scale = 1.0f / (1.0f - drop.rate);
+    #pragma omp parallel for
+    for (int n = 0; n < B * T; n++) {
+        uint64_t row_key = hash64(drop.key, drop.first_sequence * (uint64_t)T + (uint64_t)n);
+        for (int i = 0; i < C; i++)
+            out[(size_t)n * C + i] = x[(size_t)n * C + i] * dropout_factor(row_key, (uint32_t)i, threshold, keep_scale);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Embedding: x[n] = wte[token[n]] + wpe[n mod T]
+
+static void embedding_forward(float *x, const int *tokens, const float *wte, const float *wpe, int B, int T, int C) {
+    #pragma omp parallel for
+    for (int n = 0; n < B * T; n++) {
+        const float *e = wte + (size_t)tokens[n] * C, *p = wpe ? wpe + (size_t)(n % T) * C : NULL;
+        for (int i = 0; i < C; i++) x[(size_t)n * C + i] = e[i] + (p ? p[i] : 0.0f);
+    }
+}
+
+// A token may occur many times: each thread owns some channels and goes through all tokens in order.
+static void embedding_backward(float *dwte, float *dwpe, const float *dx, const int *tokens, int B, int T, int C) {
+    #pragma omp parallel for
+    for (int first = 0; first < C; first += 32) {
+        int last = first + 32 < C ? first + 32 : C;
+        for (int n = 0; n < B * T; n++) {
+            float *de = dwte + (size_t)tokens[n] * C, *dp = dwpe ? dwpe + (size_t)(n % T) * C : NULL;
+            for (int i = first; i < last; i++) de[i] += dx[(size_t)n * C + i];
+            if (dp) for (int i = first; i < last; i++) dp[i] += dx[(size_t)n * C + i];
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Norm over the channels of each token: out = (x - mean) * rstd * w + b, rstd = 1/sqrt(variance + eps).
+// mean == NULL makes it RMSNorm: nothing is subtracted and rstd = 1/sqrt(mean of squares + eps). w, b may be NULL.
+
+static void norm_forward(float *out, float *mean, float *rstd, const float *x, const float *w, const float *b,
+                         int N, int C, float eps) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        const float *xn = x + (size_t)n * C;
+        float *on = out + (size_t)n * C;
+        float mu = mean ? vec_sum(xn, C) / C : 0.0f;
+        for (int i = 0; i < C; i++) on[i] = xn[i] - mu;
+        float s = 1.0f / sqrtf(vec_dot(on, on, C) / C + eps);
+        for (int i = 0; i < C; i++) on[i] = on[i] * s * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+        if (mean) mean[n] = mu;
+        rstd[n] = s;
+    }
+}
+
+// ADDS into dx, since x also goes on along the residual stream. With xhat = (x - mean) * rstd and d = dout * w:
+// dx += rstd * (d - average(d) - xhat * average(d * xhat)); RMSNorm has no average(d).
+static void norm_backward(float *dx, float *dw, float *db, const float *dout, const float *x, const float *mean,
+                          const float *rstd, const float *w, int N, int C) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        const float *xn = x + (size_t)n * C, *dn = dout + (size_t)n * C;
+        float *dxn = dx + (size_t)n * C;
+        float mu = mean ? mean[n] : 0.0f, s = rstd[n], sum_d = 0.0f, sum_dx = 0.0f;
+        #pragma omp simd reduction(+ : sum_d, sum_dx)
+        for (int i = 0; i < C; i++) {
+            float d = dn[i] * (w ? w[i] : 1.0f);
+            sum_d += d;
+            sum_dx += d * (xn[i] - mu);
+        }
+        float average_d = mean ? sum_d / C : 0.0f, average_dx = sum_dx * s / C;
+        for (int i = 0; i < C; i++)
+            dxn[i] += s * (dn[i] * (w ? w[i] : 1.0f) - average_d - (xn[i] - mu) * s * average_dx);
+    }
+    if (!w) return;
+    #pragma omp parallel for                       // sums over tokens: each thread owns some channels
+    for (int first = 0; first < C; first += 32) {
+        int last = first + 32 < C ? first + 32 : C;
+        for (int n = 0; n < N; n++) {
+            const float *xn = x + (size_t)n * C, *dn = dout + (size_t)n * C;
+            float mu = mean ? mean[n] : 0.0f, s = rstd[n];
+            for (int i = first; i < last; i++) dw[i] += dn[i] * (xn[i] - mu) * s;
+            if (db) for (int i = first; i < last; i++) db[i] += dn[i];
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Linear: out (N, OC) = x (N, IC) w^T (OC, IC) + b
+
+static void linear_forward(float *out, const float *x, const float *w, const float *b, int N, int IC, int OC) {
+    gemm(false, true, N, OC, IC, 1.0f, x, IC, w, IC, 0.0f, out, OC);
+    if (!b) return;
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++)
+        for (int i = 0; i < OC; i++) out[(size_t)n * OC + i] += b[i];
+}
+
+static void linear_backward(float *dx, float *dw, float *db, const float *dout, const float *x, const float *w,
+                            int N, int IC, int OC) {
+    gemm(false, false, N, IC, OC, 1.0f, dout, OC, w, IC, 0.0f, dx, IC);      // dx  = dout w
+    gemm(true, false, OC, IC, N, 1.0f, dout, OC, x, IC, 1.0f, dw, IC);       // dw += dout^T x
+    if (!db) return;
+    #pragma omp parallel for
+    for (int first = 0; first < OC; first += 32) {                           // db += sum of dout over tokens
+        int last = first + 32 < OC ? first + 32 : OC;
+        for (int n = 0; n < N; n++)
+            for (int i = first; i < last; i++) db[i] += dout[(size_t)n * OC + i];
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// RoPE, half-split (Su et al. 2021, arXiv 2104.09864, in the layout of Hugging Face's Llama): in each head the pair
+// (i, i + HS/2) at position t turns by the angle t * theta^(-2i/HS). In place, on the first `heads` heads of rows of
+// `stride` floats. cosines, sines: (T, HS/2). The backward pass turns by the opposite angle: direction = -1.
+
+static void rope_apply(float *x, const float *cosines, const float *sines, float direction, int B, int T, int heads,
+                       int HS, int stride) {
+    int half = HS / 2;
+    #pragma omp parallel for
+    for (int n = 0; n < B * T; n++) {
+        const float *c = cosines + (size_t)(n % T) * half, *s = sines + (size_t)(n % T) * half;
+        for (int h = 0; h < heads; h++) {
+            float *a = x + (size_t)n * stride + (size_t)h * HS, *b = a + half;
+            for (int i = 0; i < half; i++) {
+                float ai = a[i], bi = b[i], si = direction * s[i];
+                a[i] = ai * c[i] - bi * si;
+                b[i] = bi * c[i] + ai * si;
+            }
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// QK-norm: RMSNorm without gain of each query and key head, in place: y = x * rstd. Rows as in rope_apply; rstd (N, heads).
+// It follows RoPE here; since a rotation keeps lengths, the order makes no difference.
+
+static void qk_norm_forward(float *x, float *rstd, int N, int heads, int HS, int stride, float eps) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++)
+        for (int h = 0; h < heads; h++) {
+            float *xh = x + (size_t)n * stride + (size_t)h * HS;
+            float s = rstd[(size_t)n * heads + h] = 1.0f / sqrtf(vec_dot(xh, xh, HS) / HS + eps);
+            for (int i = 0; i < HS; i++) xh[i] *= s;
+        }
+}
+
+// dx = rstd * (dy - y * average(dy * y)), in place on dy
+static void qk_norm_backward(float *dy, const float *y, const float *rstd, int N, int heads, int HS, int stride) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++)
+        for (int h = 0; h < heads; h++) {
+            size_t at = (size_t)n * stride + (size_t)h * HS;
+            float s = rstd[(size_t)n * heads + h], average = vec_dot(dy + at, y + at, HS) / HS;
+            for (int i = 0; i < HS; i++) dy[at + i] = s * (dy[at + i] - y[at + i] * average);
+        }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Causal attention. Query head h reads key/value head h / (NH/NKV). For each query i and keys j <= i:
+//   1. s_ij = scale * q_i . k_j      the largest one of each head is max_logit, which QK-Clip needs
+//   2. s_ij = c tanh(s_ij / c)       soft-cap, where c > 0
+//   3. p_ij = exp(s_ij - lse_i)      lse_i = log sum_j exp(s_ij)
+//   4. p_ij = p_ij * dropout         where the rate > 0
+//   5. out_i = sum_j p_ij v_j
+// A block of ATTENTION_ROWS queries is worked on at a time, with just the keys it may see: (rows, T) scratch a thread.
+// The backward pass computes p again from q, k and lse.
+
+enum { ATTENTION_ROWS = 64, ATTENTION_BUFFERS = 3 };
+
+typedef struct {
+    int B, T, NH, NKV, HS;
+    int qkv_stride;          // floats from a token's q, k, v to the next token's
+    float scale, softcap;    // softcap 0: off
+    Dropout dropout;
+} Attention;
+
+// Steps 1 and 2 for `rows` queries from i0 on; without soft-cap, s is the scaled product itself. s: (rows, T).
+// Returns the largest logit before the soft-cap.
+static float attention_logits(float *s, const float *q, const float *k, Attention a, int i0, int rows) {
+    gemm(false, true, rows, i0 + rows, a.HS, a.scale, q + (size_t)i0 * a.qkv_stride, a.qkv_stride, k, a.qkv_stride, 0.0f, s, a.T);
+    float largest = -INFINITY;
+    for (int r = 0; r < rows; r++) {
+        float *sr = s + (size_t)r * a.T;
+        largest = fmaxf(largest, vec_max(sr, i0 + r + 1));
+        if (a.softcap > 0.0f)
+            for (int j = 0; j <= i0 + r; j++) sr[j] = a.softcap * vec_tanhf(sr[j] / a.softcap);
+    }
+    return largest;
+}
+
+// Multiplies row i of p by its dropout factors.
+static void attention_dropout(float *p, Attention a, int b, int h, int i) {
+    uint32_t threshold = (uint32_t)(a.dropout.rate * 4294967296.0);
+    float keep_scale = 1.0f / (1.0f - a.dropout.rate);
+    uint64_t row_key = hash64(hash64(a.dropout.key, a.dropout.first_sequence + (uint64_t)b), (uint64_t)h * a.T + (uint64_t)i);
+    for (int j = 0; j <= i; j++) p[j] *= dropout_factor(row_key, (uint32_t)j, threshold, keep_scale);
+}
+
+// out: (B, T, NH*HS); lse: (B, NH, T); max_logit: (B, NH); q, k, v: rows of qkv_stride floats;
+// scratch: ATTENTION_BUFFERS * ATTENTION_ROWS * T floats for each thread
+static void attention_forward(float *out, float *lse, float *max_logit, const float *q, const float *k, const float *v,
+                              Attention a, float *scratch) {
+    int T = a.T, HS = a.HS, OC = a.NH * a.HS;
+    #pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int b = 0; b < a.B; b++)
+        for (int h = 0; h < a.NH; h++) {
+            int kv = h / (a.NH / a.NKV);
+            size_t sequence = (size_t)b * T * a.qkv_stride;
+            const float *qh = q + sequence + (size_t)h * HS, *kh = k + sequence + (size_t)kv * HS, *vh = v + sequence + (size_t)kv * HS;
+            float *s = scratch + (size_t)omp_get_thread_num() * ATTENTION_BUFFERS * ATTENTION_ROWS * T, largest = -INFINITY;
+            for (int i0 = 0; i0 < T; i0 += ATTENTION_ROWS) {
+                int rows = i0 + ATTENTION_ROWS < T ? ATTENTION_ROWS : T - i0, keys = i0 + rows;
+                largest = fmaxf(largest, attention_logits(s, qh, kh, a, i0, rows));
+                for (int r = 0; r < rows; r++) {
+                    int i = i0 + r;
+                    float *p = s + (size_t)r * T, m = vec_max(p, i + 1);
+                    for (int j = 0; j <= i; j++) p[j] = vec_expf(p[j] - m);
+                    float sum = vec_sum(p, i + 1);
+                    for (int j = 0; j <= i; j++) p[j] *= 1.0f / sum;
+                    for (int j = i + 1; j < keys; j++) p[j] = 0.0f;
+                    if (a.dropout.rate > 0.0f) attention_dropout(p, a, b, h, i);
+                    lse[((size_t)b * a.NH + h) * T + i] = m + logf(sum);
+                }
+                float *o = out + ((size_t)b * T + i0) * OC + (size_t)h * HS;
+                gemm(false, false, rows, HS, keys, 1.0f, s, T, vh, a.qkv_stride, 0.0f, o, OC);
+            }
+            max_logit[(size_t)b * a.NH + h] = largest;
+        }
+}
+
+// With dp_ij = dropout * (dout_i . v_j) and D_i = sum_j p_ij dp_ij = dout_i . out_i:
+//   dv_j = sum_i p_ij dout_i,  ds_ij = p_ij (dp_ij - D_i) * scale * (1 - (s_ij/c)^2),  dq_i = sum_j ds_ij k_j,  dk_j = sum_i ds_ij q_i
+static void attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
+                               const float *q, const float *k, const float *v, Attention a, float *scratch) {
+    int T = a.T, HS = a.HS, OC = a.NH * a.HS, group = a.NH / a.NKV, stride = a.qkv_stride;
+    #pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int b = 0; b < a.B; b++)
+        for (int kv = 0; kv < a.NKV; kv++) {                     // heads that share dk and dv stay with one thread
+            size_t sequence = (size_t)b * T * stride;
+            const float *kh = k + sequence + (size_t)kv * HS, *vh = v + sequence + (size_t)kv * HS;
+            float *dkh = dk + sequence + (size_t)kv * HS, *dvh = dv + sequence + (size_t)kv * HS;
+            float *s = scratch + (size_t)omp_get_thread_num() * ATTENTION_BUFFERS * ATTENTION_ROWS * T;
+            float *p = s + (size_t)ATTENTION_ROWS * T, *ds = p + (size_t)ATTENTION_ROWS * T;
+            for (int t = 0; t < T; t++)
+                for (int i = 0; i < HS; i++) dkh[(size_t)t * stride + i] = dvh[(size_t)t * stride + i] = 0.0f;
+            for (int h = kv * group; h < (kv + 1) * group; h++)
+                for (int i0 = 0; i0 < T; i0 += ATTENTION_ROWS) {
+                    int rows = i0 + ATTENTION_ROWS < T ? ATTENTION_ROWS : T - i0, keys = i0 + rows;
+                    const float *qh = q + sequence + (size_t)h * HS;
+                    size_t at = ((size_t)b * T + i0) * OC + (size_t)h * HS;
+                    attention_logits(s, qh, kh, a, i0, rows);
+                    gemm(false, true, rows, keys, HS, 1.0f, dout + at, OC, vh, stride, 0.0f, ds, T);
+                    for (int r = 0; r < rows; r++) {
+                        int i = i0 + r;
+                        float *sr = s + (size_t)r * T, *pr = p + (size_t)r * T, *dr = ds + (size_t)r * T;
+                        float l = lse[((size_t)b * a.NH + h) * T + i], D = vec_dot(dout + at + (size_t)r * OC, out + at + (size_t)r * OC, HS);
+                        for (int j = 0; j <= i; j++) pr[j] = vec_expf(sr[j] - l);
+                        if (a.dropout.rate > 0.0f) attention_dropout(dr, a, b, h, i);
+                        for (int j = 0; j <= i; j++) dr[j] = pr[j] * (dr[j] - D) * a.scale;
+                        if (a.softcap > 0.0f)
+                            for (int j = 0; j <= i; j++) dr[j] *= 1.0f - (sr[j] / a.softcap) * (sr[j] / a.softcap);
+                        if (a.dropout.rate > 0.0f) attention_dropout(pr, a, b, h, i);
+                        for (int j = i + 1; j < keys; j++) pr[j] = dr[j] = 0.0f;
+                    }
+                    gemm(true, false, keys, HS, rows, 1.0f, p, T, dout + at, OC, 1.0f, dvh, stride);
+                    gemm(false, false, rows, HS, keys, 1.0f, ds, T, kh, stride, 0.0f, dq + sequence + (size_t)i0 * stride + (size_t)h * HS, stride);
+                    gemm(true, false, keys, HS, rows, 1.0f, ds, T, qh + (size_t)i0 * stride, stride, 1.0f, dkh, stride);
+                }
+        }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// MLP activation: act (N, F) from h. h: (N, F), for swiglu (N, 2F) with the gate's half first.
+//   gelu_tanh  x/2 (1 + tanh(k (x + 0.044715 x^3))), k = sqrt(2/pi)        gelu_erf  x Phi(x)
+//   relu2      max(0, x)^2                                                  swiglu    gate sigmoid(gate) * x
+
+#define SQRT_2_OVER_PI 0.7978845608f
+#define SQRT_1_OVER_2  0.7071067812f
+#define SQRT_1_OVER_2PI 0.3989422804f
+
+static void mlp_act_forward(float *act, const float *h, int N, int F, MlpKind kind) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        float *a = act + (size_t)n * F;
+        const float *x = h + (size_t)n * (kind == MLP_SWIGLU ? 2 * F : F), *gate = x;
+        switch (kind) {
+        case MLP_GELU_TANH:
+            for (int i = 0; i < F; i++)
+                a[i] = 0.5f * x[i] * (1.0f + vec_tanhf(SQRT_2_OVER_PI * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
+            break;
+        case MLP_GELU_ERF:
+            for (int i = 0; i < F; i++) a[i] = 0.5f * x[i] * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i]));
+            break;
+        case MLP_RELU2:
+            for (int i = 0; i < F; i++) a[i] = x[i] > 0.0f ? x[i] * x[i] : 0.0f * x[i];   // 0 * NaN is NaN
+            break;
+        case MLP_SWIGLU:
+            x += F;
+            for (int i = 0; i < F; i++) a[i] = gate[i] / (1.0f + vec_expf(-gate[i])) * x[i];
+            break;
+        }
+    }
+}
+
+static void mlp_act_backward(float *dh, const float *dact, const float *h, int N, int F, MlpKind kind) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        size_t row = (size_t)n * (kind == MLP_SWIGLU ? 2 * F : F);
+        const float *d = dact + (size_t)n * F, *x = h + row, *gate = x;
+        float *dx = dh + row, *dgate = dx;
+        switch (kind) {
+        case MLP_GELU_TANH:
+            for (int i = 0; i < F; i++) {
+                float t = vec_tanhf(SQRT_2_OVER_PI * (x[i] + 0.044715f * x[i] * x[i] * x[i]));
+                float slope = SQRT_2_OVER_PI * (1.0f + 3.0f * 0.044715f * x[i] * x[i]);
+                dx[i] = d[i] * (0.5f * (1.0f + t) + 0.5f * x[i] * (1.0f - t * t) * slope);
+            }
+            break;
+        case MLP_GELU_ERF:                               // Phi(x) + x phi(x)
+            for (int i = 0; i < F; i++) {
+                float phi = SQRT_1_OVER_2PI * vec_expf(-0.5f * x[i] * x[i]);
+                dx[i] = d[i] * (0.5f * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i])) + x[i] * phi);
+            }
+            break;
+        case MLP_RELU2:
+            for (int i = 0; i < F; i++) dx[i] = x[i] > 0.0f ? d[i] * 2.0f * x[i] : 0.0f * d[i];
+            break;
+        case MLP_SWIGLU:                                 // silu'(g) = sigmoid(g) (1 + g (1 - sigmoid(g)))
+            x += F;
+            dx += F;
+            for (int i = 0; i < F; i++) {
+                float sigmoid = 1.0f / (1.0f + vec_expf(-gate[i]));
+                dgate[i] = d[i] * x[i] * sigmoid * (1.0f + gate[i] * (1.0f - sigmoid));
+                dx[i] = d[i] * gate[i] * sigmoid;
+            }
+            break;
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Residual: out = x + branch. Its backward is the identity for both.
+
+static void residual_forward(float *out, const float *x, const float *branch, int N, int C) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++)
+        for (size_t i = (size_t)n * C; i < (size_t)(n + 1) * C; i++) out[i] = x[i] + branch[i];
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Loss of each token, in nats: losses[n] = lse[n] - z[target], with z = c tanh(logit / c) where the soft-cap c > 0,
+// and lse[n] = log sum_v exp(z_v). logits: (N, V), overwritten by z.
+
+static void loss_forward(float *losses, float *lse, float *logits, const int *targets, float softcap, int N, int V) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        float *z = logits + (size_t)n * V, sum = 0.0f;
+        if (softcap > 0.0f)
+            for (int v = 0; v < V; v++) z[v] = softcap * vec_tanhf(z[v] / softcap);
+        float m = vec_max(z, V);
+        #pragma omp simd reduction(+ : sum)
+        for (int v = 0; v < V; v++) sum += vec_expf(z[v] - m);
+        lse[n] = m + logf(sum);
+        losses[n] = lse[n] - z[targets[n]];
+    }
+}
+
+// dlogits = dloss * (softmax(z) - onehot(target)) * (1 - (z/c)^2), written over z. dloss: the weight of a token's loss.
+static void loss_backward(float *logits, const float *lse, const int *targets, float softcap, float dloss, int N, int V) {
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        float *z = logits + (size_t)n * V, target = z[targets[n]], cap = softcap > 0.0f ? 1.0f / softcap : 0.0f;
+        for (int v = 0; v < V; v++) z[v] = dloss * vec_expf(z[v] - lse[n]) * (1.0f - (z[v] * cap) * (z[v] * cap));
+        z[targets[n]] -= dloss * (1.0f - (target * cap) * (target * cap));
+    }
+}
+
+// =====================================================================================================================
+// 3. Tensors: one row per kind of tensor. Allocation, initial values, checkpoints, the optimizer's groups, the printed
+// summary and the gradient tests are loops over this table; to add a tensor, add a row.
+
+typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
+
+typedef enum { WTE, WPE, NORM1_W, NORM1_B, WQ, WK, WV, BQ, BK, BV, WO, BO, NORM2_W, NORM2_B,
+               W_GATE, W_IN, B_GATE, B_IN, W_OUT, B_OUT, NORMF_W, NORMF_B, HEAD, N_TENSORS } TensorId;
+
+typedef enum { FILL_ZERO, FILL_ONE, FILL_NORMAL, FILL_UNIFORM } Fill;   // normal: sigma = size; uniform: +-size
+
+typedef struct {
+    const char *name;        // as in checkpoints and messages
+    Role role;
+    int count;               // matrices: L for a layer's tensor, 1 otherwise, 0 where the model has none of it
+    int rows, cols;          // (out, in); a vector is one row
+    size_t offset, stride;   // floats from the start of the parameters to matrix 0, and from each matrix to the next
+    Fill fill;
+    float size;
+    int rule;                // who updates it
+    bool decay;              // is it subject to weight decay
+} Tensor;
+
+// The optimizer's name decides who owns the hidden matrices; embeddings, head, norms and biases belong to AdamW
+// (Muon's README; Moonlight, arXiv 2502.16982); optimizer.route overrides by role.
+static int route(const Config *c, Role role) {
+    static const char *const roles[] = {"embed", "norm", "bias", "q", "k", "v", "o", "mlp_gate", "mlp_in", "mlp_out", "head"};
+    for (int i = 0; i < c->optimizer.route.n; i++)
+        if (!strcmp(c->optimizer.route.keys[i], roles[role])) {
+            const char *rule = c->optimizer.route.values[i];
+            return !strcmp(rule, "muon") ? MUON_RULE_MUON : !strcmp(rule, "adamw") ? MUON_RULE_ADAMW : MUON_RULE_NONE;
+        }
+    return c->optimizer.name != OPTIMIZER_ADAMW && role >= ROLE_Q && role <= ROLE_MLP_OUT ? MUON_RULE_MUON : MUON_RULE_ADAMW;
+}
+
+static void tensor_add(Tensor *table, TensorId id, const Config *c, const char *name, Role role, int count, int rows, int cols,
+                       Fill fill, double size, size_t *place) {
+    bool vector = role == ROLE_NORM || role == ROLE_BIAS;
+    table[id] = (Tensor){name, role, count, rows, cols, *place, 0, fill, (float)size, route(c, role),
+                         !vector || c->optimizer.adamw.decay_vectors};
+    if (count) *place += (size_t)rows * cols;
+}
+
+// Fills the table, returns the number of parameters. The tensors of a layer lie together, layer after layer; wq, wk, wv
+// (and bq, bk, bv; w_gate, w_in; b_gate, b_in) lie end to end, so that one product serves all of them.
+static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
+    int L = c->model.layers, C = c->model.width, F = c->model.mlp_width, T = c->model.block;
+    int HS = C / c->model.heads, KV = c->model.kv_heads * HS;
+    bool speedrun = c->model.init == INIT_SPEEDRUN;
+    int bias = c->model.bias ? 1 : 0, gate = c->model.mlp == MLP_SWIGLU ? 1 : 0;
+    int gain = c->model.norm != NORM_RMSNORM_PLAIN ? 1 : 0, norm_bias = c->model.norm == NORM_LAYERNORM ? bias : 0;
+    // gpt2: N(0, 0.02), the projections into the residual stream divided by sqrt(2 L) (GPT-2; nanoGPT's model.py).
+    // speedrun: uniform +-sqrt(3) 0.5 / sqrt(fan-in), those projections and the head zero, the embedding N(0, 1) (modded-nanogpt).
+    Fill hidden = speedrun ? FILL_UNIFORM : FILL_NORMAL, residual = speedrun ? FILL_ZERO : FILL_NORMAL;
+    double from_c = speedrun ? sqrt(3.0) * 0.5 / sqrt(C) : 0.02, into = 0.02 / sqrt(2.0 * L);
+
+    size_t place = 0;
+    tensor_add(table, WTE, c, "wte", ROLE_EMBED, 1, V, C, FILL_NORMAL, speedrun ? 1.0 : 0.02, &place);
+    tensor_add(table, WPE, c, "wpe", ROLE_EMBED, c->model.position == POSITION_LEARNED, T, C, FILL_NORMAL, 0.02, &place);
+    size_t first_layer = place;
+    tensor_add(table, NORM1_W, c, "norm1_w", ROLE_NORM, L * gain, 1, C, FILL_ONE, 0, &place);
+    tensor_add(table, NORM1_B, c, "norm1_b", ROLE_NORM, L * norm_bias, 1, C, FILL_ZERO, 0, &place);
+    tensor_add(table, WQ, c, "wq", ROLE_Q, L, C, C, hidden, from_c, &place);
+    tensor_add(table, WK, c, "wk", ROLE_K, L, KV, C, hidden, from_c, &place);
+    tensor_add(table, WV, c, "wv", ROLE_V, L, KV, C, hidden, from_c, &place);
+    tensor_add(table, BQ, c, "bq", ROLE_BIAS, L * bias, 1, C, FILL_ZERO, 0, &place);
+    tensor_add(table, BK, c, "bk", ROLE_BIAS, L * bias, 1, KV, FILL_ZERO, 0, &place);
+    tensor_add(table, BV, c, "bv", ROLE_BIAS, L * bias, 1, KV, FILL_ZERO, 0, &place);
+    tensor_add(table, WO, c, "wo", ROLE_O, L, C, C, residual, into, &place);
+    tensor_add(table, BO, c, "bo", ROLE_BIAS, L * bias, 1, C, FILL_ZERO, 0, &place);
+    tensor_add(table, NORM2_W, c, "norm2_w", ROLE_NORM, L * gain, 1, C, FILL_ONE, 0, &place);
+    tensor_add(table, NORM2_B, c, "norm2_b", ROLE_NORM, L * norm_bias, 1, C, FILL_ZERO, 0, &place);
+    tensor_add(table, W_GATE, c, "w_gate", ROLE_MLP_GATE, L * gate, F, C, hidden, from_c, &place);
+    tensor_add(table, W_IN, c, "w_in", ROLE_MLP_IN, L, F, C, hidden, from_c, &place);
+    tensor_add(table, B_GATE, c, "b_gate", ROLE_BIAS, L * gate * bias, 1, F, FILL_ZERO, 0, &place);
+    tensor_add(table, B_IN, c, "b_in", ROLE_BIAS, L * bias, 1, F, FILL_ZERO, 0, &place);
+    tensor_add(table, W_OUT, c, "w_out", ROLE_MLP_OUT, L, C, F, residual, into, &place);
+    tensor_add(table, B_OUT, c, "b_out", ROLE_BIAS, L * bias, 1, C, FILL_ZERO, 0, &place);
+    size_t layer = place - first_layer;
+    for (int id = NORM1_W; id <= B_OUT; id++) table[id].stride = layer;
+    place = first_layer + layer * L;
+    tensor_add(table, NORMF_W, c, "normf_w", ROLE_NORM, gain, 1, C, FILL_ONE, 0, &place);
+    tensor_add(table, NORMF_B, c, "normf_b", ROLE_NORM, norm_bias, 1, C, FILL_ZERO, 0, &place);
+    tensor_add(table, HEAD, c, "head", ROLE_HEAD, c->model.head == HEAD_UNTIED, V, C, speedrun ? FILL_ZERO : FILL_NORMAL, 0.02, &place);
+    return place;
+}
+
+static size_t tensor_size(const Tensor *t) { return (size_t)t->count * t->rows * t->cols; }
+
+// Initial values: element i of a tensor is a function of (seed, name, i), so that a change of one socket of the model
+// leaves the other tensors as they were.
+static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t seed) {
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *t = &table[id];
+        uint64_t key = hash64(seed, hash_string(t->name));
+        size_t each = (size_t)t->rows * t->cols;
+        for (int m = 0; m < t->count; m++) {
+            float *w = params + t->offset + t->stride * m;
+            #pragma omp parallel for
+            for (size_t i = 0; i < each; i++) {
+                uint64_t h = hash64(key, (uint64_t)m * each + i);
+                if (t->fill == FILL_ZERO) w[i] = 0.0f;
+                else if (t->fill == FILL_ONE) w[i] = 1.0f;
+                else if (t->fill == FILL_UNIFORM) w[i] = t->size * (2.0f * uniform_of(h) - 1.0f);
+                else w[i] = t->size * (float)(sqrt(-2.0 * log(1.0 - uniform_of(h))) * cos(2.0 * M_PI * uniform_of(mix64(h))));   // Box-Muller
+            }
+        }
+    }
+}
+
+// =====================================================================================================================
+// 4. Model
+
+typedef struct {             // what a block keeps for its backward pass
+    float *x;                // (N, C) the residual stream that enters
+    float *norm1, *norm1_mean, *norm1_rstd;     // (N, C), (N), (N)
+    float *qkv;              // (N, QKV) queries, keys, values after RoPE and QK-norm
+    float *qk_rstd;          // (N, NH + NKV)
+    float *att, *lse;        // (N, C), (B, NH, T)
+    float *x_mid;            // (N, C) after attention
+    float *norm2, *norm2_mean, *norm2_rstd;
+    float *h, *act;          // (N, H), (N, F)
+} BlockActs;
+
+typedef struct {
+    Config config;
+    int B, T, C, V, L, NH, NKV, HS, F;
+    int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS; of h, F or for swiglu 2F
+    Tensor table[N_TENSORS];
+    size_t n_params, n_acts;
+    bool backward;           // has gradients, and keeps every block's activations
+    float *params, *grads;
+    float *acts;             // the arena that everything below lies in
+
+    float *embedding, *embed_rstd;   // before and for the norm of the embedding, where there is one
+    BlockActs *blocks;               // L of them; without gradients they share their memory
+    float *x_last, *normf, *normf_mean, *normf_rstd;
+    float *logits, *loss_lse, *losses;       // (N, V), (N), (N)
+    float *dx, *dbranch, *dqkv, *dh, *dact;  // (N, C), (N, C), (N, QKV), (N, H), (N, max(C, F))
+    float *scratch;                          // of the attention, per thread
+    float *head_logits;              // (L, B, NH) largest logit of each head in this micro-batch
+    float *rope_cos, *rope_sin;      // (T, HS/2)
+    float *max_logits;               // (L, NH) largest logit since model_zero_grads; training forwards only
+} Model;
+
+static float *weight(const Model *m, TensorId id, int layer) {
+    const Tensor *t = &m->table[id];
+    return t->count && m->params ? m->params + t->offset + t->stride * layer : NULL;
+}
+
+static float *gradient(const Model *m, TensorId id, int layer) {
+    const Tensor *t = &m->table[id];
+    return t->count && m->grads ? m->grads + t->offset + t->stride * layer : NULL;
+}
+
+// Gives every activation its place behind *end, in floats, from `base` on; base NULL only measures.
+static void model_plan_acts(Model *m, float *base) {
+    size_t end = 0, N = (size_t)m->B * m->T, C = m->C;
+    bool backward = m->backward, mean = m->config.model.norm == NORM_LAYERNORM, position = m->config.model.position == POSITION_ROPE;
+    #define PLACE(pointer, size) ((pointer) = base ? base + end : NULL, end += ((size_t)(size) + 15) / 16 * 16)
+    if (m->config.model.embed_norm) { PLACE(m->embedding, N * C); PLACE(m->embed_rstd, N); }
+    for (int l = 0; l < m->L; l++) {
+        BlockActs *a = &m->blocks[l];
+        if (l > 0 && !backward) { *a = m->blocks[0]; continue; }
+        PLACE(a->x, N * C);
+        PLACE(a->norm1, N * C);
+        if (mean) PLACE(a->norm1_mean, N);
+        PLACE(a->norm1_rstd, N);
+        PLACE(a->qkv, N * m->QKV);
+        if (m->config.model.qk_norm) PLACE(a->qk_rstd, N * (m->NH + m->NKV));
+        PLACE(a->att, N * C);
+        PLACE(a->lse, N * m->NH);
+        PLACE(a->x_mid, N * C);
+        PLACE(a->norm2, N * C);
+        if (mean) PLACE(a->norm2_mean, N);
+        PLACE(a->norm2_rstd, N);
+        PLACE(a->h, N * m->H);
+        PLACE(a->act, N * m->F);
+    }
+    PLACE(m->x_last, N * C);
+    PLACE(m->normf, N * C);
+    if (mean) PLACE(m->normf_mean, N);
+    PLACE(m->normf_rstd, N);
+    PLACE(m->logits, N * m->V);
+    PLACE(m->loss_lse, N);
+    PLACE(m->losses, N);
+    PLACE(m->dbranch, N * C);                    // the forward pass uses it too, for the branch's output
+    if (backward) {
+        PLACE(m->dx, N * C);
+        PLACE(m->dqkv, N * m->QKV);
+        PLACE(m->dh, N * m->H);
+        PLACE(m->dact, N * (m->F > m->C ? m->F : m->C));
+    }
+    PLACE(m->scratch, (size_t)omp_get_max_threads() * ATTENTION_BUFFERS * ATTENTION_ROWS * m->T);
+    PLACE(m->head_logits, (size_t)m->L * m->B * m->NH);
+    PLACE(m->max_logits, (size_t)m->L * m->NH);
+    if (position) { PLACE(m->rope_cos, m->T * m->HS / 2); PLACE(m->rope_sin, m->T * m->HS / 2); }
+    #undef PLACE
+    m->n_acts = end;
+}
+
+// The sizes of a model for micro-batches of up to B sequences of up to config.model.block tokens; nothing of it is
+// allocated yet, so that it can be printed first. backward: with gradients. `config` must be resolved.
+static Model model_plan(const Config *config, int B, int V, bool backward) {
+    Model m = {.config = *config, .B = B, .T = config->model.block, .C = config->model.width, .V = V, .L = config->model.layers,
+               .backward = backward, .NH = config->model.heads, .NKV = config->model.kv_heads, .F = config->model.mlp_width};
+    m.HS = m.C / m.NH;
+    m.QKV = (m.NH + 2 * m.NKV) * m.HS;
+    m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
+    m.n_params = tensor_table(m.table, config, V);
+    m.blocks = xcalloc((size_t)m.L, sizeof *m.blocks);
+    model_plan_acts(&m, NULL);
+    return m;
+}
+
+// Allocates what model_plan has planned. The weights are zero: tensors_init or a checkpoint fills them.
+static void model_allocate(Model *m) {
+    m->params = xcalloc(m->n_params, sizeof(float));
+    if (m->backward) m->grads = xcalloc(m->n_params, sizeof(float));
+    m->acts = xcalloc(m->n_acts, sizeof(float));
+    model_plan_acts(m, m->acts);
+    if (m->rope_cos)
+        for (int t = 0; t < m->T; t++)
+            for (int i = 0; i < m->HS / 2; i++) {
+                double angle = t * pow(m->config.model.rope_theta, -2.0 * i / m->HS);
+                m->rope_cos[(size_t)t * (m->HS / 2) + i] = (float)cos(angle);
+                m->rope_sin[(size_t)t * (m->HS / 2) + i] = (float)sin(angle);
+            }
+}
+
+static void model_free(Model *m) {
+    free(m->params);
+    free(m->grads);
+    free(m->acts);
+    free(m->blocks);
+}
+
+// Floating-point operations of the forward and backward pass for one token: 6 for each weight of a matrix product, and
+// 12 HS for each head and each pair of positions, of which causality leaves half.
+static double flops_per_token(const Model *m) {
+    double weights = (double)m->V * m->C;                           // the head
+    for (int id = WQ; id <= B_OUT; id++)
+        if (m->table[id].role != ROLE_BIAS && m->table[id].role != ROLE_NORM) weights += (double)tensor_size(&m->table[id]);
+    return 6.0 * weights + 12.0 * m->L * m->C * (m->T / 2.0);
+}
+
+static Dropout dropout_of(const Model *m, DropSite site, int layer, uint64_t first_sequence, bool training) {
+    uint64_t key = hash64(hash64(hash64((uint64_t)m->config.run.seed, hash_string("dropout")), site), (uint64_t)layer);
+    return (Dropout){training ? (float)m->config.model.dropout : 0.0f, key, first_sequence};
+}
+
+static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t first_sequence, bool training) {
+    return (Attention){B, T, m->NH, m->NKV, m->HS, m->QKV, 1.0f / sqrtf((float)m->HS), (float)m->config.model.attn_softcap,
+                       dropout_of(m, DROP_ATTENTION, layer, first_sequence, training)};
+}
+
+// x_next = y + mlp(norm2(y)) with y = x + attention(norm1(x))
+static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t first_sequence, bool training) {
+    BlockActs *a = &m->blocks[l];
+    int N = B * T, C = m->C;
+    float eps = (float)m->config.model.norm_eps, *branch = m->dbranch;
+    Dropout drop = dropout_of(m, DROP_MIXER, l, first_sequence, training);
+
+    norm_forward(a->norm1, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
+    linear_forward(a->qkv, a->norm1, weight(m, WQ, l), weight(m, BQ, l), N, C, m->QKV);
+    if (m->rope_cos) rope_apply(a->qkv, m->rope_cos, m->rope_sin, 1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
+    if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV, eps);
+    attention_forward(a->att, a->lse, m->head_logits + (size_t)l * m->B * m->NH, a->qkv, a->qkv + C, a->qkv + C + m->NKV * m->HS,
+                      attention_of(m, l, B, T, first_sequence, training), m->scratch);
+    linear_forward(branch, a->att, weight(m, WO, l), weight(m, BO, l), N, C, C);
+    if (drop.rate > 0.0f) dropout_apply(branch, branch, drop, B, T, C);
+    residual_forward(a->x_mid, a->x, branch, N, C);
+
+    norm_forward(a->norm2, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l), N, C, eps);
+    linear_forward(a->h, a->norm2, m->table[W_GATE].count ? weight(m, W_GATE, l) : weight(m, W_IN, l),
+                   m->table[B_GATE].count ? weight(m, B_GATE, l) : weight(m, B_IN, l), N, C, m->H);
+    mlp_act_forward(a->act, a->h, N, m->F, (MlpKind)m->config.model.mlp);
+    linear_forward(branch, a->act, weight(m, W_OUT, l), weight(m, B_OUT, l), N, m->F, C);
+    drop.key = dropout_of(m, DROP_MLP, l, first_sequence, training).key;
+    if (drop.rate > 0.0f) dropout_apply(branch, branch, drop, B, T, C);
+    residual_forward(x_next, a->x_mid, branch, N, C);
+}
+
+// On entry m->dx is the gradient of x_next, on return that of x.
+static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequence) {
+    BlockActs *a = &m->blocks[l];
+    int N = B * T, C = m->C, KV = m->NKV * m->HS;
+    float *dx = m->dx, *dbranch = m->dbranch;
+    Dropout drop = dropout_of(m, DROP_MLP, l, first_sequence, true);
+    TensorId w_first = m->table[W_GATE].count ? W_GATE : W_IN, b_first = m->table[B_GATE].count ? B_GATE : B_IN;
+
+    const float *dout = drop.rate > 0.0f ? dbranch : dx;
+    if (drop.rate > 0.0f) dropout_apply(dbranch, dx, drop, B, T, C);
+    linear_backward(m->dact, gradient(m, W_OUT, l), gradient(m, B_OUT, l), dout, a->act, weight(m, W_OUT, l), N, m->F, C);
+    mlp_act_backward(m->dh, m->dact, a->h, N, m->F, (MlpKind)m->config.model.mlp);
+    linear_backward(dbranch, gradient(m, w_first, l), gradient(m, b_first, l), m->dh, a->norm2, weight(m, w_first, l), N, C, m->H);
+    norm_backward(dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), dbranch, a->x_mid, a->norm2_mean, a->norm2_rstd,
+                  weight(m, NORM2_W, l), N, C);
+
+    drop.key = dropout_of(m, DROP_MIXER, l, first_sequence, true).key;
+    if (drop.rate > 0.0f) dropout_apply(dbranch, dx, drop, B, T, C);
+    linear_backward(m->dact, gradient(m, WO, l), gradient(m, BO, l), dout, a->att, weight(m, WO, l), N, C, C);
+    attention_backward(m->dqkv, m->dqkv + C, m->dqkv + C + KV, m->dact, a->att, a->lse, a->qkv, a->qkv + C, a->qkv + C + KV,
+                       attention_of(m, l, B, T, first_sequence, true), m->scratch);
+    if (a->qk_rstd) qk_norm_backward(m->dqkv, a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV);
+    if (m->rope_cos) rope_apply(m->dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
+    linear_backward(dbranch, gradient(m, WQ, l), gradient(m, BQ, l), m->dqkv, a->norm1, weight(m, WQ, l), N, C, m->QKV);
+    norm_backward(dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), dbranch, a->x, a->norm1_mean, a->norm1_rstd,
+                  weight(m, NORM1_W, l), N, C);
+}
+
+static const float *head_weight(const Model *m) { return weight(m, m->table[HEAD].count ? HEAD : WTE, 0); }
+
+// From tokens to m->normf, the normalized residual stream in front of the head. tokens: (B, T).
+static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t first_sequence, bool training) {
+    int N = B * T, C = m->C;
+    float eps = (float)m->config.model.norm_eps, *x0 = m->blocks[0].x;
+    Dropout drop = dropout_of(m, DROP_EMBED, 0, first_sequence, training);
+    embedding_forward(m->embedding ? m->embedding : x0, tokens, weight(m, WTE, 0), weight(m, WPE, 0), B, T, C);
+    if (m->embedding) norm_forward(x0, NULL, m->embed_rstd, m->embedding, NULL, NULL, N, C, eps);
+    if (drop.rate > 0.0f) dropout_apply(x0, x0, drop, B, T, C);
+    for (int l = 0; l < m->L; l++)
+        block_forward(m, l + 1 < m->L ? m->blocks[l + 1].x : m->x_last, l, B, T, first_sequence, training);
+    norm_forward(m->normf, m->normf_mean, m->normf_rstd, m->x_last, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0), N, C, eps);
+}
+
+// The sum of the losses of B*T tokens, in nats. training: dropout is on, and the heads' largest logits are collected in
+// max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
+static double model_forward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence, bool training) {
+    int N = B * T;
+    trunk_forward(m, tokens, B, T, first_sequence, training);
+    linear_forward(m->logits, m->normf, head_weight(m), NULL, N, m->C, m->V);
+    loss_forward(m->losses, m->loss_lse, m->logits, targets, (float)m->config.model.logit_softcap, N, m->V);
+    for (int l = 0; training && l < m->L; l++)
+        for (int b = 0; b < B; b++)
+            for (int h = 0; h < m->NH; h++) {
+                float *largest = &m->max_logits[l * m->NH + h];
+                *largest = fmaxf(*largest, m->head_logits[((size_t)l * m->B + b) * m->NH + h]);
+            }
+    double sum = 0.0;
+    for (int n = 0; n < N; n++) sum += m->losses[n];
+    return sum;
+}
+
+// Adds the gradients of dloss * (sum of the losses) of the model_forward(training = true) just before.
+static void model_backward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence, float dloss) {
+    int N = B * T, C = m->C;
+    TensorId head = m->table[HEAD].count ? HEAD : WTE;
+    loss_backward(m->logits, m->loss_lse, targets, (float)m->config.model.logit_softcap, dloss, N, m->V);
+    linear_backward(m->dbranch, gradient(m, head, 0), NULL, m->logits, m->normf, weight(m, head, 0), N, C, m->V);
+    memset(m->dx, 0, (size_t)N * C * sizeof(float));
+    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dbranch, m->x_last, m->normf_mean, m->normf_rstd,
+                  weight(m, NORMF_W, 0), N, C);
+    for (int l = m->L - 1; l >= 0; l--) block_backward(m, l, B, T, first_sequence);
+    Dropout drop = dropout_of(m, DROP_EMBED, 0, first_sequence, true);
+    if (drop.rate > 0.0f) dropout_apply(m->dx, m->dx, drop, B, T, C);
+    float *dx0 = m->dx;
+    if (m->embedding) {
+        dx0 = m->dbranch;
+        memset(dx0, 0, (size_t)N * C * sizeof(float));
+        norm_backward(dx0, NULL, NULL, m->dx, m->embedding, NULL, m->embed_rstd, NULL, N, C);
+    }
+    embedding_backward(gradient(m, WTE, 0), gradient(m, WPE, 0), dx0, tokens, B, T, C);
+}
+
+static void model_zero_grads(Model *m) {
+    memset(m->grads, 0, m->n_params * sizeof(float));
+    for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
+}
+
+// Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
+// at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest.
+static void generate(Model *m, const int *prompt, int n_prompt, int n_new, double temperature, int top_k, uint64_t seed,
+                     void (*emit)(void *arg, int token), void *arg) {
+    int *tokens = xmalloc((size_t)(n_prompt + n_new) * sizeof *tokens);
+    float *sorted = xmalloc((size_t)m->V * sizeof *sorted);
+    memcpy(tokens, prompt, (size_t)n_prompt * sizeof *tokens);
+    for (int n = n_prompt; n < n_prompt + n_new; n++) {
+        int seen = n < m->T ? n : m->T;
+        float *z = m->logits, cap = (float)m->config.model.logit_softcap;
+        trunk_forward(m, tokens + n - seen, 1, seen, 0, false);
+        linear_forward(z, m->normf + (size_t)(seen - 1) * m->C, head_weight(m), NULL, 1, m->C, m->V);
+        for (int v = 0; cap > 0.0f && v < m->V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
+
+        float largest = vec_max(z, m->V), smallest = -INFINITY;
+        if (temperature > 0 && top_k > 0 && top_k < m->V) {       // smallest = the k-th largest logit
+            memcpy(sorted, z, (size_t)m->V * sizeof *sorted);
+            for (int k = 0; k < top_k; k++) {
+                int best = k;
+                for (int v = k + 1; v < m->V; v++) if (sorted[v] > sorted[best]) best = v;
+                smallest = sorted[best];
+                sorted[best] = sorted[k];
+            }
+        }
+        double sum = 0.0, draw = uniform_of(hash64(seed, (uint64_t)n)), below = 0.0;
+        int token = -1;
+        for (int v = 0; v < m->V && temperature > 0; v++) if (z[v] >= smallest) sum += exp((z[v] - largest) / temperature);
+        for (int v = 0; v < m->V; v++) {
+            if (temperature <= 0 ? z[v] < largest : z[v] < smallest) continue;
+            token = v;
+            if (temperature <= 0 || (below += exp((z[v] - largest) / temperature)) > draw * sum) break;
+        }
+        tokens[n] = token < 0 ? 0 : token;                        // only a model of NaN has none
+        emit(arg, tokens[n]);
+    }
+    free(tokens);
+    free(sorted);
+}
+
+// =====================================================================================================================
+// 5. Training: the optimizer's glue, validation, checkpoints, the run's folder, the loop
+
+typedef struct {
+    Config config;
+    Model model;
+    Muon muon;
+    MuonParam groups[N_TENSORS];         // one for each row of the tensor table that the model has
+    int n_groups;
+    void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
+    size_t state_bytes, scratch_bytes;
+    DataLoader data;
+    Tokenizer tokenizer;                 // size 0 where the data has none
+    int *inputs, *targets;               // (B, T) of a micro-batch
+    int step;                            // optimizer steps done
+    int evaluated;                       // step of the last validation, -1 before the first
+    double train_seconds, smooth_loss, val_loss, val_bpb;
+    char *log_path, *checkpoint_path, *previous_path;
+    bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the previous one
+    FILE *log;
+} Trainer;
+
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number) {      // the first one lets the step finish, a second one ends the program
+    interrupted = 1;
+    signal(number, SIG_DFL);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Optimizer
+
+static void optimizer_groups(Trainer *t) {
+    const Config *c = &t->config;
+    t->n_groups = 0;
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *row = &t->model.table[id];
+        if (!row->count) continue;
+        bool muon = row->rule == MUON_RULE_MUON;
+        double lr = muon ? c->optimizer.muon.lr : c->optimizer.adamw.lr;
+        if (!muon && row->role == ROLE_EMBED && c->optimizer.adamw.embed_lr > 0) lr = c->optimizer.adamw.embed_lr;
+        if (!muon && row->role == ROLE_HEAD && c->optimizer.adamw.head_lr > 0) lr = c->optimizer.adamw.head_lr;
+        double decay = row->decay ? muon ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay : 0.0;
+        t->groups[t->n_groups++] = (MuonParam){row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
+                                               row->count, row->rows, row->cols, row->stride, row->rule, lr, decay};
+    }
+}
+
+static MuonOptions optimizer_options(const Config *c) {
+    MuonOptions o = muon_default_options();
+    o.momentum = c->optimizer.muon.momentum;
+    o.nesterov = c->optimizer.muon.nesterov;
+    o.ns_steps = c->optimizer.muon.steps;
+    o.coefficients = muon_coefficients(c->optimizer.muon.coefficients);
+    o.scale = c->optimizer.muon.scale;
+    o.beta1 = c->optimizer.adamw.beta1;
+    o.beta2 = c->optimizer.adamw.beta2;
+    o.eps = c->optimizer.adamw.eps;
+    return o;
+}
+
+// What the schedule multiplies every peak learning rate by in this step, counted from 0.
+static double schedule_factor(const Config *c, int step) {
+    double steps = c->train.steps, final = c->schedule.final;
+    double warmup = c->schedule.warmup < 1 ? c->schedule.warmup * steps : c->schedule.warmup;
+    double cooldown = c->schedule.cooldown <= 1 ? c->schedule.cooldown * steps : c->schedule.cooldown;
+    if (step < warmup) return (step + 1) / (warmup + 1);
+    if (c->schedule.kind == SCHEDULE_COSINE)
+        return final + (1 - final) * 0.5 * (1 + cos(M_PI * (step - warmup) / (steps - warmup)));
+    if (c->schedule.kind == SCHEDULE_TRAPEZOID && steps - step < cooldown)
+        return final + (1 - final) * (steps - step) / cooldown;
+    return 1.0;
+}
+
+static double muon_momentum(const Config *c, int step) {
+    if (step >= c->optimizer.muon.momentum_warmup) return c->optimizer.muon.momentum;
+    double done = (double)step / c->optimizer.muon.momentum_warmup;
+    return c->optimizer.muon.momentum_start + done * (c->optimizer.muon.momentum - c->optimizer.muon.momentum_start);
+}
+
+// Every matrix of every group, shared among the threads; each result is the same whoever computes it.
+static int optimizer_update(Trainer *t) {
+    int jobs = 0, code = MUON_OK;
+    for (int g = 0; g < t->n_groups; g++) jobs += t->groups[g].count;
+    #pragma omp parallel for schedule(dynamic, 1)
+    for (int job = 0; job < jobs; job++) {
+        int g = 0, matrix = job;
+        while (matrix >= t->groups[g].count) matrix -= t->groups[g++].count;
+        int result = muon_step_one(&t->muon, g, matrix, (char *)t->scratch + t->scratch_bytes * (size_t)omp_get_thread_num());
+        if (result != MUON_OK) {
+            #pragma omp critical
+            code = result;
+        }
+    }
+    return code;
+}
+
+// QK-Clip of every layer, after the update, by the logits that this step's forward passes saw. *clipped: heads scaled.
+static int qk_clip(Trainer *t, int *clipped) {
+    Model *m = &t->model;
+    *clipped = 0;
+    for (int l = 0; l < m->L; l++) {
+        int here = 0;
+        int code = muon_qk_clip(weight(m, WQ, l), weight(m, BQ, l), weight(m, WK, l), weight(m, BK, l), m->NH, m->NKV, m->HS, m->C,
+                                m->max_logits + l * m->NH, t->config.optimizer.qk_clip.tau, t->config.optimizer.qk_clip.alpha, &here);
+        if (code != MUON_OK) return code;
+        *clipped += here;
+    }
+    return MUON_OK;
+}
+
+typedef struct { double loss, lr, grad_norm; int clipped; char trouble[160]; } StepResult;
+
+// The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: clipping, update,
+// QK-Clip. Returns false with result->trouble in words where a number isn't finite; the weights are then untouched.
+static bool optimizer_step(Trainer *t, StepResult *result) {
+    const Config *c = &t->config;
+    double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
+    result->lr = factor * (c->optimizer.name == OPTIMIZER_ADAMW ? c->optimizer.adamw.lr : c->optimizer.muon.lr);
+    result->grad_norm = muon_grad_norm(&t->muon);
+    if (clip > 0 && isfinite(result->grad_norm)) scale = fmin(1.0, clip / (result->grad_norm + 1e-6));   // as torch's clip_grad_norm_
+
+    t->muon.options.momentum = muon_momentum(c, t->step);
+    int code = muon_begin_step(&t->muon, factor, scale);
+    if (code == MUON_E_NOT_FINITE)
+        snprintf(result->trouble, sizeof result->trouble, "NaN or infinity in the gradient of %s, layer %d (loss %g)",
+                 t->groups[t->muon.bad_tensor].name, t->muon.bad_matrix, result->loss);
+    else if (!isfinite(result->loss))
+        snprintf(result->trouble, sizeof result->trouble, "the loss is %g", result->loss);
+    else if (code != MUON_OK || (code = optimizer_update(t)) != MUON_OK || (code = qk_clip(t, &result->clipped)) != MUON_OK)
+        snprintf(result->trouble, sizeof result->trouble, "optimizer: %s", muon_strerror(code));
+    return !*result->trouble;
+}
+
+// One step: forward and backward of every micro-batch, then the optimizer. False as optimizer_step.
+static bool train_step(Trainer *t, StepResult *result) {
+    const Config *c = &t->config;
+    Model *m = &t->model;
+    int B = c->train.micro_batch, T = m->T;
+    double tokens = (double)c->train.batch * T, sum = 0.0;
+    *result = (StepResult){0};
+    model_zero_grads(m);
+    for (int first = 0; first < c->train.batch; first += B) {
+        uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)first;
+        for (int b = 0; b < B; b++) dataloader_train(&t->data, sequence + (uint64_t)b, t->inputs + (size_t)b * T, t->targets + (size_t)b * T);
+        sum += model_forward(m, t->inputs, t->targets, B, T, sequence, true);
+        model_backward(m, t->inputs, t->targets, B, T, sequence, (float)(1.0 / tokens));
+    }
+    result->loss = sum / tokens;
+    return optimizer_step(t, result);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Validation: always the same tokens, dropout off. Loss in nats per token, and in bits per byte of text, which doesn't
+// depend on the vocabulary: sum of nats / (ln 2 * bytes of the predicted tokens). Returns false where interrupted.
+
+static bool evaluate(Trainer *t) {
+    Model *m = &t->model;
+    int T = m->T;
+    uint64_t windows = dataloader_val_windows(&t->data, (uint64_t)t->config.train.eval_tokens);
+    double nats = 0.0, bytes = 0.0;
+    for (uint64_t w = 0; w < windows; ) {
+        int B = 0;
+        for (; B < m->B && w < windows; B++, w++) dataloader_val(&t->data, w, t->inputs + (size_t)B * T, t->targets + (size_t)B * T);
+        nats += model_forward(m, t->inputs, t->targets, B, T, 0, false);
+        for (int n = 0, length; n < B * T; n++)
+            if (tokenizer_token(&t->tokenizer, t->targets[n], &length)) bytes += length;
+        if (interrupted) return false;
+    }
+    t->val_loss = nats / ((double)windows * T);
+    t->val_bpb = bytes > 0 ? nats / (log(2.0) * bytes) : NAN;
+    t->evaluated = t->step;
+    return true;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Checkpoints: everything that the next step depends on. The order of the data, dropout and initial values are hashes
+// of the seed and the step, so that there is no generator's state besides the step.
+
+enum { CHECKPOINT_MAX_TENSORS = 8 + 3 * N_TENSORS, PROGRESS_NUMBERS = 5 };
+
+typedef struct { int64_t step, evaluated, muon_t, fingerprint; double progress[PROGRESS_NUMBERS]; } CheckpointState;
+
+static CkptTensor ckpt_tensor(const char *prefix, const char *name, CkptType type, int ndim, size_t a, size_t b, size_t c, size_t stride, void *data) {
+    CkptTensor t = {.type = type, .ndim = ndim, .shape = {a, b, c, 1}, .stride = stride, .data = data};
+    snprintf(t.name, sizeof t.name, "%s%s", prefix, name);
+    return t;
+}
+
+// The list of what a checkpoint holds, for saving and for reading alike: weights w.*, state m.* and v.*.
+static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *list) {
+    int n = 0;
+    list[n++] = ckpt_tensor("", "step", CKPT_I64, 1, 1, 1, 1, 0, &state->step);
+    list[n++] = ckpt_tensor("", "evaluated", CKPT_I64, 1, 1, 1, 1, 0, &state->evaluated);
+    list[n++] = ckpt_tensor("", "optimizer_t", CKPT_I64, 1, 1, 1, 1, 0, &state->muon_t);
+    list[n++] = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &state->fingerprint);
+    list[n++] = ckpt_tensor("", "progress", CKPT_F64, 1, PROGRESS_NUMBERS, 1, 1, 0, state->progress);
+    for (int g = 0; g < t->n_groups; g++) {
+        const MuonParam *p = &t->groups[g];
+        size_t count = (size_t)p->count, rows = (size_t)p->rows, cols = (size_t)p->cols, size;
+        list[n++] = ckpt_tensor("w.", p->name, CKPT_F32, 3, count, rows, cols, p->stride, p->w);
+        for (int slot = 0; slot < 2; slot++) {
+            float *data = muon_state(&t->muon, g, slot, &size);
+            if (data) list[n++] = ckpt_tensor(slot == MUON_SLOT_MOMENTUM ? "m." : "v.", p->name, CKPT_F32, 3, count, rows, cols, 0, data);
+        }
+    }
+    return n;
+}
+
+static void checkpoint_write(Trainer *t) {
+    CkptTensor list[CHECKPOINT_MAX_TENSORS];
+    CheckpointState state = {t->step, t->evaluated, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
+                             {t->train_seconds, t->smooth_loss, t->val_loss, t->val_bpb, 0.0}};
+    char error[512];
+    int n = checkpoint_tensors(t, &state, list);
+    char *text = config_text(&t->config, config_fields, N_FIELDS);
+    list[n++] = ckpt_tensor("", "config", CKPT_U8, 1, strlen(text), 1, 1, 0, text);
+    if (checkpoint_save(t->checkpoint_path, t->current_is_good ? t->previous_path : NULL, list, n, error, sizeof error) != 0) {
+        fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": null, \"train_seconds\": %.3f, \"reason\": \"failed\"}\n",
+                t->step, t->train_seconds);
+        fflush(t->log);
+        putchar('\n');
+        fail("%s; the last good checkpoint is still there", error);
+    }
+    t->current_is_good = true;
+    free(text);
+}
+
+static void checkpoint_resume(Trainer *t, const char *path) {
+    Checkpoint file;
+    CkptTensor list[CHECKPOINT_MAX_TENSORS];
+    CheckpointState state;
+    char error[512];
+    if (checkpoint_open(&file, path, error, sizeof error) != 0) {
+        if (strcmp(path, t->previous_path) && file_exists(t->previous_path))
+            fail("%s; the one before it: ./train_gpt --run.dir=%s --resume=%s", error, t->config.run.dir, t->previous_path);
+        fail("%s", error);
+    }
+    int n = checkpoint_tensors(t, &state, list);
+    for (int i = 0; i < n; i++)
+        if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
+    checkpoint_close(&file);
+    if ((uint64_t)state.fingerprint != dataloader_fingerprint(&t->data))
+        fail("%s: was trained on other data than %s now holds; prepare the same text again, or start a new run", path, t->config.data.dir);
+    t->step = (int)state.step;
+    t->evaluated = (int)state.evaluated;
+    t->muon.t = state.muon_t;
+    t->train_seconds = state.progress[0];
+    t->smooth_loss = state.progress[1];
+    t->val_loss = state.progress[2];
+    t->val_bpb = state.progress[3];
+    t->current_is_good = !strcmp(path, t->checkpoint_path);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What is printed before and after
+
+static const char *cpu_name(char *name, size_t room) {
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    snprintf(name, room, "unknown CPU");
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, "model name", 10) && strchr(line, ':')) {
+            snprintf(name, room, "%.*s", (int)strcspn(strchr(line, ':') + 2, "\n\"\\"), strchr(line, ':') + 2);
+            break;
+        }
+    if (f) fclose(f);
+    return name;
+}
+
+// One thread per physical core of those this process may use, unless OMP_NUM_THREADS says otherwise.
+static void choose_threads(void) {
+    cpu_set_t set;
+    if (getenv("OMP_NUM_THREADS") || sched_getaffinity(0, sizeof set, &set) != 0) return;
+    int cores = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &set)) continue;
+        char path[96];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
+        FILE *f = fopen(path, "r");                // such as "0,4" or "0-1": this core counts by its first thread in the set
+        int first = cpu, sibling;
+        while (f && fscanf(f, "%d%*c", &sibling) == 1)
+            if (sibling < first && sibling >= 0 && CPU_ISSET(sibling, &set)) first = sibling;
+        if (f) fclose(f);
+        cores += first == cpu;
+    }
+    if (cores > 0) omp_set_num_threads(cores);
+}
+
+static double megabytes(double bytes) { return bytes / 1048576.0; }
+
+static void print_plan(const Trainer *t) {
+    const Model *m = &t->model;
+    const Config *c = &t->config;
+    size_t tokens = 0;
+    for (int s = 0; s < t->data.train_shards; s++) tokens += t->data.train[s].count;
+    static const char *const norms[] = {"layernorm", "rmsnorm", "rmsnorm without gain"}, *const positions[] = {"learned positions", "RoPE"};
+    static const char *const mlps[] = {"GELU (tanh)", "GELU (erf)", "ReLU^2", "SwiGLU"}, *const heads[] = {"tied", "untied"};
+    printf("model      %s: %d layers, width %d, %d heads%s, block %d, vocabulary %d\n", config_choice_name(config_fields, N_FIELDS, "model.arch", c->model.arch),
+           m->L, m->C, m->NH, m->NKV < m->NH ? " with shared keys" : "", m->T, m->V);
+    printf("           %s, %s%s, %s of %d, %s head%s\n", norms[c->model.norm], positions[c->model.position], c->model.qk_norm ? ", QK-norm" : "",
+           mlps[c->model.mlp], m->F, heads[c->model.head], c->model.logit_softcap > 0 ? ", soft-capped logits" : "");
+    printf("size       %.2fM parameters, %.2f MFLOP a token (forward and backward)\n", (double)m->n_params / 1e6, flops_per_token(m) / 1e6);
+    printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f\n",
+           megabytes(4.0 * (2.0 * m->n_params + m->n_acts) + (double)t->state_bytes), megabytes(4.0 * m->n_params), megabytes(4.0 * m->n_params),
+           megabytes((double)t->state_bytes), megabytes(4.0 * m->n_acts));
+    printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens are %.2f epochs\n", c->data.dir, (double)tokens / 1e6,
+           c->train.steps, c->train.batch, m->T, (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
+    char cpu[96];
+    printf("machine    %s, %d threads, %s kernels\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa());
+    printf("tensors    name      count  rows x cols   rule        lr      decay\n");
+    for (int g = 0; g < t->n_groups; g++) {
+        const MuonParam *p = &t->groups[g];
+        const char *rule = muon_rule_name(p->rule);
+        printf("           %-8s %5d %6d x %-6d  %-6s  %8.3g  %8.3g\n", p->name, p->count, p->rows, p->cols, rule ? rule : "", p->lr, p->weight_decay);
+    }
+    if (c->optimizer.qk_clip.tau > 0) printf("QK-Clip    tau %g, alpha %g\n", c->optimizer.qk_clip.tau, c->optimizer.qk_clip.alpha);
+    fflush(stdout);
+}
+
+typedef struct { const Trainer *trainer; char *text; size_t n; } SampleText;
+
+static void sample_emit(void *arg, int token) {
+    SampleText *s = arg;
+    int length = 0;
+    const char *bytes = tokenizer_token(&s->trainer->tokenizer, token, &length);
+    if (!bytes) return;
+    s->text = xrealloc(s->text, s->n + (size_t)length + 1);
+    memcpy(s->text + s->n, bytes, (size_t)length);
+    s->text[s->n += (size_t)length] = '\0';
+}
+
+enum { SAMPLE_TOKENS = 400 };
+
+// Appends a sample to the run's sample.txt and returns it, to be freed; NULL where the data has no tokenizer.
+static char *write_sample(Trainer *t) {
+    if (!t->tokenizer.size) return NULL;
+    SampleText s = {t, xstrdup(""), 0};
+    int start = t->tokenizer.byte_id['\n'] >= 0 ? t->tokenizer.byte_id['\n'] : 0;
+    generate(&t->model, &start, 1, SAMPLE_TOKENS, 0.8, 0, hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s);
+    char *path = format("%s/sample.txt", t->config.run.dir);
+    FILE *f = fopen(path, "a");
+    if (!f || fprintf(f, "--- step %d ---\n%s\n\n", t->step, s.text) < 0 || fclose(f) != 0) fail("%s: %s", path, strerror(errno));
+    free(path);
+    return s.text;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The log: one JSON object a line
+
+static const char *number_or_null(char *buffer, double x) {
+    if (isfinite(x)) snprintf(buffer, 32, "%.9g", x);
+    else strcpy(buffer, "null");
+    return buffer;
+}
+
+static void log_check(Trainer *t) {
+    if (fflush(t->log) != 0 || ferror(t->log)) fail("%s: %s", t->log_path, strerror(errno));
+}
+
+static void log_start(Trainer *t) {
+    char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
+    fprintf(t->log, "{\"event\": \"start\", \"step\": %d, \"config\": ", t->step);
+    for (char *p = text; *p; p++)                        // the pretty text on one line
+        if (*p != '\n') fputc(*p, t->log);
+        else while (p[1] == ' ') p++;
+    fprintf(t->log, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"commit\": \"%s\"}\n",
+            cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa(), t->model.n_params, MUON_C_COMMIT);
+    free(text);
+    log_check(t);
+}
+
+static void log_step(Trainer *t, const StepResult *r, double seconds, double tokens) {
+    fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"lr\": %.6g, \"grad_norm\": %.6g, \"ms\": %.3f, \"tok_per_s\": %.1f}\n",
+            t->step, tokens * t->step, r->loss, r->lr, r->grad_norm, 1e3 * seconds, tokens / seconds);
+}
+
+enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
+
+static void log_qk(Trainer *t, int clipped) {
+    const Model *m = &t->model;
+    fprintf(t->log, "{\"event\": \"qk\", \"step\": %d, \"max_logit\": [", t->step);
+    for (int l = 0; l < m->L; l++)
+        for (int h = 0; h < m->NH; h++)
+            fprintf(t->log, "%s%.6g%s", h ? ", " : l ? ", [" : "[", m->max_logits[l * m->NH + h], h == m->NH - 1 ? "]" : "");
+    fprintf(t->log, "], \"clipped\": %d}\n", clipped);
+}
+
+static void log_eval(Trainer *t, double tokens) {
+    char a[32], b[32];
+    fprintf(t->log, "{\"event\": \"eval\", \"step\": %d, \"tokens\": %.0f, \"val_loss\": %s, \"val_bpb\": %s, \"train_seconds\": %.3f}\n",
+            t->step, tokens * t->step, number_or_null(a, t->val_loss), number_or_null(b, t->val_bpb), t->train_seconds);
+    log_check(t);
+}
+
+static void log_end(Trainer *t, const char *reason) {
+    char a[32];
+    fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": %s, \"train_seconds\": %.3f, \"reason\": \"%s\"}\n",
+            t->step, number_or_null(a, t->evaluated == t->step ? t->val_loss : NAN), t->train_seconds, reason);
+    log_check(t);
+}
+
+static void draw_loss(const Trainer *t) {
+    char *png = format("%s/loss.png", t->config.run.dir);
+    const char *folder = t->config.run.dir, *slash = strrchr(folder, '/'), *label = slash ? slash + 1 : folder;
+    if (runlog_plot(&folder, &label, 1, png) != 0) fail("%s: %s", png, strerror(errno));
+    free(png);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The loop
+
+// Sizes of model and optimizer; config must be resolved, with its vocabulary.
+static void trainer_plan(Trainer *t) {
+    t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
+    optimizer_groups(t);
+    MuonOptions options = optimizer_options(&t->config);
+    t->state_bytes = muon_state_bytes(t->groups, t->n_groups, &options);
+    t->scratch_bytes = (muon_scratch_bytes(t->groups, t->n_groups, &options) + 63) / 64 * 64;
+}
+
+// Model and optimizer as planned, with zero weights.
+static void trainer_allocate(Trainer *t) {
+    MuonOptions options = optimizer_options(&t->config);
+    model_allocate(&t->model);
+    optimizer_groups(t);                                 // again, now that weights and gradients have addresses
+    t->state = xmalloc(t->state_bytes);
+    t->scratch = xmalloc(t->scratch_bytes * (size_t)omp_get_max_threads());
+    int code = muon_init(&t->muon, t->groups, t->n_groups, &options, t->state);
+    if (code != MUON_OK) fail("optimizer: %s", muon_strerror(code));
+}
+
+// Everything that the config asks for, allocated and filled: data, model, optimizer.
+static void trainer_open(Trainer *t, const char *where) {
+    Config *c = &t->config;
+    char error[512];
+    config_resolve(c, where);
+    char *path = format("%s/tokenizer.bin", c->data.dir);
+    if (file_exists(path) && tokenizer_load(&t->tokenizer, path, error, sizeof error) != 0) fail("%s", error);
+    if (c->model.vocab == 0) c->model.vocab = t->tokenizer.size;
+    if (c->model.vocab == 0) {
+        if (!file_exists(c->data.dir)) fail("%s: no such folder: `make data` prepares build/data/kjv; data.dir names another", c->data.dir);
+        fail_usage("%s: model.vocab: 0, and %s does not exist to tell the vocabulary: give its size", where, path);
+    }
+    free(path);
+    c->train.precision = 1;                              // "auto" is decided once and kept with the run: fp32
+    int B = c->train.micro_batch, T = c->model.block;
+    dataloader_open(&t->data, c->data.dir, T, c->model.vocab, (uint64_t)c->run.seed);
+    if (dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) == 0)
+        fail("%s: the validation split is shorter than one window of %d tokens; lower model.block or train.eval_tokens is too small", c->data.dir, T + 1);
+
+    trainer_plan(t);
+    print_plan(t);
+    trainer_allocate(t);
+    t->inputs = xmalloc((size_t)B * T * sizeof *t->inputs);
+    t->targets = xmalloc((size_t)B * T * sizeof *t->targets);
+    t->evaluated = -1;
+    t->val_loss = t->val_bpb = t->smooth_loss = NAN;
+    t->log_path = format("%s/log.jsonl", c->run.dir);
+    t->checkpoint_path = format("%s/checkpoint.bin", c->run.dir);
+    t->previous_path = format("%s/checkpoint.prev.bin", c->run.dir);
+}
+
+static void trainer_close(Trainer *t) {
+    if (t->log) fclose(t->log);
+    free(t->log_path);
+    free(t->checkpoint_path);
+    free(t->previous_path);
+    free(t->inputs);
+    free(t->targets);
+    free(t->state);
+    free(t->scratch);
+    model_free(&t->model);
+    dataloader_close(&t->data);
+    if (t->tokenizer.size) tokenizer_free(&t->tokenizer);
+    config_free(&t->config, config_fields, N_FIELDS);
+}
+
+static bool due(int every, int step, int steps) { return step == steps || (every > 0 && step % every == 0); }
+
+// Trains until all steps are done, a signal comes or a number isn't finite. Returns the program's exit code.
+static int train(Trainer *t) {
+    const Config *c = &t->config;
+    int steps = c->train.steps, first = t->step;
+    double tokens = (double)c->train.batch * c->model.block, start = seconds_now(), used = t->train_seconds;
+    const char *reason = "done";
+    int saved = t->step > 0 ? t->step : -1;
+    Progress progress = progress_start();
+    StepResult result = {0};
+    char a[32], b[32];
+    for (;; ) {
+        if (due(c->train.eval_every, t->step, steps) && t->evaluated != t->step && !interrupted && evaluate(t)) {
+            log_eval(t, tokens);
+            draw_loss(t);
+            progress_end(&progress);
+            printf("step %d/%d: validation loss %.4f", t->step, steps, t->val_loss);
+            if (isfinite(t->val_bpb)) printf(", %.4f bits per byte", t->val_bpb);
+            printf("\n");
+        }
+        bool last = t->step >= steps || interrupted;
+        if (t->step > 0 && t->step != saved && (last || due(c->train.save_every, t->step, steps))) {
+            checkpoint_write(t);
+            saved = t->step;
+        }
+        if (t->step < steps && t->step > first && c->train.sample_every && t->step % c->train.sample_every == 0) free(write_sample(t));
+        if (last) break;
+
+        double before = seconds_now();
+        if (!train_step(t, &result)) { reason = "diverged"; break; }
+        double seconds = seconds_now() - before;
+        t->step++;
+        t->train_seconds += seconds;
+        t->smooth_loss = isfinite(t->smooth_loss) ? 0.95 * t->smooth_loss + 0.05 * result.loss : result.loss;
+        log_step(t, &result, seconds, tokens);
+        if (t->step % LOG_QK_EVERY == 0 || result.clipped) log_qk(t, result.clipped);
+        log_check(t);
+        if (progress_due(&progress, t->step == steps)) {
+            double speed = (t->step - first) / (t->train_seconds - used);
+            progress_line(&progress, "step %d/%d  loss %.4f  smoothed %.4f  %.0f tok/s  elapsed %s  ETA %s", t->step, steps, result.loss,
+                          t->smooth_loss, tokens * speed, format_seconds(a, seconds_now() - start), format_seconds(b, (steps - t->step) / speed));
+        }
+    }
+    progress_end(&progress);
+    if (interrupted && t->step < steps) reason = "interrupted";
+    log_end(t, reason);
+    draw_loss(t);
+    if (!strcmp(reason, "diverged")) {
+        const char *good = file_exists(t->checkpoint_path) ? t->checkpoint_path : NULL;
+        fflush(stdout);
+        fprintf(stderr, "error: step %d: %s; the last good checkpoint: %s\n", t->step, result.trouble, good ? good : "none was saved yet");
+        return EXIT_FAILED;
+    }
+    if (!strcmp(reason, "interrupted")) {
+        if (t->step > 0) printf("interrupted at step %d and saved; go on with: ./train_gpt --run.dir=%s --resume\n", t->step, c->run.dir);
+        else printf("interrupted before the first step; nothing to save\n");
+        return EXIT_INTERRUPTED;
+    }
+    char *sample = write_sample(t);
+    if (sample) printf("\n--- sample ---%s%s\n--------------\n", *sample == '\n' ? "" : "\n", sample);
+    free(sample);
+    printf("done: %d steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f", t->step, tokens * t->step / 1e6,
+           format_seconds(a, t->train_seconds), tokens * t->step / t->train_seconds, t->val_loss);
+    if (isfinite(t->val_bpb)) printf(" (%.4f bits per byte)", t->val_bpb);
+    printf("\npicture: %s/loss.png   more text: make sample RUN=%s\n", c->run.dir, c->run.dir);
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The command line and the run's folder
+
+static bool holds_run(const char *dir) {
+    static const char *const files[] = {"config.json", "log.jsonl", "checkpoint.bin", "checkpoint.prev.bin"};
+    bool found = false;
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        char *path = format("%s/%s", dir, files[i]);
+        found |= file_exists(path);
+        free(path);
+    }
+    return found;
+}
+
+// runs/NAME of configs/NAME.json, then runs/NAME-2, ...: the first that is free or, to resume, the last that holds a run.
+static char *default_run_dir(const char *config_path, bool resume) {
+    const char *slash = strrchr(config_path, '/'), *base = slash ? slash + 1 : config_path, *dot = strrchr(base, '.');
+    int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
+    char *previous = NULL;
+    for (int i = 1;; i++) {
+        char *dir = i == 1 ? format("runs/%.*s", length, base) : format("runs/%.*s-%d", length, base, i);
+        if (holds_run(dir)) { free(previous); previous = dir; continue; }
+        if (!resume) { free(previous); return dir; }
+        if (!previous) fail_usage("--resume: %s holds no run", dir);
+        free(dir);
+        return previous;
+    }
+}
+
+typedef struct {
+    const char *config_path, *resume_from;   // resume_from: "" is the run's own checkpoint
+    bool resume, overwrite, print_config;
+    char **overrides;
+    int n_overrides;
+} Arguments;
+
+static Arguments parse_arguments(int argc, char **argv) {
+    Arguments a = {.resume_from = "", .overrides = xcalloc((size_t)argc, sizeof(char *))};
+    for (int i = 1; i < argc; i++) {
+        const char *s = argv[i];
+        if (!strcmp(s, "--help") || !strcmp(s, "-h") || !strcmp(s, "--help=markdown")) {
+            bool markdown = !strcmp(s, "--help=markdown");
+            if (!markdown)
+                printf("usage: train_gpt CONFIG.json [--section.key=value ...] [--resume[=CHECKPOINT]] [--overwrite] [--print-config]\n"
+                       "Pretrains a GPT as the config says and puts everything into the run's folder.\n\n"
+                       "  --resume        go on with a run (--run.dir, or the last one of this config) from its checkpoint\n"
+                       "  --overwrite     start anew in a folder that holds a run\n"
+                       "  --print-config  print the resolved config and end\n\n");
+            config_help(stdout, config_fields, N_FIELDS, markdown);
+            exit(0);
+        }
+        else if (!strcmp(s, "--print-config")) a.print_config = true;
+        else if (!strcmp(s, "--overwrite")) a.overwrite = true;
+        else if (!strcmp(s, "--resume")) a.resume = true;
+        else if (!strncmp(s, "--resume=", 9)) { a.resume = true; a.resume_from = s + 9; }
+        else if (!strncmp(s, "--", 2) && strchr(s, '.')) a.overrides[a.n_overrides++] = argv[i];
+        else if (*s == '-') fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --print-config or --help", s);
+        else if (a.config_path) fail_usage("%s: one config is expected, %s is already given", s, a.config_path);
+        else a.config_path = s;
+    }
+    if (a.resume && a.overwrite) fail_usage("--resume and --overwrite: one of the two");
+    return a;
+}
+
+static const char *override_value(const Arguments *a, const char *flag) {
+    const char *value = NULL;
+    for (int i = 0; i < a->n_overrides; i++)
+        if (!strncmp(a->overrides[i], flag, strlen(flag))) value = a->overrides[i] + strlen(flag);
+    return value;
+}
+
+// A run's own config rules when it goes on; only how long and how often may change.
+static void check_resume_overrides(const Arguments *a) {
+    static const char *const allowed[] = {"--run.dir=", "--train.steps=", "--train.eval_every=", "--train.save_every=", "--train.sample_every="};
+    for (int i = 0; i < a->n_overrides; i++) {
+        bool fine = false;
+        for (size_t k = 0; k < COUNT_OF(allowed); k++) fine |= !strncmp(a->overrides[i], allowed[k], strlen(allowed[k]));
+        if (!fine) fail_usage("%s: a resumed run keeps its config; only train.steps and train.*_every may change", a->overrides[i]);
+    }
+}
+
+static void write_run_file(const char *dir, const char *name, const char *bytes, size_t size) {
+    char *path = format("%s/%s", dir, name);
+    if (write_file(path, bytes, size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    free(path);
+}
+
+static void remove_run_files(const char *dir) {
+    static const char *const files[] = {"config.json", "log.jsonl", "loss.png", "checkpoint.bin", "checkpoint.prev.bin", "sample.txt", "tokenizer.bin"};
+    for (size_t i = 0; i < COUNT_OF(files); i++) {
+        char *path = format("%s/%s", dir, files[i]);
+        if (unlink(path) != 0 && errno != ENOENT) fail("%s: cannot be removed: %s", path, strerror(errno));
+        free(path);
+    }
+}
+
+// The whole program but for main's name, so that tests can run it in a child process.
+static int train_main(int argc, char **argv) {
+    Arguments a = parse_arguments(argc, argv);
+    const char *named = override_value(&a, "--run.dir=");
+    if (!a.config_path && !a.resume && !a.print_config) fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
+    if (!a.config_path && a.resume && !named) fail_usage("--resume: name the run with --run.dir=FOLDER, or its config");
+
+    Trainer t = {0};
+    char *dir = named ? xstrdup(named) : a.resume ? default_run_dir(a.config_path, true) : NULL;
+    char *where = a.resume ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
+    if (a.resume) check_resume_overrides(&a);
+    if (a.resume && !file_exists(where)) fail_usage("--resume: %s does not exist: %s holds no run", where, dir);
+    config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
+                a.resume || a.config_path ? where : NULL, a.n_overrides, a.overrides);
+    if (a.print_config) {
+        config_resolve(&t.config, where);
+        config_write(stdout, &t.config, config_fields, N_FIELDS);
+        config_free(&t.config, config_fields, N_FIELDS);
+        free(a.overrides); free(dir); free(where);
+        return 0;
+    }
+    if (!dir) dir = *t.config.run.dir ? xstrdup(t.config.run.dir) : default_run_dir(a.config_path, false);
+    if (!a.resume && !a.overwrite && holds_run(dir))
+        fail_usage("run.dir: %s already holds a run; --resume goes on with it, --overwrite starts anew", dir);
+    free(t.config.run.dir);
+    t.config.run.dir = dir;
+
+    choose_threads();
+    trainer_open(&t, where);
+    if (make_dirs(dir) != 0) fail("%s: cannot be made: %s", dir, strerror(errno));
+    if (a.resume) {
+        checkpoint_resume(&t, *a.resume_from ? a.resume_from : t.checkpoint_path);
+        int bad_line = runlog_cut(t.log_path, t.step);
+        if (bad_line > 0) fail("%s:%d: not a line of a run's log", t.log_path, bad_line);
+        if (bad_line < 0) fail("%s: %s", t.log_path, strerror(errno));
+        printf("resumed    %s at step %d\n", dir, t.step);
+        if (t.step > t.config.train.steps) fail_usage("train.steps: %d, but the run is already at step %d", t.config.train.steps, t.step);
+    } else {
+        if (a.overwrite) remove_run_files(dir);
+        tensors_init(t.model.params, t.model.table, (uint64_t)t.config.run.seed);
+    }
+    char *text = config_text(&t.config, config_fields, N_FIELDS), *from = format("%s/tokenizer.bin", t.config.data.dir), *bytes;
+    size_t size;
+    write_run_file(dir, "config.json", text, strlen(text));
+    if (t.tokenizer.size && (bytes = read_file(from, &size))) { write_run_file(dir, "tokenizer.bin", bytes, size); free(bytes); }
+    free(text); free(from); free(where); free(a.overrides);
+
+    t.log = fopen(t.log_path, a.resume ? "a" : "w");
+    if (!t.log) fail("%s: cannot be written: %s", t.log_path, strerror(errno));
+    log_start(&t);
+    printf("run        %s\n\n", dir);
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
+    int code = train(&t);
+    trainer_close(&t);
+    return code;
+}
+
+#ifndef GPT_NO_MAIN
+int main(int argc, char **argv) { return train_main(argc, argv); }
+#endif
