@@ -29,7 +29,8 @@ static float gauss(uint64_t h) {
 }
 
 static void config_of_text(Config *c, const char *text, const char *name, int n, char **overrides) {
-    config_load_text(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), text, strlen(text), name, n, overrides);
+    config_load_text(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
+                     text, strlen(text), name, n, overrides);
     config_resolve(c, name);
 }
 
@@ -85,8 +86,10 @@ static void golden_open(Golden *g, const char *path) {
         const MuonParam *p = &g->trainer.groups[i];
         snprintf(name, sizeof name, "w.%s", p->name);
         size_t each = (size_t)p->rows * p->cols;
-        if (golden_size(g, name) != each * p->count) fail("%s: %s has %zu numbers instead of %zu", path, name, golden_size(g, name), each * p->count);
-        for (int m = 0; m < p->count; m++) memcpy(p->w + p->stride * m, (const float *)golden_data(g, name) + each * m, each * sizeof(float));
+        if (golden_size(g, name) != each * p->count)
+            fail("%s: %s has %zu numbers instead of %zu", path, name, golden_size(g, name), each * p->count);
+        for (int m = 0; m < p->count; m++)
+            memcpy(p->w + p->stride * m, (const float *)golden_data(g, name) + each * m, each * sizeof(float));
     }
 }
 
@@ -121,8 +124,10 @@ static double test_value(uint64_t what, uint64_t i) { return gauss(hash64(what, 
 static void attention_case(int B, int T, int NH, int NKV, int HS, float softcap, float dropout) {
     int QKV = (NH + 2 * NKV) * HS, C = NH * HS, N = B * T;
     Attention a = {B, T, NH, NKV, HS, QKV, 1.0f / sqrtf((float)HS), softcap, {dropout, 99, 5}};
-    float *qkv = xmalloc(sizeof(float) * N * QKV), *dqkv = xmalloc(sizeof(float) * N * QKV), *dqkv1 = xcalloc((size_t)N * QKV, sizeof(float));
-    float *out = xmalloc(sizeof(float) * N * C), *out1 = xcalloc((size_t)N * C, sizeof(float)), *dout = xmalloc(sizeof(float) * N * C);
+    float *qkv = xmalloc(sizeof(float) * N * QKV), *dqkv = xmalloc(sizeof(float) * N * QKV),
+          *dqkv1 = xcalloc((size_t)N * QKV, sizeof(float));
+    float *out = xmalloc(sizeof(float) * N * C), *out1 = xcalloc((size_t)N * C, sizeof(float)),
+          *dout = xmalloc(sizeof(float) * N * C);
     float *lse = xmalloc(sizeof(float) * B * NH * T), *largest = xmalloc(sizeof(float) * B * NH);
     float *scratch = xmalloc(sizeof(float) * ATTENTION_BUFFERS * ATTENTION_ROWS * (size_t)T * omp_get_max_threads());
     for (int i = 0; i < N * QKV; i++) qkv[i] = 1.5f * (float)test_value(1, i), dqkv[i] = NAN;
@@ -131,7 +136,8 @@ static void attention_case(int B, int T, int NH, int NKV, int HS, float softcap,
     attention_forward(out, lse, largest, q, k, v, a, scratch);
     attention_backward(dqkv, dqkv + C, dqkv + C + NKV * HS, dout, out, lse, q, k, v, a, scratch);
 
-    double *p = xmalloc(sizeof *p * T), *s = xmalloc(sizeof *s * T), *keep = xmalloc(sizeof *keep * T), *d = xcalloc((size_t)N * QKV, sizeof *d);
+    double *p = xmalloc(sizeof *p * T), *s = xmalloc(sizeof *s * T), *keep = xmalloc(sizeof *keep * T),
+           *d = xcalloc((size_t)N * QKV, sizeof *d);
     float *ones = xmalloc(sizeof *ones * T);
     for (int b = 0; b < B; b++)
         for (int h = 0; h < NH; h++) {
@@ -176,10 +182,12 @@ static void attention_case(int B, int T, int NH, int NKV, int HS, float softcap,
                     }
                 }
             }
-            CHECK_MSG(fabs(largest[b * NH + h] / most - 1) < 2e-6, "max logit %g instead of %g", largest[b * NH + h], most);
+            CHECK_MSG(fabs(largest[b * NH + h] / most - 1) < 2e-6,
+                      "max logit %g instead of %g", largest[b * NH + h], most);
         }
     for (int i = 0; i < N * QKV; i++) dqkv1[i] = (float)d[i];
-    double e_out = distance(out, out1, (size_t)N * C) / norm_of(out1, (size_t)N * C), e_d = distance(dqkv, dqkv1, (size_t)N * QKV) / norm_of(dqkv1, (size_t)N * QKV);
+    double e_out = distance(out, out1, (size_t)N * C) / norm_of(out1, (size_t)N * C),
+           e_d = distance(dqkv, dqkv1, (size_t)N * QKV) / norm_of(dqkv1, (size_t)N * QKV);
     CHECK_MSG(e_out < 2e-6, "T %d heads %d/%d: output off by %g", T, NH, NKV, e_out);
     CHECK_MSG(e_d < 5e-6, "T %d heads %d/%d: gradient off by %g", T, NH, NKV, e_d);
     free(qkv); free(dqkv); free(dqkv1); free(out); free(out1); free(dout); free(lse); free(largest); free(scratch);
@@ -209,12 +217,14 @@ TEST(gradients_match_pytorch) {
         const int *inputs = golden_data(&golden, "inputs"), *targets = golden_data(&golden, "targets");
         int N = m->B * m->T;
         model_zero_grads(m);
-        double loss = model_forward(m, inputs, targets, m->B, m->T, 0, true) / N, expected = *(const double *)golden_data(&golden, "loss");
+        double loss = model_forward(m, inputs, targets, m->B, m->T, 0, true) / N,
+               expected = *(const double *)golden_data(&golden, "loss");
         model_backward(m, inputs, targets, m->B, m->T, 0, 1.0f / (float)N);
         CHECK_MSG(fabs(loss / expected - 1) < 1e-6, "%s: loss %.9g instead of %.9g", presets[i], loss, expected);
         const double *logits = golden_data(&golden, "max_logit");
         for (int h = 0; h < m->L * m->NH; h++)
-            CHECK_MSG(fabs(m->max_logits[h] / logits[h] - 1) < 1e-5, "%s: max logit %d is %g instead of %g", presets[i], h, m->max_logits[h], logits[h]);
+            CHECK_MSG(fabs(m->max_logits[h] / logits[h] - 1) < 1e-5,
+                      "%s: max logit %d is %g instead of %g", presets[i], h, m->max_logits[h], logits[h]);
         double all = 0.0;
         for (int pass = 0; pass < 2; pass++)             // first the norm of all gradients, then each tensor
             for (int g = 0; g < t->n_groups; g++) {
@@ -223,9 +233,11 @@ TEST(gradients_match_pytorch) {
                 snprintf(name, sizeof name, "g.%s", p->name);
                 const float *reference = golden_data(&golden, name);
                 double norm = norm_of(reference, each * p->count), error = 0.0;
-                for (int l = 0; l < p->count; l++) error = hypot(error, distance(p->g + p->stride * l, reference + each * l, each));
+                for (int l = 0; l < p->count; l++)
+                    error = hypot(error, distance(p->g + p->stride * l, reference + each * l, each));
                 if (pass == 0) all = hypot(all, norm);
-                else CHECK_MSG(error <= 1e-5 * fmax(norm, 1e-4 * all), "%s: %s: error %g, norm %g, of all %g", presets[i], p->name, error, norm, all);
+                else CHECK_MSG(error <= 1e-5 * fmax(norm, 1e-4 * all),
+                               "%s: %s: error %g, norm %g, of all %g", presets[i], p->name, error, norm, all);
             }
         CHECK(all > 0.01);
         golden_close(&golden);
@@ -236,11 +248,21 @@ TEST(gradients_match_pytorch) {
 #define SMALL_MODEL "\"layers\": 2, \"heads\": 4, \"width\": 32, \"block\": 72, \"vocab\": 29, \"mlp_width\": 64"
 
 static const char *const sockets[][2] = {
-    {"gpt2", "{\"model\": {\"arch\": \"gpt2\", " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
-    {"speedrun", "{\"model\": {\"arch\": \"speedrun\", " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"name\": \"muon\"}}"},
-    {"llama", "{\"model\": {\"arch\": \"llama\", \"kv_heads\": 2, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
-    {"biased llama", "{\"model\": {\"arch\": \"llama\", \"bias\": true, \"kv_heads\": 2, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
-    {"erf, shared key, capped", "{\"model\": {\"arch\": \"gpt2\", \"mlp\": \"gelu_erf\", \"kv_heads\": 1, \"attn_softcap\": 4, \"logit_softcap\": 6, \"embed_norm\": true, \"bias\": false, " SMALL_MODEL "}, \"train\": {\"batch\": 4}}"},
+    {"gpt2",
+     "{\"model\": {\"arch\": \"gpt2\", " SMALL_MODEL "}, \"train\": {\"batch\": 4}, "
+     "\"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
+    {"speedrun",
+     "{\"model\": {\"arch\": \"speedrun\", " SMALL_MODEL "}, \"train\": {\"batch\": 4}, "
+     "\"optimizer\": {\"name\": \"muon\"}}"},
+    {"llama",
+     "{\"model\": {\"arch\": \"llama\", \"kv_heads\": 2, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, "
+     "\"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
+    {"biased llama",
+     "{\"model\": {\"arch\": \"llama\", \"bias\": true, \"kv_heads\": 2, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, "
+     "\"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
+    {"erf, shared key, capped",
+     "{\"model\": {\"arch\": \"gpt2\", \"mlp\": \"gelu_erf\", \"kv_heads\": 1, \"attn_softcap\": 4, "
+     "\"logit_softcap\": 6, \"embed_norm\": true, \"bias\": false, " SMALL_MODEL "}, \"train\": {\"batch\": 4}}"},
 };
 
 static void random_tokens(const Model *m, int *inputs, int *targets, uint64_t seed) {
@@ -279,13 +301,16 @@ TEST(gradients_match_finite_differences) {
                 for (size_t e = 0; e < n; e++) along += (d[e] *= (float)size) * (double)grad[e];
                 for (int side = 0; side < 2; side++) {
                     for (int l = 0; l < p->count; l++)
-                        for (size_t e = 0; e < each; e++) p->w[p->stride * l + e] = kept[each * l + e] + (float)(side ? h : -h) * d[each * l + e];
+                        for (size_t e = 0; e < each; e++)
+                            p->w[p->stride * l + e] = kept[each * l + e] + (float)(side ? h : -h) * d[each * l + e];
                     loss[side] = model_forward(m, inputs, targets, m->B, m->T, 3, true);
                 }
                 for (int l = 0; l < p->count; l++) memcpy(p->w + p->stride * l, kept + each * l, each * sizeof(float));
                 double numeric = (loss[1] - loss[0]) / (2 * h);
-                bool key_bias = !strcmp(p->name, "bk") && !m->rope_cos && m->config.model.attn_softcap == 0;     // its true gradient is zero
-                if (!key_bias) CHECK_MSG(fabs(numeric - along) <= 1e-2 * fabs(along), "%s%s: %s: %g by differences, %g by the backward pass",
+                bool key_bias = !strcmp(p->name, "bk") && !m->rope_cos &&
+                                m->config.model.attn_softcap == 0;               // its true gradient is zero
+                if (!key_bias) CHECK_MSG(fabs(numeric - along) <= 1e-2 * fabs(along),
+                                         "%s%s: %s: %g by differences, %g by the backward pass",
                                          sockets[i][0], drop ? ", dropout" : "", p->name, numeric, along);
                 free(d); free(kept); free(grad);
             }
@@ -324,11 +349,13 @@ TEST(micro_batches_add_up) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Optimizer steps
 
-static const char *const parts[] = {"clip", "decay", "adamw_decay", "nesterov", "bias_scaling", "separate_qkv", "grad_clip"};
+static const char *const parts[] = {"clip", "decay", "adamw_decay", "nesterov", "bias_scaling", "separate_qkv",
+                                    "grad_clip"};
 
 // The losses of 10 steps within 2e-6 of float64 PyTorch; a run that leaves out any part is further away.
 TEST(training_steps_match_pytorch) {
-    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa"}, *const finals[] = {"wq", "bk", "w_out", "wte"};
+    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa"},
+               *const finals[] = {"wq", "bk", "w_out", "wte"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char *path = format("dev/golden/steps_%s.golden", names[i]), name[96];
         Golden golden;
@@ -344,12 +371,14 @@ TEST(training_steps_match_pytorch) {
         for (t->step = 0; t->step < steps; t->step++) {
             StepResult result = {0};
             model_zero_grads(m);
-            result.loss = losses[t->step] = model_forward(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, true) / N;
+            result.loss = losses[t->step] =
+                model_forward(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, true) / N;
             model_backward(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, 1.0f / (float)N);
             int over = 0;
             for (int h = 0; h < m->L * m->NH; h++) {
                 over += t->config.optimizer.qk_clip.tau > 0 && m->max_logits[h] > t->config.optimizer.qk_clip.tau;
-                CHECK_MSG(fabs(m->max_logits[h] / logits[m->L * m->NH * t->step + h] - 1) < 1e-4, "%s: step %d: max logit %g", names[i], t->step, m->max_logits[h]);
+                CHECK_MSG(fabs(m->max_logits[h] / logits[m->L * m->NH * t->step + h] - 1) < 1e-4,
+                          "%s: step %d: max logit %g", names[i], t->step, m->max_logits[h]);
             }
             CHECK_MSG(optimizer_step(t, &result), "%s: %s", names[i], result.trouble);
             CHECK_MSG(result.clipped == over, "%s: %d heads clipped instead of %d", names[i], result.clipped, over);
@@ -364,8 +393,10 @@ TEST(training_steps_match_pytorch) {
                 const MuonParam *p = &t->groups[g];
                 size_t each = (size_t)p->rows * p->cols;
                 for (int l = 0; l < p->count && !strcmp(p->name, finals[k]); l++) {
-                    double error = distance(p->w + p->stride * l, reference + each * l, each) / norm_of(reference + each * l, each);
-                    CHECK_MSG(error < 2e-5, "%s: %s, layer %d, after the last step is off by %g", names[i], p->name, l, error);
+                    double error = distance(p->w + p->stride * l, reference + each * l, each) /
+                                   norm_of(reference + each * l, each);
+                    CHECK_MSG(error < 2e-5,
+                              "%s: %s, layer %d, after the last step is off by %g", names[i], p->name, l, error);
                 }
             }
         }
@@ -393,10 +424,12 @@ TEST(qk_clip_scales_logits_by_gamma) {
         Trainer t;
         small_trainer(&t, sockets[cases[i]][1], 0, NULL);
         Model *m = &t.model;
-        int N = m->B * m->T, *inputs = xmalloc(sizeof(int) * N), *targets = xmalloc(sizeof(int) * N), clipped, expected = 0;
+        int N = m->B * m->T, *inputs = xmalloc(sizeof(int) * N), *targets = xmalloc(sizeof(int) * N),
+            clipped, expected = 0;
         random_tokens(m, inputs, targets, 9);
         for (int h = 0; h < m->NH; h++)                  // heads of different sizes, the last one silent
-            for (int e = 0; e < m->HS * m->C; e++) weight(m, WQ, 0)[(size_t)h * m->HS * m->C + e] *= (float)(m->NH - 1 - h);
+            for (int e = 0; e < m->HS * m->C; e++)
+                weight(m, WQ, 0)[(size_t)h * m->HS * m->C + e] *= (float)(m->NH - 1 - h);
         for (int h = 0; weight(m, BQ, 0) && h < m->NH; h++)
             for (int e = 0; e < m->HS; e++) weight(m, BQ, 0)[h * m->HS + e] *= (float)(m->NH - 1 - h);
         model_zero_grads(m);
@@ -411,7 +444,8 @@ TEST(qk_clip_scales_logits_by_gamma) {
         model_forward(m, inputs, targets, m->B, m->T, 0, true);
         for (int h = 0; h < m->NH; h++) {
             double after = before[h] * muon_qk_gamma(before[h], t.config.optimizer.qk_clip.tau);
-            CHECK_MSG(fabs(m->max_logits[h] - after) <= 1e-5 * fabs(after), "%s: head %d: %g became %g instead of %g", sockets[cases[i]][0], h, before[h], m->max_logits[h], after);
+            CHECK_MSG(fabs(m->max_logits[h] - after) <= 1e-5 * fabs(after), "%s: head %d: %g became %g instead of %g",
+                      sockets[cases[i]][0], h, before[h], m->max_logits[h], after);
         }
         free(inputs); free(targets);
         small_trainer_free(&t);
@@ -426,9 +460,11 @@ TEST(schedules_follow_their_formulas) {
     c.schedule.cooldown = 0.5;
     c.schedule.kind = SCHEDULE_COSINE;
     CHECK(fabs(schedule_factor(&c, 0) - 1 / 11.0) < 1e-12 && fabs(schedule_factor(&c, 9) - 10 / 11.0) < 1e-12);
-    CHECK(schedule_factor(&c, 10) == 1.0 && fabs(schedule_factor(&c, 55) - 0.55) < 1e-12 && schedule_factor(&c, 99) < 0.101);
+    CHECK(schedule_factor(&c, 10) == 1.0 && fabs(schedule_factor(&c, 55) - 0.55) < 1e-12 &&
+          schedule_factor(&c, 99) < 0.101);
     c.schedule.kind = SCHEDULE_TRAPEZOID;
-    CHECK(schedule_factor(&c, 50) == 1.0 && fabs(schedule_factor(&c, 75) - 0.55) < 1e-12 && fabs(schedule_factor(&c, 99) - 0.118) < 1e-12);
+    CHECK(schedule_factor(&c, 50) == 1.0 && fabs(schedule_factor(&c, 75) - 0.55) < 1e-12 &&
+          fabs(schedule_factor(&c, 99) - 0.118) < 1e-12);
     c.schedule.kind = SCHEDULE_CONSTANT;
     CHECK(schedule_factor(&c, 99) == 1.0);
     c.schedule.warmup = 0.2;
@@ -455,14 +491,20 @@ TEST(tensor_table_covers_every_parameter_once) {
                 for (size_t e = 0; e < (size_t)m->table[id].rows * m->table[id].cols; e++, total++)
                     seen[(size_t)(weight(m, (TensorId)id, l) - m->params) + e]++;
         CHECK(total == m->n_params);
-        for (size_t e = 0; e < m->n_params; e++) if (seen[e] != 1) { CHECK_MSG(false, "%s: parameter %zu is in %d tensors", sockets[i][0], e, seen[e]); break; }
+        for (size_t e = 0; e < m->n_params; e++)
+            if (seen[e] != 1) {
+                CHECK_MSG(false, "%s: parameter %zu is in %d tensors", sockets[i][0], e, seen[e]);
+                break;
+            }
         size_t qk = (size_t)m->C * m->C, kv = (size_t)m->NKV * m->HS * m->C;
         CHECK(weight(m, WK, 1) == weight(m, WQ, 1) + qk && weight(m, WV, 1) == weight(m, WK, 1) + kv);
         for (int g = 0; g < t.n_groups; g++) {
             const MuonParam *p = &t.groups[g];
             bool hidden = p->name[0] == 'w' && p->rows > 1 && strcmp(p->name, "wte") && strcmp(p->name, "wpe");
-            CHECK_MSG((p->rule == MUON_RULE_MUON) == (hidden && m->config.optimizer.name != OPTIMIZER_ADAMW), "%s", p->name);
-            CHECK_MSG((p->weight_decay > 0) == (p->rows > 1 && (!hidden || m->config.optimizer.muon.weight_decay > 0)), "%s", p->name);
+            CHECK_MSG((p->rule == MUON_RULE_MUON) == (hidden && m->config.optimizer.name != OPTIMIZER_ADAMW),
+                      "%s", p->name);
+            CHECK_MSG((p->weight_decay > 0) ==
+                      (p->rows > 1 && (!hidden || m->config.optimizer.muon.weight_decay > 0)), "%s", p->name);
         }
         free(seen);
         small_trainer_free(&t);
@@ -480,13 +522,16 @@ TEST(init_has_its_statistics_and_is_independent_of_other_sockets) {
         const Tensor *ta = &a.model.table[id], *tb = &b.model.table[id];
         if (!ta->count || !tb->count) continue;
         for (int l = 0; l < ta->count; l++)
-            CHECK_MSG(!memcmp(weight(&a.model, (TensorId)id, l), weight(&b.model, (TensorId)id, l), sizeof(float) * ta->rows * ta->cols), "%s", ta->name);
+            CHECK_MSG(!memcmp(weight(&a.model, (TensorId)id, l), weight(&b.model, (TensorId)id, l),
+                              sizeof(float) * ta->rows * ta->cols), "%s", ta->name);
     }
     size_t n = (size_t)a.model.V * a.model.C;
-    double sigma = norm_of(weight(&a.model, WTE, 0), n) / sqrt((double)n), into = norm_of(weight(&a.model, WO, 0), 1024) / 32;
+    double sigma = norm_of(weight(&a.model, WTE, 0), n) / sqrt((double)n),
+           into = norm_of(weight(&a.model, WO, 0), 1024) / 32;
     CHECK_MSG(fabs(sigma / 0.02 - 1) < 0.1, "%g", sigma);
     CHECK_MSG(fabs(into / (0.02 / sqrt(4)) - 1) < 0.1, "%g", into);
-    CHECK(distance(weight(&a.model, WQ, 0), weight(&a.model, WQ, 1), 1024) > 0.1 && distance(weight(&a.model, WQ, 0), weight(&a.model, WK, 0), 1024) > 0.1);
+    CHECK(distance(weight(&a.model, WQ, 0), weight(&a.model, WQ, 1), 1024) > 0.1 &&
+          distance(weight(&a.model, WQ, 0), weight(&a.model, WK, 0), 1024) > 0.1);
     small_trainer_free(&a);
     small_trainer_free(&b);
 }
@@ -511,7 +556,7 @@ TEST(generate_is_reproducible_and_obeys_its_options) {
     end = a; generate(&t.model, &start, 1, 100, 0.0, 0, 11, collect, &end);
     end = b; generate(&t.model, &start, 1, 100, 5.0, 1, 12, collect, &end);     // the likeliest of one
     CHECK(!memcmp(a, b, sizeof a));
-    int best = 0;                                                               // the first token is the largest logit's
+    int best = 0;                                                            // the first token is the largest logit's
     trunk_forward(&t.model, &start, 1, 1, 0, false);
     linear_forward(t.model.logits, t.model.normf, head_weight(&t.model), NULL, 1, t.model.C, t.model.V);
     for (int v = 0; v < t.model.V; v++) if (t.model.logits[v] > t.model.logits[best]) best = v;
@@ -522,7 +567,9 @@ TEST(generate_is_reproducible_and_obeys_its_options) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Whole runs of the program
 
-#define RUN_CONFIG "{\"data\": {\"dir\": \"build/test/data\"}, \"model\": {\"layers\": 2, \"heads\": 2, \"width\": 16, \"block\": 16, \"dropout\": 0.1},\n" \
+#define RUN_CONFIG \
+    "{\"data\": {\"dir\": \"build/test/data\"}, " \
+    "\"model\": {\"layers\": 2, \"heads\": 2, \"width\": 16, \"block\": 16, \"dropout\": 0.1},\n" \
     " \"train\": {\"steps\": 60, \"batch\": 6, \"micro_batch\": 3, \"eval_every\": 20, \"save_every\": 25},\n" \
     " \"optimizer\": {\"qk_clip\": {\"tau\": 0.01}}}\n"
 
@@ -551,10 +598,13 @@ static void prepare_runs(void) {
     free(test_folder("data"));
     static const char *const words[] = {"light ", "water ", "earth ", "heaven ", "and ", "the ", "was ", "good\n"};
     char text[8192] = "";
-    for (size_t n = 0, i = 0; n < 7000; i++) n += (size_t)sprintf(text + n, "%s", words[hash64(1, i) % COUNT_OF(words)]);
+    for (size_t n = 0, i = 0; n < 7000; i++)
+        n += (size_t)sprintf(text + n, "%s", words[hash64(1, i) % COUNT_OF(words)]);
     write_text("build/test/words.txt", text);
     write_text("build/test/run.json", RUN_CONFIG);
-    if (shell("%s/tokenize shards --tokenizer=char --out=build/test/data build/test/words.txt > build/test/out.txt 2>&1", build) != 0) fail("%s/tokenize failed", build);
+    if (shell("%s/tokenize shards --tokenizer=char --out=build/test/data build/test/words.txt "
+              "> build/test/out.txt 2>&1", build) != 0)
+        fail("%s/tokenize failed", build);
 }
 
 // Runs the program; returns its exit code; its stderr is in build/test/err.txt.
@@ -578,17 +628,23 @@ static void check_same_checkpoint(const char *a, const char *b) {
     Checkpoint ca, cb;
     char error[512];
     if (checkpoint_open(&ca, a, error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); return; }
-    if (checkpoint_open(&cb, b, error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); checkpoint_close(&ca); return; }
+    if (checkpoint_open(&cb, b, error, sizeof error) != 0) {
+        CHECK_MSG(false, "%s", error);
+        checkpoint_close(&ca);
+        return;
+    }
     int compared = 0;
     static const char *const prefixes[] = {"w.", "m.", "v."};
-    static const char *const names[] = {"wte", "wpe", "wq", "wk", "wv", "wo", "bq", "bk", "w_in", "w_out", "b_out", "norm1_w", "normf_b"};
+    static const char *const names[] = {"wte", "wpe", "wq", "wk", "wv", "wo", "bq", "bk", "w_in", "w_out", "b_out",
+                                        "norm1_w", "normf_b"};
     for (size_t p = 0; p < COUNT_OF(prefixes); p++)
         for (size_t i = 0; i < COUNT_OF(names); i++) {
             char *name = format("%s%s", prefixes[p], names[i]);
             const CkptTensor *ta = checkpoint_find(&ca, name), *tb = checkpoint_find(&cb, name);
             if (ta && tb) {
                 compared++;
-                CHECK_MSG(!memcmp(ta->data, tb->data, sizeof(float) * ta->shape[0] * ta->shape[1] * ta->shape[2]), "%s and %s differ in %s", a, b, name);
+                CHECK_MSG(!memcmp(ta->data, tb->data, sizeof(float) * ta->shape[0] * ta->shape[1] * ta->shape[2]),
+                          "%s and %s differ in %s", a, b, name);
             }
             free(name);
         }
@@ -600,14 +656,16 @@ static void check_same_checkpoint(const char *a, const char *b) {
 TEST(the_same_bits_with_any_number_of_threads) {
     prepare_runs();
     for (int threads = 1; threads <= 3; threads++)
-        CHECK(shell("OMP_NUM_THREADS=%d %s build/test/run.json --run.dir=build/test/runs/threads%d > build/test/out.txt", threads, trainer, threads) == 0);
+        CHECK(shell("OMP_NUM_THREADS=%d %s build/test/run.json --run.dir=build/test/runs/threads%d "
+                    "> build/test/out.txt", threads, trainer, threads) == 0);
     check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads2/checkpoint.bin");
     check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads3/checkpoint.bin");
 }
 
 // The log without what depends on the clock: events with step, loss, lr, grad_norm, val_loss, max_logit.
 static char *log_without_times(const char *dir) {
-    char *path = format("%s/log.jsonl", dir), *text = read_file(path, NULL), *kept = xcalloc(strlen(text) + 1, 1), *to = kept;
+    char *path = format("%s/log.jsonl", dir), *text = read_file(path, NULL),
+         *kept = xcalloc(strlen(text) + 1, 1), *to = kept;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
         if (strstr(line, "\"start\"") || strstr(line, "\"end\"")) continue;
         char *cut = strstr(line, ", \"ms\"");
@@ -623,12 +681,14 @@ static char *log_without_times(const char *dir) {
 TEST(an_interrupted_run_resumes_to_the_same_bits) {
     CHECK(TRAIN("build/test/run.json --train.steps=400 --run.dir=build/test/runs/whole") == 0);
     CHECK(shell("%s build/test/run.json --train.steps=400 --run.dir=build/test/runs/cut > build/test/out.txt & pid=$!; "
-                "while ! grep -qs '\"step\": 30,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; kill -TERM $pid; wait $pid", trainer) == EXIT_INTERRUPTED);
+                "while ! grep -qs '\"step\": 30,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; "
+                "kill -TERM $pid; wait $pid", trainer) == EXIT_INTERRUPTED);
     char *out = read_file("build/test/out.txt", NULL);
     CHECK_MSG(strstr(out, "--run.dir=build/test/runs/cut --resume"), "%s", out);
     free(out);
     CHECK(shell("%s --run.dir=build/test/runs/cut --resume > build/test/out.txt & pid=$!; "
-                "while ! grep -qs '\"step\": 150,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; kill -INT $pid; kill -TERM $pid; wait $pid", trainer) != 0);
+                "while ! grep -qs '\"step\": 150,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; "
+                "kill -INT $pid; kill -TERM $pid; wait $pid", trainer) != 0);
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume") == 0);
     check_same_checkpoint("build/test/runs/whole/checkpoint.bin", "build/test/runs/cut/checkpoint.bin");
     char *whole = log_without_times("build/test/runs/whole"), *cut = log_without_times("build/test/runs/cut");
@@ -642,7 +702,8 @@ TEST(an_interrupted_run_resumes_to_the_same_bits) {
 
 TEST(a_run_is_a_folder) {
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/folder") == 0);
-    static const char *const files[] = {"config.json", "log.jsonl", "loss.png", "checkpoint.bin", "checkpoint.prev.bin", "sample.txt", "tokenizer.bin"};
+    static const char *const files[] = {"config.json", "log.jsonl", "loss.png", "checkpoint.bin",
+                                        "checkpoint.prev.bin", "sample.txt", "tokenizer.bin"};
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         char *path = format("build/test/runs/folder/%s", files[i]);
         CHECK_MSG(file_exists(path), "%s", path);
@@ -651,7 +712,8 @@ TEST(a_run_is_a_folder) {
     RunLog log = {0};
     CHECK(runlog_read("build/test/runs/folder/log.jsonl", &log) == 0);
     CHECK(log.n_steps == 60 && log.n_evals == 4 && log.ended && !strcmp(log.end.reason, "done"));
-    CHECK_MSG(log.evals[3].val_loss < log.evals[0].val_loss - 0.2, "%g, then %g", log.evals[0].val_loss, log.evals[3].val_loss);
+    CHECK_MSG(log.evals[3].val_loss < log.evals[0].val_loss - 0.2,
+              "%g, then %g", log.evals[0].val_loss, log.evals[3].val_loss);
     CHECK(log.steps[59].tokens == 60 * 6 * 16 && log.evals[3].val_bpb > 0);
     runlog_free(&log);
     // the resolved config is a config that gives the same run
@@ -659,16 +721,22 @@ TEST(a_run_is_a_folder) {
     check_same_checkpoint("build/test/runs/folder/checkpoint.bin", "build/test/runs/again/checkpoint.bin");
     CHECK(shell("%s/generate build/test/runs/folder --prompt='the light ' --tokens=40 --seed=3 > build/test/a.txt && "
                 "%s/generate build/test/runs/folder --prompt='the light ' --tokens=40 --seed=3 > build/test/b.txt && "
-                "cmp -s build/test/a.txt build/test/b.txt && grep -q '^the light ' build/test/a.txt", build, build) == 0);
-    check_error_line(shell("%s/generate build/test/runs/folder --prompt='Q' 2> build/test/err.txt > build/test/out.txt", build), EXIT_USAGE, "U+0051");
+                "cmp -s build/test/a.txt build/test/b.txt && grep -q '^the light ' build/test/a.txt",
+                build, build) == 0);
+    check_error_line(shell("%s/generate build/test/runs/folder --prompt='Q' 2> build/test/err.txt > build/test/out.txt",
+                           build), EXIT_USAGE, "U+0051");
     check_error_line(shell("%s/generate build/test/none 2> build/test/err.txt", build), EXIT_FAILED, "build/test/none");
 }
 
 TEST(without_run_dir_runs_are_numbered) {
     prepare_runs();
     shell("rm -rf build/test/cwd && mkdir -p build/test/cwd && ln -s ../../../build build/test/cwd/build");
-    for (int i = 0; i < 3; i++) CHECK(shell("p=$(realpath %s); cd build/test/cwd && $p build/test/run.json --train.steps=2 > out.txt", trainer) == 0);
-    CHECK(file_exists("build/test/cwd/runs/run/checkpoint.bin") && file_exists("build/test/cwd/runs/run-2/checkpoint.bin") && file_exists("build/test/cwd/runs/run-3/checkpoint.bin"));
+    for (int i = 0; i < 3; i++)
+        CHECK(shell("p=$(realpath %s); cd build/test/cwd && $p build/test/run.json --train.steps=2 > out.txt",
+                    trainer) == 0);
+    CHECK(file_exists("build/test/cwd/runs/run/checkpoint.bin") &&
+          file_exists("build/test/cwd/runs/run-2/checkpoint.bin") &&
+          file_exists("build/test/cwd/runs/run-3/checkpoint.bin"));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -689,7 +757,9 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"build/test/run.json", "one config is expected"},
         {"--resume --overwrite", "--overwrite"},
     };
-    for (size_t i = 0; i < COUNT_OF(cases); i++) check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad %s", cases[i][0]), EXIT_USAGE, cases[i][1]);
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad %s", cases[i][0]),
+                         EXIT_USAGE, cases[i][1]);
     check_error_line(TRAIN(" "), EXIT_USAGE, "configs/default.json");
     check_error_line(TRAIN("build/test/none.json"), EXIT_USAGE, "build/test/none.json");
     check_error_line(TRAIN("--resume --run.dir=build/test/runs/none"), EXIT_USAGE, "build/test/runs/none");
@@ -697,53 +767,69 @@ TEST(bad_configs_are_refused_in_one_line) {
 }
 
 TEST(bad_data_is_refused_in_one_line) {
-    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad --data.dir=build/test/none"), EXIT_FAILED, "build/test/none");
-    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/small_vocab --model.vocab=5"), EXIT_FAILED, "token");
-    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad --model.block=5000"), EXIT_FAILED, "5001");
-    shell("rm -rf build/test/runs/bad build/test/cut && mkdir build/test/cut && cp build/test/data/* build/test/cut && truncate -s -3 build/test/cut/train_000000.bin");
-    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad --data.dir=build/test/cut"), EXIT_FAILED, "build/test/cut/train_000000.bin");
+    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad --data.dir=build/test/none"),
+                     EXIT_FAILED, "build/test/none");
+    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/small_vocab --model.vocab=5"),
+                     EXIT_FAILED, "token");
+    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad --model.block=5000"),
+                     EXIT_FAILED, "5001");
+    shell("rm -rf build/test/runs/bad build/test/cut && mkdir build/test/cut && "
+          "cp build/test/data/* build/test/cut && truncate -s -3 build/test/cut/train_000000.bin");
+    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad --data.dir=build/test/cut"),
+                     EXIT_FAILED, "build/test/cut/train_000000.bin");
 }
 
 TEST(a_folder_with_a_run_is_not_overwritten) {
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/taken --train.steps=3") == 0);
     shell("cp build/test/runs/taken/checkpoint.bin build/test/kept.bin");
-    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/taken"), EXIT_USAGE, "build/test/runs/taken already holds a run");
+    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/taken"),
+                     EXIT_USAGE, "build/test/runs/taken already holds a run");
     CHECK(shell("cmp -s build/test/kept.bin build/test/runs/taken/checkpoint.bin") == 0);
-    check_error_line(TRAIN("--run.dir=build/test/runs/taken --resume --optimizer.adamw.lr=1"), EXIT_USAGE, "--optimizer.adamw.lr=1");
-    check_error_line(TRAIN("--run.dir=build/test/runs/taken --resume --train.steps=2"), EXIT_USAGE, "already at step 3");
+    check_error_line(TRAIN("--run.dir=build/test/runs/taken --resume --optimizer.adamw.lr=1"),
+                     EXIT_USAGE, "--optimizer.adamw.lr=1");
+    check_error_line(TRAIN("--run.dir=build/test/runs/taken --resume --train.steps=2"),
+                     EXIT_USAGE, "already at step 3");
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/taken --overwrite --train.steps=2") == 0);
 }
 
 TEST(a_damaged_checkpoint_names_the_one_before) {
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/damaged") == 0);
     shell("printf X | dd of=build/test/runs/damaged/checkpoint.bin bs=1 seek=5000 conv=notrunc 2> build/test/out.txt");
-    check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume"), EXIT_FAILED, "--resume=build/test/runs/damaged/checkpoint.prev.bin");
+    check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume"),
+                     EXIT_FAILED, "--resume=build/test/runs/damaged/checkpoint.prev.bin");
     CHECK(TRAIN("--run.dir=build/test/runs/damaged --resume=build/test/runs/damaged/checkpoint.prev.bin") == 0);
     shell("truncate -s 3000 build/test/runs/damaged/checkpoint.bin");
-    check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume"), EXIT_FAILED, "build/test/runs/damaged/checkpoint.bin");
+    check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume"),
+                     EXIT_FAILED, "build/test/runs/damaged/checkpoint.bin");
     // a checkpoint of another shape, and one of other data
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/wider --model.width=32 --train.steps=2") == 0);
-    check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume=build/test/runs/wider/checkpoint.bin"), EXIT_FAILED, "wte");
+    check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume=build/test/runs/wider/checkpoint.bin"),
+                     EXIT_FAILED, "wte");
     shell("rm -rf build/test/other && cat build/test/words.txt build/test/words.txt > build/test/words2.txt && "
           "%s/tokenize shards --tokenizer=char --out=build/test/other build/test/words2.txt > build/test/out.txt && "
           "sed -i 's|build/test/data|build/test/other|' build/test/runs/damaged/config.json", build);
-    check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume=build/test/runs/damaged/checkpoint.prev.bin"), EXIT_FAILED, "other data");
+    check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume=build/test/runs/damaged/checkpoint.prev.bin"),
+                     EXIT_FAILED, "other data");
 }
 
 TEST(a_full_disk_loses_nothing) {
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/full --train.steps=20") == 0);
     shell("cp build/test/runs/full/checkpoint.bin build/test/kept.bin");
     prepare_runs();
-    int code = shell("trap '' XFSZ; ulimit -f 40; %s --run.dir=build/test/runs/full --resume --train.steps=40 > build/test/out.txt 2> build/test/err.txt", trainer);
+    int code = shell("trap '' XFSZ; ulimit -f 40; %s --run.dir=build/test/runs/full --resume --train.steps=40 "
+                     "> build/test/out.txt 2> build/test/err.txt", trainer);
     check_error_line(code, EXIT_FAILED, "build/test/runs/full/checkpoint.bin");
-    CHECK(shell("cmp -s build/test/kept.bin build/test/runs/full/checkpoint.bin && ! test -e build/test/runs/full/checkpoint.bin.tmp") == 0);
+    CHECK(shell("cmp -s build/test/kept.bin build/test/runs/full/checkpoint.bin && "
+                "! test -e build/test/runs/full/checkpoint.bin.tmp") == 0);
     CHECK(TRAIN("--run.dir=build/test/runs/full --resume --train.steps=40") == 0);
 }
 
 // A learning rate far too large: the run stops with the step and the last good checkpoint named, which still opens.
 TEST(a_diverging_run_stops) {
-    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/diverged --optimizer.adamw.lr=1e5 --optimizer.muon.lr=1e5 --optimizer.qk_clip.tau=0 "
-                           "--optimizer.name=adamw --train.save_every=1 --train.steps=1000000"), EXIT_FAILED, "build/test/runs/diverged/checkpoint.bin");
+    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/diverged --optimizer.adamw.lr=1e5 "
+                           "--optimizer.muon.lr=1e5 --optimizer.qk_clip.tau=0 "
+                           "--optimizer.name=adamw --train.save_every=1 --train.steps=1000000"),
+                     EXIT_FAILED, "build/test/runs/diverged/checkpoint.bin");
     char *text = read_file("build/test/err.txt", NULL), *log = read_file("build/test/runs/diverged/log.jsonl", NULL);
     CHECK_MSG(strstr(text, "step "), "%s", text);
     CHECK(strstr(log, "\"reason\": \"diverged\"") != NULL);

@@ -30,7 +30,8 @@ static inline int omp_get_thread_num(void) { return 0; }
 static inline void omp_set_num_threads(int n) { (void)n; }
 #endif
 
-#include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now, Progress
+#include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
+                             // Progress
 #include "src/vec.h"         // defines: vec_expf, vec_tanhf, vec_erff, vec_sum, vec_dot, vec_max
 #include "src/gemm.h"        // defines: gemm, gemm_isa
 #include "src/config.h"      // defines: Field, ConfigPreset, config_load, config_text, config_help, config_free
@@ -75,7 +76,11 @@ typedef struct {
     struct { int kind; double warmup, cooldown, final; } schedule;
     struct {
         int name;
-        struct { double lr, momentum, momentum_start, weight_decay; int momentum_warmup, steps, coefficients, scale; bool nesterov; } muon;
+        struct {
+            double lr, momentum, momentum_start, weight_decay;
+            int momentum_warmup, steps, coefficients, scale;
+            bool nesterov;
+        } muon;
         struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool decay_vectors; } adamw;
         struct { double tau, alpha; } qk_clip;
         ConfigMap route;
@@ -168,7 +173,8 @@ static const ConfigPreset config_presets[] = {
     {"model.arch", "llama", "model.position", "rope"},
     {"model.arch", "llama", "model.mlp", "swiglu"},
     {"model.arch", "llama", "model.head", "untied"},
-    // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay serve both.
+    // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay
+    // serve both.
     {"optimizer.name", "muonclip", "optimizer.muon.lr", "0.001"},
     {"optimizer.name", "muonclip", "optimizer.muon.scale", "match_rms_adamw"},
     {"optimizer.name", "muonclip", "optimizer.muon.weight_decay", "0.1"},
@@ -186,10 +192,11 @@ static void config_resolve(Config *c, const char *where) {
     if (c->model.position == POSITION_ROPE && C / NH % 2)
         fail_usage("%s: model.heads: RoPE rotates pairs, but width/heads = %d is odd", where, C / NH);
     if (c->train.batch % c->train.micro_batch)
-        fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)", where, c->train.micro_batch, c->train.batch);
+        fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)",
+                   where, c->train.micro_batch, c->train.batch);
     if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)
-        fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling of "
-                   "queries and keys; set one of them to 0 or false", where, c->optimizer.qk_clip.tau);
+        fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling "
+                   "of queries and keys; set one of them to 0 or false", where, c->optimizer.qk_clip.tau);
 }
 
 // =====================================================================================================================
@@ -352,8 +359,8 @@ static void rope_apply(float *x, const float *cosines, const float *sines, float
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// QK-norm: RMSNorm without gain of each query and key head, in place: y = x * rstd. Rows as in rope_apply; rstd (N, heads).
-// It follows RoPE here; since a rotation keeps lengths, the order makes no difference.
+// QK-norm: RMSNorm without gain of each query and key head, in place: y = x * rstd. Rows as in rope_apply; rstd
+// (N, heads). It follows RoPE here; since a rotation keeps lengths, the order makes no difference.
 
 static void qk_norm_forward(float *x, float *rstd, int N, int heads, int HS, int stride, float eps) {
     #pragma omp parallel for
@@ -398,7 +405,8 @@ typedef struct {
 // Steps 1 and 2 for `rows` queries from i0 on; without soft-cap, s is the scaled product itself. s: (rows, T).
 // Returns the largest logit before the soft-cap.
 static float attention_logits(float *s, const float *q, const float *k, Attention a, int i0, int rows) {
-    gemm(false, true, rows, i0 + rows, a.HS, a.scale, q + (size_t)i0 * a.qkv_stride, a.qkv_stride, k, a.qkv_stride, 0.0f, s, a.T);
+    gemm(false, true, rows, i0 + rows, a.HS, a.scale, q + (size_t)i0 * a.qkv_stride, a.qkv_stride,
+         k, a.qkv_stride, 0.0f, s, a.T);
     float largest = -INFINITY;
     for (int r = 0; r < rows; r++) {
         float *sr = s + (size_t)r * a.T;
@@ -413,7 +421,8 @@ static float attention_logits(float *s, const float *q, const float *k, Attentio
 static void attention_dropout(float *p, Attention a, int b, int h, int i) {
     uint32_t threshold = (uint32_t)(a.dropout.rate * 4294967296.0);
     float keep_scale = 1.0f / (1.0f - a.dropout.rate);
-    uint64_t row_key = hash64(hash64(a.dropout.key, a.dropout.first_sequence + (uint64_t)b), (uint64_t)h * a.T + (uint64_t)i);
+    uint64_t row_key = hash64(hash64(a.dropout.key, a.dropout.first_sequence + (uint64_t)b),
+                              (uint64_t)h * a.T + (uint64_t)i);
     for (int j = 0; j <= i; j++) p[j] *= dropout_factor(row_key, (uint32_t)j, threshold, keep_scale);
 }
 
@@ -427,8 +436,10 @@ static void attention_forward(float *out, float *lse, float *max_logit, const fl
         for (int h = 0; h < a.NH; h++) {
             int kv = h / (a.NH / a.NKV);
             size_t sequence = (size_t)b * T * a.qkv_stride;
-            const float *qh = q + sequence + (size_t)h * HS, *kh = k + sequence + (size_t)kv * HS, *vh = v + sequence + (size_t)kv * HS;
-            float *s = scratch + (size_t)omp_get_thread_num() * ATTENTION_BUFFERS * ATTENTION_ROWS * T, largest = -INFINITY;
+            const float *qh = q + sequence + (size_t)h * HS,
+                        *kh = k + sequence + (size_t)kv * HS, *vh = v + sequence + (size_t)kv * HS;
+            float *s = scratch + (size_t)omp_get_thread_num() * ATTENTION_BUFFERS * ATTENTION_ROWS * T,
+                  largest = -INFINITY;
             for (int i0 = 0; i0 < T; i0 += ATTENTION_ROWS) {
                 int rows = i0 + ATTENTION_ROWS < T ? ATTENTION_ROWS : T - i0, keys = i0 + rows;
                 largest = fmaxf(largest, attention_logits(s, qh, kh, a, i0, rows));
@@ -450,7 +461,8 @@ static void attention_forward(float *out, float *lse, float *max_logit, const fl
 }
 
 // With dp_ij = dropout * (dout_i . v_j) and D_i = sum_j p_ij dp_ij = dout_i . out_i:
-//   dv_j = sum_i p_ij dout_i,  ds_ij = p_ij (dp_ij - D_i) * scale * (1 - (s_ij/c)^2),  dq_i = sum_j ds_ij k_j,  dk_j = sum_i ds_ij q_i
+//   dv_j = sum_i p_ij dout_i,  ds_ij = p_ij (dp_ij - D_i) * scale * (1 - (s_ij/c)^2),
+//   dq_i = sum_j ds_ij k_j,  dk_j = sum_i ds_ij q_i
 static void attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
                                const float *q, const float *k, const float *v, Attention a, float *scratch) {
     int T = a.T, HS = a.HS, OC = a.NH * a.HS, group = a.NH / a.NKV, stride = a.qkv_stride;
@@ -474,7 +486,8 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dou
                     for (int r = 0; r < rows; r++) {
                         int i = i0 + r;
                         float *sr = s + (size_t)r * T, *pr = p + (size_t)r * T, *dr = ds + (size_t)r * T;
-                        float l = lse[((size_t)b * a.NH + h) * T + i], D = vec_dot(dout + at + (size_t)r * OC, out + at + (size_t)r * OC, HS);
+                        float l = lse[((size_t)b * a.NH + h) * T + i],
+                              D = vec_dot(dout + at + (size_t)r * OC, out + at + (size_t)r * OC, HS);
                         for (int j = 0; j <= i; j++) pr[j] = vec_expf(sr[j] - l);
                         if (a.dropout.rate > 0.0f) attention_dropout(dr, a, b, h, i);
                         for (int j = 0; j <= i; j++) dr[j] = pr[j] * (dr[j] - D) * a.scale;
@@ -484,7 +497,8 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dou
                         for (int j = i + 1; j < keys; j++) pr[j] = dr[j] = 0.0f;
                     }
                     gemm(true, false, keys, HS, rows, 1.0f, p, T, dout + at, OC, 1.0f, dvh, stride);
-                    gemm(false, false, rows, HS, keys, 1.0f, ds, T, kh, stride, 0.0f, dq + sequence + (size_t)i0 * stride + (size_t)h * HS, stride);
+                    gemm(false, false, rows, HS, keys, 1.0f, ds, T, kh, stride, 0.0f,
+                         dq + sequence + (size_t)i0 * stride + (size_t)h * HS, stride);
                     gemm(true, false, keys, HS, rows, 1.0f, ds, T, qh + (size_t)i0 * stride, stride, 1.0f, dkh, stride);
                 }
         }
@@ -587,7 +601,8 @@ static void loss_forward(float *losses, float *lse, float *logits, const int *ta
 }
 
 // dlogits = dloss * (softmax(z) - onehot(target)) * (1 - (z/c)^2), written over z. dloss: the weight of a token's loss.
-static void loss_backward(float *logits, const float *lse, const int *targets, float softcap, float dloss, int N, int V) {
+static void loss_backward(float *logits, const float *lse, const int *targets, float softcap, float dloss,
+                          int N, int V) {
     #pragma omp parallel for
     for (int n = 0; n < N; n++) {
         float *z = logits + (size_t)n * V, target = z[targets[n]], cap = softcap > 0.0f ? 1.0f / softcap : 0.0f;
@@ -600,7 +615,8 @@ static void loss_backward(float *logits, const float *lse, const int *targets, f
 // 3. Tensors: one row per kind of tensor. Allocation, initial values, checkpoints, the optimizer's groups, the printed
 // summary and the gradient tests are loops over this table; to add a tensor, add a row.
 
-typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O, ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
+typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
+               ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
 
 typedef enum { WTE, WPE, NORM1_W, NORM1_B, WQ, WK, WV, BQ, BK, BV, WO, BO, NORM2_W, NORM2_B,
                W_GATE, W_IN, B_GATE, B_IN, W_OUT, B_OUT, NORMF_W, NORMF_B, HEAD, N_TENSORS } TensorId;
@@ -622,17 +638,17 @@ typedef struct {
 // The optimizer's name decides who owns the hidden matrices; embeddings, head, norms and biases belong to AdamW
 // (Muon's README; Moonlight, arXiv 2502.16982); optimizer.route overrides by role.
 static int route(const Config *c, Role role) {
-    static const char *const roles[] = {"embed", "norm", "bias", "q", "k", "v", "o", "mlp_gate", "mlp_in", "mlp_out", "head"};
     for (int i = 0; i < c->optimizer.route.n; i++)
-        if (!strcmp(c->optimizer.route.keys[i], roles[role])) {
+        if (config_name_index(ROLES, c->optimizer.route.keys[i]) == (int)role) {
             const char *rule = c->optimizer.route.values[i];
             return !strcmp(rule, "muon") ? MUON_RULE_MUON : !strcmp(rule, "adamw") ? MUON_RULE_ADAMW : MUON_RULE_NONE;
         }
-    return c->optimizer.name != OPTIMIZER_ADAMW && role >= ROLE_Q && role <= ROLE_MLP_OUT ? MUON_RULE_MUON : MUON_RULE_ADAMW;
+    return c->optimizer.name != OPTIMIZER_ADAMW && role >= ROLE_Q && role <= ROLE_MLP_OUT
+           ? MUON_RULE_MUON : MUON_RULE_ADAMW;
 }
 
-static void tensor_add(Tensor *table, TensorId id, const Config *c, const char *name, Role role, int count, int rows, int cols,
-                       Fill fill, double size, size_t *place) {
+static void tensor_add(Tensor *table, TensorId id, const Config *c, const char *name, Role role,
+                       int count, int rows, int cols, Fill fill, double size, size_t *place) {
     bool vector = role == ROLE_NORM || role == ROLE_BIAS;
     table[id] = (Tensor){name, role, count, rows, cols, *place, 0, fill, (float)size, route(c, role),
                          !vector || c->optimizer.adamw.decay_vectors};
@@ -648,13 +664,15 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     int bias = c->model.bias ? 1 : 0, gate = c->model.mlp == MLP_SWIGLU ? 1 : 0;
     int gain = c->model.norm != NORM_RMSNORM_PLAIN ? 1 : 0, norm_bias = c->model.norm == NORM_LAYERNORM ? bias : 0;
     // gpt2: N(0, 0.02), the projections into the residual stream divided by sqrt(2 L) (GPT-2; nanoGPT's model.py).
-    // speedrun: uniform +-sqrt(3) 0.5 / sqrt(fan-in), those projections and the head zero, the embedding N(0, 1) (modded-nanogpt).
+    // speedrun: uniform +-sqrt(3) 0.5 / sqrt(fan-in), those projections and the head zero, the embedding N(0, 1)
+    // (modded-nanogpt).
     Fill hidden = speedrun ? FILL_UNIFORM : FILL_NORMAL, residual = speedrun ? FILL_ZERO : FILL_NORMAL;
     double from_c = speedrun ? sqrt(3.0) * 0.5 / sqrt(C) : 0.02, into = 0.02 / sqrt(2.0 * L);
 
     size_t place = 0;
     tensor_add(table, WTE, c, "wte", ROLE_EMBED, 1, V, C, FILL_NORMAL, speedrun ? 1.0 : 0.02, &place);
-    tensor_add(table, WPE, c, "wpe", ROLE_EMBED, c->model.position == POSITION_LEARNED, T, C, FILL_NORMAL, 0.02, &place);
+    tensor_add(table, WPE, c, "wpe", ROLE_EMBED, c->model.position == POSITION_LEARNED, T, C,
+               FILL_NORMAL, 0.02, &place);
     size_t first_layer = place;
     tensor_add(table, NORM1_W, c, "norm1_w", ROLE_NORM, L * gain, 1, C, FILL_ONE, 0, &place);
     tensor_add(table, NORM1_B, c, "norm1_b", ROLE_NORM, L * norm_bias, 1, C, FILL_ZERO, 0, &place);
@@ -679,7 +697,8 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     place = first_layer + layer * L;
     tensor_add(table, NORMF_W, c, "normf_w", ROLE_NORM, gain, 1, C, FILL_ONE, 0, &place);
     tensor_add(table, NORMF_B, c, "normf_b", ROLE_NORM, norm_bias, 1, C, FILL_ZERO, 0, &place);
-    tensor_add(table, HEAD, c, "head", ROLE_HEAD, c->model.head == HEAD_UNTIED, V, C, speedrun ? FILL_ZERO : FILL_NORMAL, 0.02, &place);
+    tensor_add(table, HEAD, c, "head", ROLE_HEAD, c->model.head == HEAD_UNTIED, V, C,
+               speedrun ? FILL_ZERO : FILL_NORMAL, 0.02, &place);
     return place;
 }
 
@@ -700,7 +719,8 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
                 if (t->fill == FILL_ZERO) w[i] = 0.0f;
                 else if (t->fill == FILL_ONE) w[i] = 1.0f;
                 else if (t->fill == FILL_UNIFORM) w[i] = t->size * (2.0f * uniform_of(h) - 1.0f);
-                else w[i] = t->size * (float)(sqrt(-2.0 * log(1.0 - uniform_of(h))) * cos(2.0 * M_PI * uniform_of(mix64(h))));   // Box-Muller
+                else w[i] = t->size * (float)(sqrt(-2.0 * log(1.0 - uniform_of(h))) *             // Box-Muller
+                                              cos(2.0 * M_PI * uniform_of(mix64(h))));
             }
         }
     }
@@ -754,7 +774,8 @@ static float *gradient(const Model *m, TensorId id, int layer) {
 // Gives every activation its place behind *end, in floats, from `base` on; base NULL only measures.
 static void model_plan_acts(Model *m, float *base) {
     size_t end = 0, N = (size_t)m->B * m->T, C = m->C;
-    bool backward = m->backward, mean = m->config.model.norm == NORM_LAYERNORM, position = m->config.model.position == POSITION_ROPE;
+    bool backward = m->backward, mean = m->config.model.norm == NORM_LAYERNORM,
+         position = m->config.model.position == POSITION_ROPE;
     #define PLACE(pointer, size) ((pointer) = base ? base + end : NULL, end += ((size_t)(size) + 15) / 16 * 16)
     if (m->config.model.embed_norm) { PLACE(m->embedding, N * C); PLACE(m->embed_rstd, N); }
     for (int l = 0; l < m->L; l++) {
@@ -800,8 +821,9 @@ static void model_plan_acts(Model *m, float *base) {
 // The sizes of a model for micro-batches of up to B sequences of up to config.model.block tokens; nothing of it is
 // allocated yet, so that it can be printed first. backward: with gradients. `config` must be resolved.
 static Model model_plan(const Config *config, int B, int V, bool backward) {
-    Model m = {.config = *config, .B = B, .T = config->model.block, .C = config->model.width, .V = V, .L = config->model.layers,
-               .backward = backward, .NH = config->model.heads, .NKV = config->model.kv_heads, .F = config->model.mlp_width};
+    Model m = {.config = *config, .B = B, .T = config->model.block, .C = config->model.width, .V = V,
+               .L = config->model.layers, .backward = backward, .NH = config->model.heads,
+               .NKV = config->model.kv_heads, .F = config->model.mlp_width};
     m.HS = m.C / m.NH;
     m.QKV = (m.NH + 2 * m.NKV) * m.HS;
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
@@ -838,7 +860,8 @@ static void model_free(Model *m) {
 static double flops_per_token(const Model *m) {
     double weights = (double)m->V * m->C;                           // the head
     for (int id = WQ; id <= B_OUT; id++)
-        if (m->table[id].role != ROLE_BIAS && m->table[id].role != ROLE_NORM) weights += (double)tensor_size(&m->table[id]);
+        if (m->table[id].role != ROLE_BIAS && m->table[id].role != ROLE_NORM)
+            weights += (double)tensor_size(&m->table[id]);
     return 6.0 * weights + 12.0 * m->L * m->C * (m->T / 2.0);
 }
 
@@ -848,7 +871,8 @@ static Dropout dropout_of(const Model *m, DropSite site, int layer, uint64_t fir
 }
 
 static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t first_sequence, bool training) {
-    return (Attention){B, T, m->NH, m->NKV, m->HS, m->QKV, 1.0f / sqrtf((float)m->HS), (float)m->config.model.attn_softcap,
+    return (Attention){B, T, m->NH, m->NKV, m->HS, m->QKV, 1.0f / sqrtf((float)m->HS),
+                       (float)m->config.model.attn_softcap,
                        dropout_of(m, DROP_ATTENTION, layer, first_sequence, training)};
 }
 
@@ -863,13 +887,15 @@ static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t
     linear_forward(a->qkv, a->norm1, weight(m, WQ, l), weight(m, BQ, l), N, C, m->QKV);
     if (m->rope_cos) rope_apply(a->qkv, m->rope_cos, m->rope_sin, 1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
     if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV, eps);
-    attention_forward(a->att, a->lse, m->head_logits + (size_t)l * m->B * m->NH, a->qkv, a->qkv + C, a->qkv + C + m->NKV * m->HS,
+    attention_forward(a->att, a->lse, m->head_logits + (size_t)l * m->B * m->NH,
+                      a->qkv, a->qkv + C, a->qkv + C + m->NKV * m->HS,
                       attention_of(m, l, B, T, first_sequence, training), m->scratch);
     linear_forward(branch, a->att, weight(m, WO, l), weight(m, BO, l), N, C, C);
     if (drop.rate > 0.0f) dropout_apply(branch, branch, drop, B, T, C);
     residual_forward(a->x_mid, a->x, branch, N, C);
 
-    norm_forward(a->norm2, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l), N, C, eps);
+    norm_forward(a->norm2, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
+                 N, C, eps);
     linear_forward(a->h, a->norm2, m->table[W_GATE].count ? weight(m, W_GATE, l) : weight(m, W_IN, l),
                    m->table[B_GATE].count ? weight(m, B_GATE, l) : weight(m, B_IN, l), N, C, m->H);
     mlp_act_forward(a->act, a->h, N, m->F, (MlpKind)m->config.model.mlp);
@@ -889,16 +915,19 @@ static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequenc
 
     const float *dout = drop.rate > 0.0f ? dbranch : dx;
     if (drop.rate > 0.0f) dropout_apply(dbranch, dx, drop, B, T, C);
-    linear_backward(m->dact, gradient(m, W_OUT, l), gradient(m, B_OUT, l), dout, a->act, weight(m, W_OUT, l), N, m->F, C);
+    linear_backward(m->dact, gradient(m, W_OUT, l), gradient(m, B_OUT, l), dout, a->act, weight(m, W_OUT, l),
+                    N, m->F, C);
     mlp_act_backward(m->dh, m->dact, a->h, N, m->F, (MlpKind)m->config.model.mlp);
-    linear_backward(dbranch, gradient(m, w_first, l), gradient(m, b_first, l), m->dh, a->norm2, weight(m, w_first, l), N, C, m->H);
+    linear_backward(dbranch, gradient(m, w_first, l), gradient(m, b_first, l), m->dh, a->norm2,
+                    weight(m, w_first, l), N, C, m->H);
     norm_backward(dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), dbranch, a->x_mid, a->norm2_mean, a->norm2_rstd,
                   weight(m, NORM2_W, l), N, C);
 
     drop.key = dropout_of(m, DROP_MIXER, l, first_sequence, true).key;
     if (drop.rate > 0.0f) dropout_apply(dbranch, dx, drop, B, T, C);
     linear_backward(m->dact, gradient(m, WO, l), gradient(m, BO, l), dout, a->att, weight(m, WO, l), N, C, C);
-    attention_backward(m->dqkv, m->dqkv + C, m->dqkv + C + KV, m->dact, a->att, a->lse, a->qkv, a->qkv + C, a->qkv + C + KV,
+    attention_backward(m->dqkv, m->dqkv + C, m->dqkv + C + KV, m->dact, a->att, a->lse,
+                       a->qkv, a->qkv + C, a->qkv + C + KV,
                        attention_of(m, l, B, T, first_sequence, true), m->scratch);
     if (a->qk_rstd) qk_norm_backward(m->dqkv, a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV);
     if (m->rope_cos) rope_apply(m->dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
@@ -919,12 +948,14 @@ static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t fi
     if (drop.rate > 0.0f) dropout_apply(x0, x0, drop, B, T, C);
     for (int l = 0; l < m->L; l++)
         block_forward(m, l + 1 < m->L ? m->blocks[l + 1].x : m->x_last, l, B, T, first_sequence, training);
-    norm_forward(m->normf, m->normf_mean, m->normf_rstd, m->x_last, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0), N, C, eps);
+    norm_forward(m->normf, m->normf_mean, m->normf_rstd, m->x_last, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0),
+                 N, C, eps);
 }
 
 // The sum of the losses of B*T tokens, in nats. training: dropout is on, and the heads' largest logits are collected in
 // max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
-static double model_forward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence, bool training) {
+static double model_forward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
+                            bool training) {
     int N = B * T;
     trunk_forward(m, tokens, B, T, first_sequence, training);
     linear_forward(m->logits, m->normf, head_weight(m), NULL, N, m->C, m->V);
@@ -941,14 +972,15 @@ static double model_forward(Model *m, const int *tokens, const int *targets, int
 }
 
 // Adds the gradients of dloss * (sum of the losses) of the model_forward(training = true) just before.
-static void model_backward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence, float dloss) {
+static void model_backward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
+                           float dloss) {
     int N = B * T, C = m->C;
     TensorId head = m->table[HEAD].count ? HEAD : WTE;
     loss_backward(m->logits, m->loss_lse, targets, (float)m->config.model.logit_softcap, dloss, N, m->V);
     linear_backward(m->dbranch, gradient(m, head, 0), NULL, m->logits, m->normf, weight(m, head, 0), N, C, m->V);
     memset(m->dx, 0, (size_t)N * C * sizeof(float));
-    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dbranch, m->x_last, m->normf_mean, m->normf_rstd,
-                  weight(m, NORMF_W, 0), N, C);
+    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dbranch, m->x_last,
+                  m->normf_mean, m->normf_rstd, weight(m, NORMF_W, 0), N, C);
     for (int l = m->L - 1; l >= 0; l--) block_backward(m, l, B, T, first_sequence);
     Dropout drop = dropout_of(m, DROP_EMBED, 0, first_sequence, true);
     if (drop.rate > 0.0f) dropout_apply(m->dx, m->dx, drop, B, T, C);
@@ -992,7 +1024,8 @@ static void generate(Model *m, const int *prompt, int n_prompt, int n_new, doubl
         }
         double sum = 0.0, draw = uniform_of(hash64(seed, (uint64_t)n)), below = 0.0;
         int token = -1;
-        for (int v = 0; v < m->V && temperature > 0; v++) if (z[v] >= smallest) sum += exp((z[v] - largest) / temperature);
+        for (int v = 0; v < m->V && temperature > 0; v++)
+            if (z[v] >= smallest) sum += exp((z[v] - largest) / temperature);
         for (int v = 0; v < m->V; v++) {
             if (temperature <= 0 ? z[v] < largest : z[v] < smallest) continue;
             token = v;
@@ -1023,7 +1056,8 @@ typedef struct {
     int evaluated;                       // step of the last validation, -1 before the first
     double train_seconds, smooth_loss, val_loss, val_bpb;
     char *log_path, *checkpoint_path, *previous_path;
-    bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the previous one
+    bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
+                                         // previous one
     FILE *log;
 } Trainer;
 
@@ -1048,8 +1082,9 @@ static void optimizer_groups(Trainer *t) {
         if (!muon && row->role == ROLE_EMBED && c->optimizer.adamw.embed_lr > 0) lr = c->optimizer.adamw.embed_lr;
         if (!muon && row->role == ROLE_HEAD && c->optimizer.adamw.head_lr > 0) lr = c->optimizer.adamw.head_lr;
         double decay = row->decay ? muon ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay : 0.0;
-        t->groups[t->n_groups++] = (MuonParam){row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
-                                               row->count, row->rows, row->cols, row->stride, row->rule, lr, decay};
+        t->groups[t->n_groups++] = (MuonParam){
+            row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
+            row->count, row->rows, row->cols, row->stride, row->rule, lr, decay};
     }
 }
 
@@ -1093,7 +1128,8 @@ static int optimizer_update(Trainer *t) {
     for (int job = 0; job < jobs; job++) {
         int g = 0, matrix = job;
         while (matrix >= t->groups[g].count) matrix -= t->groups[g++].count;
-        int result = muon_step_one(&t->muon, g, matrix, (char *)t->scratch + t->scratch_bytes * (size_t)omp_get_thread_num());
+        int result = muon_step_one(&t->muon, g, matrix,
+                                   (char *)t->scratch + t->scratch_bytes * (size_t)omp_get_thread_num());
         if (result != MUON_OK) {
             #pragma omp critical
             code = result;
@@ -1108,8 +1144,9 @@ static int qk_clip(Trainer *t, int *clipped) {
     *clipped = 0;
     for (int l = 0; l < m->L; l++) {
         int here = 0;
-        int code = muon_qk_clip(weight(m, WQ, l), weight(m, BQ, l), weight(m, WK, l), weight(m, BK, l), m->NH, m->NKV, m->HS, m->C,
-                                m->max_logits + l * m->NH, t->config.optimizer.qk_clip.tau, t->config.optimizer.qk_clip.alpha, &here);
+        int code = muon_qk_clip(weight(m, WQ, l), weight(m, BQ, l), weight(m, WK, l), weight(m, BK, l),
+                                m->NH, m->NKV, m->HS, m->C, m->max_logits + l * m->NH,
+                                t->config.optimizer.qk_clip.tau, t->config.optimizer.qk_clip.alpha, &here);
         if (code != MUON_OK) return code;
         *clipped += here;
     }
@@ -1125,7 +1162,8 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
     result->lr = factor * (c->optimizer.name == OPTIMIZER_ADAMW ? c->optimizer.adamw.lr : c->optimizer.muon.lr);
     result->grad_norm = muon_grad_norm(&t->muon);
-    if (clip > 0 && isfinite(result->grad_norm)) scale = fmin(1.0, clip / (result->grad_norm + 1e-6));   // as torch's clip_grad_norm_
+    if (clip > 0 && isfinite(result->grad_norm))
+        scale = fmin(1.0, clip / (result->grad_norm + 1e-6));                    // as torch's clip_grad_norm_
 
     t->muon.options.momentum = muon_momentum(c, t->step);
     int code = muon_begin_step(&t->muon, factor, scale);
@@ -1134,7 +1172,8 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
                  t->groups[t->muon.bad_tensor].name, t->muon.bad_matrix, result->loss);
     else if (!isfinite(result->loss))
         snprintf(result->trouble, sizeof result->trouble, "the loss is %g", result->loss);
-    else if (code != MUON_OK || (code = optimizer_update(t)) != MUON_OK || (code = qk_clip(t, &result->clipped)) != MUON_OK)
+    else if (code != MUON_OK || (code = optimizer_update(t)) != MUON_OK ||
+             (code = qk_clip(t, &result->clipped)) != MUON_OK)
         snprintf(result->trouble, sizeof result->trouble, "optimizer: %s", muon_strerror(code));
     return !*result->trouble;
 }
@@ -1149,7 +1188,8 @@ static bool train_step(Trainer *t, StepResult *result) {
     model_zero_grads(m);
     for (int first = 0; first < c->train.batch; first += B) {
         uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)first;
-        for (int b = 0; b < B; b++) dataloader_train(&t->data, sequence + (uint64_t)b, t->inputs + (size_t)b * T, t->targets + (size_t)b * T);
+        for (int b = 0; b < B; b++)
+            dataloader_train(&t->data, sequence + (uint64_t)b, t->inputs + (size_t)b * T, t->targets + (size_t)b * T);
         sum += model_forward(m, t->inputs, t->targets, B, T, sequence, true);
         model_backward(m, t->inputs, t->targets, B, T, sequence, (float)(1.0 / tokens));
     }
@@ -1168,7 +1208,8 @@ static bool evaluate(Trainer *t) {
     double nats = 0.0, bytes = 0.0;
     for (uint64_t w = 0; w < windows; ) {
         int B = 0;
-        for (; B < m->B && w < windows; B++, w++) dataloader_val(&t->data, w, t->inputs + (size_t)B * T, t->targets + (size_t)B * T);
+        for (; B < m->B && w < windows; B++, w++)
+            dataloader_val(&t->data, w, t->inputs + (size_t)B * T, t->targets + (size_t)B * T);
         nats += model_forward(m, t->inputs, t->targets, B, T, 0, false);
         for (int n = 0, length; n < B * T; n++)
             if (tokenizer_token(&t->tokenizer, t->targets[n], &length)) bytes += length;
@@ -1188,7 +1229,8 @@ enum { CHECKPOINT_MAX_TENSORS = 8 + 3 * N_TENSORS, PROGRESS_NUMBERS = 5 };
 
 typedef struct { int64_t step, evaluated, muon_t, fingerprint; double progress[PROGRESS_NUMBERS]; } CheckpointState;
 
-static CkptTensor ckpt_tensor(const char *prefix, const char *name, CkptType type, int ndim, size_t a, size_t b, size_t c, size_t stride, void *data) {
+static CkptTensor ckpt_tensor(const char *prefix, const char *name, CkptType type, int ndim,
+                              size_t a, size_t b, size_t c, size_t stride, void *data) {
     CkptTensor t = {.type = type, .ndim = ndim, .shape = {a, b, c, 1}, .stride = stride, .data = data};
     snprintf(t.name, sizeof t.name, "%s%s", prefix, name);
     return t;
@@ -1208,7 +1250,9 @@ static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *li
         list[n++] = ckpt_tensor("w.", p->name, CKPT_F32, 3, count, rows, cols, p->stride, p->w);
         for (int slot = 0; slot < 2; slot++) {
             float *data = muon_state(&t->muon, g, slot, &size);
-            if (data) list[n++] = ckpt_tensor(slot == MUON_SLOT_MOMENTUM ? "m." : "v.", p->name, CKPT_F32, 3, count, rows, cols, 0, data);
+            if (data)
+                list[n++] = ckpt_tensor(slot == MUON_SLOT_MOMENTUM ? "m." : "v.", p->name, CKPT_F32, 3,
+                                        count, rows, cols, 0, data);
         }
     }
     return n;
@@ -1222,12 +1266,14 @@ static void checkpoint_write(Trainer *t) {
     int n = checkpoint_tensors(t, &state, list);
     char *text = config_text(&t->config, config_fields, N_FIELDS);
     list[n++] = ckpt_tensor("", "config", CKPT_U8, 1, strlen(text), 1, 1, 0, text);
-    if (checkpoint_save(t->checkpoint_path, t->current_is_good ? t->previous_path : NULL, list, n, error, sizeof error) != 0) {
-        fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": null, \"train_seconds\": %.3f, \"reason\": \"failed\"}\n",
+    if (checkpoint_save(t->checkpoint_path, t->current_is_good ? t->previous_path : NULL, list, n,
+                        error, sizeof error) != 0) {
+        fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": null, \"train_seconds\": %.3f, "
+                        "\"reason\": \"failed\"}\n",
                 t->step, t->train_seconds);
         fflush(t->log);
         putchar('\n');
-        fail("%s; the last good checkpoint is still there", error);
+        fail("%s; earlier checkpoints are as they were", error);
     }
     t->current_is_good = true;
     free(text);
@@ -1240,7 +1286,8 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     char error[512];
     if (checkpoint_open(&file, path, error, sizeof error) != 0) {
         if (strcmp(path, t->previous_path) && file_exists(t->previous_path))
-            fail("%s; the one before it: ./train_gpt --run.dir=%s --resume=%s", error, t->config.run.dir, t->previous_path);
+            fail("%s; the one before it: ./train_gpt --run.dir=%s --resume=%s",
+                 error, t->config.run.dir, t->previous_path);
         fail("%s", error);
     }
     int n = checkpoint_tensors(t, &state, list);
@@ -1248,7 +1295,8 @@ static void checkpoint_resume(Trainer *t, const char *path) {
         if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
     checkpoint_close(&file);
     if ((uint64_t)state.fingerprint != dataloader_fingerprint(&t->data))
-        fail("%s: was trained on other data than %s now holds; prepare the same text again, or start a new run", path, t->config.data.dir);
+        fail("%s: was trained on other data than %s now holds; prepare the same text again, or start a new run",
+             path, t->config.data.dir);
     t->step = (int)state.step;
     t->evaluated = (int)state.evaluated;
     t->muon.t = state.muon_t;
@@ -1284,7 +1332,7 @@ static void choose_threads(void) {
         if (!CPU_ISSET(cpu, &set)) continue;
         char path[96];
         snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-        FILE *f = fopen(path, "r");                // such as "0,4" or "0-1": this core counts by its first thread in the set
+        FILE *f = fopen(path, "r");     // such as "0,4" or "0-1": this core counts by its first thread in the set
         int first = cpu, sibling;
         while (f && fscanf(f, "%d%*c", &sibling) == 1)
             if (sibling < first && sibling >= 0 && CPU_ISSET(sibling, &set)) first = sibling;
@@ -1294,6 +1342,15 @@ static void choose_threads(void) {
     if (cores > 0) omp_set_num_threads(cores);
 }
 
+// GCC's OpenMP lets waiting threads spin for a millisecond or more. Beside any other busy process that makes training
+// several times slower, and a short spin costs nothing measurable. It reads its settings when it is loaded, so the program
+// starts itself once more with them, unless the user has set them.
+static void wait_politely(char **argv) {
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    setenv("GOMP_SPINCOUNT", "1000", 1);
+    execv("/proc/self/exe", argv);               // where that can't be done, it goes on as it is
+}
+
 static double megabytes(double bytes) { return bytes / 1048576.0; }
 
 static void print_plan(const Trainer *t) {
@@ -1301,27 +1358,36 @@ static void print_plan(const Trainer *t) {
     const Config *c = &t->config;
     size_t tokens = 0;
     for (int s = 0; s < t->data.train_shards; s++) tokens += t->data.train[s].count;
-    static const char *const norms[] = {"layernorm", "rmsnorm", "rmsnorm without gain"}, *const positions[] = {"learned positions", "RoPE"};
-    static const char *const mlps[] = {"GELU (tanh)", "GELU (erf)", "ReLU^2", "SwiGLU"}, *const heads[] = {"tied", "untied"};
-    printf("model      %s: %d layers, width %d, %d heads%s, block %d, vocabulary %d\n", config_choice_name(config_fields, N_FIELDS, "model.arch", c->model.arch),
+    static const char *const norms[] = {"layernorm", "rmsnorm", "rmsnorm without gain"},
+                      *const positions[] = {"learned positions", "RoPE"};
+    static const char *const mlps[] = {"GELU (tanh)", "GELU (erf)", "ReLU^2", "SwiGLU"},
+                      *const heads[] = {"tied", "untied"};
+    printf("model      %s: %d layers, width %d, %d heads%s, block %d, vocabulary %d\n",
+           config_choice_name(config_fields, N_FIELDS, "model.arch", c->model.arch),
            m->L, m->C, m->NH, m->NKV < m->NH ? " with shared keys" : "", m->T, m->V);
-    printf("           %s, %s%s, %s of %d, %s head%s\n", norms[c->model.norm], positions[c->model.position], c->model.qk_norm ? ", QK-norm" : "",
+    printf("           %s, %s%s, %s of %d, %s head%s\n",
+           norms[c->model.norm], positions[c->model.position], c->model.qk_norm ? ", QK-norm" : "",
            mlps[c->model.mlp], m->F, heads[c->model.head], c->model.logit_softcap > 0 ? ", soft-capped logits" : "");
-    printf("size       %.2fM parameters, %.2f MFLOP a token (forward and backward)\n", (double)m->n_params / 1e6, flops_per_token(m) / 1e6);
+    printf("size       %.2fM parameters, %.2f MFLOP a token (forward and backward)\n",
+           (double)m->n_params / 1e6, flops_per_token(m) / 1e6);
     printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f\n",
-           megabytes(4.0 * (2.0 * m->n_params + m->n_acts) + (double)t->state_bytes), megabytes(4.0 * m->n_params), megabytes(4.0 * m->n_params),
+           megabytes(4.0 * (2.0 * m->n_params + m->n_acts) + (double)t->state_bytes),
+           megabytes(4.0 * m->n_params), megabytes(4.0 * m->n_params),
            megabytes((double)t->state_bytes), megabytes(4.0 * m->n_acts));
-    printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens are %.2f epochs\n", c->data.dir, (double)tokens / 1e6,
-           c->train.steps, c->train.batch, m->T, (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
+    printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens are %.2f epochs\n",
+           c->data.dir, (double)tokens / 1e6, c->train.steps, c->train.batch, m->T,
+           (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
     char cpu[96];
     printf("machine    %s, %d threads, %s kernels\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa());
     printf("tensors    name      count  rows x cols   rule        lr      decay\n");
     for (int g = 0; g < t->n_groups; g++) {
         const MuonParam *p = &t->groups[g];
         const char *rule = muon_rule_name(p->rule);
-        printf("           %-8s %5d %6d x %-6d  %-6s  %8.3g  %8.3g\n", p->name, p->count, p->rows, p->cols, rule ? rule : "", p->lr, p->weight_decay);
+        printf("           %-8s %5d %6d x %-6d  %-6s  %8.3g  %8.3g\n",
+               p->name, p->count, p->rows, p->cols, rule ? rule : "", p->lr, p->weight_decay);
     }
-    if (c->optimizer.qk_clip.tau > 0) printf("QK-Clip    tau %g, alpha %g\n", c->optimizer.qk_clip.tau, c->optimizer.qk_clip.alpha);
+    if (c->optimizer.qk_clip.tau > 0)
+        printf("QK-Clip    tau %g, alpha %g\n", c->optimizer.qk_clip.tau, c->optimizer.qk_clip.alpha);
     fflush(stdout);
 }
 
@@ -1344,10 +1410,12 @@ static char *write_sample(Trainer *t) {
     if (!t->tokenizer.size) return NULL;
     SampleText s = {t, xstrdup(""), 0};
     int start = t->tokenizer.byte_id['\n'] >= 0 ? t->tokenizer.byte_id['\n'] : 0;
-    generate(&t->model, &start, 1, SAMPLE_TOKENS, 0.8, 0, hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s);
+    generate(&t->model, &start, 1, SAMPLE_TOKENS, 0.8, 0,
+             hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s);
     char *path = format("%s/sample.txt", t->config.run.dir);
     FILE *f = fopen(path, "a");
-    if (!f || fprintf(f, "--- step %d ---\n%s\n\n", t->step, s.text) < 0 || fclose(f) != 0) fail("%s: %s", path, strerror(errno));
+    if (!f || fprintf(f, "--- step %d ---\n%s\n\n", t->step, s.text) < 0 || fclose(f) != 0)
+        fail("%s: %s", path, strerror(errno));
     free(path);
     return s.text;
 }
@@ -1378,7 +1446,8 @@ static void log_start(Trainer *t) {
 }
 
 static void log_step(Trainer *t, const StepResult *r, double seconds, double tokens) {
-    fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"lr\": %.6g, \"grad_norm\": %.6g, \"ms\": %.3f, \"tok_per_s\": %.1f}\n",
+    fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"lr\": %.6g, "
+                    "\"grad_norm\": %.6g, \"ms\": %.3f, \"tok_per_s\": %.1f}\n",
             t->step, tokens * t->step, r->loss, r->lr, r->grad_norm, 1e3 * seconds, tokens / seconds);
 }
 
@@ -1389,20 +1458,23 @@ static void log_qk(Trainer *t, int clipped) {
     fprintf(t->log, "{\"event\": \"qk\", \"step\": %d, \"max_logit\": [", t->step);
     for (int l = 0; l < m->L; l++)
         for (int h = 0; h < m->NH; h++)
-            fprintf(t->log, "%s%.6g%s", h ? ", " : l ? ", [" : "[", m->max_logits[l * m->NH + h], h == m->NH - 1 ? "]" : "");
+            fprintf(t->log, "%s%.6g%s", h ? ", " : l ? ", [" : "[", m->max_logits[l * m->NH + h],
+                    h == m->NH - 1 ? "]" : "");
     fprintf(t->log, "], \"clipped\": %d}\n", clipped);
 }
 
 static void log_eval(Trainer *t, double tokens) {
     char a[32], b[32];
-    fprintf(t->log, "{\"event\": \"eval\", \"step\": %d, \"tokens\": %.0f, \"val_loss\": %s, \"val_bpb\": %s, \"train_seconds\": %.3f}\n",
+    fprintf(t->log, "{\"event\": \"eval\", \"step\": %d, \"tokens\": %.0f, \"val_loss\": %s, \"val_bpb\": %s, "
+                    "\"train_seconds\": %.3f}\n",
             t->step, tokens * t->step, number_or_null(a, t->val_loss), number_or_null(b, t->val_bpb), t->train_seconds);
     log_check(t);
 }
 
 static void log_end(Trainer *t, const char *reason) {
     char a[32];
-    fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": %s, \"train_seconds\": %.3f, \"reason\": \"%s\"}\n",
+    fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": %s, \"train_seconds\": %.3f, "
+                    "\"reason\": \"%s\"}\n",
             t->step, number_or_null(a, t->evaluated == t->step ? t->val_loss : NAN), t->train_seconds, reason);
     log_check(t);
 }
@@ -1446,7 +1518,8 @@ static void trainer_open(Trainer *t, const char *where) {
     if (file_exists(path) && tokenizer_load(&t->tokenizer, path, error, sizeof error) != 0) fail("%s", error);
     if (c->model.vocab == 0) c->model.vocab = t->tokenizer.size;
     if (c->model.vocab == 0) {
-        if (!file_exists(c->data.dir)) fail("%s: no such folder: `make data` prepares build/data/kjv; data.dir names another", c->data.dir);
+        if (!file_exists(c->data.dir))
+            fail("%s: no such folder: `make data` prepares build/data/kjv; data.dir names another", c->data.dir);
         fail_usage("%s: model.vocab: 0, and %s does not exist to tell the vocabulary: give its size", where, path);
     }
     free(path);
@@ -1454,7 +1527,8 @@ static void trainer_open(Trainer *t, const char *where) {
     int B = c->train.micro_batch, T = c->model.block;
     dataloader_open(&t->data, c->data.dir, T, c->model.vocab, (uint64_t)c->run.seed);
     if (dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) == 0)
-        fail("%s: the validation split is shorter than one window of %d tokens; lower model.block or train.eval_tokens is too small", c->data.dir, T + 1);
+        fail("%s: the validation split is shorter than one window of %d tokens; lower model.block or "
+             "train.eval_tokens is too small", c->data.dir, T + 1);
 
     trainer_plan(t);
     print_plan(t);
@@ -1509,7 +1583,8 @@ static int train(Trainer *t) {
             checkpoint_write(t);
             saved = t->step;
         }
-        if (t->step < steps && t->step > first && c->train.sample_every && t->step % c->train.sample_every == 0) free(write_sample(t));
+        if (t->step < steps && t->step > first && c->train.sample_every && t->step % c->train.sample_every == 0)
+            free(write_sample(t));
         if (last) break;
 
         double before = seconds_now();
@@ -1523,8 +1598,9 @@ static int train(Trainer *t) {
         log_check(t);
         if (progress_due(&progress, t->step == steps)) {
             double speed = (t->step - first) / (t->train_seconds - used);
-            progress_line(&progress, "step %d/%d  loss %.4f  smoothed %.4f  %.0f tok/s  elapsed %s  ETA %s", t->step, steps, result.loss,
-                          t->smooth_loss, tokens * speed, format_seconds(a, seconds_now() - start), format_seconds(b, (steps - t->step) / speed));
+            progress_line(&progress, "step %d/%d  loss %.4f  smoothed %.4f  %.0f tok/s  elapsed %s  ETA %s",
+                          t->step, steps, result.loss, t->smooth_loss, tokens * speed,
+                          format_seconds(a, seconds_now() - start), format_seconds(b, (steps - t->step) / speed));
         }
     }
     progress_end(&progress);
@@ -1534,19 +1610,24 @@ static int train(Trainer *t) {
     if (!strcmp(reason, "diverged")) {
         const char *good = file_exists(t->checkpoint_path) ? t->checkpoint_path : NULL;
         fflush(stdout);
-        fprintf(stderr, "error: step %d: %s; the last good checkpoint: %s\n", t->step, result.trouble, good ? good : "none was saved yet");
+        fprintf(stderr, "error: step %d: %s; the last good checkpoint: %s\n",
+                t->step, result.trouble, good ? good : "none was saved yet");
         return EXIT_FAILED;
     }
     if (!strcmp(reason, "interrupted")) {
-        if (t->step > 0) printf("interrupted at step %d and saved; go on with: ./train_gpt --run.dir=%s --resume\n", t->step, c->run.dir);
-        else printf("interrupted before the first step; nothing to save\n");
+        if (t->step > 0)
+            printf("interrupted at step %d and saved; go on with: ./train_gpt --run.dir=%s --resume\n",
+                   t->step, c->run.dir);
+        else
+            printf("interrupted before the first step; nothing to save\n");
         return EXIT_INTERRUPTED;
     }
     char *sample = write_sample(t);
     if (sample) printf("\n--- sample ---%s%s\n--------------\n", *sample == '\n' ? "" : "\n", sample);
     free(sample);
-    printf("done: %d steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f", t->step, tokens * t->step / 1e6,
-           format_seconds(a, t->train_seconds), tokens * t->step / t->train_seconds, t->val_loss);
+    printf("done: %d steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f",
+           t->step, tokens * t->step / 1e6, format_seconds(a, t->train_seconds),
+           tokens * t->step / t->train_seconds, t->val_loss);
     if (isfinite(t->val_bpb)) printf(" (%.4f bits per byte)", t->val_bpb);
     printf("\npicture: %s/loss.png   more text: make sample RUN=%s\n", c->run.dir, c->run.dir);
     return 0;
@@ -1566,7 +1647,8 @@ static bool holds_run(const char *dir) {
     return found;
 }
 
-// runs/NAME of configs/NAME.json, then runs/NAME-2, ...: the first that is free or, to resume, the last that holds a run.
+// runs/NAME of configs/NAME.json, then runs/NAME-2, ...: the first that is free or, to resume, the last that holds a
+// run.
 static char *default_run_dir(const char *config_path, bool resume) {
     const char *slash = strrchr(config_path, '/'), *base = slash ? slash + 1 : config_path, *dot = strrchr(base, '.');
     int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
@@ -1595,9 +1677,11 @@ static Arguments parse_arguments(int argc, char **argv) {
         if (!strcmp(s, "--help") || !strcmp(s, "-h") || !strcmp(s, "--help=markdown")) {
             bool markdown = !strcmp(s, "--help=markdown");
             if (!markdown)
-                printf("usage: train_gpt CONFIG.json [--section.key=value ...] [--resume[=CHECKPOINT]] [--overwrite] [--print-config]\n"
+                printf("usage: train_gpt CONFIG.json [--section.key=value ...] [--resume[=CHECKPOINT]] [--overwrite] "
+                       "[--print-config]\n"
                        "Pretrains a GPT as the config says and puts everything into the run's folder.\n\n"
-                       "  --resume        go on with a run (--run.dir, or the last one of this config) from its checkpoint\n"
+                       "  --resume        go on with a run (--run.dir, or the last one of this config) from its "
+                       "checkpoint\n"
                        "  --overwrite     start anew in a folder that holds a run\n"
                        "  --print-config  print the resolved config and end\n\n");
             config_help(stdout, config_fields, N_FIELDS, markdown);
@@ -1608,7 +1692,9 @@ static Arguments parse_arguments(int argc, char **argv) {
         else if (!strcmp(s, "--resume")) a.resume = true;
         else if (!strncmp(s, "--resume=", 9)) { a.resume = true; a.resume_from = s + 9; }
         else if (!strncmp(s, "--", 2) && strchr(s, '.')) a.overrides[a.n_overrides++] = argv[i];
-        else if (*s == '-') fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --print-config or --help", s);
+        else if (*s == '-')
+            fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --print-config or "
+                       "--help", s);
         else if (a.config_path) fail_usage("%s: one config is expected, %s is already given", s, a.config_path);
         else a.config_path = s;
     }
@@ -1625,11 +1711,15 @@ static const char *override_value(const Arguments *a, const char *flag) {
 
 // A run's own config rules when it goes on; only how long and how often may change.
 static void check_resume_overrides(const Arguments *a) {
-    static const char *const allowed[] = {"--run.dir=", "--train.steps=", "--train.eval_every=", "--train.save_every=", "--train.sample_every="};
+    static const char *const allowed[] = {"--run.dir=", "--train.steps=", "--train.eval_every=",
+                                          "--train.save_every=", "--train.sample_every="};
     for (int i = 0; i < a->n_overrides; i++) {
         bool fine = false;
-        for (size_t k = 0; k < COUNT_OF(allowed); k++) fine |= !strncmp(a->overrides[i], allowed[k], strlen(allowed[k]));
-        if (!fine) fail_usage("%s: a resumed run keeps its config; only train.steps and train.*_every may change", a->overrides[i]);
+        for (size_t k = 0; k < COUNT_OF(allowed); k++)
+            fine |= !strncmp(a->overrides[i], allowed[k], strlen(allowed[k]));
+        if (!fine)
+            fail_usage("%s: a resumed run keeps its config; only train.steps and train.*_every may change",
+                       a->overrides[i]);
     }
 }
 
@@ -1640,7 +1730,8 @@ static void write_run_file(const char *dir, const char *name, const char *bytes,
 }
 
 static void remove_run_files(const char *dir) {
-    static const char *const files[] = {"config.json", "log.jsonl", "loss.png", "checkpoint.bin", "checkpoint.prev.bin", "sample.txt", "tokenizer.bin"};
+    static const char *const files[] = {"config.json", "log.jsonl", "loss.png", "checkpoint.bin",
+                                        "checkpoint.prev.bin", "sample.txt", "tokenizer.bin"};
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         char *path = format("%s/%s", dir, files[i]);
         if (unlink(path) != 0 && errno != ENOENT) fail("%s: cannot be removed: %s", path, strerror(errno));
@@ -1652,7 +1743,8 @@ static void remove_run_files(const char *dir) {
 static int train_main(int argc, char **argv) {
     Arguments a = parse_arguments(argc, argv);
     const char *named = override_value(&a, "--run.dir=");
-    if (!a.config_path && !a.resume && !a.print_config) fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
+    if (!a.config_path && !a.resume && !a.print_config)
+        fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
     if (!a.config_path && a.resume && !named) fail_usage("--resume: name the run with --run.dir=FOLDER, or its config");
 
     Trainer t = {0};
@@ -1684,15 +1776,20 @@ static int train_main(int argc, char **argv) {
         if (bad_line > 0) fail("%s:%d: not a line of a run's log", t.log_path, bad_line);
         if (bad_line < 0) fail("%s: %s", t.log_path, strerror(errno));
         printf("resumed    %s at step %d\n", dir, t.step);
-        if (t.step > t.config.train.steps) fail_usage("train.steps: %d, but the run is already at step %d", t.config.train.steps, t.step);
+        if (t.step > t.config.train.steps)
+            fail_usage("train.steps: %d, but the run is already at step %d", t.config.train.steps, t.step);
     } else {
         if (a.overwrite) remove_run_files(dir);
         tensors_init(t.model.params, t.model.table, (uint64_t)t.config.run.seed);
     }
-    char *text = config_text(&t.config, config_fields, N_FIELDS), *from = format("%s/tokenizer.bin", t.config.data.dir), *bytes;
+    char *text = config_text(&t.config, config_fields, N_FIELDS),
+         *from = format("%s/tokenizer.bin", t.config.data.dir), *bytes;
     size_t size;
     write_run_file(dir, "config.json", text, strlen(text));
-    if (t.tokenizer.size && (bytes = read_file(from, &size))) { write_run_file(dir, "tokenizer.bin", bytes, size); free(bytes); }
+    if (t.tokenizer.size && (bytes = read_file(from, &size))) {
+        write_run_file(dir, "tokenizer.bin", bytes, size);
+        free(bytes);
+    }
     free(text); free(from); free(where); free(a.overrides);
 
     t.log = fopen(t.log_path, a.resume ? "a" : "w");
@@ -1707,5 +1804,8 @@ static int train_main(int argc, char **argv) {
 }
 
 #ifndef GPT_NO_MAIN
-int main(int argc, char **argv) { return train_main(argc, argv); }
+int main(int argc, char **argv) {
+    wait_politely(argv);
+    return train_main(argc, argv);
+}
 #endif

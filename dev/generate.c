@@ -17,17 +17,20 @@ static void print_token(void *tokenizer, int token) {
 static double parse_number(const char *flag, const char *value, double min, double max) {
     char *end;
     double x = strtod(value, &end);
-    if (end == value || *end || !(x >= min && x <= max)) fail_usage("%s=%s: a number from %g to %g is expected", flag, value, min, max);
+    if (end == value || *end || !(x >= min && x <= max))
+        fail_usage("%s=%s: a number from %g to %g is expected", flag, value, min, max);
     return x;
 }
 
 int main(int argc, char **argv) {
+    wait_politely(argv);
     const char *run = NULL, *prompt = "\n";
     double tokens = 500, temperature = 0.8, top_k = 0, seed = 1;
     for (int i = 1; i < argc; i++) {
         if (!strncmp(argv[i], "--prompt=", 9)) prompt = argv[i] + 9;
         else if (!strncmp(argv[i], "--tokens=", 9)) tokens = parse_number("--tokens", argv[i] + 9, 1, 1e7);
-        else if (!strncmp(argv[i], "--temperature=", 14)) temperature = parse_number("--temperature", argv[i] + 14, 0, 100);
+        else if (!strncmp(argv[i], "--temperature=", 14))
+            temperature = parse_number("--temperature", argv[i] + 14, 0, 100);
         else if (!strncmp(argv[i], "--top_k=", 8)) top_k = parse_number("--top_k", argv[i] + 8, 0, 65536);
         else if (!strncmp(argv[i], "--seed=", 7)) seed = parse_number("--seed", argv[i] + 7, 0, 9007199254740992.0);
         else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
@@ -36,7 +39,8 @@ int main(int argc, char **argv) {
                    "top_k > 0 draws among the k likeliest.\n");
             return 0;
         }
-        else if (argv[i][0] == '-') fail_usage("%s: unknown flag; expected --prompt, --tokens, --temperature, --top_k or --seed", argv[i]);
+        else if (argv[i][0] == '-')
+            fail_usage("%s: unknown flag; expected --prompt, --tokens, --temperature, --top_k or --seed", argv[i]);
         else if (run) fail_usage("%s: one run is expected, %s is already given", argv[i], run);
         else run = argv[i];
     }
@@ -54,7 +58,8 @@ int main(int argc, char **argv) {
     if (tokenizer_load(&tokenizer, tokenizer_path, error, sizeof error) != 0) fail("%s", error);
     if (checkpoint_open(&checkpoint, checkpoint_path, error, sizeof error) != 0) fail("%s", error);
     if (tokenizer.size != config.model.vocab)
-        fail("%s: %d tokens, but the model of %s has %d", tokenizer_path, tokenizer.size, config_path, config.model.vocab);
+        fail("%s: %d tokens, but the model of %s has %d",
+             tokenizer_path, tokenizer.size, config_path, config.model.vocab);
 
     choose_threads();
     Model model = model_plan(&config, 1, config.model.vocab, false);
@@ -62,7 +67,8 @@ int main(int argc, char **argv) {
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *row = &model.table[id];
         if (!row->count) continue;
-        CkptTensor into = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols, row->stride, weight(&model, (TensorId)id, 0));
+        CkptTensor into = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows,
+                                      (size_t)row->cols, row->stride, weight(&model, (TensorId)id, 0));
         if (checkpoint_read(&checkpoint, &into, error, sizeof error) != 0) fail("%s", error);
     }
     checkpoint_close(&checkpoint);
@@ -74,7 +80,8 @@ int main(int argc, char **argv) {
     int *start = xmalloc((size_t)n_prompt * sizeof *start);
     for (long i = 0; i < n_prompt; i++) start[i] = ids[i];
     fputs(prompt, stdout);
-    generate(&model, start, (int)n_prompt, (int)tokens, temperature, (int)top_k, (uint64_t)seed, print_token, &tokenizer);
+    generate(&model, start, (int)n_prompt, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
+             print_token, &tokenizer);
     putchar('\n');
     free(start); free(ids); free(config_path); free(tokenizer_path); free(checkpoint_path);
     model_free(&model);

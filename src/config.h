@@ -308,9 +308,9 @@ typedef struct {
 // Writes "file:line: key: ..." or "--override: ..." into the error. Always false, so that a caller can return it.
 PRINTF_LIKE(4, 5) static inline bool config_error(ConfigReader *r, int line, const char *key, const char *fmt, ...) {
     va_list args;
-    size_t n = (size_t)snprintf(r->error, r->room, "%s:", r->name);
+    size_t n = (size_t)snprintf(r->error, r->room, "%.300s%s:", r->name, strlen(r->name) > 300 ? "..." : "");
     if (r->has_lines && line > 0 && n < r->room) n += (size_t)snprintf(r->error + n, r->room - n, "%d:", line);
-    if (r->has_lines && key && n < r->room) n += (size_t)snprintf(r->error + n, r->room - n, " %s:", key);
+    if (r->has_lines && key && n < r->room) n += (size_t)snprintf(r->error + n, r->room - n, " %.300s:", key);
     if (n + 1 < r->room) {
         r->error[n++] = ' ';
         va_start(args, fmt);
@@ -336,11 +336,12 @@ static inline void config_skip_space(ConfigReader *r) {
         if (*r->at == '\n') r->line++;
 }
 
+static inline bool config_in_word(int c) { return c > 0 && (isalnum(c) || strchr("_+-.", c)); }
+
 // "expected ..., found ...": what stands where the scan is.
 static inline bool config_syntax(ConfigReader *r, const char *expected) {
     int c = config_peek(r), word = 0;
-    while (word < 24 && r->at + word < r->end && (isalnum((unsigned char)r->at[word]) || strchr("_+-.", r->at[word])) &&
-           r->at[word]) word++;
+    while (word < 24 && r->at + word < r->end && config_in_word((unsigned char)r->at[word])) word++;
     if (c < 0) return config_error(r, r->line, NULL, "expected %s, found the end of the text", expected);
     if (word > 0) return config_error(r, r->line, NULL, "expected %s, found %.*s", expected, word, r->at);
     if (c == '/' || c == '#')
@@ -417,8 +418,10 @@ static inline bool config_scan_number(ConfigReader *r) {
     if (config_peek(r) == '-') r->at++;
     const char *digits = r->at;
     if (!config_scan_digits(r)) return false;
-    if (*digits == '0' && r->at - digits > 1)
-        return config_error(r, r->line, NULL, "%.*s has a leading zero", (int)strcspn(start, " \t\r\n,]}"), start);
+    if (*digits == '0' && r->at - digits > 1) {
+        int length = r->at - start < CONFIG_MAX_DIGITS ? (int)(r->at - start) : CONFIG_MAX_DIGITS;
+        return config_error(r, r->line, NULL, "%.*s has a leading zero", length, start);
+    }
     if (config_peek(r) == '.') {
         r->at++;
         if (!config_scan_digits(r)) return false;
@@ -538,11 +541,10 @@ static inline bool config_set_integer(ConfigReader *r, int position, const Field
     config_range(f, &min, &max);
     if (!cJSON_IsNumber(item)) return config_refuse(r, position, f, item, NULL);
     char *end;
-    errno = 0;
-    long long x = strtoll(r->positions[position].value, &end, 10);  // cJSON's double would make 2^53 of 2^53 + 1
+    long long x = strtoll(r->positions[position].value, &end, 10);  // saturates; cJSON's double makes 2^53 of 2^53 + 1
     if (*end == '.' || *end == 'e' || *end == 'E')
         return config_refuse(r, position, f, item, "is not written as an integer");
-    if (errno || x < (long long)min || x > (long long)max)
+    if (x < (long long)min || x > (long long)max)
         return config_refuse(r, position, f, item, "is out of range");
     void *at = (char *)r->config + f->offset;
     if (f->type == FIELD_INT) *(int *)at = (int)x;

@@ -135,7 +135,7 @@ TEST(every_type_and_rank_comes_back) {
     memcpy(&f32[2], &nan, 4);
     void *from[] = { u8, i32, &i64, f64, f32, NULL };
     void *to[] = { u8_back, i32_back, &i64_back, f64_back, f32_back, NULL };
-    CkptTensor list[6], back[6];
+    CkptTensor list[7], back[7];
     for (int k = 0; k < 2; k++) {
         CkptTensor *t = k ? back : list;
         void **data = k ? to : from;
@@ -145,14 +145,15 @@ TEST(every_type_and_rank_comes_back) {
         t[3] = tensor_of("f64", CKPT_F64, data[3], 0, 4, (const uint64_t[]){ 2, 2, 2, 2 });
         t[4] = tensor_of("f32", CKPT_F32, data[4], 0, 1, (const uint64_t[]){ BIG });
         t[5] = tensor_of("nothing", CKPT_F32, data[5], 4, 2, (const uint64_t[]){ 9, 0 });
+        t[6] = tensor_of("nothing either", CKPT_F32, data[5], 4, 2, (const uint64_t[]){ 0, 9 });
     }
     memset(list[0].name, 'x', 71);                  // the longest name
     memset(back[0].name, 'x', 71);
-    CHECK_MSG(checkpoint_save(path, NULL, list, 6, message, sizeof message) == 0, "%s", message);
+    CHECK_MSG(checkpoint_save(path, NULL, list, 7, message, sizeof message) == 0, "%s", message);
     Checkpoint c;
     CHECK_MSG(checkpoint_open(&c, path, message, sizeof message) == 0, "%s", message);
-    CHECK(c.n_tensors == 6);
-    for (int i = 0; i < 6; i++) {
+    CHECK(c.n_tensors == 7);
+    for (int i = 0; i < 7; i++) {
         const CkptTensor *found = checkpoint_find(&c, list[i].name);
         CHECK(found && found->type == list[i].type && found->ndim == list[i].ndim && (uintptr_t)found->data % 64 == 0);
         CHECK_MSG(checkpoint_read(&c, &back[i], message, sizeof message) == 0, "%s", message);
@@ -301,11 +302,23 @@ TEST(what_is_wrong_is_said) {
         CHECK_MSG(refused(bad, cases[i].words), "case %zu, \"%s\": %s", i, cases[i].words, message);
         free(b);
     }
+    size_t n;
+    unsigned char *b = bytes_of(good, &n);                  // 2^64 - 1 bytes, whose end wraps to before its start
+    CkptEntry *e = (CkptEntry *)(b + 192);
+    e->type = CKPT_U8;
+    e->ndim = 1;
+    e->shape[0] = e->bytes = UINT64_MAX;
+    e->shape[1] = e->shape[2] = 1;
+    seal(b, n);
+    store(bad, b, n);
+    CHECK_MSG(refused(bad, "entry 1 has an impossible offset"), "%s", message);
+    free(b);
     free(good); free(bad); free(folder);
 }
 
 TEST(other_files_are_refused) {
-    char *folder = test_folder("test_checkpoint"), *path = format("%s/none.bin", folder), *fifo = format("%s/fifo", folder);
+    char *folder = test_folder("test_checkpoint");
+    char *path = format("%s/none.bin", folder), *fifo = format("%s/fifo", folder);
     CHECK_MSG(refused(path, "No such file"), "%s", message);
     CHECK_MSG(refused(folder, "not a regular file"), "%s", message);
     CHECK(mkfifo(fifo, 0600) == 0);
@@ -477,7 +490,7 @@ TEST(a_death_at_any_system_call_leaves_a_good_one) {
             }
             int64_t current = saved_version(p.path), previous = saved_version(p.previous);
             if (before > 0 || !killed)
-                CHECK_MSG(current == before || current == before + 1, "stop %d: path holds %d: %s", k, (int)current, message);
+                CHECK_MSG(current == before || current == before + 1, "stop %d: path holds %d", k, (int)current);
             else CHECK_MSG(current == 1 || !file_exists(p.path), "stop %d: half a file under its name", k);
             if (before > 1)
                 CHECK_MSG(previous == before - 1 || previous == before, "stop %d: previous holds %d", k, (int)previous);
@@ -493,7 +506,7 @@ TEST(a_death_at_any_system_call_leaves_a_good_one) {
             free_paths(p);
         }
         CHECK_MSG(killed == 0, "the save never ended");
-        CHECK_MSG(with_new > 0 && (before == 0 || with_old > 10), "%d stops with the old, %d with the new one", with_old, with_new);
+        CHECK_MSG(with_new > 0 && (before == 0 || with_old > 10), "old at %d stops, new at %d", with_old, with_new);
     }
 }
 
