@@ -92,10 +92,14 @@ static inline float vec_dot(const float *x, const float *y, int n) {
 }
 
 static inline float vec_max(const float *x, int n) {
-    float m = -__builtin_inff();
-    #pragma omp simd reduction(max : m)
-    for (int i = 0; i < n; i++) m = x[i] > m ? x[i] : m;
-    return m;
+    float m[8], largest = -__builtin_inff();     // eight running maxima, which become a vector
+    int i = 0;
+    for (int j = 0; j < 8; j++) m[j] = largest;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; j++) m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
+    for (; i < n; i++) m[i % 8] = x[i] > m[i % 8] ? x[i] : m[i % 8];
+    for (int j = 0; j < 8; j++) largest = m[j] > largest ? m[j] : largest;
+    return largest;
 }
 
 #endif // VEC_H
