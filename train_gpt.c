@@ -1156,7 +1156,7 @@ static int qk_clip(Trainer *t, int *clipped) {
 typedef struct { double loss, lr, grad_norm; int clipped; char trouble[160]; } StepResult;
 
 // The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: clipping, update,
-// QK-Clip. Returns false with result->trouble in words where a number isn't finite; the weights are then untouched.
+// QK-Clip. Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
@@ -1225,7 +1225,7 @@ static bool evaluate(Trainer *t) {
 // Checkpoints: everything that the next step depends on. The order of the data, dropout and initial values are hashes
 // of the seed and the step, so that there is no generator's state besides the step.
 
-enum { CHECKPOINT_MAX_TENSORS = 8 + 3 * N_TENSORS, PROGRESS_NUMBERS = 5 };
+enum { CHECKPOINT_MAX_TENSORS = 8 + 3 * N_TENSORS, PROGRESS_NUMBERS = 4 };
 
 typedef struct { int64_t step, evaluated, muon_t, fingerprint; double progress[PROGRESS_NUMBERS]; } CheckpointState;
 
@@ -1261,7 +1261,7 @@ static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *li
 static void checkpoint_write(Trainer *t) {
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
     CheckpointState state = {t->step, t->evaluated, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
-                             {t->train_seconds, t->smooth_loss, t->val_loss, t->val_bpb, 0.0}};
+                             {t->train_seconds, t->smooth_loss, t->val_loss, t->val_bpb}};
     char error[512];
     int n = checkpoint_tensors(t, &state, list);
     char *text = config_text(&t->config, config_fields, N_FIELDS);
@@ -1598,7 +1598,7 @@ static int train(Trainer *t) {
         log_check(t);
         if (progress_due(&progress, t->step == steps)) {
             double speed = (t->step - first) / (t->train_seconds - used);
-            progress_line(&progress, "step %d/%d  loss %.4f  smoothed %.4f  %.0f tok/s  elapsed %s  ETA %s",
+            progress_line(&progress, "step %d/%d  loss %.4f  smoothed %.4f  %.0f tok/s  %s, ETA %s",
                           t->step, steps, result.loss, t->smooth_loss, tokens * speed,
                           format_seconds(a, seconds_now() - start), format_seconds(b, (steps - t->step) / speed));
         }

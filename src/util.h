@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -237,12 +238,16 @@ static inline bool progress_due(Progress *p, bool must) {
 
 // Prints a line that the next one replaces on a terminal; call it where progress_due said so.
 PRINTF_LIKE(2, 3) static inline void progress_line(Progress *p, const char *fmt, ...) {
+    char line[256];
+    struct winsize size;
+    bool known = p->terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+    int columns = known ? size.ws_col - 1 : (int)sizeof line;
     va_list args;
     va_start(args, fmt);
-    if (p->terminal) fputs("\r\033[K", stdout);
-    vprintf(fmt, args);
+    vsnprintf(line, sizeof line, fmt, args);
     va_end(args);
-    if (!p->terminal) putchar('\n');
+    if (p->terminal) printf("\r\033[K%.*s", columns, line);      // a wrapped line could not be drawn over
+    else puts(line);
     p->open = p->terminal;
     p->lines++;
     fflush(stdout);
