@@ -511,6 +511,31 @@ TEST(tensor_table_covers_every_parameter_once) {
     }
 }
 
+TEST(groups_have_their_own_learning_rates_and_rules) {
+    char *overrides[] = {"--optimizer.muon.lr=1", "--optimizer.adamw.lr=2", "--optimizer.adamw.embed_lr=3",
+                         "--optimizer.adamw.head_lr=4",
+                         "--optimizer.adamw.decay_vectors=true", "--optimizer.route=q=adamw,norm=none"};
+    Trainer t;
+    small_trainer(&t, sockets[2][1], COUNT_OF(overrides), overrides);
+    int seen = 0;
+    for (int g = 0; g < t.n_groups; g++) {
+        const MuonParam *p = &t.groups[g];
+        struct { const char *name; double lr; int rule; } expected[] = {
+            {"wte", 3, MUON_RULE_ADAMW}, {"head", 4, MUON_RULE_ADAMW}, {"wq", 2, MUON_RULE_ADAMW},
+            {"wk", 1, MUON_RULE_MUON},
+            {"w_gate", 1, MUON_RULE_MUON}, {"norm1_w", 2, MUON_RULE_NONE}};
+        for (size_t i = 0; i < COUNT_OF(expected); i++)
+            if (!strcmp(p->name, expected[i].name)) {
+                CHECK_MSG(p->lr == expected[i].lr && p->rule == expected[i].rule, "%s: lr %g, rule %d", p->name,
+                          p->lr, p->rule);
+                seen++;
+            }
+        CHECK_MSG(p->weight_decay == 0.1, "%s", p->name);
+    }
+    CHECK(seen == 6);
+    small_trainer_free(&t);
+}
+
 TEST(init_has_its_statistics_and_is_independent_of_other_sockets) {
     char *relu[] = {"--model.mlp=relu2", "--model.position=rope"};
     Trainer a, b;
@@ -850,6 +875,7 @@ int main(int argc, char **argv) {
     RUN(qk_clip_scales_logits_by_gamma);
     RUN(schedules_follow_their_formulas);
     RUN(tensor_table_covers_every_parameter_once);
+    RUN(groups_have_their_own_learning_rates_and_rules);
     RUN(init_has_its_statistics_and_is_independent_of_other_sockets);
     RUN(generate_is_reproducible_and_obeys_its_options);
     RUN(the_same_bits_with_any_number_of_threads);

@@ -71,7 +71,7 @@ while IFS= read -r line; do
     echo '#define MUON_C_COMMIT "mutant"' > build/mutants/build/commit.h
     (cd build/mutants && gcc -std=gnu11 -O2 -fno-math-errno -fno-trapping-math -fopenmp -w test_gpt.c -o build/test_gpt -lcjson -lz -lm)
     noticed=no
-    for test in gradients_match attention_ training_steps qk_clip micro_ schedules tensor_table; do
+    for test in gradients_match attention_ training_steps qk_clip micro_ schedules tensor_table groups_have; do
         (cd build/mutants && timeout 120 build/test_gpt $test >/dev/null 2>&1) || { noticed=$test; break; }
     done
     [ "$noticed" != no ] || survived=$((survived + 1))
