@@ -8,9 +8,10 @@ CONFIG ?= configs/default.json
 DATA   ?=
 TOKENIZER ?= char
 ARGS   ?=
-RUN    ?= $(firstword $(shell ls -td runs/*/ 2>/dev/null))
+RUN    ?= $(patsubst %/checkpoint.bin,%,$(firstword $(shell ls -t runs/*/checkpoint.bin 2>/dev/null)))
 RUNS   ?= $(RUN)
 PROMPT ?=
+export DATA PROMPT               # reach the shell as they are, whatever they contain
 
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
 B := build$(if $(SAN),/san)
@@ -27,7 +28,7 @@ TESTS    := $(B)/test_gpt $(patsubst dev/test/%.c,$(B)/%,$(wildcard dev/test/tes
 TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
-compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) -include $(B)/commit.h $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
+compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
 
 .PHONY: all programs train data test sample plot help clean distclean setup commit
 .DEFAULT_GOAL := all
@@ -35,13 +36,13 @@ compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) -i
 all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
 
 train: all data                                          ## train CONFIG on its data or on DATA (kjv, shakespeare, path.txt), with ARGS
-	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA),--data.dir=$$(data/prepare.sh --folder "$(DATA)")) $(ARGS)
+	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA),--data.dir="$$(data/prepare.sh --folder "$$DATA")") $(ARGS)
 
 data: $(B)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte) under build/data
-	$(Q)data/prepare.sh "$(or $(DATA),$(CONFIG_DATA))" "$(TOKENIZER)"
+	$(Q)$(if $(or $(DATA),$(CORPUS)),BUILD=$(B) data/prepare.sh "$${DATA:-$(CORPUS)}" "$(TOKENIZER)",:)
 
-# The corpus that the config names, by its folder build/data/NAME.
-CONFIG_DATA = $(or $(shell sed -n 's|.*"build/data/\([A-Za-z0-9._-]*\)".*|\1|p' $(CONFIG) 2>/dev/null | head -n 1),kjv)
+# The corpus that the config names by its folder; any other folder is the user's own and must be there.
+CORPUS = $(shell sed -n 's|.*"build/data/\(kjv\|shakespeare\)".*|\1|p' $(CONFIG) 2>/dev/null | head -n 1)
 
 programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot
 
@@ -49,7 +50,7 @@ test: programs                                           ## run every test; SAN=
 	$(Q)BUILD=$(B) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
 
 sample: $(B)/generate                                    ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
-	$(Q)$(B)/generate $(RUN) $(if $(PROMPT),--prompt="$(PROMPT)") $(ARGS)
+	$(Q)$(B)/generate $(RUN) $(if $(PROMPT),--prompt="$$PROMPT") $(ARGS)
 
 plot: $(B)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(B)/plot $(RUNS) $(ARGS)
@@ -66,20 +67,21 @@ distclean: clean                                         ## remove prepared data
 setup:
 	$(Q)dev/setup.sh build
 
-# The commit is part of every run's log; the file changes, and programs are built anew, only when the commit does.
+# The commit is part of every run's log; the file changes, and the trainer is built anew, only when the commit does.
 $(B)/commit.h: commit
-	@mkdir -p $(B); echo "#define MUON_C_COMMIT \"$$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)\"" > $@.new; \
+	@mkdir -p $(B); c=$$(git describe --always --exclude '*' 2>/dev/null || echo unknown); \
+	git diff --quiet HEAD -- '*.c' '*.h' Makefile 2>/dev/null || c=$$c-changed; echo "#define MUON_C_COMMIT \"$$c\"" > $@.new; \
 	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 $(TRAINER): train_gpt.c $(HEADERS) $(B)/commit.h | setup
-	$(call compile,$<)
+	$(call compile,$<,-include $(B)/commit.h)
 $(B)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h $(HEADERS) $(B)/commit.h | setup
-	$(call compile,$<,-Wno-unused-function)
+	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function)
 $(B)/generate: dev/generate.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
-	$(call compile,$<,-Wno-unused-function)
-$(B)/plot: dev/plot.c $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function)
+$(B)/plot: dev/plot.c $(HEADERS) | setup
 	$(call compile,$<)
-$(B)/tokenize: data/tokenize.c $(HEADERS) $(B)/commit.h | setup
+$(B)/tokenize: data/tokenize.c $(HEADERS) | setup
 	$(call compile,$<)
-$(B)/test_%: dev/test/test_%.c dev/test/test.h $(HEADERS) $(B)/commit.h | setup
+$(B)/test_%: dev/test/test_%.c dev/test/test.h $(HEADERS) | setup
 	$(call compile,$<)

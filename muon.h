@@ -55,7 +55,7 @@ int main(void) {
     for (int step = 0; step <= STEPS && !error; step++) {
         float loss = loss_and_gradients();
         if (step % 20 == 0) printf("step %3d  loss %.6f\n", step, loss);
-        error = muon_step(&m, 1.0 - (double)step / STEPS, 1.0, scratch);   // the learning rate falls to zero
+        error = muon_step(&m, 1.0 - (double)step / (double)STEPS, 1.0, scratch);   // the learning rate falls to zero
     }
     if (error) printf("%s\n", muon_strerror(error));
     free(memory);

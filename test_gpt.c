@@ -659,20 +659,13 @@ static void check_same_checkpoint(const char *a, const char *b) {
         return;
     }
     int compared = 0;
-    static const char *const prefixes[] = {"w.", "m.", "v."};
-    static const char *const names[] = {"wte", "wpe", "wq", "wk", "wv", "wo", "bq", "bk", "w_in", "w_out", "b_out",
-                                        "norm1_w", "normf_b"};
-    for (size_t p = 0; p < COUNT_OF(prefixes); p++)
-        for (size_t i = 0; i < COUNT_OF(names); i++) {
-            char *name = format("%s%s", prefixes[p], names[i]);
-            const CkptTensor *ta = checkpoint_find(&ca, name), *tb = checkpoint_find(&cb, name);
-            if (ta && tb) {
-                compared++;
-                CHECK_MSG(!memcmp(ta->data, tb->data, sizeof(float) * ta->shape[0] * ta->shape[1] * ta->shape[2]),
-                          "%s and %s differ in %s", a, b, name);
-            }
-            free(name);
-        }
+    for (int i = 0; i < ca.n_tensors; i++) {
+        const CkptTensor *ta = &ca.tensors[i], *tb = checkpoint_find(&cb, ta->name);
+        if (ta->name[1] != '.') continue;                // w.*, m.*, v.*
+        compared++;
+        CHECK_MSG(tb && !memcmp(ta->data, tb->data, sizeof(float) * ta->shape[0] * ta->shape[1] * ta->shape[2]),
+                  "%s and %s differ in %s", a, b, ta->name);
+    }
     CHECK_MSG(compared > 25, "only %d tensors", compared);
     checkpoint_close(&ca);
     checkpoint_close(&cb);
@@ -723,6 +716,25 @@ TEST(an_interrupted_run_resumes_to_the_same_bits) {
     free(cut);
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume") == 0);                       // nothing is left to do
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=420") == 0);     // a longer schedule goes on
+}
+
+// A signal in the first validation, before any step, leaves a run that can go on, too.
+TEST(a_run_interrupted_before_its_first_step_resumes) {
+    prepare_runs();
+    CHECK(shell("%s build/test/run.json --model.width=256 --run.dir=build/test/runs/early > build/test/out.txt & "
+                "pid=$!; while ! test -s build/test/runs/early/log.jsonl; do sleep 0.01; done; kill -INT $pid; wait $pid",
+                trainer) == EXIT_INTERRUPTED);
+    CHECK(TRAIN("--run.dir=build/test/runs/early --resume --train.steps=3") == 0);
+}
+
+// The run's folder is locked: a second process would write into the same files.
+TEST(a_run_has_one_process) {
+    prepare_runs();
+    int code = shell("%s build/test/run.json --train.steps=100000 --run.dir=build/test/runs/locked "
+                     "> build/test/out.txt & pid=$!; while ! test -s build/test/runs/locked/checkpoint.bin; do sleep 0.01; done; "
+                     "%s --run.dir=build/test/runs/locked --resume > build/test/out2.txt 2> build/test/err.txt; "
+                     "code=$?; kill -TERM $pid; wait $pid; exit $code", trainer, trainer);
+    check_error_line(code, EXIT_FAILED, "another process");
 }
 
 TEST(a_run_is_a_folder) {
@@ -812,8 +824,10 @@ TEST(a_folder_with_a_run_is_not_overwritten) {
     CHECK(shell("cmp -s build/test/kept.bin build/test/runs/taken/checkpoint.bin") == 0);
     check_error_line(TRAIN("--run.dir=build/test/runs/taken --resume --optimizer.adamw.lr=1"),
                      EXIT_USAGE, "--optimizer.adamw.lr=1");
+    shell("cp build/test/runs/taken/log.jsonl build/test/kept.jsonl");
     check_error_line(TRAIN("--run.dir=build/test/runs/taken --resume --train.steps=2"),
                      EXIT_USAGE, "already at step 3");
+    CHECK(shell("cmp -s build/test/kept.jsonl build/test/runs/taken/log.jsonl") == 0);
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/taken --overwrite --train.steps=2") == 0);
 }
 
@@ -841,7 +855,7 @@ TEST(a_full_disk_loses_nothing) {
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/full --train.steps=20") == 0);
     shell("cp build/test/runs/full/checkpoint.bin build/test/kept.bin");
     prepare_runs();
-    int code = shell("trap '' XFSZ; ulimit -f 40; %s --run.dir=build/test/runs/full --resume --train.steps=40 "
+    int code = shell("ulimit -f 40; %s --run.dir=build/test/runs/full --resume --train.steps=40 "
                      "> build/test/out.txt 2> build/test/err.txt", trainer);
     check_error_line(code, EXIT_FAILED, "build/test/runs/full/checkpoint.bin");
     CHECK(shell("cmp -s build/test/kept.bin build/test/runs/full/checkpoint.bin && "
@@ -880,6 +894,8 @@ int main(int argc, char **argv) {
     RUN(generate_is_reproducible_and_obeys_its_options);
     RUN(the_same_bits_with_any_number_of_threads);
     RUN(an_interrupted_run_resumes_to_the_same_bits);
+    RUN(a_run_interrupted_before_its_first_step_resumes);
+    RUN(a_run_has_one_process);
     RUN(a_run_is_a_folder);
     RUN(without_run_dir_runs_are_numbered);
     RUN(bad_configs_are_refused_in_one_line);

@@ -22,6 +22,7 @@
 #include <math.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/file.h>
 #ifdef _OPENMP
 #include <omp.h>
 #else
@@ -196,7 +197,8 @@ static void config_resolve(Config *c, const char *where) {
                    where, c->train.micro_batch, c->train.batch);
     if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)
         fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling "
-                   "of queries and keys; set one of them to 0 or false", where, c->optimizer.qk_clip.tau);
+                   "of queries and keys; set tau to 0 (optimizer.name muon has it so) or qk_norm to false", where,
+                   c->optimizer.qk_clip.tau);
 }
 
 // =====================================================================================================================
@@ -813,7 +815,7 @@ static void model_plan_acts(Model *m, float *base) {
     PLACE(m->scratch, (size_t)omp_get_max_threads() * ATTENTION_BUFFERS * ATTENTION_ROWS * m->T);
     PLACE(m->head_logits, (size_t)m->L * m->B * m->NH);
     PLACE(m->max_logits, (size_t)m->L * m->NH);
-    if (position) { PLACE(m->rope_cos, m->T * m->HS / 2); PLACE(m->rope_sin, m->T * m->HS / 2); }
+    if (position) { PLACE(m->rope_cos, (size_t)m->T * m->HS / 2); PLACE(m->rope_sin, (size_t)m->T * m->HS / 2); }
     #undef PLACE
     m->n_acts = end;
 }
@@ -1059,6 +1061,7 @@ typedef struct {
     bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
                                          // previous one
     FILE *log;
+    int lock;                            // the run's folder, locked against a second process
 } Trainer;
 
 static volatile sig_atomic_t interrupted;
@@ -1343,12 +1346,14 @@ static void choose_threads(void) {
 }
 
 // GCC's OpenMP lets waiting threads spin for a millisecond or more. Beside any other busy process that makes training
-// several times slower, and a short spin costs nothing measurable. It reads its settings when it is loaded, so the program
-// starts itself once more with them, unless the user has set them.
+// several times slower, and a short spin costs nothing measurable. It reads its settings when it is loaded, so the
+// program starts itself once more with them, unless the user has set them.
 static void wait_politely(char **argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     setenv("GOMP_SPINCOUNT", "1000", 1);
-    execv("/proc/self/exe", argv);               // where that can't be done, it goes on as it is
+    char *program = realpath("/proc/self/exe", NULL);
+    if (program) execv(program, argv);           // where that can't be done, it goes on as it is
+    free(program);
 }
 
 static double megabytes(double bytes) { return bytes / 1048576.0; }
@@ -1479,10 +1484,11 @@ static void log_end(Trainer *t, const char *reason) {
     log_check(t);
 }
 
+// The picture is no reason to end a training: what is wrong with it is a warning.
 static void draw_loss(const Trainer *t) {
     char *png = format("%s/loss.png", t->config.run.dir);
-    const char *folder = t->config.run.dir, *slash = strrchr(folder, '/'), *label = slash ? slash + 1 : folder;
-    if (runlog_plot(&folder, &label, 1, png) != 0) fail("%s: %s", png, strerror(errno));
+    const char *folder = t->config.run.dir;
+    if (runlog_plot(&folder, NULL, 1, png) != 0) fprintf(stderr, "warning: %s: not drawn: %s\n", png, strerror(errno));
     free(png);
 }
 
@@ -1544,6 +1550,7 @@ static void trainer_open(Trainer *t, const char *where) {
 
 static void trainer_close(Trainer *t) {
     if (t->log) fclose(t->log);
+    close(t->lock);                                      // and with it the lock on the run's folder
     free(t->log_path);
     free(t->checkpoint_path);
     free(t->previous_path);
@@ -1570,21 +1577,22 @@ static int train(Trainer *t) {
     StepResult result = {0};
     char a[32], b[32];
     for (;; ) {
-        if (due(c->train.eval_every, t->step, steps) && t->evaluated != t->step && !interrupted && evaluate(t)) {
+        bool evaluated = due(c->train.eval_every, t->step, steps) && t->evaluated != t->step && !interrupted;
+        if (evaluated && (evaluated = evaluate(t))) {
             log_eval(t, tokens);
-            draw_loss(t);
             progress_end(&progress);
             printf("step %d/%d: validation loss %.4f", t->step, steps, t->val_loss);
             if (isfinite(t->val_bpb)) printf(", %.4f bits per byte", t->val_bpb);
             printf("\n");
         }
         bool last = t->step >= steps || interrupted;
-        if (t->step > 0 && t->step != saved && (last || due(c->train.save_every, t->step, steps))) {
+        if (t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)))) {
             checkpoint_write(t);
             saved = t->step;
         }
-        if (t->step < steps && t->step > first && c->train.sample_every && t->step % c->train.sample_every == 0)
-            free(write_sample(t));
+        if (evaluated) draw_loss(t);
+        bool sample = c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0;
+        if (sample && t->step < steps) free(write_sample(t));
         if (last) break;
 
         double before = seconds_now();
@@ -1604,22 +1612,19 @@ static int train(Trainer *t) {
         }
     }
     progress_end(&progress);
-    if (interrupted && t->step < steps) reason = "interrupted";
+    if (interrupted && (t->step < steps || t->evaluated != t->step)) reason = "interrupted";
     log_end(t, reason);
     draw_loss(t);
     if (!strcmp(reason, "diverged")) {
         const char *good = file_exists(t->checkpoint_path) ? t->checkpoint_path : NULL;
         fflush(stdout);
         fprintf(stderr, "error: step %d: %s; the last good checkpoint: %s\n",
-                t->step, result.trouble, good ? good : "none was saved yet");
+                t->step + 1, result.trouble, good ? good : "none was saved yet");
         return EXIT_FAILED;
     }
     if (!strcmp(reason, "interrupted")) {
-        if (t->step > 0)
-            printf("interrupted at step %d and saved; go on with: ./train_gpt --run.dir=%s --resume\n",
-                   t->step, c->run.dir);
-        else
-            printf("interrupted before the first step; nothing to save\n");
+        printf("interrupted at step %d and saved; go on with: ./train_gpt --run.dir=%s --resume\n",
+               t->step, c->run.dir);
         return EXIT_INTERRUPTED;
     }
     char *sample = write_sample(t);
@@ -1709,6 +1714,19 @@ static const char *override_value(const Arguments *a, const char *flag) {
     return value;
 }
 
+// Where the run is or goes: --run.dir, else the config's run.dir, else by the config's name.
+static char *choose_run_dir(const Arguments *a) {
+    const char *named = override_value(a, "--run.dir=");
+    if (named && *named) return xstrdup(named);
+    if (!a->config_path) fail_usage("--resume: name the run with --run.dir=FOLDER, or its config");
+    Config config;
+    config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path,
+                a->n_overrides, a->overrides);
+    char *dir = *config.run.dir ? xstrdup(config.run.dir) : default_run_dir(a->config_path, a->resume);
+    config_free(&config, config_fields, N_FIELDS);
+    return dir;
+}
+
 // A run's own config rules when it goes on; only how long and how often may change.
 static void check_resume_overrides(const Arguments *a) {
     static const char *const allowed[] = {"--run.dir=", "--train.steps=", "--train.eval_every=",
@@ -1742,13 +1760,11 @@ static void remove_run_files(const char *dir) {
 // The whole program but for main's name, so that tests can run it in a child process.
 static int train_main(int argc, char **argv) {
     Arguments a = parse_arguments(argc, argv);
-    const char *named = override_value(&a, "--run.dir=");
     if (!a.config_path && !a.resume && !a.print_config)
         fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
-    if (!a.config_path && a.resume && !named) fail_usage("--resume: name the run with --run.dir=FOLDER, or its config");
 
     Trainer t = {0};
-    char *dir = named ? xstrdup(named) : a.resume ? default_run_dir(a.config_path, true) : NULL;
+    char *dir = a.print_config ? NULL : choose_run_dir(&a);
     char *where = a.resume ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
     if (a.resume) check_resume_overrides(&a);
     if (a.resume && !file_exists(where)) fail_usage("--resume: %s does not exist: %s holds no run", where, dir);
@@ -1761,7 +1777,6 @@ static int train_main(int argc, char **argv) {
         free(a.overrides); free(dir); free(where);
         return 0;
     }
-    if (!dir) dir = *t.config.run.dir ? xstrdup(t.config.run.dir) : default_run_dir(a.config_path, false);
     if (!a.resume && !a.overwrite && holds_run(dir))
         fail_usage("run.dir: %s already holds a run; --resume goes on with it, --overwrite starts anew", dir);
     free(t.config.run.dir);
@@ -1770,14 +1785,17 @@ static int train_main(int argc, char **argv) {
     choose_threads();
     trainer_open(&t, where);
     if (make_dirs(dir) != 0) fail("%s: cannot be made: %s", dir, strerror(errno));
+    t.lock = open(dir, O_RDONLY | O_DIRECTORY);
+    if (t.lock < 0 || flock(t.lock, LOCK_EX | LOCK_NB) != 0)
+        fail("%s: %s", dir, errno == EWOULDBLOCK ? "another process is training in this folder" : strerror(errno));
     if (a.resume) {
         checkpoint_resume(&t, *a.resume_from ? a.resume_from : t.checkpoint_path);
+        if (t.step > t.config.train.steps)
+            fail_usage("train.steps: %d, but the run is already at step %d", t.config.train.steps, t.step);
         int bad_line = runlog_cut(t.log_path, t.step);
         if (bad_line > 0) fail("%s:%d: not a line of a run's log", t.log_path, bad_line);
         if (bad_line < 0) fail("%s: %s", t.log_path, strerror(errno));
         printf("resumed    %s at step %d\n", dir, t.step);
-        if (t.step > t.config.train.steps)
-            fail_usage("train.steps: %d, but the run is already at step %d", t.config.train.steps, t.step);
     } else {
         if (a.overwrite) remove_run_files(dir);
         tensors_init(t.model.params, t.model.table, (uint64_t)t.config.run.seed);
@@ -1792,12 +1810,13 @@ static int train_main(int argc, char **argv) {
     }
     free(text); free(from); free(where); free(a.overrides);
 
+    signal(SIGXFSZ, SIG_IGN);                            // a file too large is an error of the write, as a full disk is
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
     t.log = fopen(t.log_path, a.resume ? "a" : "w");
     if (!t.log) fail("%s: cannot be written: %s", t.log_path, strerror(errno));
     log_start(&t);
     printf("run        %s\n\n", dir);
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
     int code = train(&t);
     trainer_close(&t);
     return code;

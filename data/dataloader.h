@@ -26,6 +26,7 @@
 #endif
 
 enum { SHARD_MAGIC = 20240520, SHARD_VERSION = 1, SHARD_HEADER_BYTES = 256 * 4 };
+enum { DATALOADER_CHECK_TOKENS = 1 << 29 };     // up to here all are checked when opened (a second); always when used
 
 typedef struct {
     char *path;
@@ -145,6 +146,19 @@ static inline Shard *dataloader_shards(const char *dir, char split, int *count) 
     return shards;
 }
 
+// Ends the program with the shard's first token from position `at` on that is not less than V; there must be one.
+__attribute__((noreturn)) static inline void dataloader_bad_token(const Shard *s, size_t at, int V) {
+    while (s->tokens[at] < V) at++;
+    fail("%s: token %zu is %d: the vocabulary has %d tokens (0 to %d)", s->path, at, s->tokens[at], V, V - 1);
+}
+
+// Reads every token of a shard, so that one outside the vocabulary is found now and not hours into training.
+static inline void dataloader_check_tokens(const Shard *s, int V) {
+    uint16_t largest = 0;
+    for (size_t i = 0; i < s->count; i++) largest = s->tokens[i] > largest ? s->tokens[i] : largest;
+    if (largest >= V) dataloader_bad_token(s, 0, V);
+}
+
 // Opens a data folder for windows of T tokens. V: every token must be less. seed: of the training order. Ends the
 // program with one line where a split is missing, a shard is damaged, or no shard of a split holds one window.
 static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V, uint64_t seed) {
@@ -168,6 +182,11 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
         s->windows = s->count > t ? (s->count - 1) / t : 0;
         d->val_windows += s->windows;
     }
+    size_t tokens = 0;
+    for (int i = 0; i < d->train_shards; i++) tokens += d->train[i].count;
+    for (int i = 0; i < d->train_shards && tokens <= DATALOADER_CHECK_TOKENS; i++)
+        dataloader_check_tokens(&d->train[i], V);
+    for (int i = 0; i < d->val_shards; i++) dataloader_check_tokens(&d->val[i], V);
     const char *few = d->train_windows == 0 ? "training" : d->val_windows == 0 ? "validation" : NULL;
     if (few) fail("%s: no %s shard holds the %d tokens of one window (block %d and a target)", dir, few, T + 1, T);
 }
@@ -216,11 +235,7 @@ static inline void dataloader_window(const DataLoader *d, const Shard *s, size_t
         targets[i] = tokens[i + 1];
         largest = tokens[i] > largest ? tokens[i] : largest;
     }
-    if (largest < d->V) return;
-    int i = 0;
-    while (tokens[i] < d->V) i++;
-    fail("%s: token %zu is %d: the vocabulary has %d tokens (0 to %d)", s->path, start + (size_t)i, tokens[i], d->V,
-         d->V - 1);
+    if (largest >= d->V) dataloader_bad_token(s, start, d->V);
 }
 
 // Image of i under a permutation of 0 .. n-1 that key chooses: a Feistel network (Luby, Rackoff 1988) over the smallest

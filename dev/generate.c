@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
     config_resolve(&config, config_path);
     if (tokenizer_load(&tokenizer, tokenizer_path, error, sizeof error) != 0) fail("%s", error);
     if (checkpoint_open(&checkpoint, checkpoint_path, error, sizeof error) != 0) fail("%s", error);
-    if (tokenizer.size != config.model.vocab)
+    if (tokenizer.size > config.model.vocab)
         fail("%s: %d tokens, but the model of %s has %d",
              tokenizer_path, tokenizer.size, config_path, config.model.vocab);
 

@@ -123,6 +123,7 @@ static inline char *read_file(const char *path, size_t *size) {
 
 // mkdir -p. Returns 0, or -1 with errno set.
 static inline int make_dirs(const char *path) {
+    if (!*path) { errno = ENOENT; return -1; }
     char *copy = xstrdup(path);
     int result = 0;
     for (char *p = copy + 1; result == 0; p++) {

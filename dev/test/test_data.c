@@ -488,6 +488,19 @@ static void open_loader(void *argument) {
     dataloader_close(&d);
 }
 
+// The last token of the training shard changes after it was mapped.
+static void spoil_open_shard(void *arg) {
+    const Opening *o = (const Opening *)arg;
+    DataLoader d;
+    int32_t inputs[T], targets[T];
+    uint16_t bad = 99;
+    dataloader_open(&d, o->dir, T, o->V, 1);
+    int fd = open(d.train[0].path, O_WRONLY);
+    if (pwrite(fd, &bad, sizeof bad, SHARD_HEADER_BYTES + 2 * T) != sizeof bad) fail("pwrite");
+    close(fd);
+    dataloader_train(&d, 0, inputs, targets);
+}
+
 TEST(bad_shards_are_refused_in_one_line) {
     char *dir = test_folder("data/bad"), *train = format("%s/train.bin", dir), *val = format("%s/val.bin", dir);
     char *words = format("%s: the header says 100 tokens (1224 bytes), the file has 1223 bytes", train);
@@ -502,13 +515,15 @@ TEST(bad_shards_are_refused_in_one_line) {
     char errors[256];
     CHECK_MSG(run_child(open_loader, &o, errors, sizeof errors) == 0, "%s", errors);
 
-    // A token of 99 where the vocabulary ends at 98, found where its window is read: as an input and as a target
-    Opening small = { dir, T, 96, true, false };
+    // A token outside the vocabulary, found when the folder is opened, and when a window of a changed file is read
+    Opening small = { dir, T, 96, false, false };
+    CHECK_FAILS(open_loader, &small, 1, "train.bin: token 96 is 96: the vocabulary has 96 tokens (0 to 95)");
+    put_shard(train, 0, 90);
     CHECK_FAILS(open_loader, &small, 1, "val.bin: token 96 is 96: the vocabulary has 96 tokens (0 to 95)");
-    put_shard(val, 0, 90);
+    put_shard(val, 0, 60);
     put_shard(train, 60, T + 1);
-    small.V = 76;
-    CHECK_FAILS(open_loader, &small, 1, "train.bin: token 16 is 76: the vocabulary has 76 tokens");
+    small.V = 77;
+    CHECK_FAILS(spoil_open_shard, &small, 1, "train.bin: token 16 is 99: the vocabulary has 77 tokens");
     put_shard(train, 0, 100);
 
     size_t n;
