@@ -722,7 +722,8 @@ TEST(an_interrupted_run_resumes_to_the_same_bits) {
 TEST(a_run_interrupted_before_its_first_step_resumes) {
     prepare_runs();
     CHECK(shell("%s build/test/run.json --model.width=256 --run.dir=build/test/runs/early > build/test/out.txt & "
-                "pid=$!; while ! test -s build/test/runs/early/log.jsonl; do sleep 0.01; done; kill -INT $pid; wait $pid",
+                "pid=$!; while ! test -s build/test/runs/early/log.jsonl; do sleep 0.01; done; "
+                "kill -INT $pid; wait $pid",
                 trainer) == EXIT_INTERRUPTED);
     CHECK(TRAIN("--run.dir=build/test/runs/early --resume --train.steps=3") == 0);
 }
@@ -731,7 +732,8 @@ TEST(a_run_interrupted_before_its_first_step_resumes) {
 TEST(a_run_has_one_process) {
     prepare_runs();
     int code = shell("%s build/test/run.json --train.steps=100000 --run.dir=build/test/runs/locked "
-                     "> build/test/out.txt & pid=$!; while ! test -s build/test/runs/locked/checkpoint.bin; do sleep 0.01; done; "
+                     "> build/test/out.txt & pid=$!; "
+                     "while ! test -s build/test/runs/locked/checkpoint.bin; do sleep 0.01; done; "
                      "%s --run.dir=build/test/runs/locked --resume > build/test/out2.txt 2> build/test/err.txt; "
                      "code=$?; kill -TERM $pid; wait $pid; exit $code", trainer, trainer);
     check_error_line(code, EXIT_FAILED, "another process");
