@@ -23,30 +23,25 @@
 #include "muon.h"
 #include <stdio.h>
 #include <stdlib.h>
-
 enum { ROWS = 16, COLS = 32, STEPS = 200 };
 static float W[ROWS * COLS], dW[ROWS * COLS], b[ROWS], db[ROWS];   // weights from zero, gradients
-
-// The loss: half the squared distance to a target, whose columns count 1, 1/2, ... 1/32; and its gradients.
-static float loss_and_gradients(void) {
+static float loss_and_gradients(void) {   // half the squared distance to a target whose columns count 1, 1/2, ... 1/32
     float loss = 0.0f;
     for (int i = 0; i < ROWS; i++) {
         db[i] = b[i] - 1.0f;
         loss += 0.5f * db[i] * db[i];
         for (int j = 0; j < COLS; j++) {
-            float distance = W[i * COLS + j] - sinf((float)(i * j)), counts = 1.0f / (float)(1 + j);
-            dW[i * COLS + j] = counts * distance;
-            loss += 0.5f * counts * distance * distance;
+            float distance = W[i * COLS + j] - sinf((float)(i * j));
+            dW[i * COLS + j] = distance / (float)(1 + j);
+            loss += 0.5f * distance * dW[i * COLS + j];
         }
     }
     return loss;
 }
-
 int main(void) {
     MuonParam params[] = {   // name, weights, gradients, count, rows, cols, stride, rule, learning rate, weight decay
         { "W", W, dW, 1, ROWS, COLS, 0, MUON_RULE_MUON, 0.2, 0.0 },
-        { "b", b, db, 1, 1, ROWS, 0, MUON_RULE_ADAMW, 0.05, 0.0 },
-    };
+        { "b", b, db, 1, 1, ROWS, 0, MUON_RULE_ADAMW, 0.05, 0.0 } };
     MuonOptions options = muon_default_options();
     void *memory = malloc(muon_state_bytes(params, 2, &options));
     void *scratch = malloc(muon_scratch_bytes(params, 2, &options));
@@ -58,8 +53,7 @@ int main(void) {
         error = muon_step(&m, 1.0 - (double)step / (double)STEPS, 1.0, scratch);   // the learning rate falls to zero
     }
     if (error) printf("%s\n", muon_strerror(error));
-    free(memory);
-    free(scratch);
+    free(memory), free(scratch);
     return error;
 }
 --- example.c ends ---
