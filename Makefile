@@ -42,7 +42,7 @@ data: $(B)/tokenize | setup                              ## prepare the shards a
 	$(Q)$(if $(or $(DATA),$(CORPUS)),BUILD=$(B) data/prepare.sh "$${DATA:-$(CORPUS)}" "$(TOKENIZER)",:)
 
 # The corpus that the config names by its folder; any other folder is the user's own and must be there.
-CORPUS = $(shell sed -n 's|.*"build/data/\(kjv\|shakespeare\)".*|\1|p' $(CONFIG) 2>/dev/null | head -n 1)
+CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
 
 programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot
 
