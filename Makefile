@@ -30,7 +30,7 @@ TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
 
-.PHONY: all programs train data test sample plot help clean distclean setup commit
+.PHONY: all programs train data test sample plot bench help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
@@ -44,7 +44,7 @@ data: $(B)/tokenize | setup                              ## prepare the shards a
 # The corpus that the config names by its folder; any other folder is the user's own and must be there.
 CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
 
-programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot
+programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/bench_gemm
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(B) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
@@ -54,6 +54,9 @@ sample: $(B)/generate                                    ## write text with a RU
 
 plot: $(B)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(B)/plot $(RUNS) $(ARGS)
+
+bench: $(B)/bench_gemm                                   ## measure the matrix product: GFLOP/s per shape and instruction set
+	$(Q)$(B)/bench_gemm $(ARGS)
 
 help:                                                    ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-10s %s\n' "$$a" "$$b"; done
@@ -82,6 +85,8 @@ $(B)/generate: dev/generate.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
 $(B)/plot: dev/plot.c $(HEADERS) | setup
 	$(call compile,$<)
 $(B)/tokenize: data/tokenize.c $(HEADERS) | setup
+	$(call compile,$<)
+$(B)/bench_gemm: dev/bench/bench_gemm.c $(HEADERS) | setup
 	$(call compile,$<)
 $(B)/test_%: dev/test/test_%.c dev/test/test.h $(HEADERS) | setup
 	$(call compile,$<)
