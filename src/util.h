@@ -27,12 +27,14 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };   // what ever
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Failing: one line on stderr, then the exit code. The line names the file, the key or the value, and what is expected.
+// It ends by _exit: a failing program frees nothing, and no leak checker should add to its one line.
 
 static inline void fail_line(const char *fmt, va_list args) {
     fflush(stdout);
     fputs("error: ", stderr);
     vfprintf(stderr, fmt, args);
     fputc('\n', stderr);
+    fflush(NULL);
 }
 
 // The work failed (a damaged file, a full disk, NaN): print the line and exit 1.
@@ -41,7 +43,7 @@ __attribute__((noreturn)) PRINTF_LIKE(1, 2) static inline void fail(const char *
     va_start(args, fmt);
     fail_line(fmt, args);
     va_end(args);
-    exit(EXIT_FAILED);
+    _exit(EXIT_FAILED);
 }
 
 // The user asked for something that can't be (a config's key, a flag): print the line and exit 2.
@@ -50,7 +52,7 @@ __attribute__((noreturn)) PRINTF_LIKE(1, 2) static inline void fail_usage(const 
     va_start(args, fmt);
     fail_line(fmt, args);
     va_end(args);
-    exit(EXIT_USAGE);
+    _exit(EXIT_USAGE);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
