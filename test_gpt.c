@@ -725,7 +725,12 @@ TEST(a_run_interrupted_before_its_first_step_resumes) {
                 "pid=$!; while ! test -s build/test/runs/early/log.jsonl; do sleep 0.01; done; "
                 "kill -INT $pid; wait $pid",
                 trainer) == EXIT_INTERRUPTED);
+    // from the same checkpoint twice, as after a kill before the next save: its validation is logged once
+    shell("cp build/test/runs/early/checkpoint.bin build/test/kept.bin");
     CHECK(TRAIN("--run.dir=build/test/runs/early --resume --train.steps=3") == 0);
+    shell("cp build/test/kept.bin build/test/runs/early/checkpoint.bin");
+    CHECK(TRAIN("--run.dir=build/test/runs/early --resume --train.steps=3") == 0);
+    CHECK(shell("test $(grep -c '\"event\": \"eval\", \"step\": 0,' build/test/runs/early/log.jsonl) = 1") == 0);
 }
 
 // The run's folder is locked: a second process would write into the same files.

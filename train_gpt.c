@@ -1792,7 +1792,7 @@ static int train_main(int argc, char **argv) {
         checkpoint_resume(&t, *a.resume_from ? a.resume_from : t.checkpoint_path);
         if (t.step > t.config.train.steps)
             fail_usage("train.steps: %d, but the run is already at step %d", t.config.train.steps, t.step);
-        int bad_line = runlog_cut(t.log_path, t.step);
+        int bad_line = runlog_cut(t.log_path, t.step, t.evaluated);
         if (bad_line > 0) fail("%s:%d: not a line of a run's log", t.log_path, bad_line);
         if (bad_line < 0) fail("%s: %s", t.log_path, strerror(errno));
         printf("resumed    %s at step %d\n", dir, t.step);

@@ -151,10 +151,11 @@ static inline int runlog_read(const char *path, RunLog *log) {
     return bad;
 }
 
-/* Cuts a log back to a checkpoint's step: events of a later step go, and so do `end` events and half a line at the end.
- * What stays keeps its bytes: start events all, others up to and including `step`. The file is replaced as a whole.
+/* Cuts a log back to what a checkpoint knows: its step, and the step of the last validation it had seen. Later events go,
+ * and so do `end` events and half a line at the end. What stays keeps its bytes: start events all, eval events up to and
+ * including `evaluated`, others up to and including `step`. The file is replaced as a whole.
  * Returns as runlog_read does, and but for 0 the file is as it was. */
-static inline int runlog_cut(const char *path, long step) {
+static inline int runlog_cut(const char *path, long step, long evaluated) {
     size_t size = 0, kept = 0;
     char *text = read_file(path, &size), *next;
     if (!text) return -1;
@@ -163,7 +164,9 @@ static inline int runlog_cut(const char *path, long step) {
     for (char *line = text, *end = text + size; line < end && !result; line = next, number++) {
         cJSON *event = runlog_next(line, end, &next, &cut);
         if (!event && !cut) result = number;
-        if (event && !runlog_is(event, "end") && (runlog_is(event, "start") || runlog_step(event) <= step)) {
+        bool known = event && (runlog_is(event, "start") ||
+                               runlog_step(event) <= (runlog_is(event, "eval") ? evaluated : step));
+        if (known && !runlog_is(event, "end")) {
             memmove(text + kept, line, (size_t)(next - line));
             kept += (size_t)(next - line);
             if (cut) text[kept++] = '\n';           // a whole event that lacks only its newline
