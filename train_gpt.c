@@ -1361,8 +1361,6 @@ static double megabytes(double bytes) { return bytes / 1048576.0; }
 static void print_plan(const Trainer *t) {
     const Model *m = &t->model;
     const Config *c = &t->config;
-    size_t tokens = 0;
-    for (int s = 0; s < t->data.train_shards; s++) tokens += t->data.train[s].count;
     static const char *const norms[] = {"layernorm", "rmsnorm", "rmsnorm without gain"},
                       *const positions[] = {"learned positions", "RoPE"};
     static const char *const mlps[] = {"GELU (tanh)", "GELU (erf)", "ReLU^2", "SwiGLU"},
@@ -1380,7 +1378,7 @@ static void print_plan(const Trainer *t) {
            megabytes(4.0 * m->n_params), megabytes(4.0 * m->n_params),
            megabytes((double)t->state_bytes), megabytes(4.0 * m->n_acts));
     printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens are %.2f epochs\n",
-           c->data.dir, (double)tokens / 1e6, c->train.steps, c->train.batch, m->T,
+           c->data.dir, (double)t->data.train_tokens / 1e6, c->train.steps, c->train.batch, m->T,
            (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
     char cpu[96];
     printf("machine    %s, %d threads, %s kernels\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa());
@@ -1590,7 +1588,7 @@ static int train(Trainer *t) {
             checkpoint_write(t);
             saved = t->step;
         }
-        if (evaluated) draw_loss(t);
+        if (evaluated && !last) draw_loss(t);            // the end draws too
         bool sample = c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0;
         if (sample && t->step < steps) free(write_sample(t));
         if (last) break;

@@ -43,6 +43,7 @@ typedef struct {
     int T, V;
     uint64_t seed;
     uint64_t train_windows;     // an epoch's
+    uint64_t train_tokens;      // of all training shards
     uint64_t val_windows;
 } DataLoader;
 
@@ -176,15 +177,14 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
         // count / T - 1 windows fit at each of the T offsets; a shard shorter than 2 T gives one, where it fits.
         s->windows = s->count >= 2 * t ? s->count / t - 1 : s->count > t;
         d->train_windows += s->windows;
+        d->train_tokens += s->count;
     }
     for (int i = 0; i < d->val_shards; i++) {
         Shard *s = &d->val[i];
         s->windows = s->count > t ? (s->count - 1) / t : 0;
         d->val_windows += s->windows;
     }
-    size_t tokens = 0;
-    for (int i = 0; i < d->train_shards; i++) tokens += d->train[i].count;
-    for (int i = 0; i < d->train_shards && tokens <= DATALOADER_CHECK_TOKENS; i++)
+    for (int i = 0; i < d->train_shards && d->train_tokens <= DATALOADER_CHECK_TOKENS; i++)
         dataloader_check_tokens(&d->train[i], V);
     for (int i = 0; i < d->val_shards; i++) dataloader_check_tokens(&d->val[i], V);
     const char *few = d->train_windows == 0 ? "training" : d->val_windows == 0 ? "validation" : NULL;
