@@ -28,9 +28,9 @@ TESTS    := $(B)/test_gpt $(patsubst dev/test/%.c,$(B)/%,$(wildcard dev/test/tes
 TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
-compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
+compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data test sample plot bench help clean distclean setup commit
+.PHONY: all programs train data test sample plot bench bench-torch help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
@@ -44,7 +44,7 @@ data: $(B)/tokenize | setup                              ## prepare the shards a
 # The corpus that the config names by its folder; any other folder is the user's own and must be there.
 CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
 
-programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/bench_gemm
+programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/bench
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(B) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
@@ -55,11 +55,14 @@ sample: $(B)/generate                                    ## write text with a RU
 plot: $(B)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(B)/plot $(RUNS) $(ARGS)
 
-bench: $(B)/bench_gemm                                   ## measure the matrix product: GFLOP/s per shape and instruction set
-	$(Q)$(B)/bench_gemm $(ARGS)
+bench: $(B)/bench                                        ## measure peaks, products, training steps, threads; ARGS="peaks gemm train threads -q"
+	$(Q)dev/bench/bench.sh $(B) $(ARGS)
+
+bench-torch: $(B)/bench                                  ## the same training steps and products by PyTorch, side by side
+	$(Q)dev/bench/torch.sh $(ARGS)
 
 help:                                                    ## this list
-	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-10s %s\n' "$$a" "$$b"; done
+	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-11s %s\n' "$$a" "$$b"; done
 
 clean:                                                   ## remove what was built; prepared data and runs stay
 	$(Q)find build -mindepth 1 -maxdepth 1 ! -name data -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
@@ -86,7 +89,7 @@ $(B)/plot: dev/plot.c $(HEADERS) | setup
 	$(call compile,$<)
 $(B)/tokenize: data/tokenize.c $(HEADERS) | setup
 	$(call compile,$<)
-$(B)/bench_gemm: dev/bench/bench_gemm.c $(HEADERS) | setup
-	$(call compile,$<)
-$(B)/test_%: dev/test/test_%.c dev/test/test.h $(HEADERS) | setup
+$(B)/bench: dev/bench/bench.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function,-ldl)
+$(B)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)

@@ -125,6 +125,9 @@ int main(void) {
            your own C = alpha op(A) op(B) + beta C in float, row-major, C m x n; where beta is 0, C is not read. All of
            Muon's cost is here: (4 p^2 q + 2 p^3) ns_steps FLOPs per p x q matrix, p <= q. The built-in one is a blocked
            loop that compilers vectorize at -O3; sqrtf of AdamW needs -fno-math-errno for that.
+       MUON_GEMM_SYMMETRIC(trans, n, k, alpha, a, lda, beta, c, ldc)
+           your own C = alpha op(A) op(A)^T + beta C, C and op(A) n x n and n x k, C symmetric: half of that cost for
+           who computes one triangle and mirrors it. Without it MUON_GEMM computes all of C.
        MUON_STATIC   makes every function static.
 */
 #ifndef MUON_H
@@ -420,6 +423,11 @@ MUONDEF float *muon_state(const Muon *m, int tensor, int slot, size_t *n) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Matrix product: the built-in one
 
+#ifndef MUON_GEMM_SYMMETRIC
+#define MUON_GEMM_SYMMETRIC(trans, n, k, alpha, a, lda, beta, c, ldc) \
+    MUON_GEMM(trans, !(trans), n, n, k, alpha, a, lda, a, lda, beta, c, ldc)
+#endif
+
 #ifndef MUON_GEMM
 #define MUON_GEMM muon__gemm
 
@@ -522,9 +530,8 @@ static float *muon__newton_schulz(float *x, float *other, int rows, int cols, co
     for (int step = 0; step < steps; step++) {
         const double *abc = muon__abc(c, step);
         const float a = (float)abc[0], b = (float)abc[1];
-        if (wide) MUON_GEMM(0, 1, p, p, cols, 1.0f, x, cols, x, cols, 0.0f, A, p);           // A = X X^T
-        else      MUON_GEMM(1, 0, p, p, rows, 1.0f, x, cols, x, cols, 0.0f, A, p);           // A = X^T X
-        MUON_GEMM(0, 0, p, p, p, (float)abc[2], A, p, A, p, 0.0f, P, p);                     // P = a I + b A + c A A
+        MUON_GEMM_SYMMETRIC(!wide, p, wide ? cols : rows, 1.0f, x, cols, 0.0f, A, p);        // A = X X^T, or X^T X
+        MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], A, p, 0.0f, P, p);                       // P = a I + b A + c A A
         for (size_t i = 0; i < pp; i++) P[i] += b * A[i];
         for (size_t i = 0; i < pp; i += (size_t)p + 1) P[i] += a;
         if (wide) MUON_GEMM(0, 0, rows, cols, p, 1.0f, P, p, x, cols, 0.0f, other, cols);    // X <- P X

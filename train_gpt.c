@@ -9,7 +9,8 @@
  *
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
  *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP
- * Weights are (out, in), row-major: y = x W^T. Everything is fp32. `d` in front of a name is the loss's gradient.
+ * Weights are (out, in), row-major: y = x W^T. All numbers in memory are fp32. `d` in front of a name is the loss's
+ * gradient.
  * Forward functions take: outputs, then what they keep for the backward pass, inputs, weights, sizes. Backward
  * functions mirror them; they add into weight gradients and overwrite input gradients, unless they say otherwise.
  *
@@ -34,7 +35,7 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
 #include "src/vec.h"         // defines: vec_expf, vec_tanhf, vec_erff, vec_sum, vec_dot, vec_max
-#include "src/gemm.h"        // defines: gemm, gemm_isa
+#include "src/gemm.h"        // defines: gemm, gemm_with, gemm_pack_b, gemm_symmetric, gemm_isa, gemm_use_precision
 #include "src/config.h"      // defines: Field, ConfigPreset, config_load, config_text, config_help, config_free
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
 #include "src/runlog.h"      // defines: runlog_cut, runlog_plot
@@ -45,6 +46,7 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 #endif
 #define MUON_STATIC
 #define MUON_GEMM gemm
+#define MUON_GEMM_SYMMETRIC gemm_symmetric
 #define MUON_IMPLEMENTATION
 #include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_one, muon_qk_clip
 
@@ -56,6 +58,7 @@ typedef enum { POSITION_LEARNED, POSITION_ROPE } PositionKind;
 typedef enum { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU2, MLP_SWIGLU } MlpKind;
 typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
 typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
+typedef enum { PRECISION_AUTO, PRECISION_FP32, PRECISION_BF16 } PrecisionKind;
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
 typedef enum { OPTIMIZER_ADAMW, OPTIMIZER_MUON, OPTIMIZER_MUONCLIP } OptimizerKind;
 
@@ -126,7 +129,7 @@ static const Field config_fields[] = {
     {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of the validation split to use, from its start; 0: all"},
     {"train.save_every", FIELD_INT, F_(train.save_every), "250", 0, 1e9, NULL, "steps between checkpoints; 0: only at the end"},
     {"train.sample_every", FIELD_INT, F_(train.sample_every), "0", 0, 1e9, NULL, "steps between samples; 0: only at the end"},
-    {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32", "of the matrix products"},
+    {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32|bf16", "of the matrix products; auto: bf16 where the CPU has AMX tiles, else fp32"},
     {"train.grad_clip", FIELD_FLOAT, F_(train.grad_clip), "1", 0, 1e9, NULL, "largest global norm of the gradient; 0: off"},
 
     {"schedule.kind", FIELD_CHOICE, F_(schedule.kind), "cosine", 0, 0, "constant|cosine|trapezoid", "of every learning rate; trapezoid: warm-up, hold, linear decay"},
@@ -227,16 +230,19 @@ static inline float dropout_factor(uint64_t row_key, uint32_t i, uint32_t thresh
     return mix32(mix32(i ^ (uint32_t)row_key) + (uint32_t)(row_key >> 32)) < threshold ? 0.0f : keep_scale;
 }
 
-// out = x * factor, in place too. out, x: (B*T, C). The same function serves the backward pass: dx = dout * factor.
-static void dropout_apply(float *out, const float *x, Dropout drop, int B, int T, int C) {
+// Elements first .. first+count-1 of token n's row: out = x * factor, in place too.
+static void dropout_row(float *out, const float *x, Dropout drop, int T, int n, int first, int count) {
     uint32_t threshold = (uint32_t)(drop.rate * 4294967296.0);
     float keep_scale = 1.0f / (1.0f - drop.rate);
+    uint64_t row_key = hash64(drop.key, drop.first_sequence * (uint64_t)T + (uint64_t)n);
+    for (int i = 0; i < count; i++)
+        out[i] = x[i] * dropout_factor(row_key, (uint32_t)(first + i), threshold, keep_scale);
+}
+
+// out, x: (N, C). The same function serves the backward pass: dx = dout * factor.
+static void dropout_apply(float *out, const float *x, Dropout drop, int N, int T, int C) {
     #pragma omp parallel for
-    for (int n = 0; n < B * T; n++) {
-        uint64_t row_key = hash64(drop.key, drop.first_sequence * (uint64_t)T + (uint64_t)n);
-        for (int i = 0; i < C; i++)
-            out[(size_t)n * C + i] = x[(size_t)n * C + i] * dropout_factor(row_key, (uint32_t)i, threshold, keep_scale);
-    }
+    for (int n = 0; n < N; n++) dropout_row(out + (size_t)n * C, x + (size_t)n * C, drop, T, n, 0, C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -315,26 +321,138 @@ static void norm_backward(float *dx, float *dw, float *db, const float *dout, co
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Linear: out (N, OC) = x (N, IC) w^T (OC, IC) + b
+// MLP activation: act from h, for a rectangle of rows x columns of them, which begins where the pointers say.
+//   gelu_tanh  x/2 (1 + tanh(k (x + 0.044715 x^3))), k = sqrt(2/pi)        gelu_erf  x Phi(x)
+//   relu2      max(0, x)^2                                                  swiglu    gate sigmoid(gate) * x
+// act: rows of F floats. h: rows of F floats, for swiglu of 2F, the gate's half first.
 
-static void linear_forward(float *out, const float *x, const float *w, const float *b, int N, int IC, int OC) {
-    gemm(false, true, N, OC, IC, 1.0f, x, IC, w, IC, 0.0f, out, OC);
-    if (!b) return;
-    #pragma omp parallel for
-    for (int n = 0; n < N; n++)
-        for (int i = 0; i < OC; i++) out[(size_t)n * OC + i] += b[i];
+#define SQRT_2_OVER_PI 0.7978845608f
+#define SQRT_1_OVER_2  0.7071067812f
+#define SQRT_1_OVER_2PI 0.3989422804f
+
+static size_t mlp_h_stride(int F, MlpKind kind) { return kind == MLP_SWIGLU ? 2 * (size_t)F : (size_t)F; }
+
+static void mlp_act_forward(float *act, const float *h, int F, int rows, int columns, MlpKind kind) {
+    for (int r = 0; r < rows; r++, act += F, h += mlp_h_stride(F, kind)) {
+        const float *x = h, *gate = h;
+        switch (kind) {
+        case MLP_GELU_TANH:
+            for (int i = 0; i < columns; i++)
+                act[i] = 0.5f * x[i] * (1.0f + vec_tanhf(SQRT_2_OVER_PI * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
+            break;
+        case MLP_GELU_ERF:
+            for (int i = 0; i < columns; i++) act[i] = 0.5f * x[i] * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i]));
+            break;
+        case MLP_RELU2:
+            for (int i = 0; i < columns; i++) act[i] = x[i] > 0.0f ? x[i] * x[i] : 0.0f * x[i];   // 0 * NaN is NaN
+            break;
+        case MLP_SWIGLU:
+            x += F;
+            for (int i = 0; i < columns; i++) act[i] = gate[i] / (1.0f + vec_expf(-gate[i])) * x[i];
+            break;
+        }
+    }
 }
 
-static void linear_backward(float *dx, float *dw, float *db, const float *dout, const float *x, const float *w,
-                            int N, int IC, int OC) {
-    gemm(false, false, N, IC, OC, 1.0f, dout, OC, w, IC, 0.0f, dx, IC);      // dx  = dout w
-    gemm(true, false, OC, IC, N, 1.0f, dout, OC, x, IC, 1.0f, dw, IC);       // dw += dout^T x
-    if (!db) return;
+// dh, laid out as h, from dact, rows of F floats. Without a gate dh may be dact itself.
+static void mlp_act_backward(float *dh, const float *dact, const float *h, int F, int rows, int columns, MlpKind kind) {
+    size_t stride = mlp_h_stride(F, kind);
+    for (int r = 0; r < rows; r++, dh += stride, h += stride, dact += F) {
+        const float *d = dact, *x = h, *gate = h;
+        float *dx = dh, *dgate = dh;
+        switch (kind) {
+        case MLP_GELU_TANH:
+            for (int i = 0; i < columns; i++) {
+                float t = vec_tanhf(SQRT_2_OVER_PI * (x[i] + 0.044715f * x[i] * x[i] * x[i]));
+                float slope = SQRT_2_OVER_PI * (1.0f + 3.0f * 0.044715f * x[i] * x[i]);
+                dx[i] = d[i] * (0.5f * (1.0f + t) + 0.5f * x[i] * (1.0f - t * t) * slope);
+            }
+            break;
+        case MLP_GELU_ERF:                               // Phi(x) + x phi(x)
+            for (int i = 0; i < columns; i++) {
+                float phi = SQRT_1_OVER_2PI * vec_expf(-0.5f * x[i] * x[i]);
+                dx[i] = d[i] * (0.5f * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i])) + x[i] * phi);
+            }
+            break;
+        case MLP_RELU2:
+            for (int i = 0; i < columns; i++) dx[i] = x[i] > 0.0f ? d[i] * 2.0f * x[i] : 0.0f * d[i];
+            break;
+        case MLP_SWIGLU:                                 // silu'(g) = sigmoid(g) (1 + g (1 - sigmoid(g)))
+            x += F;
+            dx += F;
+            for (int i = 0; i < columns; i++) {
+                float sigmoid = 1.0f / (1.0f + vec_expf(-gate[i]));
+                dgate[i] = d[i] * x[i] * sigmoid * (1.0f + gate[i] * (1.0f - sigmoid));
+                dx[i] = d[i] * gate[i] * sigmoid;
+            }
+            break;
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Linear: out (N, OC) = x (N, IC) w^T + b. What follows it in the block is done to each piece of out as soon as that is
+// finished, while it is in cache: `Then` says what.
+
+typedef struct {
+    int IC, OC;
+    const float *w, *b;      // (OC, IC); (OC) or NULL
+    float *dw, *db;          // their gradients
+    const float *packed_forward, *packed_backward;   // w as gemm_pack_b made it for either product, or NULL
+} Linear;
+
+typedef struct {
+    const float *residual;   // (N, OC), or NULL. The end of a branch: out = residual + dropout(out), which is also the
+    Dropout dropout;         // whole of the residual's forward pass; its backward is the identity for both
+    int T;
+    float *act;              // (N, OC), or NULL. The MLP: act = activation(out)
+    MlpKind mlp;
+} Then;
+
+typedef struct { const Linear *linear; Then then; } LinearFinish;
+
+static void linear_finish(void *arg, int row, int column, int rows, int columns, float *out, size_t stride) {
+    const LinearFinish *f = arg;
+    const float *b = f->linear->b, *residual = f->then.residual;
+    for (int r = 0; r < rows; r++) {
+        float *o = out + (size_t)r * stride;
+        size_t at = (size_t)(row + r) * stride + (size_t)column;
+        if (b) for (int i = 0; i < columns; i++) o[i] += b[column + i];
+        if (f->then.dropout.rate > 0.0f) dropout_row(o, o, f->then.dropout, f->then.T, row + r, column, columns);
+        if (residual) for (int i = 0; i < columns; i++) o[i] += residual[at + (size_t)i];
+    }
+    if (f->then.act)
+        mlp_act_forward(f->then.act + (size_t)row * stride + column, out, (int)stride, rows, columns, f->then.mlp);
+}
+
+static void linear_forward(float *out, const float *x, const Linear *l, int N, Then then) {
+    LinearFinish finish = {l, then};
+    bool more = l->b || then.residual || then.act;
+    gemm_with((GemmExtras){l->packed_forward, more ? linear_finish : NULL, &finish},
+              false, true, N, l->OC, l->IC, 1.0f, x, l->IC, l->w, l->IC, 0.0f, out, l->OC);
+}
+
+// Where x is the MLP's activation of h, dx goes on to dh, piece by piece; h NULL: it doesn't.
+typedef struct { float *dh; const float *h; int F; MlpKind mlp; } ThenBackward;
+
+static void linear_backward_finish(void *arg, int row, int column, int rows, int columns, float *dx, size_t stride) {
+    const ThenBackward *f = arg;
+    (void)stride;                                                            // F
+    size_t at = (size_t)row * mlp_h_stride(f->F, f->mlp) + (size_t)column;
+    mlp_act_backward(f->dh + at, dx, f->h + at, f->F, rows, columns, f->mlp);
+}
+
+static void linear_backward(float *dx, const float *dout, const float *x, const Linear *l, int N, ThenBackward then) {
+    int IC = l->IC, OC = l->OC;
+    gemm_with((GemmExtras){l->packed_backward, then.h ? linear_backward_finish : NULL, &then},
+              false, false, N, IC, OC, 1.0f, dout, OC, l->w, IC, 0.0f, dx, IC);          // dx  = dout w
+    gemm(true, false, OC, IC, N, 1.0f, dout, OC, x, IC, 1.0f, l->dw, IC);                // dw += dout^T x
+    if (!l->db) return;
     #pragma omp parallel for
-    for (int first = 0; first < OC; first += 32) {                           // db += sum of dout over tokens
+    for (int first = 0; first < OC; first += 32) {                                       // db += sum of dout's rows
         int last = first + 32 < OC ? first + 32 : OC;
         for (int n = 0; n < N; n++)
-            for (int i = first; i < last; i++) db[i] += dout[(size_t)n * OC + i];
+            for (int i = first; i < last; i++) l->db[i] += dout[(size_t)n * OC + i];
     }
 }
 
@@ -507,84 +625,6 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dou
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// MLP activation: act (N, F) from h. h: (N, F), for swiglu (N, 2F) with the gate's half first.
-//   gelu_tanh  x/2 (1 + tanh(k (x + 0.044715 x^3))), k = sqrt(2/pi)        gelu_erf  x Phi(x)
-//   relu2      max(0, x)^2                                                  swiglu    gate sigmoid(gate) * x
-
-#define SQRT_2_OVER_PI 0.7978845608f
-#define SQRT_1_OVER_2  0.7071067812f
-#define SQRT_1_OVER_2PI 0.3989422804f
-
-static void mlp_act_forward(float *act, const float *h, int N, int F, MlpKind kind) {
-    #pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        float *a = act + (size_t)n * F;
-        const float *x = h + (size_t)n * (kind == MLP_SWIGLU ? 2 * F : F), *gate = x;
-        switch (kind) {
-        case MLP_GELU_TANH:
-            for (int i = 0; i < F; i++)
-                a[i] = 0.5f * x[i] * (1.0f + vec_tanhf(SQRT_2_OVER_PI * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
-            break;
-        case MLP_GELU_ERF:
-            for (int i = 0; i < F; i++) a[i] = 0.5f * x[i] * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i]));
-            break;
-        case MLP_RELU2:
-            for (int i = 0; i < F; i++) a[i] = x[i] > 0.0f ? x[i] * x[i] : 0.0f * x[i];   // 0 * NaN is NaN
-            break;
-        case MLP_SWIGLU:
-            x += F;
-            for (int i = 0; i < F; i++) a[i] = gate[i] / (1.0f + vec_expf(-gate[i])) * x[i];
-            break;
-        }
-    }
-}
-
-static void mlp_act_backward(float *dh, const float *dact, const float *h, int N, int F, MlpKind kind) {
-    #pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        size_t row = (size_t)n * (kind == MLP_SWIGLU ? 2 * F : F);
-        const float *d = dact + (size_t)n * F, *x = h + row, *gate = x;
-        float *dx = dh + row, *dgate = dx;
-        switch (kind) {
-        case MLP_GELU_TANH:
-            for (int i = 0; i < F; i++) {
-                float t = vec_tanhf(SQRT_2_OVER_PI * (x[i] + 0.044715f * x[i] * x[i] * x[i]));
-                float slope = SQRT_2_OVER_PI * (1.0f + 3.0f * 0.044715f * x[i] * x[i]);
-                dx[i] = d[i] * (0.5f * (1.0f + t) + 0.5f * x[i] * (1.0f - t * t) * slope);
-            }
-            break;
-        case MLP_GELU_ERF:                               // Phi(x) + x phi(x)
-            for (int i = 0; i < F; i++) {
-                float phi = SQRT_1_OVER_2PI * vec_expf(-0.5f * x[i] * x[i]);
-                dx[i] = d[i] * (0.5f * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i])) + x[i] * phi);
-            }
-            break;
-        case MLP_RELU2:
-            for (int i = 0; i < F; i++) dx[i] = x[i] > 0.0f ? d[i] * 2.0f * x[i] : 0.0f * d[i];
-            break;
-        case MLP_SWIGLU:                                 // silu'(g) = sigmoid(g) (1 + g (1 - sigmoid(g)))
-            x += F;
-            dx += F;
-            for (int i = 0; i < F; i++) {
-                float sigmoid = 1.0f / (1.0f + vec_expf(-gate[i]));
-                dgate[i] = d[i] * x[i] * sigmoid * (1.0f + gate[i] * (1.0f - sigmoid));
-                dx[i] = d[i] * gate[i] * sigmoid;
-            }
-            break;
-        }
-    }
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Residual: out = x + branch. Its backward is the identity for both.
-
-static void residual_forward(float *out, const float *x, const float *branch, int N, int C) {
-    #pragma omp parallel for
-    for (int n = 0; n < N; n++)
-        for (size_t i = (size_t)n * C; i < (size_t)(n + 1) * C; i++) out[i] = x[i] + branch[i];
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
 // Loss of each token, in nats: losses[n] = lse[n] - z[target], with z = c tanh(logit / c) where the soft-cap c > 0,
 // and lse[n] = log sum_v exp(z_v). logits: (N, V), overwritten by z.
 
@@ -731,6 +771,9 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
 // =====================================================================================================================
 // 4. Model
 
+// The products of a block; LINEAR_MLP_IN is gate and input, where there is a gate.
+typedef enum { LINEAR_QKV, LINEAR_O, LINEAR_MLP_IN, LINEAR_MLP_OUT, LINEARS } LinearId;
+
 typedef struct {             // what a block keeps for its backward pass
     float *x;                // (N, C) the residual stream that enters
     float *norm1, *norm1_mean, *norm1_rstd;     // (N, C), (N), (N)
@@ -750,13 +793,16 @@ typedef struct {
     size_t n_params, n_acts;
     bool backward;           // has gradients, and keeps every block's activations
     float *params, *grads;
+    Linear *linears;         // LINEARS of each layer, and behind them the head
+    size_t n_packed;
+    float *packed;           // room for all their weights packed, where that pays
     float *acts;             // the arena that everything below lies in
 
     float *embedding, *embed_rstd;   // before and for the norm of the embedding, where there is one
     BlockActs *blocks;               // L of them; without gradients they share their memory
     float *x_last, *normf, *normf_mean, *normf_rstd;
     float *logits, *loss_lse, *losses;       // (N, V), (N), (N)
-    float *dx, *dbranch, *dqkv, *dh, *dact;  // (N, C), (N, C), (N, QKV), (N, H), (N, max(C, F))
+    float *dx, *dbranch, *dqkv, *dh, *dact;  // (N, C), (N, C), (N, QKV), (N, H), (N, C or, with a gate, max(C, F))
     float *scratch;                          // of the attention, per thread
     float *head_logits;              // (L, B, NH) largest logit of each head in this micro-batch
     float *rope_cos, *rope_sin;      // (T, HS/2)
@@ -807,10 +853,11 @@ static void model_plan_acts(Model *m, float *base) {
     PLACE(m->losses, N);
     PLACE(m->dbranch, N * C);                    // the forward pass uses it too, for the branch's output
     if (backward) {
+        bool gate = m->config.model.mlp == MLP_SWIGLU;
         PLACE(m->dx, N * C);
         PLACE(m->dqkv, N * m->QKV);
         PLACE(m->dh, N * m->H);
-        PLACE(m->dact, N * (m->F > m->C ? m->F : m->C));
+        PLACE(m->dact, N * (gate && m->F > m->C ? m->F : m->C));
     }
     PLACE(m->scratch, (size_t)omp_get_max_threads() * ATTENTION_BUFFERS * ATTENTION_ROWS * m->T);
     PLACE(m->head_logits, (size_t)m->L * m->B * m->NH);
@@ -818,6 +865,47 @@ static void model_plan_acts(Model *m, float *base) {
     if (position) { PLACE(m->rope_cos, (size_t)m->T * m->HS / 2); PLACE(m->rope_sin, (size_t)m->T * m->HS / 2); }
     #undef PLACE
     m->n_acts = end;
+}
+
+static Linear *linear_at(const Model *m, int layer, LinearId id) { return &m->linears[layer * LINEARS + id]; }
+
+static Linear *model_head(const Model *m) { return linear_at(m, m->L, LINEAR_QKV); }
+
+static Linear linear_of(const Model *m, int layer, TensorId w, TensorId b, int OC) {
+    return (Linear){m->table[w].cols, OC, weight(m, w, layer), weight(m, b, layer),
+                    gradient(m, w, layer), gradient(m, b, layer), NULL, NULL};
+}
+
+// Tells every product where its weights and gradients are.
+static void model_link(Model *m) {
+    bool gate = m->table[W_GATE].count > 0;
+    for (int l = 0; l < m->L; l++) {
+        *linear_at(m, l, LINEAR_QKV) = linear_of(m, l, WQ, BQ, m->QKV);
+        *linear_at(m, l, LINEAR_O) = linear_of(m, l, WO, BO, m->C);
+        *linear_at(m, l, LINEAR_MLP_IN) = linear_of(m, l, gate ? W_GATE : W_IN, gate ? B_GATE : B_IN, m->H);
+        *linear_at(m, l, LINEAR_MLP_OUT) = linear_of(m, l, W_OUT, B_OUT, m->C);
+    }
+    *model_head(m) = linear_of(m, 0, m->table[HEAD].count ? HEAD : WTE, HEAD, m->V);
+    model_head(m)->b = model_head(m)->db = NULL;
+}
+
+// With few tokens in a micro-batch, packing the weights takes a share of each product that shows: then they are packed
+// once a step for all of its micro-batches. With more of them that would only cost memory.
+enum { PACK_BELOW_TOKENS = 1024 };
+
+// on: packs every weight for the products of the coming micro-batches. off: the weights are about to change.
+static void model_pack(Model *m, bool on) {
+    float *place = m->packed;
+    for (Linear *l = m->linears; place && l <= model_head(m); l++) {
+        l->packed_forward = l->packed_backward = NULL;
+        if (!on) continue;
+        gemm_pack_b(place, true, l->OC, l->IC, l->w, l->IC);
+        l->packed_forward = place;
+        place += gemm_packed_floats(l->OC, l->IC);
+        gemm_pack_b(place, false, l->IC, l->OC, l->w, l->IC);
+        l->packed_backward = place;
+        place += gemm_packed_floats(l->IC, l->OC);
+    }
 }
 
 // The sizes of a model for micro-batches of up to B sequences of up to config.model.block tokens; nothing of it is
@@ -831,7 +919,12 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
     m.n_params = tensor_table(m.table, config, V);
     m.blocks = xcalloc((size_t)m.L, sizeof *m.blocks);
+    m.linears = xcalloc((size_t)m.L * LINEARS + 1, sizeof *m.linears);
     model_plan_acts(&m, NULL);
+    model_link(&m);
+    if (backward && B < config->train.batch && B * m.T < PACK_BELOW_TOKENS)
+        for (const Linear *l = m.linears; l <= model_head(&m); l++)
+            m.n_packed += gemm_packed_floats(l->OC, l->IC) + gemm_packed_floats(l->IC, l->OC);
     return m;
 }
 
@@ -840,7 +933,10 @@ static void model_allocate(Model *m) {
     m->params = xcalloc(m->n_params, sizeof(float));
     if (m->backward) m->grads = xcalloc(m->n_params, sizeof(float));
     m->acts = xcalloc(m->n_acts, sizeof(float));
+    if (m->n_packed && !(m->packed = aligned_alloc(64, (m->n_packed * sizeof(float) + 63) / 64 * 64)))
+        fail("out of memory: %zu bytes for packed weights", m->n_packed * sizeof(float));
     model_plan_acts(m, m->acts);
+    model_link(m);
     if (m->rope_cos)
         for (int t = 0; t < m->T; t++)
             for (int i = 0; i < m->HS / 2; i++) {
@@ -854,6 +950,8 @@ static void model_free(Model *m) {
     free(m->params);
     free(m->grads);
     free(m->acts);
+    free(m->packed);
+    free(m->linears);
     free(m->blocks);
 }
 
@@ -881,64 +979,63 @@ static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t 
 // x_next = y + mlp(norm2(y)) with y = x + attention(norm1(x))
 static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t first_sequence, bool training) {
     BlockActs *a = &m->blocks[l];
+    MlpKind mlp = (MlpKind)m->config.model.mlp;
     int N = B * T, C = m->C;
-    float eps = (float)m->config.model.norm_eps, *branch = m->dbranch;
-    Dropout drop = dropout_of(m, DROP_MIXER, l, first_sequence, training);
+    float eps = (float)m->config.model.norm_eps;
+    Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, training),
+            drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, training);
 
     norm_forward(a->norm1, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
-    linear_forward(a->qkv, a->norm1, weight(m, WQ, l), weight(m, BQ, l), N, C, m->QKV);
+    linear_forward(a->qkv, a->norm1, linear_at(m, l, LINEAR_QKV), N, (Then){0});
     if (m->rope_cos) rope_apply(a->qkv, m->rope_cos, m->rope_sin, 1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
     if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV, eps);
     attention_forward(a->att, a->lse, m->head_logits + (size_t)l * m->B * m->NH,
                       a->qkv, a->qkv + C, a->qkv + C + m->NKV * m->HS,
                       attention_of(m, l, B, T, first_sequence, training), m->scratch);
-    linear_forward(branch, a->att, weight(m, WO, l), weight(m, BO, l), N, C, C);
-    if (drop.rate > 0.0f) dropout_apply(branch, branch, drop, B, T, C);
-    residual_forward(a->x_mid, a->x, branch, N, C);
+    linear_forward(a->x_mid, a->att, linear_at(m, l, LINEAR_O), N,
+                   (Then){.residual = a->x, .dropout = drop_att, .T = T});
 
     norm_forward(a->norm2, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
                  N, C, eps);
-    linear_forward(a->h, a->norm2, m->table[W_GATE].count ? weight(m, W_GATE, l) : weight(m, W_IN, l),
-                   m->table[B_GATE].count ? weight(m, B_GATE, l) : weight(m, B_IN, l), N, C, m->H);
-    mlp_act_forward(a->act, a->h, N, m->F, (MlpKind)m->config.model.mlp);
-    linear_forward(branch, a->act, weight(m, W_OUT, l), weight(m, B_OUT, l), N, m->F, C);
-    drop.key = dropout_of(m, DROP_MLP, l, first_sequence, training).key;
-    if (drop.rate > 0.0f) dropout_apply(branch, branch, drop, B, T, C);
-    residual_forward(x_next, a->x_mid, branch, N, C);
+    if (mlp == MLP_SWIGLU) {                             // gate and input come from one product: both must be there
+        linear_forward(a->h, a->norm2, linear_at(m, l, LINEAR_MLP_IN), N, (Then){0});
+        #pragma omp parallel for
+        for (int n = 0; n < N; n++)
+            mlp_act_forward(a->act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, mlp);
+    } else {
+        linear_forward(a->h, a->norm2, linear_at(m, l, LINEAR_MLP_IN), N, (Then){.act = a->act, .mlp = mlp});
+    }
+    linear_forward(x_next, a->act, linear_at(m, l, LINEAR_MLP_OUT), N,
+                   (Then){.residual = a->x_mid, .dropout = drop_mlp, .T = T});
 }
 
 // On entry m->dx is the gradient of x_next, on return that of x.
 static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequence) {
     BlockActs *a = &m->blocks[l];
+    MlpKind mlp = (MlpKind)m->config.model.mlp;
     int N = B * T, C = m->C, KV = m->NKV * m->HS;
-    float *dx = m->dx, *dbranch = m->dbranch;
-    Dropout drop = dropout_of(m, DROP_MLP, l, first_sequence, true);
-    TensorId w_first = m->table[W_GATE].count ? W_GATE : W_IN, b_first = m->table[B_GATE].count ? B_GATE : B_IN;
+    float *dx = m->dx, *dbranch = m->dbranch, *dact = mlp == MLP_SWIGLU ? m->dact : m->dh;
+    Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, true),
+            drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, true);
 
-    const float *dout = drop.rate > 0.0f ? dbranch : dx;
-    if (drop.rate > 0.0f) dropout_apply(dbranch, dx, drop, B, T, C);
-    linear_backward(m->dact, gradient(m, W_OUT, l), gradient(m, B_OUT, l), dout, a->act, weight(m, W_OUT, l),
-                    N, m->F, C);
-    mlp_act_backward(m->dh, m->dact, a->h, N, m->F, (MlpKind)m->config.model.mlp);
-    linear_backward(dbranch, gradient(m, w_first, l), gradient(m, b_first, l), m->dh, a->norm2,
-                    weight(m, w_first, l), N, C, m->H);
+    const float *dout = drop_mlp.rate > 0.0f ? dbranch : dx;
+    if (drop_mlp.rate > 0.0f) dropout_apply(dbranch, dx, drop_mlp, N, T, C);
+    linear_backward(dact, dout, a->act, linear_at(m, l, LINEAR_MLP_OUT), N, (ThenBackward){m->dh, a->h, m->F, mlp});
+    linear_backward(dbranch, m->dh, a->norm2, linear_at(m, l, LINEAR_MLP_IN), N, (ThenBackward){0});
     norm_backward(dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), dbranch, a->x_mid, a->norm2_mean, a->norm2_rstd,
                   weight(m, NORM2_W, l), N, C);
 
-    drop.key = dropout_of(m, DROP_MIXER, l, first_sequence, true).key;
-    if (drop.rate > 0.0f) dropout_apply(dbranch, dx, drop, B, T, C);
-    linear_backward(m->dact, gradient(m, WO, l), gradient(m, BO, l), dout, a->att, weight(m, WO, l), N, C, C);
+    if (drop_att.rate > 0.0f) dropout_apply(dbranch, dx, drop_att, N, T, C);
+    linear_backward(m->dact, dout, a->att, linear_at(m, l, LINEAR_O), N, (ThenBackward){0});
     attention_backward(m->dqkv, m->dqkv + C, m->dqkv + C + KV, m->dact, a->att, a->lse,
                        a->qkv, a->qkv + C, a->qkv + C + KV,
                        attention_of(m, l, B, T, first_sequence, true), m->scratch);
     if (a->qk_rstd) qk_norm_backward(m->dqkv, a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV);
     if (m->rope_cos) rope_apply(m->dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
-    linear_backward(dbranch, gradient(m, WQ, l), gradient(m, BQ, l), m->dqkv, a->norm1, weight(m, WQ, l), N, C, m->QKV);
+    linear_backward(dbranch, m->dqkv, a->norm1, linear_at(m, l, LINEAR_QKV), N, (ThenBackward){0});
     norm_backward(dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), dbranch, a->x, a->norm1_mean, a->norm1_rstd,
                   weight(m, NORM1_W, l), N, C);
 }
-
-static const float *head_weight(const Model *m) { return weight(m, m->table[HEAD].count ? HEAD : WTE, 0); }
 
 // From tokens to m->normf, the normalized residual stream in front of the head. tokens: (B, T).
 static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t first_sequence, bool training) {
@@ -947,7 +1044,7 @@ static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t fi
     Dropout drop = dropout_of(m, DROP_EMBED, 0, first_sequence, training);
     embedding_forward(m->embedding ? m->embedding : x0, tokens, weight(m, WTE, 0), weight(m, WPE, 0), B, T, C);
     if (m->embedding) norm_forward(x0, NULL, m->embed_rstd, m->embedding, NULL, NULL, N, C, eps);
-    if (drop.rate > 0.0f) dropout_apply(x0, x0, drop, B, T, C);
+    if (drop.rate > 0.0f) dropout_apply(x0, x0, drop, N, T, C);
     for (int l = 0; l < m->L; l++)
         block_forward(m, l + 1 < m->L ? m->blocks[l + 1].x : m->x_last, l, B, T, first_sequence, training);
     norm_forward(m->normf, m->normf_mean, m->normf_rstd, m->x_last, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0),
@@ -960,7 +1057,7 @@ static double model_forward(Model *m, const int *tokens, const int *targets, int
                             bool training) {
     int N = B * T;
     trunk_forward(m, tokens, B, T, first_sequence, training);
-    linear_forward(m->logits, m->normf, head_weight(m), NULL, N, m->C, m->V);
+    linear_forward(m->logits, m->normf, model_head(m), N, (Then){0});
     loss_forward(m->losses, m->loss_lse, m->logits, targets, (float)m->config.model.logit_softcap, N, m->V);
     for (int l = 0; training && l < m->L; l++)
         for (int b = 0; b < B; b++)
@@ -977,15 +1074,14 @@ static double model_forward(Model *m, const int *tokens, const int *targets, int
 static void model_backward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
                            float dloss) {
     int N = B * T, C = m->C;
-    TensorId head = m->table[HEAD].count ? HEAD : WTE;
     loss_backward(m->logits, m->loss_lse, targets, (float)m->config.model.logit_softcap, dloss, N, m->V);
-    linear_backward(m->dbranch, gradient(m, head, 0), NULL, m->logits, m->normf, weight(m, head, 0), N, C, m->V);
+    linear_backward(m->dbranch, m->logits, m->normf, model_head(m), N, (ThenBackward){0});
     memset(m->dx, 0, (size_t)N * C * sizeof(float));
     norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dbranch, m->x_last,
                   m->normf_mean, m->normf_rstd, weight(m, NORMF_W, 0), N, C);
     for (int l = m->L - 1; l >= 0; l--) block_backward(m, l, B, T, first_sequence);
     Dropout drop = dropout_of(m, DROP_EMBED, 0, first_sequence, true);
-    if (drop.rate > 0.0f) dropout_apply(m->dx, m->dx, drop, B, T, C);
+    if (drop.rate > 0.0f) dropout_apply(m->dx, m->dx, drop, N, T, C);
     float *dx0 = m->dx;
     if (m->embedding) {
         dx0 = m->dbranch;
@@ -1011,7 +1107,7 @@ static void generate(Model *m, const int *prompt, int n_prompt, int n_new, doubl
         int seen = n < m->T ? n : m->T;
         float *z = m->logits, cap = (float)m->config.model.logit_softcap;
         trunk_forward(m, tokens + n - seen, 1, seen, 0, false);
-        linear_forward(z, m->normf + (size_t)(seen - 1) * m->C, head_weight(m), NULL, 1, m->C, m->V);
+        linear_forward(z, m->normf + (size_t)(seen - 1) * m->C, model_head(m), 1, (Then){0});
         for (int v = 0; cap > 0.0f && v < m->V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
 
         float largest = vec_max(z, m->V), smallest = -INFINITY;
@@ -1189,6 +1285,7 @@ static bool train_step(Trainer *t, StepResult *result) {
     double tokens = (double)c->train.batch * T, sum = 0.0;
     *result = (StepResult){0};
     model_zero_grads(m);
+    model_pack(m, true);
     for (int first = 0; first < c->train.batch; first += B) {
         uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)first;
         for (int b = 0; b < B; b++)
@@ -1197,6 +1294,7 @@ static bool train_step(Trainer *t, StepResult *result) {
         model_backward(m, t->inputs, t->targets, B, T, sequence, (float)(1.0 / tokens));
     }
     result->loss = sum / tokens;
+    model_pack(m, false);
     return optimizer_step(t, result);
 }
 
@@ -1356,6 +1454,13 @@ static void wait_politely(char **argv) {
     free(program);
 }
 
+// "auto" is decided once and kept with the run.
+static void choose_precision(Config *c) {
+    if (c->train.precision == PRECISION_AUTO)
+        c->train.precision = strcmp(gemm_isa(), "amx") ? PRECISION_FP32 : PRECISION_BF16;
+    gemm_use_precision(c->train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
+}
+
 static double megabytes(double bytes) { return bytes / 1048576.0; }
 
 static void print_plan(const Trainer *t) {
@@ -1374,14 +1479,15 @@ static void print_plan(const Trainer *t) {
     printf("size       %.2fM parameters, %.2f MFLOP a token (forward and backward)\n",
            (double)m->n_params / 1e6, flops_per_token(m) / 1e6);
     printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f\n",
-           megabytes(4.0 * (2.0 * m->n_params + m->n_acts) + (double)t->state_bytes),
-           megabytes(4.0 * m->n_params), megabytes(4.0 * m->n_params),
+           megabytes(4.0 * (2.0 * m->n_params + m->n_acts + m->n_packed) + (double)t->state_bytes),
+           megabytes(4.0 * (m->n_params + m->n_packed)), megabytes(4.0 * m->n_params),
            megabytes((double)t->state_bytes), megabytes(4.0 * m->n_acts));
     printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens are %.2f epochs\n",
            c->data.dir, (double)t->data.train_tokens / 1e6, c->train.steps, c->train.batch, m->T,
            (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
     char cpu[96];
-    printf("machine    %s, %d threads, %s kernels\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa());
+    printf("machine    %s, %d threads, %s kernels, %s%s\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(),
+           gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32", gemm_emulated() ? " (emulated, no faster)" : "");
     printf("tensors    name      count  rows x cols   rule        lr      decay\n");
     for (int g = 0; g < t->n_groups; g++) {
         const MuonParam *p = &t->groups[g];
@@ -1527,7 +1633,7 @@ static void trainer_open(Trainer *t, const char *where) {
         fail_usage("%s: model.vocab: 0, and %s does not exist to tell the vocabulary: give its size", where, path);
     }
     free(path);
-    c->train.precision = 1;                              // "auto" is decided once and kept with the run: fp32
+    choose_precision(c);
     int B = c->train.micro_batch, T = c->model.block;
     dataloader_open(&t->data, c->data.dir, T, c->model.vocab, (uint64_t)c->run.seed);
     if (dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) == 0)

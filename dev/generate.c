@@ -62,6 +62,7 @@ int main(int argc, char **argv) {
              tokenizer_path, tokenizer.size, config_path, config.model.vocab);
 
     choose_threads();
+    choose_precision(&config);
     Model model = model_plan(&config, 1, config.model.vocab, false);
     model_allocate(&model);
     for (int id = 0; id < N_TENSORS; id++) {

@@ -1,10 +1,15 @@
-/* gemm.h - C = alpha * op(A) * op(B) + beta * C in fp32, fast on any CPU, the same bits for any number of threads.
+/* gemm.h - C = alpha * op(A) * op(B) + beta * C, fast on any CPU, in fp32 or bf16, the same bits for any number of
+ * threads.
  *
- * defines: gemm            the product, on row-major matrices with row strides
- *          gemm_reference  the same as a plain triple loop: the lesson, and the oracle of the tests
- *          gemm_isa        which instruction set gemm uses: "portable", "avx2" or "avx512"
- *          gemm_use        choose another (as the environment variable GEMM_ISA does)
- *          gemm_free       give back the calling thread's scratch memory
+ * defines: gemm                the product, on row-major matrices with row strides
+ *          gemm_with           the same with B packed before, or with work on each finished piece of C (GemmExtras)
+ *          gemm_pack_b         packs B once for many products
+ *          gemm_symmetric      op(A) op(A)^T: one triangle, mirrored
+ *          gemm_reference      the product as a plain triple loop: the lesson, and the oracle of the tests
+ *          gemm_isa            which instruction set is used: "portable", "avx2", "avx512" or "amx"
+ *          gemm_use            choose another (as the environment variable GEMM_ISA does)
+ *          gemm_use_precision  fp32 or bf16 for all products from now on; gemm_emulated: is that bf16 only emulated?
+ *          gemm_free           give back the calling thread's scratch memory
  * C11 standard library, intrinsics and (if compiled with it) OpenMP only; GCC 12 or clang. No other file is needed.
  *
  * How it works (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008; BLIS, 2015):
@@ -13,7 +18,7 @@
  *   - It reads panels: A packed as [k][MR] and B as [k][NR], so that every load is at the next address. A panel at the
  *     edge is filled up with zeros, a tile at the edge is computed in a scratch tile whose live part is then copied:
  *     the edges need no kernel of their own, and an element of C comes from the same operations wherever it lies.
- *   - KC steps of k at a time, so that a panel of B (KC x NR) stays in L1 while the panels of A stream past it:
+ *   - KC steps of k at a time, so that a panel of A (KC x MR) stays in L1 while it meets a panel of B.
  *
  *                    NR                         a task: a block of rows (<= MC) of C, its A packed in L2,
  *          k       +---+---+---+                times columns whose B lies packed in L2 and L3
@@ -25,8 +30,12 @@
  *        |     |     |   |   |   |                  each takes task after task until none is left; barrier.
  *        +-----+     +---+---+---+
  *
- * Sums: for each block of KC steps an element of C gets one chain of multiply-adds in the order of k that starts at
- * zero; the blocks are added in order. KC is a constant and tasks split only m and n: the bits depend neither on the
+ * Precision: A, B and C are fp32 in memory, sums always are. In bf16 packing rounds A and B to bfloat16 (nearest, ties
+ * to even), two steps of k in one 32-bit word: half the panel, and instructions that multiply pairs (AVX512_BF16) or
+ * whole tiles of them (AMX). Elsewhere bf16 is emulated: rounded, then multiplied by the fp32 kernel.
+ *
+ * Sums: for each block of KC steps an element of C gets one chain of multiply-adds in the order of k; the blocks are
+ * added in order. KC is a constant and tasks split only m and n: the bits depend on the kernel, but neither on the
  * number of threads nor on the sizes of caches.
  */
 #ifndef GEMM_H
@@ -34,6 +43,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,9 +51,15 @@
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__linux__)
+#define GEMM_X86
+#include <cpuid.h>
 #include <immintrin.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/syscall.h>
 #endif
+#include <unistd.h>
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The lesson
@@ -69,20 +85,25 @@ static inline void gemm_reference(bool trans_a, bool trans_b, int m, int n, int 
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Micro-kernels: C[MR x NR] = alpha * sum over p of a[p][MR] * b[p][NR] + beta * C, C not read where beta is 0.
-// a and b are packed panels; b is aligned to its kernel's vectors. The accumulators are a small array that lives in
-// registers once the loops over it are unrolled; each is a chain of multiply-adds of its own, enough of them to hide
-// the latency of one.
+// a and b are packed panels of 32-bit words (a float, or the bf16 of two successive k), aligned to 64 bytes. The
+// accumulators are a small array that lives in registers once the loops over it are unrolled; each is a chain of
+// multiply-adds of its own, enough of them to hide the latency of one.
 
-enum { GEMM_MR_MAX = 12, GEMM_NR_MAX = 32 };
+enum { GEMM_MR_MAX = 32, GEMM_NR_MAX = 32 };
+
+// Steps of k a panel is deep: decides the order of summation, so it never adapts.
+enum { GEMM_KC = 512 };
+
+typedef void GemmKernel(int words, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc);
 
 // Four floats anywhere: SSE, NEON and the like, without naming one.
 typedef float GemmV4 __attribute__((vector_size(16), aligned(4), may_alias));
 
-static void gemm_kernel_portable(int depth, const float *a, const float *b, float alpha, float beta,
+static void gemm_kernel_portable(int words, const float *a, const float *b, float alpha, float beta,
                                  float *c, size_t ldc) {
     enum { MR = 6, NV = 2, NR = 4 * NV };
     GemmV4 sum[MR][NV] = { { { 0 } } };
-    for (int p = 0; p < depth; p++, a += MR, b += NR) {
+    for (int p = 0; p < words; p++, a += MR, b += NR) {
         GemmV4 b0 = *(const GemmV4 *)b, b1 = *(const GemmV4 *)(b + 4);
         #pragma GCC unroll 6
         for (int i = 0; i < MR; i++) {
@@ -101,17 +122,17 @@ static void gemm_kernel_portable(int depth, const float *a, const float *b, floa
     }
 }
 
-#if defined(__x86_64__)
+#if defined(GEMM_X86)
 
 // 12 accumulators of the 16 registers; two fused multiply-adds a cycle of latency 4 or 5 need 8 to 10.
 __attribute__((target("avx2,fma")))
-static void gemm_kernel_avx2(int depth, const float *a, const float *b, float alpha, float beta,
+static void gemm_kernel_avx2(int words, const float *a, const float *b, float alpha, float beta,
                              float *c, size_t ldc) {
     enum { MR = 6, NV = 2, NR = 8 * NV };
     __m256 sum[MR][NV];
     #pragma GCC unroll 6
     for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = _mm256_setzero_ps();
-    for (int p = 0; p < depth; p++, a += MR, b += NR) {
+    for (int p = 0; p < words; p++, a += MR, b += NR) {
         __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
         #pragma GCC unroll 6
         for (int i = 0; i < MR; i++) {
@@ -132,27 +153,13 @@ static void gemm_kernel_avx2(int depth, const float *a, const float *b, float al
     }
 }
 
-// 24 accumulators of the 32 registers: 12 rows divide the widths of most models, and two loads of B serve 24 products.
-__attribute__((target("avx512f")))
-static void gemm_kernel_avx512(int depth, const float *a, const float *b, float alpha, float beta,
-                               float *c, size_t ldc) {
-    enum { MR = 12, NV = 2, NR = 16 * NV };
-    __m512 sum[MR][NV];
+// The end of a tile of 12 x 32: C = alpha * sum + beta * C.
+__attribute__((target("avx512f"), always_inline))
+static inline void gemm_store_avx512(__m512 sum[12][2], float alpha, float beta, float *c, size_t ldc) {
     #pragma GCC unroll 12
-    for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (int p = 0; p < depth; p++, a += MR, b += NR) {
-        __m512 b0 = _mm512_load_ps(b), b1 = _mm512_load_ps(b + 16);
-        #pragma GCC unroll 12
-        for (int i = 0; i < MR; i++) {
-            __m512 x = _mm512_set1_ps(a[i]);
-            sum[i][0] = _mm512_fmadd_ps(x, b0, sum[i][0]);
-            sum[i][1] = _mm512_fmadd_ps(x, b1, sum[i][1]);
-        }
-    }
-    #pragma GCC unroll 12
-    for (int i = 0; i < MR; i++) {
+    for (int i = 0; i < 12; i++) {
         #pragma GCC unroll 2
-        for (int j = 0; j < NV; j++) {
+        for (int j = 0; j < 2; j++) {
             float *out = c + i * ldc + 16 * j;
             __m512 x = _mm512_mul_ps(_mm512_set1_ps(alpha), sum[i][j]);
             if (beta != 0) x = _mm512_fmadd_ps(_mm512_set1_ps(beta), _mm512_loadu_ps(out), x);
@@ -161,10 +168,161 @@ static void gemm_kernel_avx512(int depth, const float *a, const float *b, float 
     }
 }
 
+// 24 accumulators of the 32 registers: 12 rows divide the widths of most models, and two loads of B serve 24 products.
+__attribute__((target("avx512f")))
+static void gemm_kernel_avx512(int words, const float *a, const float *b, float alpha, float beta,
+                               float *c, size_t ldc) {
+    enum { MR = 12, NR = 32 };
+    __m512 sum[MR][2];
+    #pragma GCC unroll 12
+    for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (int p = 0; p < words; p++, a += MR, b += NR) {
+        __m512 b0 = _mm512_load_ps(b), b1 = _mm512_load_ps(b + 16);
+        #pragma GCC unroll 12
+        for (int i = 0; i < MR; i++) {
+            __m512 x = _mm512_set1_ps(a[i]);
+            sum[i][0] = _mm512_fmadd_ps(x, b0, sum[i][0]);
+            sum[i][1] = _mm512_fmadd_ps(x, b1, sum[i][1]);
+        }
+    }
+    gemm_store_avx512(sum, alpha, beta, c, ldc);
+}
+
+// The same tile on pairs of bf16: VDPBF16PS adds both products of a word to the sum.
+__attribute__((target("avx512f,avx512bf16")))
+static void gemm_kernel_avx512_bf16(int words, const float *a, const float *b, float alpha, float beta,
+                                    float *c, size_t ldc) {
+    enum { MR = 12, NR = 32 };
+    __m512 sum[MR][2];
+    #pragma GCC unroll 12
+    for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+    for (int p = 0; p < words; p++, a += MR, b += NR) {
+        __m512bh b0 = (__m512bh)_mm512_load_ps(b), b1 = (__m512bh)_mm512_load_ps(b + 16);
+        #pragma GCC unroll 12
+        for (int i = 0; i < MR; i++) {
+            __m512bh x = (__m512bh)_mm512_set1_ps(a[i]);
+            sum[i][0] = _mm512_dpbf16_ps(sum[i][0], x, b0);
+            sum[i][1] = _mm512_dpbf16_ps(sum[i][1], x, b1);
+        }
+    }
+    gemm_store_avx512(sum, alpha, beta, c, ldc);
+}
+
+// AMX: eight registers, each a tile of 16 rows x 64 bytes. Four hold a tile of C of 32 x 32, two a block of A, 32 rows
+// x 32 steps of k, two a block of B, 16 words x 32 columns: four loads serve four products. Panels: a [block][32][16],
+// b [block * 16][32] words. (Intel, "Architecture Instruction Set Extensions Programming Reference", chapter 3.)
+
+typedef struct {            // what LDTILECFG reads, 64 bytes
+    uint8_t palette, start_row, reserved[14];
+    uint16_t bytes_per_row[16];
+    uint8_t rows[16];
+} GemmTileConfig;
+
+static const GemmTileConfig gemm_tile_config = {
+    .palette = 1, .bytes_per_row = { 64, 64, 64, 64, 64, 64, 64, 64 }, .rows = { 16, 16, 16, 16, 16, 16, 16, 16 },
+};
+
+// Around the work of each thread: the configuration belongs to a thread, and released tiles cost no context switch.
+__attribute__((target("amx-tile"))) static void gemm_enter_amx(void) { _tile_loadconfig(&gemm_tile_config); }
+__attribute__((target("amx-tile"))) static void gemm_leave_amx(void) { _tile_release(); }
+
+// The sum goes on from C where that is all there is to do, else C is put together from a scratch tile.
+__attribute__((target("avx512f,amx-tile,amx-bf16")))
+static void gemm_kernel_amx(int words, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    enum { MR = 32, NR = 32, ROWS = 16, WORDS = 16, ROW_BYTES = 64 };
+    _Alignas(64) float tile[MR * NR];
+    bool in_place = alpha == 1 && (beta == 0 || beta == 1);
+    float *sum = in_place ? c : tile;
+    size_t ld = in_place ? ldc : NR, bytes = ld * sizeof(float);
+    if (in_place && beta == 1) {
+        _tile_loadd(0, c, bytes);
+        _tile_loadd(1, c + 16, bytes);
+        _tile_loadd(2, c + ROWS * ldc, bytes);
+        _tile_loadd(3, c + ROWS * ldc + 16, bytes);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int w = 0; w < words; w += WORDS, a += MR * WORDS, b += WORDS * NR) {
+        _tile_loadd(4, a, ROW_BYTES);
+        _tile_loadd(6, b, NR * sizeof(float));
+        _tile_loadd(7, b + 16, NR * sizeof(float));
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_loadd(5, a + ROWS * WORDS, ROW_BYTES);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, sum, bytes);
+    _tile_stored(1, sum + 16, bytes);
+    _tile_stored(2, sum + ROWS * ld, bytes);
+    _tile_stored(3, sum + ROWS * ld + 16, bytes);
+    if (in_place) return;
+    for (size_t i = 0; i < MR; i++)
+        for (size_t j = 0; j < NR; j++) {
+            float *out = &c[i * ldc + j];
+            *out = alpha * tile[i * NR + j] + (beta == 0 ? 0 : beta * *out);
+        }
+}
+
 static inline bool gemm_cpu_has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static inline bool gemm_cpu_has_avx512(void) { return __builtin_cpu_supports("avx512f"); }
+static inline bool gemm_cpu_has_avx512_bf16(void) {
+    return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw");
+}
 
-#endif // __x86_64__
+// One product of tiles of ones: true where it gives 16 x 16 times 32.
+__attribute__((target("amx-tile,amx-bf16"), noinline))
+static bool gemm_amx_works(void) {
+    enum { WORDS = 16 * 16 };
+    static const union { uint32_t bits; float word; } ones = { 0x3f803f80 };
+    static float in[WORDS], out[WORDS];
+    for (int i = 0; i < WORDS; i++) in[i] = ones.word;
+    __asm__ volatile("" ::: "memory");          // the intrinsics don't tell the compiler that they read `in`
+    gemm_enter_amx();
+    _tile_zero(0);
+    _tile_loadd(1, in, 64);
+    _tile_loadd(2, in, 64);
+    _tile_dpbf16ps(0, 1, 2);
+    _tile_stored(0, out, 64);
+    gemm_leave_amx();
+    for (int i = 0; i < WORDS; i++)
+        if (out[i] != 32) return false;
+    return true;
+}
+
+static sigjmp_buf gemm_trial_end;
+static void gemm_trial_failed(int signal_number) { siglongjmp(gemm_trial_end, signal_number); }
+
+static int gemm_amx_known = -1;         // -1 before the trial, then 0 or 1
+
+// CPUID's feature bits, Linux' permission for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, Linux 5.16), and a
+// product under a signal handler: some virtual machines show the bits and trap the instructions, others work though
+// they hide the leaves 0x1d and 0x1e that describe the tiles.
+static inline bool gemm_cpu_has_amx(void) {
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
+    int known = __atomic_load_n(&gemm_amx_known, __ATOMIC_ACQUIRE);
+    if (known >= 0) return known;
+    unsigned a, b, c, d;
+    bool has = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_BF16) && (d & AMX_TILE)
+            && gemm_cpu_has_avx512_bf16() && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+    if (has) {
+        struct sigaction trial, before_ill, before_segv;
+        memset(&trial, 0, sizeof trial);
+        trial.sa_handler = gemm_trial_failed;
+        sigaction(SIGILL, &trial, &before_ill);
+        sigaction(SIGSEGV, &trial, &before_segv);
+        has = sigsetjmp(gemm_trial_end, 1) == 0 && gemm_amx_works();
+        sigaction(SIGILL, &before_ill, NULL);
+        sigaction(SIGSEGV, &before_segv, NULL);
+    }
+    __atomic_store_n(&gemm_amx_known, has, __ATOMIC_RELEASE);
+    return has;
+}
+
+#endif // GEMM_X86
 
 static inline bool gemm_cpu_any(void) { return true; }
 
@@ -224,9 +382,11 @@ static inline void gemm_pack(float *to, GemmOperand s, int first, int live, int 
         for (int p = 0; p < depth; p++) to[(size_t)p * width + i] = 0;
 }
 
-// The widths of the kernels' panels, known to the compiler.
+// Packs a panel and returns nothing of what lies beyond: `live` lanes of `depth` steps from step `start` on, filled up
+// with zeros to the kernel's width and to a whole number of its words.
 typedef void GemmPack(float *to, GemmOperand s, int first, int live, int start, int depth);
 
+// The widths of the kernels' panels, known to the compiler.
 static inline void gemm_pack_6(float *to, GemmOperand s, int first, int live, int start, int depth) {
     gemm_pack(to, s, first, live, start, depth, 6);
 }
@@ -243,66 +403,207 @@ static inline void gemm_pack_32(float *to, GemmOperand s, int first, int live, i
     gemm_pack(to, s, first, live, start, depth, 32);
 }
 
+/* x rounded to bfloat16, as a float: nearest, ties to even; NaN stays NaN, subnormal numbers become zero as in the
+   instructions. */
+static inline float gemm_round_bf16(float x) {
+    union { float f; uint32_t bits; } v = { x };
+    uint32_t magnitude = v.bits & 0x7fffffffu, sign = v.bits & 0x80000000u;
+    uint32_t rounded = (v.bits + 0x7fffu + (v.bits >> 16 & 1)) & 0xffff0000u;
+    v.bits = magnitude > 0x7f800000u ? (v.bits & 0xffff0000u) | 0x00400000u : magnitude < 0x00800000u ? sign : rounded;
+    return v.f;
+}
+
+#if defined(GEMM_X86)
+
+#define GEMM_TARGET_BF16 __attribute__((target("avx512f,avx512bw,avx512bf16")))
+
+// The first `lanes` of 16.
+static inline uint16_t gemm_mask(int lanes) {
+    return lanes >= 16 ? 0xffff : lanes <= 0 ? 0 : (uint16_t)((1u << lanes) - 1);
+}
+
+// 32 steps of one lane become 16 words; those from `live` on are zeros.
+GEMM_TARGET_BF16 static inline void gemm_words_of_row(float *to, const float *x, int live) {
+    __m512 low = _mm512_maskz_loadu_ps(gemm_mask(live), x), high = _mm512_maskz_loadu_ps(gemm_mask(live - 16), x + 16);
+    _mm512_storeu_ps(to, (__m512)_mm512_cvtne2ps_pbh(high, low));
+}
+
+// Two steps of `live` lanes become `width` words; odd is NULL behind the last step.
+GEMM_TARGET_BF16 static inline void gemm_words_of_pair(float *to, const float *even, const float *odd, int live,
+                                                      int width) {
+    for (int i = 0; i < width; i += 16) {
+        uint16_t mask = gemm_mask(live - i);
+        __m512 x = _mm512_maskz_loadu_ps(mask, even + i);
+        __m512 y = odd ? _mm512_maskz_loadu_ps(mask, odd + i) : _mm512_setzero_ps();
+        __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(x));
+        __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(y));
+        __m512i words = _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+        _mm512_mask_storeu_ps(to + i, gemm_mask(width - i), (__m512)words);
+    }
+}
+
+enum { GEMM_BLOCK = 32, GEMM_BLOCK_WORDS = 16 };      // k of a tile of A or B, and its words
+
+// [words][width], words a multiple of `step` / 2.
+GEMM_TARGET_BF16 static inline void gemm_pack_words(float *to, GemmOperand s, int first, int live, int start, int depth,
+                                             int width, int step) {
+    enum { STRIDE = GEMM_KC / 2 };
+    int words = (depth + step - 1) / step * step / 2;
+    if (s.lane_is_row) {
+        float row_words[GEMM_NR_MAX * STRIDE];
+        for (int i = 0; i < live; i++) {
+            const float *x = s.x + (size_t)(first + i) * s.stride + start;
+            for (int p = 0; p < depth; p += GEMM_BLOCK)
+                gemm_words_of_row(row_words + i * STRIDE + p / 2, x + p, depth - p);
+        }
+        gemm_pack(to, (GemmOperand){ row_words, STRIDE, true }, 0, live, 0, (depth + 1) / 2, width);
+    } else {
+        const float *x = s.x + (size_t)start * s.stride + first;
+        for (int p = 0; p < depth; p += 2)
+            gemm_words_of_pair(to + (size_t)p / 2 * width, x + p * s.stride,
+                               p + 1 < depth ? x + (p + 1) * s.stride : NULL, live, width);
+    }
+    int done = (depth + 1) / 2;
+    memset(to + (size_t)done * width, 0, (size_t)(words - done) * width * sizeof *to);
+}
+
+GEMM_TARGET_BF16 static void gemm_pack_bf16_12(float *to, GemmOperand s, int first, int live, int start, int depth) {
+    gemm_pack_words(to, s, first, live, start, depth, 12, 2);
+}
+GEMM_TARGET_BF16 static void gemm_pack_bf16_32(float *to, GemmOperand s, int first, int live, int start, int depth) {
+    gemm_pack_words(to, s, first, live, start, depth, 32, 2);
+}
+GEMM_TARGET_BF16 static void gemm_pack_amx_b(float *to, GemmOperand s, int first, int live, int start, int depth) {
+    gemm_pack_words(to, s, first, live, start, depth, 32, GEMM_BLOCK);
+}
+
+// [block][32 lanes][16 words]
+GEMM_TARGET_BF16 static void gemm_pack_amx_a(float *to, GemmOperand s, int first, int live, int start, int depth) {
+    enum { LANES = 32, WORDS = GEMM_BLOCK_WORDS };
+    float turned[WORDS * LANES];
+    for (int p = 0; p < depth; p += GEMM_BLOCK, to += LANES * WORDS) {
+        int steps = depth - p < GEMM_BLOCK ? depth - p : GEMM_BLOCK;
+        if (s.lane_is_row) {
+            const float *x = s.x + (size_t)first * s.stride + start + p;
+            for (int i = 0; i < live; i++) gemm_words_of_row(to + i * WORDS, x + i * s.stride, steps);
+            memset(to + live * WORDS, 0, (size_t)(LANES - live) * WORDS * sizeof *to);
+        } else {                                // the words of 32 lanes side by side, then each lane's in a row
+            gemm_pack_words(turned, s, first, live, start + p, steps, LANES, GEMM_BLOCK);
+            gemm_pack(to, (GemmOperand){ turned, LANES, true }, 0, WORDS, 0, LANES, WORDS);
+        }
+    }
+}
+
+#endif // GEMM_X86
+
 // ---------------------------------------------------------------------------------------------------------------------
-// The table of kernels, the best first, and the choice among them
+// The table of kernels, the best first, and the choice among them: the first one of the wanted precision from the
+// instruction set's first row on that the CPU supports.
+
+typedef enum { GEMM_FP32, GEMM_BF16 } GemmPrecision;
 
 typedef struct {
     const char *name;
+    GemmPrecision precision;
     bool (*supported)(void);
     int mr, nr;             // the tile
-    int kc;                 // steps of k a panel is deep: decides the order of summation, so it never adapts
-    int mc;                 // rows of a task at most, a multiple of mr: mc x kc floats stay in L2
+    int step;               // a panel's depth is a multiple of so many k
+    int per_word;           // k in a word of a panel
+    bool rounds;            // panels of floats that are rounded to bf16
     GemmPack *pack_a, *pack_b;
-    void (*kernel)(int depth, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc);
+    GemmKernel *kernel;
+    void (*enter)(void), (*leave)(void);    // NULL, or what each thread calls around its part of a product
 } GemmIsa;
 
 static const GemmIsa gemm_isas[] = {
-#if defined(__x86_64__)
-    { "avx512",   gemm_cpu_has_avx512, 12, 32, 256, 144, gemm_pack_12, gemm_pack_32, gemm_kernel_avx512 },
-    { "avx2",     gemm_cpu_has_avx2,    6, 16, 256, 144, gemm_pack_6, gemm_pack_16, gemm_kernel_avx2 },
+#if defined(GEMM_X86)
+    { "amx",      GEMM_BF16, gemm_cpu_has_amx,         32, 32, 32, 2, false, gemm_pack_amx_a, gemm_pack_amx_b,
+      gemm_kernel_amx, gemm_enter_amx, gemm_leave_amx },
+    { "avx512",   GEMM_BF16, gemm_cpu_has_avx512_bf16, 12, 32,  2, 2, false, gemm_pack_bf16_12, gemm_pack_bf16_32,
+      gemm_kernel_avx512_bf16, NULL, NULL },
+    { "avx512",   GEMM_BF16, gemm_cpu_has_avx512,      12, 32,  1, 1, true, gemm_pack_12, gemm_pack_32,
+      gemm_kernel_avx512, NULL, NULL },
+    { "avx512",   GEMM_FP32, gemm_cpu_has_avx512,      12, 32,  1, 1, false, gemm_pack_12, gemm_pack_32,
+      gemm_kernel_avx512, NULL, NULL },
+    { "avx2",     GEMM_BF16, gemm_cpu_has_avx2,         6, 16,  1, 1, true, gemm_pack_6, gemm_pack_16,
+      gemm_kernel_avx2, NULL, NULL },
+    { "avx2",     GEMM_FP32, gemm_cpu_has_avx2,         6, 16,  1, 1, false, gemm_pack_6, gemm_pack_16,
+      gemm_kernel_avx2, NULL, NULL },
 #endif
-    { "portable", gemm_cpu_any,         6,  8, 256, 144, gemm_pack_6, gemm_pack_8, gemm_kernel_portable },
+    { "portable", GEMM_BF16, gemm_cpu_any,              6,  8,  1, 1, true, gemm_pack_6, gemm_pack_8,
+      gemm_kernel_portable, NULL, NULL },
+    { "portable", GEMM_FP32, gemm_cpu_any,              6,  8,  1, 1, false, gemm_pack_6, gemm_pack_8,
+      gemm_kernel_portable, NULL, NULL },
 };
 
-static const GemmIsa *gemm_chosen;      // read and written atomically: several threads may be the first to call
+static const GemmIsa *gemm_first;       // the first row of the instruction set in use
+static const GemmIsa *gemm_chosen;      // its kernel for the precision in use; NULL before the first choice
+static GemmPrecision gemm_precision;
 
+// The first supported row of an instruction set, or of all where name is NULL; NULL if there is none.
 static inline const GemmIsa *gemm_find(const char *name) {
     for (size_t i = 0; i < sizeof gemm_isas / sizeof gemm_isas[0]; i++)
-        if (name ? strcmp(name, gemm_isas[i].name) == 0 : gemm_isas[i].supported()) return &gemm_isas[i];
+        if ((!name || strcmp(name, gemm_isas[i].name) == 0) && gemm_isas[i].supported()) return &gemm_isas[i];
     return NULL;
+}
+
+// What gemm uses from now on. Several threads may be the first to multiply: all store the same, the last store counts.
+static inline const GemmIsa *gemm_set(const GemmIsa *first, GemmPrecision precision) {
+    const GemmIsa *isa = first;
+    while (isa->precision != precision || !isa->supported()) isa++;      // portable, the last, has every precision
+    __atomic_store_n(&gemm_first, first, __ATOMIC_RELAXED);
+    __atomic_store_n(&gemm_precision, precision, __ATOMIC_RELAXED);
+    __atomic_store_n(&gemm_chosen, isa, __ATOMIC_RELEASE);
+    return isa;
 }
 
 // What the environment asks for, or else the best of this CPU. The only place that ends the program over a user's word.
 static inline const GemmIsa *gemm_choose(void) {
     const char *name = getenv("GEMM_ISA");
-    const GemmIsa *isa = gemm_find(name && *name ? name : NULL);
-    if (isa && isa->supported()) return isa;
-    fprintf(stderr, "error: GEMM_ISA=%s: %s; expected one of:", name, isa ? "this CPU lacks it" : "unknown");
-    for (size_t i = 0; i < sizeof gemm_isas / sizeof gemm_isas[0]; i++)
-        if (gemm_isas[i].supported()) fprintf(stderr, " %s", gemm_isas[i].name);
+    const GemmIsa *first = gemm_find(name && *name ? name : NULL);
+    if (first) return gemm_set(first, gemm_precision);
+    bool known = false;
+    for (size_t i = 0; i < sizeof gemm_isas / sizeof gemm_isas[0]; i++) known |= strcmp(name, gemm_isas[i].name) == 0;
+    fprintf(stderr, "error: GEMM_ISA=%s: %s; expected one of:", name, known ? "this CPU lacks it" : "unknown");
+    const char *last = "";
+    for (size_t i = 0; i < sizeof gemm_isas / sizeof gemm_isas[0]; i++) {
+        if (!gemm_isas[i].supported() || strcmp(last, gemm_isas[i].name) == 0) continue;
+        fprintf(stderr, " %s", last = gemm_isas[i].name);
+    }
     fputc('\n', stderr);
     exit(2);
 }
 
 static inline const GemmIsa *gemm_current(void) {
     const GemmIsa *isa = __atomic_load_n(&gemm_chosen, __ATOMIC_ACQUIRE);
-    if (!isa) __atomic_store_n(&gemm_chosen, isa = gemm_choose(), __ATOMIC_RELEASE);
-    return isa;
+    return isa ? isa : gemm_choose();
 }
 
 /* The name of the instruction set gemm uses. Chosen at the first call: what the environment's GEMM_ISA names (portable,
- * avx2 or avx512), else the best this CPU has. One that is unknown or that the CPU lacks: one line on stderr, exit
- * code 2. */
-static inline const char *gemm_isa(void) { return gemm_current()->name; }
+ * avx2, avx512 or amx), else the best this CPU has. One that is unknown or that the CPU lacks: one line on stderr, exit
+ * code 2. "amx" computes fp32 products by AVX-512. */
+static inline const char *gemm_isa(void) {
+    gemm_current();
+    return gemm_first->name;
+}
 
 /* From now on gemm uses this instruction set; NULL takes the best of this CPU. Not while another thread computes.
  * Returns false, with nothing changed, where the name is unknown or the CPU lacks it. */
 static inline bool gemm_use(const char *isa) {
     const GemmIsa *found = gemm_find(isa);
-    if (!found || !found->supported()) return false;
-    __atomic_store_n(&gemm_chosen, found, __ATOMIC_RELEASE);
-    return true;
+    if (found) gemm_set(found, gemm_precision);
+    return found != NULL;
 }
+
+/* From now on products are computed in this precision; before the first call they are in fp32. What gemm_pack_b has
+ * packed before is no longer valid. Not while another thread computes. */
+static inline void gemm_use_precision(GemmPrecision precision) {
+    gemm_current();
+    gemm_set(gemm_first, precision);
+}
+
+// Is the precision in use emulated: rounded as it, but computed by the fp32 kernel, and so no faster?
+static inline bool gemm_emulated(void) { return gemm_current()->rounds; }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Scratch memory: each calling thread keeps one buffer that grows on demand; the threads it starts use parts of it.
@@ -347,11 +648,22 @@ static inline void gemm_free(void) {
 
 enum {
     GEMM_NC = 1024,                 // columns of a slab of B at most: a multiple of every nr
-    GEMM_SLAB_FLOATS = 1 << 20,     // size of a slab: 4 MB, a share of L3
     GEMM_SMALL = 1 << 19,           // multiply-adds below which starting threads costs more than it brings
     GEMM_TASKS_PER_THREAD = 4,      // to even out threads that are disturbed
     GEMM_TASK_ROWS = 24,            // rows of a task at least: B's panel is loaded into L1 for so many
+    GEMM_MC_MAX = 288,              // rows of a task at most
 };
+
+/* Called for a piece of C that is finished, by the thread that computed it and while it is in cache: `rows` rows from
+ * `row` on, `columns` columns from `column` on, c its first element. Each element of C is in one piece; several threads
+ * call at once. */
+typedef void GemmFinish(void *arg, int row, int column, int rows, int columns, float *c, size_t ldc);
+
+typedef struct {
+    const float *packed_b;          // NULL, or op(B) as gemm_pack_b has packed it; b isn't read then
+    GemmFinish *finish;             // NULL, or what is to be done to each finished piece of C
+    void *arg;                      // its first argument
+} GemmExtras;
 
 typedef struct {
     const GemmIsa *isa;
@@ -360,56 +672,104 @@ typedef struct {
     float alpha, beta;
     float *c;
     size_t ldc;
-    int slab_depth;                     // a multiple of kc
+    bool symmetric;                     // only tiles that reach the diagonal or what is right of it
+    GemmExtras extras;
+    int slab_depth;                     // a multiple of GEMM_KC
     int row_blocks, column_blocks;      // a task is one of each
-    float *packed_b;                    // the slab: for each kc steps of k all its panels
-    float *packed_a;                    // one block of mc x kc per thread
+    float *slab;                        // of B, packed: for each GEMM_KC steps of k all its panels
+    float *packed_a;                    // a block of A for each thread
+    size_t block_words;                 // the size of such a block
     int next;                           // the next task of this slab, taken atomically
 } GemmJob;
 
 // The part of B that is packed at a time: columns left .. left+columns-1, steps start .. start+depth-1 of k.
-typedef struct { int left, columns, panels, start, depth; } GemmSlab;
+typedef struct { int left, columns, panels, start, depth; const float *words; } GemmSlab;
 
 static inline int gemm_min(int a, int b) { return a < b ? a : b; }
+static inline int gemm_max(int a, int b) { return a > b ? a : b; }
 static inline int gemm_ceil_div(int a, int b) { return a / b + (a % b != 0); }
 
 // Where the i-th of `parts` nearly equal parts of `total` begins.
 static inline int gemm_part(int total, int parts, int i) { return (int)((long long)total * i / parts); }
 
-// Where the slab holds panel j of the kc steps from its step p on (a multiple of the constant kc).
-static inline float *gemm_slab_panel(const GemmJob *job, GemmSlab slab, int p, int kc, int j) {
-    return job->packed_b + ((size_t)slab.panels * p + (size_t)j * kc) * job->isa->nr;
+// Words of a lane of a panel that is `depth` deep.
+static inline size_t gemm_words(const GemmIsa *isa, int depth) {
+    return (size_t)gemm_ceil_div(depth, isa->step) * isa->step / isa->per_word;
 }
 
-// Packs panels [j0, j1) of the slab.
-static inline void gemm_pack_slab(const GemmJob *job, GemmSlab slab, int j0, int j1) {
-    const GemmIsa *isa = job->isa;
+// Bytes of this CPU's caches, as far as the C library knows them.
+typedef struct { long l2, l3; } GemmCaches;
+
+static inline GemmCaches gemm_caches(void) {
+    static long l2, l3;                             // asking the CPU takes long on a virtual machine: done once
+    if (!__atomic_load_n(&l2, __ATOMIC_ACQUIRE)) {
+        long two = 0, three = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+        two = sysconf(_SC_LEVEL2_CACHE_SIZE);
+        three = sysconf(_SC_LEVEL3_CACHE_SIZE);
+#endif
+        __atomic_store_n(&l3, three > 0 ? three : 8 << 20, __ATOMIC_RELAXED);
+        __atomic_store_n(&l2, two > 0 ? two : 512 << 10, __ATOMIC_RELEASE);
+    }
+    return (GemmCaches){ l2, l3 };
+}
+
+// Rows of A packed at a time: a third of L2, a multiple of the tile.
+static inline int gemm_block_rows(const GemmIsa *isa) {
+    long rows = gemm_caches().l2 / 3 / (long)(gemm_words(isa, GEMM_KC) * sizeof(float));
+    int most = rows < GEMM_MC_MAX ? (int)rows : GEMM_MC_MAX;
+    return gemm_max(most / isa->mr, 2) * isa->mr;
+}
+
+// Depth of a slab `width` columns wide: an eighth of L3, between 1 and 4 MB, since others use L3 too.
+static inline int gemm_slab_depth(const GemmIsa *isa, int width) {
+    long bytes = gemm_caches().l3 / 8, least = 1 << 20, most = 4 << 20;
+    bytes = bytes < least ? least : bytes > most ? most : bytes;
+    size_t block = gemm_words(isa, GEMM_KC) * (size_t)width * sizeof(float);
+    return gemm_max((int)((size_t)bytes / block), 1) * GEMM_KC;
+}
+
+static inline void gemm_pack_panel(const GemmIsa *isa, GemmPack *pack, int width, float *to, GemmOperand s, int first,
+                                   int live, int start, int depth) {
+    pack(to, s, first, live, start, depth);
+    size_t words = gemm_words(isa, depth) * (size_t)width;
+    for (size_t i = 0; isa->rounds && i < words; i++) to[i] = gemm_round_bf16(to[i]);
+}
+
+// Words of the slab before panel j of the GEMM_KC steps from its step p on.
+static inline size_t gemm_slab_place(const GemmIsa *isa, GemmSlab slab, int p, int depth, int j) {
+    return ((size_t)slab.panels * gemm_words(isa, p) + (size_t)j * gemm_words(isa, depth)) * isa->nr;
+}
+
+// Packs panels [j0, j1) of the slab of b.
+static inline void gemm_pack_slab(const GemmIsa *isa, float *to, GemmOperand b, GemmSlab slab, int j0, int j1) {
     for (int j = j0; j < j1; j++) {
         int column = j * isa->nr, live = gemm_min(isa->nr, slab.columns - column);
-        for (int p = 0; p < slab.depth; p += isa->kc) {
-            int kc = gemm_min(isa->kc, slab.depth - p);
-            isa->pack_b(gemm_slab_panel(job, slab, p, kc, j), job->b, slab.left + column, live, slab.start + p, kc);
+        for (int p = 0; p < slab.depth; p += GEMM_KC) {
+            int depth = gemm_min(GEMM_KC, slab.depth - p);
+            gemm_pack_panel(isa, isa->pack_b, isa->nr, to + gemm_slab_place(isa, slab, p, depth, j), b,
+                            slab.left + column, live, slab.start + p, depth);
         }
     }
 }
 
 // One tile of C; at the edge by way of a scratch tile, so that the kernel always sees a whole one.
-static inline void gemm_tile(const GemmJob *job, int depth, const float *a, const float *b, float beta,
+static inline void gemm_tile(const GemmJob *job, int words, const float *a, const float *b, float beta,
                              int row, int column) {
     const GemmIsa *isa = job->isa;
     float *c = job->c + (size_t)row * job->ldc + column;
     size_t rows = (size_t)gemm_min(isa->mr, job->m - row), columns = (size_t)gemm_min(isa->nr, job->n - column);
     if (rows == (size_t)isa->mr && columns == (size_t)isa->nr) {
-        isa->kernel(depth, a, b, job->alpha, beta, c, job->ldc);
+        isa->kernel(words, a, b, job->alpha, beta, c, job->ldc);
         return;
     }
     float tile[GEMM_MR_MAX * GEMM_NR_MAX];
     size_t ld = (size_t)isa->nr;
     if (beta != 0) {
-        memset(tile, 0, sizeof tile);
+        memset(tile, 0, (size_t)isa->mr * ld * sizeof *tile);
         for (size_t i = 0; i < rows; i++) memcpy(tile + i * ld, c + i * job->ldc, columns * sizeof *c);
     }
-    isa->kernel(depth, a, b, job->alpha, beta, tile, ld);
+    isa->kernel(words, a, b, job->alpha, beta, tile, ld);
     for (size_t i = 0; i < rows; i++) memcpy(c + i * job->ldc, tile + i * ld, columns * sizeof *c);
 }
 
@@ -421,19 +781,29 @@ static inline void gemm_task(const GemmJob *job, GemmSlab slab, float *packed_a,
     int i1 = gemm_part(row_panels, job->row_blocks, row_block + 1);
     int j0 = gemm_part(slab.panels, job->column_blocks, column_block);
     int j1 = gemm_part(slab.panels, job->column_blocks, column_block + 1);
-    for (int p = 0; p < slab.depth && j0 < j1; p += isa->kc) {
-        int kc = gemm_min(isa->kc, slab.depth - p);
+    // Panels that lie left of the diagonal as a whole: all of j's columns before the first row of i.
+    if (job->symmetric) j0 = gemm_max(j0, (i0 * isa->mr - slab.left) / isa->nr);
+    for (int p = 0; p < slab.depth && j0 < j1; p += GEMM_KC) {
+        int depth = gemm_min(GEMM_KC, slab.depth - p);
         float beta = slab.start + p == 0 ? job->beta : 1.0f;
-        const float *packed_b = gemm_slab_panel(job, slab, p, kc, 0);
-        size_t size_a = (size_t)isa->mr * kc, size_b = (size_t)isa->nr * kc;
+        bool last = slab.start + p + depth == job->k;
+        size_t words = gemm_words(isa, depth);
         for (int i = i0; i < i1; i++) {
             int row = i * isa->mr;
-            isa->pack_a(packed_a + (i - i0) * size_a, job->a, row, gemm_min(isa->mr, job->m - row), slab.start + p, kc);
+            gemm_pack_panel(isa, isa->pack_a, isa->mr, packed_a + (i - i0) * isa->mr * words, job->a,
+                            row, gemm_min(isa->mr, job->m - row), slab.start + p, depth);
         }
-        for (int j = j0; j < j1; j++)
-            for (int i = i0; i < i1; i++)
-                gemm_tile(job, kc, packed_a + (i - i0) * size_a, packed_b + j * size_b, beta,
-                          i * isa->mr, slab.left + j * isa->nr);
+        for (int j = j0; j < j1; j++) {
+            const float *b = slab.words + gemm_slab_place(isa, slab, p, depth, j);
+            int column = slab.left + j * isa->nr, rows = gemm_min(i1 * isa->mr, job->m) - i0 * isa->mr;
+            for (int i = i0; i < i1; i++) {
+                if (job->symmetric && column + isa->nr <= i * isa->mr) break;
+                gemm_tile(job, (int)words, packed_a + (i - i0) * isa->mr * words, b, beta, i * isa->mr, column);
+            }
+            if (last && job->extras.finish)
+                job->extras.finish(job->extras.arg, i0 * isa->mr, column, rows, gemm_min(isa->nr, job->n - column),
+                                   job->c + (size_t)i0 * isa->mr * job->ldc + column, job->ldc);
+        }
     }
 }
 
@@ -444,16 +814,38 @@ static inline void gemm_barrier(int threads) {
 #endif
 }
 
+static inline GemmSlab gemm_slab_at(const GemmJob *job, int left, int start) {
+    int columns = gemm_min(GEMM_NC, job->n - left), depth = gemm_min(job->slab_depth, job->k - start);
+    GemmSlab slab = { left, columns, gemm_ceil_div(columns, job->isa->nr), start, depth, NULL };
+    // Packed before: all slabs one after the other, in this order; those further left are as deep as k.
+    slab.words = !job->extras.packed_b ? job->slab
+               : job->extras.packed_b + (size_t)left * gemm_words(job->isa, job->k)
+                 + (size_t)slab.panels * job->isa->nr * gemm_words(job->isa, start);
+    return slab;
+}
+
+// The lower triangle of C from the upper one; the threads take bands of rows in turn.
+static inline void gemm_mirror(const GemmJob *job, int thread, int threads) {
+    enum { BAND = 32 };
+    for (int i0 = thread * BAND; i0 < job->n; i0 += threads * BAND)
+        for (int j0 = 0; j0 <= i0; j0 += BAND)
+            for (int i = i0; i < gemm_min(i0 + BAND, job->n); i++)
+                for (int j = j0; j < gemm_min(j0 + BAND, i); j++)
+                    job->c[(size_t)i * job->ldc + j] = job->c[(size_t)j * job->ldc + i];
+}
+
 // What each of the threads does: it packs its part of each slab of B, then takes tasks.
 static inline void gemm_work(GemmJob *job, int thread, int threads) {
     const GemmIsa *isa = job->isa;
-    float *packed_a = job->packed_a + (size_t)thread * isa->mc * isa->kc;
+    float *packed_a = job->packed_a + (size_t)thread * job->block_words;
     int tasks = job->row_blocks * job->column_blocks;
+    if (isa->enter) isa->enter();
     for (int left = 0; left < job->n; left += GEMM_NC) {
         for (int start = 0; start < job->k; start += job->slab_depth) {
-            int columns = gemm_min(GEMM_NC, job->n - left), panels = gemm_ceil_div(columns, isa->nr);
-            GemmSlab slab = { left, columns, panels, start, gemm_min(job->slab_depth, job->k - start) };
-            gemm_pack_slab(job, slab, gemm_part(panels, threads, thread), gemm_part(panels, threads, thread + 1));
+            GemmSlab slab = gemm_slab_at(job, left, start);
+            if (!job->extras.packed_b)
+                gemm_pack_slab(isa, job->slab, job->b, slab, gemm_part(slab.panels, threads, thread),
+                               gemm_part(slab.panels, threads, thread + 1));
             if (thread == 0) job->next = 0;
             gemm_barrier(threads);
             for (int t; (t = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED)) < tasks; )
@@ -461,6 +853,8 @@ static inline void gemm_work(GemmJob *job, int thread, int threads) {
             gemm_barrier(threads);
         }
     }
+    if (isa->leave) isa->leave();
+    if (job->symmetric) gemm_mirror(job, thread, threads);
 }
 
 // How many threads this product may use: inside a caller's parallel region only the calling one.
@@ -472,50 +866,40 @@ static inline int gemm_threads(int m, int n, int k) {
     return 1;
 }
 
-/* C[m x n] = alpha * op(A)[m x k] * op(B)[k x n] + beta * C, in fp32.
- *
- *   trans_a   false: a holds A as m rows of k floats; true: as k rows of m, op(A) is its transpose
- *   trans_b   false: b holds B as k rows of n floats; true: as n rows of k
- *   lda, ldb, ldc   floats from one row of a, b, c to the next, at least the length of a row
- *   alpha, beta     beta 0 overwrites C without reading it; alpha 0 or k 0 only scales C and reads neither a nor b
- *   c         read and written; must not overlap a or b; the floats between its rows stay untouched
- *
- * Threads: as OpenMP has it, or just the calling one where it is inside a parallel region. The result is the same bits
- * in any case, and an element's bits don't depend on m, n or where in C it lies. Memory: the calling thread keeps up to
- * 4 MB and 150 KB per thread for the next call. Out of memory: one line on stderr, exit code 1.
- * Test: dev/test/test_gemm.c. */
-static inline void gemm(bool trans_a, bool trans_b, int m, int n, int k, float alpha, const float *a, size_t lda,
-                        const float *b, size_t ldb, float beta, float *c, size_t ldc) {
-    if (m <= 0 || n <= 0) return;
-    if (k <= 0 || alpha == 0) {
-        for (int i = 0; i < m && beta != 1; i++)
-            for (int j = 0; j < n; j++) c[(size_t)i * ldc + j] = beta == 0 ? 0 : beta * c[(size_t)i * ldc + j];
+static inline void gemm_run(GemmJob job) {
+    if (job.m <= 0 || job.n <= 0) return;
+    if (job.k <= 0 || job.alpha == 0) {
+        for (int i = 0; i < job.m && job.beta != 1; i++)
+            for (int j = 0; j < job.n; j++) {
+                float *c = &job.c[(size_t)i * job.ldc + j];
+                *c = job.beta == 0 ? 0 : job.beta * *c;
+            }
+        if (job.extras.finish) job.extras.finish(job.extras.arg, 0, 0, job.m, job.n, job.c, job.ldc);
         return;
     }
-    const GemmIsa *isa = gemm_current();
-    int threads = gemm_threads(m, n, k);
-    GemmJob job = {
-        .isa = isa, .a = { a, lda, !trans_a }, .b = { b, ldb, trans_b }, .m = m, .n = n, .k = k,
-        .alpha = alpha, .beta = beta, .c = c, .ldc = ldc,
-    };
+    const GemmIsa *isa = job.isa = gemm_current();
+    int threads = gemm_threads(job.m, job.n, job.k);
 
-    // The slab: as wide as C up to GEMM_NC, and as many times kc deep as fit.
-    int column_panels = gemm_ceil_div(gemm_min(n, GEMM_NC), isa->nr), width = column_panels * isa->nr;
-    job.slab_depth = GEMM_SLAB_FLOATS / width / isa->kc * isa->kc;
+    // The slab: as wide as C up to GEMM_NC.
+    int column_panels = gemm_ceil_div(gemm_min(job.n, GEMM_NC), isa->nr), width = column_panels * isa->nr;
+    job.slab_depth = gemm_slab_depth(isa, width);
 
-    // The tasks: blocks of rows, and where these are too few for the threads, of columns too.
-    int row_panels = gemm_ceil_div(m, isa->mr), most = isa->mc / isa->mr, block = most;
+    // The tasks: blocks of rows, as many for each thread, and where these are too few, of columns too.
+    int row_panels = gemm_ceil_div(job.m, isa->mr), most = gemm_block_rows(isa) / isa->mr, block = most;
     if (threads > 1) {
-        int least = GEMM_TASK_ROWS / isa->mr, even = gemm_ceil_div(row_panels, GEMM_TASKS_PER_THREAD * threads);
-        block = even < least ? least : gemm_min(even, most);
+        int least = gemm_max(GEMM_TASK_ROWS / isa->mr, 1);
+        block = gemm_min(gemm_max(gemm_ceil_div(row_panels, GEMM_TASKS_PER_THREAD * threads), least), most);
     }
-    job.row_blocks = gemm_ceil_div(row_panels, block);
-    job.column_blocks = gemm_min(gemm_ceil_div(2 * threads, job.row_blocks), gemm_ceil_div(column_panels, 2));
-    if (threads == 1) job.column_blocks = 1;
+    job.row_blocks = gemm_min(gemm_ceil_div(gemm_ceil_div(row_panels, block), threads) * threads, row_panels);
+    job.column_blocks = threads == 1 ? 1
+                      : gemm_min(gemm_ceil_div(2 * threads, job.row_blocks), gemm_ceil_div(column_panels, 2));
 
-    size_t slab_floats = (size_t)gemm_min(job.slab_depth, k) * width;
-    job.packed_b = gemm_scratch_of(slab_floats + (size_t)threads * isa->mc * isa->kc);
-    job.packed_a = job.packed_b + slab_floats;
+    size_t slab_words = job.extras.packed_b ? 0 : gemm_words(isa, gemm_min(job.slab_depth, job.k)) * (size_t)width;
+    job.block_words = (size_t)gemm_ceil_div(row_panels, job.row_blocks) * isa->mr
+                    * gemm_words(isa, gemm_min(GEMM_KC, job.k));
+    job.block_words = (job.block_words + 15) / 16 * 16;
+    job.slab = gemm_scratch_of(slab_words + (size_t)threads * job.block_words);
+    job.packed_a = job.slab + slab_words;
 
     if (threads == 1) {
         gemm_work(&job, 0, 1);
@@ -525,6 +909,68 @@ static inline void gemm(bool trans_a, bool trans_b, int m, int n, int k, float a
     #pragma omp parallel num_threads(threads)
     gemm_work(&job, omp_get_thread_num(), omp_get_num_threads());
 #endif
+}
+
+/* C[m x n] = alpha * op(A)[m x k] * op(B)[k x n] + beta * C.
+ *
+ *   trans_a   false: a holds A as m rows of k floats; true: as k rows of m, op(A) is its transpose
+ *   trans_b   false: b holds B as k rows of n floats; true: as n rows of k
+ *   lda, ldb, ldc   floats from one row of a, b, c to the next, at least the length of a row
+ *   alpha, beta     beta 0 overwrites C without reading it; alpha 0 or k 0 only scales C and reads neither a nor b
+ *   c         read and written; must not overlap a or b; the floats between its rows stay untouched
+ *
+ * Threads: as OpenMP has it, or just the calling one where it is inside a parallel region. The result is the same bits
+ * in any case, and an element's bits don't depend on m, n or where in C it lies. Memory: the calling thread keeps up to
+ * 4 MB and 600 KB per thread for the next call. Out of memory: one line on stderr, exit code 1.
+ * Test: dev/test/test_gemm.c. */
+static inline void gemm(bool trans_a, bool trans_b, int m, int n, int k, float alpha, const float *a, size_t lda,
+                        const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    gemm_run((GemmJob){ .a = { a, lda, !trans_a }, .b = { b, ldb, trans_b }, .m = m, .n = n, .k = k,
+                        .alpha = alpha, .beta = beta, .c = c, .ldc = ldc });
+}
+
+/* As gemm, with B packed before or with work on each finished piece of C while it is in cache: a bias, an activation, a
+ * residual. The bits of C as handed to `finish` are those of gemm. */
+static inline void gemm_with(GemmExtras extras, bool trans_a, bool trans_b, int m, int n, int k, float alpha,
+                             const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    gemm_run((GemmJob){ .a = { a, lda, !trans_a }, .b = { b, ldb, trans_b }, .m = m, .n = n, .k = k,
+                        .alpha = alpha, .beta = beta, .c = c, .ldc = ldc, .extras = extras });
+}
+
+// Floats that gemm_pack_b writes for op(B)[k x n], in the precision in use.
+static inline size_t gemm_packed_floats(int n, int k) {
+    const GemmIsa *isa = gemm_current();
+    return gemm_words(isa, k) * (size_t)gemm_ceil_div(n, isa->nr) * isa->nr;
+}
+
+/* Packs op(B)[k x n] for many products of gemm_with, such as a weight for all micro-batches of a step. packed:
+ * gemm_packed_floats(n, k) floats, aligned to 64 bytes, written. Valid for these n and k, until gemm_use or
+ * gemm_use_precision choose another kernel. */
+static inline void gemm_pack_b(float *packed, bool trans_b, int n, int k, const float *b, size_t ldb) {
+    if (n <= 0 || k <= 0) return;
+    const GemmIsa *isa = gemm_current();
+    GemmJob job = { .isa = isa, .n = n, .k = k, .extras = { .packed_b = packed } };
+    job.slab_depth = gemm_slab_depth(isa, gemm_ceil_div(gemm_min(n, GEMM_NC), isa->nr) * isa->nr);
+    for (int left = 0; left < n; left += GEMM_NC) {
+        for (int start = 0; start < k; start += job.slab_depth) {
+            GemmSlab slab = gemm_slab_at(&job, left, start);
+            float *to = packed + (slab.words - packed);
+#if defined(_OPENMP)
+            #pragma omp parallel for if (gemm_threads(n, k, 8) > 1)
+#endif
+            for (int j = 0; j < slab.panels; j++)
+                gemm_pack_slab(isa, to, (GemmOperand){ b, ldb, trans_b }, slab, j, j + 1);
+        }
+    }
+}
+
+/* C[n x n] = alpha * op(A) op(A)^T + beta * C for a symmetric C: one triangle is computed, the other mirrored, about
+ * half the cost. op(A) is n x k: trans false: a holds n rows of k floats; true: k rows of n. The bits are those of
+ * gemm, made exactly symmetric. Everything else as gemm. */
+static inline void gemm_symmetric(bool trans, int n, int k, float alpha, const float *a, size_t lda,
+                                  float beta, float *c, size_t ldc) {
+    gemm_run((GemmJob){ .a = { a, lda, !trans }, .b = { a, lda, !trans }, .m = n, .n = n, .k = k,
+                        .alpha = alpha, .beta = beta, .c = c, .ldc = ldc, .symmetric = true });
 }
 
 #endif // GEMM_H

@@ -1,0 +1,885 @@
+/* bench.c - measures this machine and the project on it: peaks, matrix products, training steps, threads.
+ *
+ *     build/bench [peaks] [gemm] [train] [threads] [-q] [--json]       `make bench`; no section named: all of them
+ *     build/bench --step=6x384-b16 --precision=bf16                    one training step, for scripts: a line of JSON
+ *     build/bench --product=forward,4096,1152,384 --precision=fp32     one matrix product, likewise
+ *
+ * How it measures. A figure is the median of repeats of at least 20 ms of work; peaks are the best of theirs. What is
+ * compared takes turns within one loop, so that a machine that slows down (heat, neighbours) slows all of it.
+ * Every instruction set's products and every model are measured in a process of their own, which this program starts
+ * of itself: OpenBLAS chooses its kernels once, when it is loaded, and resident size is a process's.
+ *
+ * The tables are Markdown; a row appears as soon as it is measured, and on a terminal stderr says what is under way.
+ */
+#define GPT_NO_MAIN
+#include "../../train_gpt.c"
+#include "peaks.h"           // defines: Peak, peaks, peak_find, peak_gflops, memory_floats, memory_read, memory_triad
+#include <dlfcn.h>
+#include <sys/wait.h>
+
+static bool quick, json;     // -q: fewer repeats, no large models. --json: lines of JSON instead of tables.
+static bool failed;          // one of the processes did
+static const char *own_isa;  // what the trainer would use, as the environment's GEMM_ISA has it
+
+static const char *const precision_names[] = { [GEMM_FP32] = "fp32", [GEMM_BF16] = "bf16" };
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Output: rows as Markdown or as JSON, from one description of the columns
+
+typedef struct {
+    const char *key;         // in JSON
+    const char *title;       // filled up with spaces to the column's width
+    const char *format;      // of a number in the table; NULL: the column holds text
+} Column;
+
+typedef struct {
+    const Column *columns;
+    int n, at;               // columns, and the next cell's
+    const char *context;     // what each line of JSON begins with, such as "\"kind\": \"gemm\""
+} Table;
+
+static bool noted;           // a note stands on the terminal
+
+static void note_clear(void) {
+    if (noted) fputs("\r\033[K", stderr);
+    noted = false;
+}
+
+// On a terminal a line on stderr that the next note or row replaces; elsewhere nothing, the rows themselves tell.
+PRINTF_LIKE(1, 2) static void note(const char *fmt, ...) {
+    if (!isatty(STDERR_FILENO)) return;
+    note_clear();
+    va_list args;
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    noted = true;
+}
+
+// A line of the report, which JSON leaves out.
+PRINTF_LIKE(1, 2) static void say(const char *fmt, ...) {
+    if (json) return;
+    note_clear();
+    va_list args;
+    va_start(args, fmt);
+    vprintf(fmt, args);
+    va_end(args);
+    fflush(stdout);
+}
+
+static Table table_start(const Column *columns, int n, const char *context) {
+    for (int i = 0; i < n; i++) say("| %s ", columns[i].title);
+    say("|\n");
+    static const char dashes[] = "----------------------------------------------------------------";
+    for (int i = 0; i < n; i++) {       // :--- is left-aligned text, ---: a right-aligned number
+        int width = (int)strlen(columns[i].title) + 1;
+        if (columns[i].format) say("|%.*s:", width, dashes);
+        else say("|:%.*s", width, dashes);
+    }
+    say("|\n");
+    return (Table){ columns, n, 0, context };
+}
+
+// The next cell of the row; the last one ends it.
+static void table_cell(Table *t, const char *text, double x) {
+    const Column *c = &t->columns[t->at++];
+    char number[48] = "-";
+    if (!json) {
+        int width = (int)strlen(c->title);
+        if (c->format && isfinite(x)) snprintf(number, sizeof number, c->format, x);
+        say(c->format ? "| %*s " : "| %-*s ", width, text ? text : number);
+    } else {
+        note_clear();
+        if (t->at == 1) printf("{%s", t->context);
+        if (text) printf(", \"%s\": \"%s\"", c->key, text);
+        else printf(", \"%s\": %s", c->key, number_or_null(number, x));
+    }
+    if (t->at < t->n) return;
+    t->at = 0;
+    puts(json ? "}" : "|");
+    fflush(stdout);
+}
+
+static void table_text(Table *t, const char *text) { table_cell(t, text, NAN); }
+static void table_number(Table *t, double x) { table_cell(t, NULL, x); }     // NAN: "-", null
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The machine
+
+// The first CPU's data cache of this level in bytes, 0 where unknown. As Linux has it: glibc's sysconf tells ten times
+// the L3 that is there on some virtual machines with AMD CPUs.
+static double cache_size(int level) {
+    for (int i = 0; i < 16; i++) {
+        static const char *const files[] = { "level", "type", "size" };
+        char words[COUNT_OF(files)][32];
+        size_t n = 0;
+        for (; n < COUNT_OF(files); n++) {
+            char *path = format("/sys/devices/system/cpu/cpu0/cache/index%d/%s", i, files[n]);
+            FILE *f = fopen(path, "r");
+            bool found = f && fscanf(f, "%31s", words[n]) == 1;
+            if (f) fclose(f);
+            free(path);
+            if (!found) break;
+        }
+        if (n == COUNT_OF(files) && atoi(words[0]) == level && strcmp(words[1], "Instruction") != 0)
+            return atof(words[2]) * (strchr(words[2], 'M') ? 1048576 : 1024);
+    }
+    return 0;
+}
+
+// "32 KB", "1 MB", "unknown"; buffer of at least 24 bytes.
+static const char *format_size(char *buffer, double bytes) {
+    if (bytes <= 0) return strcpy(buffer, "unknown");
+    if (bytes < 1048576) snprintf(buffer, 24, "%.0f KB", bytes / 1024);
+    else snprintf(buffer, 24, "%.4g MB", bytes / 1048576);
+    return buffer;
+}
+
+static const char *compiler(void) {
+#if defined(__clang__)
+    return __VERSION__;
+#else
+    return "GCC " __VERSION__;
+#endif
+}
+
+static void print_machine(void) {
+    char cpu[96], l1[24], l2[24], l3[24], date[32];
+    time_t now = time(NULL);
+    double load[1] = { NAN };
+    cpu_name(cpu, sizeof cpu);
+    format_size(l1, cache_size(1));
+    format_size(l2, cache_size(2));
+    format_size(l3, cache_size(3));
+    strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", gmtime(&now));
+    if (getloadavg(load, 1) != 1) load[0] = NAN;
+    int cpus = (int)sysconf(_SC_NPROCESSORS_ONLN), threads = omp_get_max_threads();
+    if (json) {
+        printf("{\"kind\": \"machine\", \"cpu\": \"%s\", \"cpus\": %d, \"threads\": %d, \"isa\": \"%s\", "
+               "\"l1d\": \"%s\", \"l2\": \"%s\", \"l3\": \"%s\", \"compiler\": \"%s\", "
+               "\"commit\": \"%s\", \"date\": \"%s\"}\n",
+               cpu, cpus, threads, own_isa, l1, l2, l3, compiler(), MUON_C_COMMIT, date);
+        return;
+    }
+    say("# Benchmark\n\n");
+    say("- machine: %s, %d CPUs, load before the run %.1f\n", cpu, cpus, load[0]);
+    say("- caches: L1d %s, L2 %s, L3 %s\n", l1, l2, l3);
+    say("- threads: %d; kernels: %s\n", threads, own_isa);
+    say("- compiler: %s; commit: %s; date: %s\n", compiler(), MUON_C_COMMIT, date);
+}
+
+// A file's name for this machine's results: words of the CPU's name, threads, instruction set: amd-epyc-2t-avx512.
+static void print_name(void) {
+    char cpu[96], *rest = NULL;
+    cpu_name(cpu, sizeof cpu);
+    cpu[strcspn(cpu, "@")] = '\0';                       // a clock rate
+    for (char *word = strtok_r(cpu, " \t/", &rest); word; word = strtok_r(NULL, " \t/", &rest)) {
+        if (!strcmp(word, "CPU") || !strcmp(word, "Processor") || strstr(word, "-Core")) continue;
+        word[strcspn(word, "(")] = '\0';                 // (R), (TM)
+        for (char *c = word; *c; c++) putchar(isalnum((unsigned char)*c) ? tolower((unsigned char)*c) : '-');
+        if (*word) putchar('-');
+    }
+    printf("%dt-%s\n", omp_get_max_threads(), own_isa);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Kernels: what gemm.h has on this CPU
+
+static const char *const isas[] = { "amx", "avx512", "avx2", "portable" };
+
+// Makes gemm use these kernels. False where the CPU has none for this precision of its own.
+static bool kernels_use(const char *isa, GemmPrecision precision) {
+    if (!gemm_use(isa)) return false;
+    gemm_use_precision(precision);
+    return precision == GEMM_FP32 || !gemm_emulated();
+}
+
+// The peak of the kernels that the trainer uses in this precision.
+static const Peak *peak_of_trainer(GemmPrecision precision) {
+    return peak_find(own_isa, kernels_use(own_isa, precision) ? precision : GEMM_FP32);
+}
+
+// The kernels in use, as a part of a line of JSON.
+static const char *kernels_json(char *text, size_t room, GemmPrecision precision) {
+    bool emulated = precision == GEMM_BF16 && gemm_emulated();
+    snprintf(text, room, "\"precision\": \"%s\", \"emulated\": %s, \"isa\": \"%s\", \"threads\": %d",
+             precision_names[precision], emulated ? "true" : "false", gemm_isa(), omp_get_max_threads());
+    return text;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// This program, started by itself
+
+// Runs it with these arguments. Returns what it wrote to stdout, to be freed, or with `captured` false an empty string
+// and it writes to ours; NULL where it failed, which it has said on stderr.
+static char *run_self(bool captured, const char *const *arguments, int n) {
+    char *program = realpath("/proc/self/exe", NULL), **argv = xcalloc((size_t)n + 2, sizeof *argv);
+    int ends[2];
+    if (!program || (captured && pipe(ends) != 0)) fail("cannot start a process: %s", strerror(errno));
+    argv[0] = program;
+    for (int i = 0; i < n; i++) argv[i + 1] = (char *)arguments[i];
+    fflush(stdout);
+    pid_t pid = fork();
+    if (pid < 0) fail("cannot start a process: %s", strerror(errno));
+    if (pid == 0) {
+        if (captured) { dup2(ends[1], STDOUT_FILENO); close(ends[0]); close(ends[1]); }
+        execv(program, argv);
+        _exit(127);
+    }
+    char *text = xcalloc(1, 1);
+    if (captured) {
+        size_t size = 0;
+        char some[512];
+        close(ends[1]);
+        for (ssize_t got; (got = read(ends[0], some, sizeof some)) > 0; size += (size_t)got) {
+            text = xrealloc(text, size + (size_t)got + 1);
+            memcpy(text + size, some, (size_t)got);
+            text[size + (size_t)got] = '\0';
+        }
+        close(ends[0]);
+    }
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    free(program);
+    free(argv);
+    if (status == 0) return text;
+    free(text);
+    return NULL;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Section: peaks
+
+static void bench_peaks(void) {
+    int threads = omp_get_max_threads();
+    char *title = format("%d threads", threads);
+    Column columns[] = { { "what", "peak                               ", NULL }, { "unit", "unit    ", NULL },
+                         { "one", "1 thread", "%.1f" }, { "all", title, "%.1f" } };
+    say("\n## Peaks\n\n"
+        "Chains of multiply-adds in registers (one is two operations), and memory: the sum of an array, and the triad\n"
+        "a = b + s c, of which 3 x 4 bytes an element count.\n\n");
+    Table table = table_start(columns, threads > 1 ? 4 : 3, "\"kind\": \"peak\"");
+    for (size_t i = 0; i < COUNT_OF(peaks); i++) {
+        if (!kernels_use(peaks[i].isa, peaks[i].precision)) continue;
+        note("peak of %s", peaks[i].what);
+        double one = peak_gflops(&peaks[i], 1), all = peak_gflops(&peaks[i], threads);
+        table_text(&table, peaks[i].what);
+        table_text(&table, "GFLOP/s");
+        table_number(&table, one);
+        if (threads > 1) table_number(&table, all);
+    }
+    // Far beyond the last cache, within the machine's memory.
+    double l3 = cache_size(3),
+           ram = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE),
+           bytes = fmin(fmax(4 * l3, 256e6), ram / 16);
+    size_t unit = (size_t)threads * 16, n = (size_t)(bytes / sizeof(float)) / unit * unit,
+           quarter = (size_t)(l3 / 4 / sizeof(float)) / unit * unit;
+    note("memory");
+    float *a = memory_floats(n, threads), *b = memory_floats(n, threads), *c = memory_floats(n, threads);
+    char *read_what = format("memory, read: %.0f MB", megabytes((double)n * sizeof *a)),
+         *triad_what = format("memory, triad: 3 x %.0f MB", megabytes((double)n * sizeof *a)),
+         *l3_what = format("L3, read: a quarter, %.0f MB", megabytes((double)quarter * sizeof *a));
+    struct { const char *what; double one, all; } rows[] = {
+        { read_what, memory_read(b, n, 1, 1), memory_read(b, n, 1, threads) },
+        { triad_what, memory_triad(a, b, c, n, 1), memory_triad(a, b, c, n, threads) },
+        { l3_what, NAN, NAN },
+    };
+    if (quarter > 0) {
+        int passes = 1 + (int)(n / quarter);
+        rows[2].one = memory_read(b, quarter, passes, 1);
+        rows[2].all = memory_read(b, quarter, passes, threads);
+    }
+    for (size_t i = 0; i < (quarter > 0 ? 3 : 2); i++) {
+        table_text(&table, rows[i].what);
+        table_text(&table, "GB/s");
+        table_number(&table, rows[i].one);
+        if (threads > 1) table_number(&table, rows[i].all);
+    }
+    free(a); free(b); free(c);
+    free(title); free(read_what); free(triad_what); free(l3_what);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// OpenBLAS, where it is installed: the product that ours is compared with
+
+static struct {
+    void *library;
+    void (*sgemm)(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
+                  const float *b, int ldb, float beta, float *c, int ldc);
+    void (*set_num_threads)(int n);
+    char *(*get_corename)(void), *(*get_config)(void);
+} openblas;
+
+// Loads it with the kernels of this core, or NULL: those it picks by itself. Once in a process. False where it isn't.
+static bool openblas_load(const char *core) {
+    if (core) setenv("OPENBLAS_CORETYPE", core, 1);
+    else unsetenv("OPENBLAS_CORETYPE");
+    // Its threads wait for work busily, by default long enough to disturb ours after a change of turns: a tenth of a
+    // second. 2^20 cycles, less than a millisecond, are still more than lies between two calls.
+    setenv("OPENBLAS_THREAD_TIMEOUT", "20", 1);
+    openblas.library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (!openblas.library) return false;
+    *(void **)&openblas.sgemm = dlsym(openblas.library, "cblas_sgemm");
+    *(void **)&openblas.set_num_threads = dlsym(openblas.library, "openblas_set_num_threads");
+    *(void **)&openblas.get_corename = dlsym(openblas.library, "openblas_get_corename");
+    *(void **)&openblas.get_config = dlsym(openblas.library, "openblas_get_config");
+    return openblas.sgemm && openblas.set_num_threads && openblas.get_corename && openblas.get_config;
+}
+
+// The core whose kernels use the same instruction set as ours; NULL where OpenBLAS shall choose.
+static const char *openblas_core(const char *isa) {
+#if defined(__x86_64__)
+    char cpu[96];
+    if (!strcmp(isa, "avx512") || !strcmp(isa, "amx")) return "SKYLAKEX";
+    if (!strcmp(isa, "avx2")) return strstr(cpu_name(cpu, sizeof cpu), "AMD") ? "ZEN" : "HASWELL";
+    return "PRESCOTT";       // SSE3
+#else
+    (void)isa;
+    return NULL;
+#endif
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Products: whoever computes them, in turns
+
+typedef struct {
+    const char *what;
+    int width;               // C of the linear layer, or 0
+    bool trans_a, trans_b;
+    int m, n, k;             // (m x n) = op(A) (m x k) op(B) (k x n)
+    bool by_each_thread;     // as attention does it: small ones, each thread its own
+} Shape;
+
+typedef struct { float *a, *b, *c; } Operands;
+
+typedef void Product(const Shape *s, const float *a, const float *b, float *c);
+
+static void product_ours(const Shape *s, const float *a, const float *b, float *c) {
+    gemm(s->trans_a, s->trans_b, s->m, s->n, s->k, 1, a, (size_t)(s->trans_a ? s->m : s->k),
+         b, (size_t)(s->trans_b ? s->k : s->n), 0, c, (size_t)s->n);
+}
+
+static void product_openblas(const Shape *s, const float *a, const float *b, float *c) {
+    enum { ROW_MAJOR = 101, NO_TRANS = 111, TRANS = 112 };      // cblas.h
+    openblas.sgemm(ROW_MAJOR, s->trans_a ? TRANS : NO_TRANS, s->trans_b ? TRANS : NO_TRANS, s->m, s->n, s->k, 1,
+                   a, s->trans_a ? s->m : s->k, b, s->trans_b ? s->k : s->n, 0, c, s->n);
+}
+
+// C = A A^T, by half of the products and by all of them.
+static void product_symmetric(const Shape *s, const float *a, const float *b, float *c) {
+    (void)b;
+    gemm_symmetric(false, s->n, s->k, 1, a, (size_t)s->k, 0, c, (size_t)s->n);
+}
+static void product_full(const Shape *s, const float *a, const float *b, float *c) {
+    (void)b;
+    gemm(false, true, s->n, s->n, s->k, 1, a, (size_t)s->k, a, (size_t)s->k, 0, c, (size_t)s->n);
+}
+
+static float *random_floats(size_t n, uint64_t seed) {
+    float *x = (float *)aligned_alloc(64, (n * sizeof *x + 63) / 64 * 64);
+    if (!x) fail("out of memory: %zu floats asked for", n);
+    #pragma omp parallel for
+    for (size_t i = 0; i < n; i++) x[i] = uniform_of(hash64(seed, i)) - 0.5f;
+    return x;
+}
+
+static int copies_of(const Shape *s) { return s->by_each_thread ? omp_get_max_threads() : 1; }
+
+static Operands operands_of(const Shape *s) {
+    size_t m = (size_t)s->m, n = (size_t)s->n, k = (size_t)s->k;
+    return (Operands){ random_floats(m * k, 1), random_floats(k * n, 2), random_floats(copies_of(s) * m * n, 3) };
+}
+
+static void operands_free(Operands *o) { free(o->a); free(o->b); free(o->c); }
+
+// Seconds of this many calls, one after the other or by each thread.
+static double block_seconds(Product *product, const Shape *s, const Operands *o, int calls) {
+    int copies = copies_of(s);
+    double start = seconds_now();
+    if (s->by_each_thread) {
+        #pragma omp parallel for schedule(static, 1)
+        for (int t = 0; t < copies; t++)
+            for (int i = 0; i < calls; i++) product(s, o->a, o->b, o->c + (size_t)t * s->m * s->n);
+    } else {
+        for (int i = 0; i < calls; i++) product(s, o->a, o->b, o->c);
+    }
+    return seconds_now() - start;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Sorts x. Of nothing it is NAN.
+static double median(double *x, int n) {
+    if (n == 0) return NAN;
+    qsort(x, (size_t)n, sizeof *x, compare_doubles);
+    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+}
+
+// Lets n products of one shape take turns, in blocks of at least 20 ms, for so many seconds but at least some rounds;
+// gflops[i] is the median of the i-th. Between two blocks the threads of the one before fall asleep, and a first call
+// that doesn't count wakes those of the next. Returns the rounds.
+static int take_turns(Product *const *products, int n, const Shape *s, double seconds, double *gflops) {
+    enum { MOST_PRODUCTS = 2, MOST_ROUNDS = 64 };
+    static const struct timespec five_ms = { 0, 5000000 };
+    double each[MOST_PRODUCTS][MOST_ROUNDS], block = quick ? 0.02 : 0.03, flops = 2.0 * s->m * s->n * s->k;
+    int calls[MOST_PRODUCTS], rounds = 0, least = quick ? 3 : 5;
+    Operands o = operands_of(s);
+    for (int i = 0; i < n; i++) {
+        double took = block_seconds(products[i], s, &o, 1);
+        for (calls[i] = 1; (took = block_seconds(products[i], s, &o, calls[i])) < block / 4; calls[i] *= 2) {}
+        calls[i] = (int)ceil(calls[i] * fmax(1, block / took));
+    }
+    double start = seconds_now();
+    for (; rounds < MOST_ROUNDS && (rounds < least || seconds_now() - start < seconds); rounds++)
+        for (int i = 0; i < n; i++) {
+            if (n > 1) nanosleep(&five_ms, NULL);
+            if (calls[i] > 1) block_seconds(products[i], s, &o, 1);
+            double took = block_seconds(products[i], s, &o, calls[i]);
+            each[i][rounds] = 1e-9 * flops * calls[i] * copies_of(s) / took;
+        }
+    for (int i = 0; i < n; i++) gflops[i] = median(each[i], rounds);
+    operands_free(&o);
+    return rounds;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Section: gemm. One table per instruction set and precision, each from a process of its own.
+
+enum { MOST_SHAPES = 64 };
+
+// Squares; the three products of linear layers, N tokens x C times C x OC; attention's.
+static int shapes_of_gpt(Shape *shapes) {
+    static const int squares[] = { 384, 768, 1536 };
+    static const struct { int width, out, tokens; } layers[] = {
+        { 128,  384,   768 }, { 128,  512,  4096 },
+        { 384,  384,  4096 }, { 384, 1152,  4096 }, { 384, 1536,  4096 },
+        { 384,  384, 16384 }, { 384, 1152, 16384 }, { 384, 1536, 16384 },
+        { 768,  768,  1024 }, { 768, 2304,  1024 }, { 768, 3072,  1024 },
+        { 768,  768,  4096 }, { 768, 2304,  4096 }, { 768, 3072,  4096 },
+    };
+    static const struct { int block, size; } heads[] = { { 64, 32 }, { 256, 64 }, { 1024, 64 } };
+    int n = 0;
+    for (size_t i = 0; i < COUNT_OF(squares); i++)
+        shapes[n++] = (Shape){ "square", 0, false, false, squares[i], squares[i], squares[i], false };
+    for (size_t i = 0; i < COUNT_OF(layers); i++) {
+        int C = layers[i].width, OC = layers[i].out, N = layers[i].tokens;
+        if (quick && (N == 16384 || (C == 768 && N == 4096))) continue;
+        shapes[n++] = (Shape){ "forward", C, false, true, N, OC, C, false };     // x W^T
+        shapes[n++] = (Shape){ "dX", C, false, false, N, C, OC, false };         // dout W
+        shapes[n++] = (Shape){ "dW", C, true, false, OC, C, N, false };          // dout^T x
+    }
+    for (size_t i = 0; i < COUNT_OF(heads); i++) {
+        int T = heads[i].block, HS = heads[i].size;
+        shapes[n++] = (Shape){ "attention QK'", 0, false, true, ATTENTION_ROWS, T, HS, true };
+        shapes[n++] = (Shape){ "attention PV", 0, false, false, ATTENTION_ROWS, HS, T, true };
+    }
+    return n;
+}
+
+// C = A A^T as the Newton-Schulz iteration has it, beside the product that doesn't know of the symmetry.
+static void bench_symmetric(const char *context) {
+    static const Column columns[] = { { "n", "C = A A': n", "%.0f" }, { "k", "    k", "%.0f" },
+                                      { "gflops", "all of C, GFLOP/s", "%.1f" },
+                                      { "time_ratio", "one triangle: time", "%.2f x" } };
+    static const int sizes[][2] = { { 128, 512 }, { 384, 1536 }, { 768, 768 }, { 768, 3072 } };
+    char *line = format("\"kind\": \"symmetric\", %s", context);
+    say("\n");
+    Table table = table_start(columns, COUNT_OF(columns), line);
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        Shape s = { "symmetric", 0, false, true, sizes[i][0], sizes[i][0], sizes[i][1], false };
+        double gflops[2];
+        take_turns((Product *[]){ product_full, product_symmetric }, 2, &s, quick ? 0.1 : 0.5, gflops);
+        table_number(&table, s.n);
+        table_number(&table, s.k);
+        table_number(&table, gflops[0]);
+        table_number(&table, gflops[0] / gflops[1]);
+    }
+    free(line);
+}
+
+// The table of one instruction set and precision. OpenBLAS of Debian has no bf16: fp32 only is compared.
+static void bench_table(const char *isa, GemmPrecision precision) {
+    static const Column columns[] = {
+        { "shape", "product      ", NULL }, { "m", "    m", "%.0f" }, { "n", "    n", "%.0f" },
+        { "k", "    k", "%.0f" }, { "gflops", "GFLOP/s", "%.1f" }, { "peak_percent", "of peak", "%.0f %%" },
+        { "openblas", "OpenBLAS", "%.1f" }, { "ratio", "ratio", "%.2f" },
+    };
+    Shape shapes[MOST_SHAPES];
+    double wide_shares[MOST_SHAPES], ratios[MOST_SHAPES];        // of the layers with C >= 384; of all shapes
+    int n = shapes_of_gpt(shapes), wide = 0, compared = 0, threads = omp_get_max_threads();
+    const char *in = precision_names[precision];
+    if (!kernels_use(isa, precision)) fail_usage("--table=%s,%s: this CPU has no such kernels", isa, in);
+    double peak = peak_gflops(peak_find(isa, precision), threads);
+    say("\n### %s, %s\n\nPeak in registers: %.1f GFLOP/s with %d threads.", isa, in, peak, threads);
+    const char *core = openblas_core(isa), *got = NULL;
+    bool beside = precision == GEMM_FP32 && openblas_load(core);
+    if (beside) {
+        got = openblas.get_corename();
+        if (core && strcasecmp(core, got)) say(" OpenBLAS has no kernels for %s: it uses those for %s.", core, got);
+        else say(" OpenBLAS uses its kernels for %s%s.", got, core ? ", forced" : "");
+    }
+    say("\n\n");
+    char *context = format("\"isa\": \"%s\", \"precision\": \"%s\", \"threads\": %d, \"peak\": %.1f, \"core\": \"%s\"",
+                           isa, in, threads, peak, got ? got : ""),
+         *line = format("\"kind\": \"gemm\", %s", context);
+    Table table = table_start(columns, beside ? 8 : 6, line);
+    for (int i = 0; i < n; i++) {
+        const Shape *s = &shapes[i];
+        double gflops[2];
+        note("%s %s: %d of %d", isa, in, i + 1, n);
+        if (beside) openblas.set_num_threads(s->by_each_thread ? 1 : threads);
+        take_turns((Product *[]){ product_ours, product_openblas }, beside ? 2 : 1, s, quick ? 0.1 : 0.5, gflops);
+        if (s->width >= 384) wide_shares[wide++] = 100 * gflops[0] / peak;
+        if (beside) ratios[compared++] = gflops[0] / gflops[1];
+        char *what = s->width ? format("%s %d", s->what, s->width) : xstrdup(s->what);
+        table_text(&table, what);
+        table_number(&table, s->m);
+        table_number(&table, s->n);
+        table_number(&table, s->k);
+        table_number(&table, gflops[0]);
+        table_number(&table, 100 * gflops[0] / peak);
+        if (beside) {
+            table_number(&table, gflops[1]);
+            table_number(&table, gflops[0] / gflops[1]);
+        }
+        free(what);
+    }
+    double share = median(wide_shares, wide), ratio = median(ratios, compared);      // they sort: [0] is the smallest
+    say("\nLayers with C >= 384: median %.0f %%, smallest %.0f %% of the peak.", share, wide_shares[0]);
+    if (beside) say(" All: median %.2f x, smallest %.2f x OpenBLAS.", ratio, ratios[0]);
+    say("\n");
+    if (json) {
+        char text[2][32];
+        printf("{\"kind\": \"gemm_summary\", %s, \"median_peak_percent\": %.1f, \"smallest_peak_percent\": %.1f, "
+               "\"median_ratio\": %s, \"smallest_ratio\": %s}\n", context, share, wide_shares[0],
+               number_or_null(text[0], ratio), number_or_null(text[1], beside ? ratios[0] : NAN));
+    }
+    bench_symmetric(context);
+    double after = peak_gflops(peak_find(isa, precision), threads);
+    if (fabs(after / peak - 1) > 0.05)
+        say("\nThe peak afterwards is %.1f GFLOP/s: something else was running, and the shares are off.\n", after);
+    free(context);
+    free(line);
+    gemm_free();
+}
+
+static void bench_gemm(void) {
+    char *by_itself = run_self(true, (const char *[]){ "--openblas" }, 1);
+    say("\n## Matrix products\n\n"
+        "Medians. forward: x W', dX: dout W, dW: dout' x of a layer of width C; attention: small ones, each thread\n"
+        "its own. A ratio over 1 means faster than OpenBLAS, which takes turns with ours.\n");
+    char version[32], core[64];
+    if (by_itself && sscanf(by_itself, "%31s %63s", version, core) == 2) {
+        say("OpenBLAS %s, left to itself, would use its kernels for %s here.\n", version, core);
+        if (json)
+            printf("{\"kind\": \"openblas\", \"version\": \"%s\", \"by_itself\": \"%s\"}\n", version, core);
+    } else {
+        say("OpenBLAS isn't installed, so nothing stands beside ours; on Debian: apt install libopenblas0-pthread\n");
+    }
+    free(by_itself);
+    const char *only = getenv("GEMM_ISA");
+    for (size_t i = 0; i < COUNT_OF(isas); i++)
+        for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++) {
+            if (only && *only && strcmp(only, isas[i])) continue;
+            if (!strcmp(isas[i], "amx") && p == GEMM_FP32) continue;     // AVX-512's
+            if (quick && !strcmp(isas[i], "portable") && strcmp(own_isa, "portable")) continue;
+            if (!kernels_use(isas[i], p)) continue;
+            char *table = format("--table=%s,%s", isas[i], precision_names[p]),
+                 *threads = format("--threads=%d", omp_get_max_threads());
+            const char *arguments[4] = { table, threads };
+            int n = 2;
+            if (quick) arguments[n++] = "-q";
+            if (json) arguments[n++] = "--json";
+            char *done = run_self(false, arguments, n);
+            failed |= !done;
+            free(done); free(table); free(threads);
+        }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Training steps
+
+typedef struct {
+    const char *name;
+    int layers, heads, width, block, vocab, batch;
+    bool large;              // -q leaves it out
+} Size;
+
+static const Size sizes_of_models[] = {      // the first three are nanoGPT's character models, the others GPT-2's 124M
+    { "4x128",         4,  4, 128,   64,    65, 12, false },
+    { "6x384-b16",     6,  6, 384,  256,    65, 16, false },
+    { "6x384-b64",     6,  6, 384,  256,    65, 64, true },
+    { "12x768-t64",   12, 12, 768,   64, 50304,  4, true },
+    { "12x768-t256",  12, 12, 768,  256, 50304,  4, true },
+    { "12x768-t1024", 12, 12, 768, 1024, 50304,  1, true },
+};
+
+static const Size *size_find(const char *name) {
+    for (size_t i = 0; i < COUNT_OF(sizes_of_models); i++)
+        if (!strcmp(sizes_of_models[i].name, name)) return &sizes_of_models[i];
+    char names[256] = "";
+    for (size_t i = 0; i < COUNT_OF(sizes_of_models); i++)
+        snprintf(names + strlen(names), sizeof names - strlen(names), " %s", sizes_of_models[i].name);
+    fail_usage("--step=%s: unknown model; expected one of:%s", name, names);
+}
+
+// The largest resident size this process has had, in MB; NAN where the system doesn't say.
+static double resident_mb(void) {
+    char line[256];
+    double kb = NAN;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f)) sscanf(line, "VmHWM: %lf kB", &kb);
+    if (f) fclose(f);
+    return kb / 1024;
+}
+
+// Trains a model on random tokens, gpt2 with AdamW and gradient clipping, for so many seconds but at least 3 steps
+// after one to warm up. Prints the median step as a line of JSON; the loss is the first step's.
+static void measure_step(const Size *size, GemmPrecision precision, double seconds) {
+    enum { MOST_STEPS = 4096 };
+    Trainer t = { 0 };
+    char kernels[128];
+    char *text = format("{\"model\": {\"arch\": \"gpt2\", \"layers\": %d, \"heads\": %d, \"width\": %d, \"block\": %d, "
+                        "\"vocab\": %d}, \"train\": {\"batch\": %d, \"precision\": \"%s\", \"grad_clip\": 1}, "
+                        "\"schedule\": {\"kind\": \"constant\"}, "
+                        "\"optimizer\": {\"name\": \"adamw\", \"adamw\": {\"lr\": 1e-4}}}",
+                        size->layers, size->heads, size->width, size->block, size->vocab, size->batch,
+                        precision_names[precision]);
+    config_load_text(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
+                     text, strlen(text), size->name, 0, NULL);
+    config_resolve(&t.config, size->name);
+    choose_precision(&t.config);
+    trainer_plan(&t);
+    trainer_allocate(&t);
+    tensors_init(t.model.params, t.model.table, 1);
+
+    Model *m = &t.model;
+    int N = m->B * m->T, steps = 0;
+    int *inputs = xmalloc((size_t)N * sizeof *inputs), *targets = xmalloc((size_t)N * sizeof *targets);
+    for (int n = 0; n < N; n++) {
+        inputs[n] = (int)(hash64(1, (uint64_t)n) % (uint64_t)m->V);
+        targets[n] = (int)(hash64(2, (uint64_t)n) % (uint64_t)m->V);
+    }
+    double took[MOST_STEPS], first_loss = NAN, end = 0;
+    for (; t.step <= MOST_STEPS && (steps < 3 || seconds_now() < end); t.step++) {
+        StepResult result = { 0 };
+        double start = seconds_now();
+        model_zero_grads(m);            // as train_step does it, but for the data
+        model_pack(m, true);
+        result.loss = model_forward(m, inputs, targets, m->B, m->T, 0, true) / N;
+        model_backward(m, inputs, targets, m->B, m->T, 0, 1.0f / (float)N);
+        model_pack(m, false);
+        if (!optimizer_step(&t, &result)) fail("%s: step %d: %s", size->name, t.step + 1, result.trouble);
+        if (t.step > 0) {
+            took[steps++] = seconds_now() - start;
+        } else {
+            first_loss = result.loss;
+            end = seconds_now() + seconds;
+        }
+    }
+    double step = median(took, steps);
+    printf("{\"kind\": \"step\", \"model\": \"%s\", \"batch\": %d, \"block\": %d, %s, \"tok_per_s\": %.1f, "
+           "\"ms\": %.3f, \"steps\": %d, \"flops_per_token\": %.0f, \"resident_mb\": %.1f, \"loss\": %.6f}\n",
+           size->name, m->B, m->T, kernels_json(kernels, sizeof kernels, precision), N / step, 1e3 * step, steps,
+           flops_per_token(m), resident_mb(), first_loss);
+    free(text); free(inputs); free(targets);
+    free(t.state); free(t.scratch);
+    model_free(m);
+    config_free(&t.config, config_fields, N_FIELDS);
+    gemm_free();
+}
+
+typedef struct { double tok_per_s, ms, flops_per_token, resident_mb; bool emulated; } Step;
+
+// measure_step in a process of its own. What fails is NAN.
+static Step step_of(const Size *size, GemmPrecision precision, int threads) {
+    char *arguments[] = { format("--step=%s", size->name), format("--precision=%s", precision_names[precision]),
+                          format("--threads=%d", threads), format("--seconds=%g", quick ? 2.0 : 6.0) };
+    note("training %s in %s, threads: %d", size->name, precision_names[precision], threads);
+    char *line = run_self(true, (const char *const *)arguments, COUNT_OF(arguments));
+    cJSON *root = line ? cJSON_Parse(line) : NULL;
+    failed |= !root;
+    // Of what isn't there, cJSON gives NULL, and of NULL NAN.
+    Step s = { .tok_per_s = cJSON_GetNumberValue(cJSON_GetObjectItem(root, "tok_per_s")),
+               .ms = cJSON_GetNumberValue(cJSON_GetObjectItem(root, "ms")),
+               .flops_per_token = cJSON_GetNumberValue(cJSON_GetObjectItem(root, "flops_per_token")),
+               .resident_mb = cJSON_GetNumberValue(cJSON_GetObjectItem(root, "resident_mb")),
+               .emulated = cJSON_IsTrue(cJSON_GetObjectItem(root, "emulated")) };
+    cJSON_Delete(root);
+    free(line);
+    for (size_t i = 0; i < COUNT_OF(arguments); i++) free(arguments[i]);
+    return s;
+}
+
+// Section: train
+static void bench_train(void) {
+    static const Column columns[] = {
+        { "model", "model       ", NULL }, { "precision", "precision      ", NULL },
+        { "tok_per_s", "tokens/s", "%.0f" }, { "ms", "ms a step", "%.1f" }, { "gflops", "GFLOP/s", "%.1f" },
+        { "mfu_percent", "  MFU", "%.0f %%" }, { "resident_mb", "resident MB", "%.0f" },
+    };
+    int threads = omp_get_max_threads();
+    char *context = format("\"kind\": \"train\", \"isa\": \"%s\", \"threads\": %d", own_isa, threads);
+    say("\n## Training step\n\n"
+        "Gradients to zero, forward, backward, AdamW; random tokens. b: sequences a step, t: tokens of each. MFU\n"
+        "(model FLOPs utilization): the model's own operations per second, as a share of the peak of the kernels in\n"
+        "use. Resident: the most the process has held.\n\n");
+    Table table = table_start(columns, COUNT_OF(columns), context);
+    for (size_t i = 0; i < COUNT_OF(sizes_of_models); i++)
+        for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++) {
+            const Size *size = &sizes_of_models[i];
+            if (quick && size->large) continue;
+            double peak = peak_gflops(peak_of_trainer(p), threads);
+            Step step = step_of(size, p, threads);
+            double gflops = 1e-9 * step.flops_per_token * step.tok_per_s;
+            table_text(&table, size->name);
+            table_text(&table, step.emulated ? "bf16 (emulated)" : precision_names[p]);
+            table_number(&table, step.tok_per_s);
+            table_number(&table, step.ms);
+            table_number(&table, gflops);
+            table_number(&table, 100 * gflops / peak);
+            table_number(&table, step.resident_mb);
+        }
+    free(context);
+}
+
+// Section: threads
+static void bench_threads(void) {
+    int threads = omp_get_max_threads();
+    char *title = format("%d threads", threads);
+    const Column columns[] = { { "what", "what                     ", NULL }, { "one", "1 thread", "%.0f" },
+                               { "all", title, "%.0f" }, { "ratio", "ratio", "%.2f" } };
+    say("\n## Threads\n\n");
+    if (threads == 1) { say("There is only one.\n"); free(title); return; }
+    char *context = format("\"kind\": \"threads\", \"isa\": \"%s\", \"threads\": %d", own_isa, threads);
+    Table table = table_start(columns, COUNT_OF(columns), context);
+    for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++) {
+        const Peak *peak = peak_of_trainer(p);
+        if (peak->precision != p) continue;              // emulated
+        double one = peak_gflops(peak, 1), all = peak_gflops(peak, threads);
+        char *what = format("peak %s, GFLOP/s", precision_names[p]);
+        table_text(&table, what);
+        table_number(&table, one);
+        table_number(&table, all);
+        table_number(&table, all / one);
+        free(what);
+        for (int i = 0; i < (quick ? 1 : 2); i++) {
+            const Size *size = &sizes_of_models[i];
+            one = step_of(size, p, 1).tok_per_s;
+            all = step_of(size, p, threads).tok_per_s;
+            what = format("%s %s, tokens/s", size->name, precision_names[p]);
+            table_text(&table, what);
+            table_number(&table, one);
+            table_number(&table, all);
+            table_number(&table, all / one);
+            free(what);
+        }
+    }
+    free(context);
+    free(title);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// One product, for scripts
+
+// FORM,M,N,K: forward x W^T, dx dout W or dw dout^T x, as (M x N) = (M x K) (K x N).
+static void measure_product(const char *text, GemmPrecision precision, double seconds) {
+    static const Shape forms[] = { { "forward", 0, false, true, 0, 0, 0, false },
+                                   { "dx", 0, false, false, 0, 0, 0, false },
+                                   { "dw", 0, true, false, 0, 0, 0, false } };
+    char form[16];
+    int m, n, k, end = 0;
+    Shape s = { 0 };
+    if (sscanf(text, "%15[a-z],%d,%d,%d%n", form, &m, &n, &k, &end) == 4 && !text[end] && m > 0 && n > 0 && k > 0)
+        for (size_t i = 0; i < COUNT_OF(forms); i++)
+            if (!strcmp(forms[i].what, form)) s = forms[i];
+    if (!s.what) fail_usage("--product=%s: FORM,M,N,K is expected: forward, dx or dw, and three sizes", text);
+    s.m = m, s.n = n, s.k = k;
+    gemm_use_precision(precision);
+    double gflops;
+    int rounds = take_turns((Product *[]){ product_ours }, 1, &s, seconds, &gflops);
+    char kernels[128];
+    printf("{\"kind\": \"gemm\", \"form\": \"%s\", \"m\": %d, \"n\": %d, \"k\": %d, %s, \"gflops\": %.2f, "
+           "\"repeats\": %d}\n", s.what, m, n, k, kernels_json(kernels, sizeof kernels, precision), gflops, rounds);
+    gemm_free();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The command line
+
+static const struct { const char *name; void (*run)(void); } sections[] = {
+    { "peaks", bench_peaks }, { "gemm", bench_gemm }, { "train", bench_train }, { "threads", bench_threads },
+};
+
+static GemmPrecision parse_precision(const char *name) {
+    for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++)
+        if (!strcmp(precision_names[p], name)) return p;
+    fail_usage("precision %s: fp32 or bf16 is expected", name);
+}
+
+static double parse_number(const char *argument, double min, double max) {
+    const char *text = strchr(argument, '=') + 1;
+    char *end;
+    double x = strtod(text, &end);
+    if (end == text || *end || !(x >= min && x <= max))
+        fail_usage("%s: a number from %g to %g is expected", argument, min, max);
+    return x;
+}
+
+// What follows "--flag=" in argument, or NULL where it is another.
+static const char *value_of(const char *argument, const char *flag) {
+    size_t n = strlen(flag);
+    return strncmp(argument, flag, n) == 0 && argument[n] == '=' ? argument + n + 1 : NULL;
+}
+
+int main(int argc, char **argv) {
+    wait_politely(argv);
+    choose_threads();
+    own_isa = gemm_isa();
+    bool wanted[COUNT_OF(sections)] = { false }, any = false, name = false, openblas_only = false;
+    const char *step = NULL, *product = NULL, *table = NULL, *value;
+    GemmPrecision precision = GEMM_FP32;
+    double seconds = 0;
+    for (int i = 1; i < argc; i++) {
+        bool known = true;
+        if (!strcmp(argv[i], "-q")) quick = true;
+        else if (!strcmp(argv[i], "--json")) json = true;
+        else if (!strcmp(argv[i], "--name")) name = true;
+        else if ((value = value_of(argv[i], "--step"))) step = value;
+        else if ((value = value_of(argv[i], "--product"))) product = value;
+        else if ((value = value_of(argv[i], "--precision"))) precision = parse_precision(value);
+        else if (value_of(argv[i], "--seconds")) seconds = parse_number(argv[i], 0.001, 3600);
+        else if (value_of(argv[i], "--threads")) omp_set_num_threads((int)parse_number(argv[i], 1, 4096));
+        else if ((value = value_of(argv[i], "--table"))) table = value;          // this and the next are what it
+        else if (!strcmp(argv[i], "--openblas")) openblas_only = true;           // starts itself with
+        else known = false;
+        for (size_t s = 0; s < COUNT_OF(sections); s++)
+            if (!strcmp(argv[i], sections[s].name)) known = any = wanted[s] = true;
+        if (!known)
+            fail_usage("%s: unknown; expected peaks, gemm, train, threads, -q, --json, --name, --step=MODEL, "
+                       "--product=FORM,M,N,K, --precision=fp32|bf16, --seconds=S or --threads=N", argv[i]);
+    }
+    if (step) measure_step(size_find(step), precision, seconds > 0 ? seconds : 6);
+    else if (product) measure_product(product, precision, seconds > 0 ? seconds : 1);
+    else if (name) print_name();
+    else if (openblas_only) {
+        if (openblas_load(NULL)) {       // its get_config begins with "OpenBLAS 0.3.21 "
+            const char *version = openblas.get_config() + strcspn(openblas.get_config(), "0123456789");
+            printf("%.*s %s\n", (int)strcspn(version, " "), version, openblas.get_corename());
+        }
+    } else if (table) {
+        int comma = (int)strcspn(table, ",");
+        char *isa = format("%.*s", comma, table);
+        bench_table(isa, parse_precision(table + comma + (table[comma] == ',')));
+        free(isa);
+    } else {
+        print_machine();
+        for (size_t s = 0; s < COUNT_OF(sections); s++)
+            if (wanted[s] || !any) sections[s].run();
+        note_clear();
+    }
+    return failed ? EXIT_FAILED : 0;
+}
