@@ -64,10 +64,10 @@ bench-torch: $(B)/bench                                  ## the same training st
 help:                                                    ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-11s %s\n' "$$a" "$$b"; done
 
-clean:                                                   ## remove what was built; prepared data and runs stay
-	$(Q)find build -mindepth 1 -maxdepth 1 ! -name data -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
+clean:                                                   ## remove what was built; prepared data, PyTorch and runs stay
+	$(Q)find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
 
-distclean: clean                                         ## remove prepared data too
+distclean: clean                                         ## remove these too, but no runs
 	$(Q)rm -rf build
 
 setup:
@@ -91,5 +91,6 @@ $(B)/tokenize: data/tokenize.c $(HEADERS) | setup
 	$(call compile,$<)
 $(B)/bench: dev/bench/bench.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
 	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function,-ldl)
+$(B)/test_tiles: dev/test/test_gemm.c
 $(B)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)

@@ -34,9 +34,9 @@
  * to even), two steps of k in one 32-bit word: half the panel, and instructions that multiply pairs (AVX512_BF16) or
  * whole tiles of them (AMX). Elsewhere bf16 is emulated: rounded, then multiplied by the fp32 kernel.
  *
- * Sums: for each block of KC steps an element of C gets one chain of multiply-adds in the order of k; the blocks are
- * added in order. KC is a constant and tasks split only m and n: the bits depend on the kernel, but neither on the
- * number of threads nor on the sizes of caches.
+ * Sums: for each block of KC steps an element of C gets one chain of multiply-adds in the order of k that starts at
+ * zero (AMX: at C, where alpha and beta allow it); the blocks are added in order. KC is a constant and tasks split only
+ * m and n: the bits depend on the kernel, but neither on the number of threads nor on the sizes of caches.
  */
 #ifndef GEMM_H
 #define GEMM_H
@@ -85,9 +85,9 @@ static inline void gemm_reference(bool trans_a, bool trans_b, int m, int n, int 
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Micro-kernels: C[MR x NR] = alpha * sum over p of a[p][MR] * b[p][NR] + beta * C, C not read where beta is 0.
-// a and b are packed panels of 32-bit words (a float, or the bf16 of two successive k), aligned to 64 bytes. The
-// accumulators are a small array that lives in registers once the loops over it are unrolled; each is a chain of
-// multiply-adds of its own, enough of them to hide the latency of one.
+// a and b are packed panels of 32-bit words (a float, or the bf16 of two successive k), b aligned to its kernel's
+// vectors. The accumulators are a small array that lives in registers once the loops over it are unrolled; each is a
+// chain of multiply-adds of its own, enough of them to hide the latency of one.
 
 enum { GEMM_MR_MAX = 32, GEMM_NR_MAX = 32 };
 
@@ -296,30 +296,37 @@ static bool gemm_amx_works(void) {
 static sigjmp_buf gemm_trial_end;
 static void gemm_trial_failed(int signal_number) { siglongjmp(gemm_trial_end, signal_number); }
 
+// Does trial() return true, and not die of an instruction? To be called by one thread at a time.
+static inline bool gemm_survives(bool (*trial)(void)) {
+    struct sigaction action, before_ill, before_segv;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = gemm_trial_failed;
+    sigaction(SIGILL, &action, &before_ill);
+    sigaction(SIGSEGV, &action, &before_segv);
+    bool works = sigsetjmp(gemm_trial_end, 1) == 0 && trial();
+    sigaction(SIGILL, &before_ill, NULL);
+    sigaction(SIGSEGV, &before_segv, NULL);
+    return works;
+}
+
 static int gemm_amx_known = -1;         // -1 before the trial, then 0 or 1
 
 // CPUID's feature bits, Linux' permission for the tile registers (arch_prctl ARCH_REQ_XCOMP_PERM, Linux 5.16), and a
 // product under a signal handler: some virtual machines show the bits and trap the instructions, others work though
 // they hide the leaves 0x1d and 0x1e that describe the tiles.
-static inline bool gemm_cpu_has_amx(void) {
+static inline void gemm_try_amx(void) {
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24 };
-    int known = __atomic_load_n(&gemm_amx_known, __ATOMIC_ACQUIRE);
-    if (known >= 0) return known;
     unsigned a, b, c, d;
     bool has = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_BF16) && (d & AMX_TILE)
-            && gemm_cpu_has_avx512_bf16() && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-    if (has) {
-        struct sigaction trial, before_ill, before_segv;
-        memset(&trial, 0, sizeof trial);
-        trial.sa_handler = gemm_trial_failed;
-        sigaction(SIGILL, &trial, &before_ill);
-        sigaction(SIGSEGV, &trial, &before_segv);
-        has = sigsetjmp(gemm_trial_end, 1) == 0 && gemm_amx_works();
-        sigaction(SIGILL, &before_ill, NULL);
-        sigaction(SIGSEGV, &before_segv, NULL);
-    }
+            && gemm_cpu_has_avx512_bf16() && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0
+            && gemm_survives(gemm_amx_works);
     __atomic_store_n(&gemm_amx_known, has, __ATOMIC_RELEASE);
-    return has;
+}
+
+static inline bool gemm_cpu_has_amx(void) {
+    static once_flag once = ONCE_FLAG_INIT;
+    if (__atomic_load_n(&gemm_amx_known, __ATOMIC_ACQUIRE) < 0) call_once(&once, gemm_try_amx);
+    return __atomic_load_n(&gemm_amx_known, __ATOMIC_ACQUIRE) > 0;
 }
 
 #endif // GEMM_X86
@@ -647,9 +654,9 @@ static inline void gemm_free(void) {
 // The product
 
 enum {
-    GEMM_NC = 1024,                 // columns of a slab of B at most: a multiple of every nr
+    GEMM_NC = 3072,                 // columns of a slab of B at most: A is packed anew for each
     GEMM_SMALL = 1 << 19,           // multiply-adds below which starting threads costs more than it brings
-    GEMM_TASKS_PER_THREAD = 4,      // to even out threads that are disturbed
+    GEMM_TASKS_PER_THREAD = 2,      // to even out threads that are disturbed; more would read A in smaller pieces
     GEMM_TASK_ROWS = 24,            // rows of a task at least: B's panel is loaded into L1 for so many
     GEMM_MC_MAX = 288,              // rows of a task at most
 };
@@ -674,7 +681,7 @@ typedef struct {
     size_t ldc;
     bool symmetric;                     // only tiles that reach the diagonal or what is right of it
     GemmExtras extras;
-    int slab_depth;                     // a multiple of GEMM_KC
+    int slab_width, slab_depth;         // multiples of the tile and of GEMM_KC
     int row_blocks, column_blocks;      // a task is one of each
     float *slab;                        // of B, packed: for each GEMM_KC steps of k all its panels
     float *packed_a;                    // a block of A for each thread
@@ -721,19 +728,32 @@ static inline int gemm_block_rows(const GemmIsa *isa) {
     return gemm_max(most / isa->mr, 2) * isa->mr;
 }
 
-// Depth of a slab `width` columns wide: an eighth of L3, between 1 and 4 MB, since others use L3 too.
-static inline int gemm_slab_depth(const GemmIsa *isa, int width) {
+// The size of the slabs of B: equally wide, up to GEMM_NC, and as many times GEMM_KC deep as fit into an eighth of L3,
+// between 1 and 4 MB, since others use L3 too; at least once.
+static inline void gemm_plan_slabs(GemmJob *job) {
+    const GemmIsa *isa = job->isa;
+    int even = gemm_ceil_div(job->n, gemm_ceil_div(job->n, GEMM_NC));
+    job->slab_width = gemm_ceil_div(even, isa->nr) * isa->nr;
     long bytes = gemm_caches().l3 / 8, least = 1 << 20, most = 4 << 20;
     bytes = bytes < least ? least : bytes > most ? most : bytes;
-    size_t block = gemm_words(isa, GEMM_KC) * (size_t)width * sizeof(float);
-    return gemm_max((int)((size_t)bytes / block), 1) * GEMM_KC;
+    size_t block = gemm_words(isa, GEMM_KC) * (size_t)job->slab_width * sizeof(float);
+    job->slab_depth = gemm_max((int)((size_t)bytes / block), 1) * GEMM_KC;
 }
 
-static inline void gemm_pack_panel(const GemmIsa *isa, GemmPack *pack, int width, float *to, GemmOperand s, int first,
-                                   int live, int start, int depth) {
-    pack(to, s, first, live, start, depth);
-    size_t words = gemm_words(isa, depth) * (size_t)width;
-    for (size_t i = 0; isa->rounds && i < words; i++) to[i] = gemm_round_bf16(to[i]);
+// Packs `lanes` lanes from `first` on, `depth` steps from `start` on, as panels one after the other. Where lanes lie
+// side by side in memory, all panels get a few steps at a time, so that these rows are read once and whole.
+static inline void gemm_pack_panels(const GemmIsa *isa, GemmPack *pack, int width, float *to, GemmOperand s, int first,
+                                    int lanes, int start, int depth) {
+    int chunk = s.lane_is_row ? depth : gemm_max(8, isa->step);
+    for (int p = 0; p < depth; p += chunk) {
+        for (int lane = 0; lane < lanes; lane += width) {
+            float *panel = to + (size_t)lane * gemm_words(isa, depth) + gemm_words(isa, p) * (size_t)width;
+            int live = gemm_min(width, lanes - lane), steps = gemm_min(chunk, depth - p);
+            pack(panel, s, first + lane, live, start + p, steps);
+            size_t words = gemm_words(isa, steps) * (size_t)width;
+            for (size_t i = 0; isa->rounds && i < words; i++) panel[i] = gemm_round_bf16(panel[i]);
+        }
+    }
 }
 
 // Words of the slab before panel j of the GEMM_KC steps from its step p on.
@@ -743,13 +763,11 @@ static inline size_t gemm_slab_place(const GemmIsa *isa, GemmSlab slab, int p, i
 
 // Packs panels [j0, j1) of the slab of b.
 static inline void gemm_pack_slab(const GemmIsa *isa, float *to, GemmOperand b, GemmSlab slab, int j0, int j1) {
-    for (int j = j0; j < j1; j++) {
-        int column = j * isa->nr, live = gemm_min(isa->nr, slab.columns - column);
-        for (int p = 0; p < slab.depth; p += GEMM_KC) {
-            int depth = gemm_min(GEMM_KC, slab.depth - p);
-            gemm_pack_panel(isa, isa->pack_b, isa->nr, to + gemm_slab_place(isa, slab, p, depth, j), b,
-                            slab.left + column, live, slab.start + p, depth);
-        }
+    int first = j0 * isa->nr, columns = gemm_min(j1 * isa->nr, slab.columns) - first;
+    for (int p = 0; p < slab.depth; p += GEMM_KC) {
+        int depth = gemm_min(GEMM_KC, slab.depth - p);
+        gemm_pack_panels(isa, isa->pack_b, isa->nr, to + gemm_slab_place(isa, slab, p, depth, j0), b,
+                         slab.left + first, columns, slab.start + p, depth);
     }
 }
 
@@ -781,28 +799,25 @@ static inline void gemm_task(const GemmJob *job, GemmSlab slab, float *packed_a,
     int i1 = gemm_part(row_panels, job->row_blocks, row_block + 1);
     int j0 = gemm_part(slab.panels, job->column_blocks, column_block);
     int j1 = gemm_part(slab.panels, job->column_blocks, column_block + 1);
+    int row = i0 * isa->mr, rows = gemm_min(i1 * isa->mr, job->m) - row;
     // Panels that lie left of the diagonal as a whole: all of j's columns before the first row of i.
-    if (job->symmetric) j0 = gemm_max(j0, (i0 * isa->mr - slab.left) / isa->nr);
+    if (job->symmetric) j0 = gemm_max(j0, (row - slab.left) / isa->nr);
     for (int p = 0; p < slab.depth && j0 < j1; p += GEMM_KC) {
         int depth = gemm_min(GEMM_KC, slab.depth - p);
         float beta = slab.start + p == 0 ? job->beta : 1.0f;
         bool last = slab.start + p + depth == job->k;
         size_t words = gemm_words(isa, depth);
-        for (int i = i0; i < i1; i++) {
-            int row = i * isa->mr;
-            gemm_pack_panel(isa, isa->pack_a, isa->mr, packed_a + (i - i0) * isa->mr * words, job->a,
-                            row, gemm_min(isa->mr, job->m - row), slab.start + p, depth);
-        }
+        gemm_pack_panels(isa, isa->pack_a, isa->mr, packed_a, job->a, row, rows, slab.start + p, depth);
         for (int j = j0; j < j1; j++) {
             const float *b = slab.words + gemm_slab_place(isa, slab, p, depth, j);
-            int column = slab.left + j * isa->nr, rows = gemm_min(i1 * isa->mr, job->m) - i0 * isa->mr;
+            int column = slab.left + j * isa->nr;
             for (int i = i0; i < i1; i++) {
                 if (job->symmetric && column + isa->nr <= i * isa->mr) break;
                 gemm_tile(job, (int)words, packed_a + (i - i0) * isa->mr * words, b, beta, i * isa->mr, column);
             }
             if (last && job->extras.finish)
-                job->extras.finish(job->extras.arg, i0 * isa->mr, column, rows, gemm_min(isa->nr, job->n - column),
-                                   job->c + (size_t)i0 * isa->mr * job->ldc + column, job->ldc);
+                job->extras.finish(job->extras.arg, row, column, rows, gemm_min(isa->nr, job->n - column),
+                                   job->c + (size_t)row * job->ldc + column, job->ldc);
         }
     }
 }
@@ -815,7 +830,7 @@ static inline void gemm_barrier(int threads) {
 }
 
 static inline GemmSlab gemm_slab_at(const GemmJob *job, int left, int start) {
-    int columns = gemm_min(GEMM_NC, job->n - left), depth = gemm_min(job->slab_depth, job->k - start);
+    int columns = gemm_min(job->slab_width, job->n - left), depth = gemm_min(job->slab_depth, job->k - start);
     GemmSlab slab = { left, columns, gemm_ceil_div(columns, job->isa->nr), start, depth, NULL };
     // Packed before: all slabs one after the other, in this order; those further left are as deep as k.
     slab.words = !job->extras.packed_b ? job->slab
@@ -840,7 +855,7 @@ static inline void gemm_work(GemmJob *job, int thread, int threads) {
     float *packed_a = job->packed_a + (size_t)thread * job->block_words;
     int tasks = job->row_blocks * job->column_blocks;
     if (isa->enter) isa->enter();
-    for (int left = 0; left < job->n; left += GEMM_NC) {
+    for (int left = 0; left < job->n; left += job->slab_width) {
         for (int start = 0; start < job->k; start += job->slab_depth) {
             GemmSlab slab = gemm_slab_at(job, left, start);
             if (!job->extras.packed_b)
@@ -880,9 +895,7 @@ static inline void gemm_run(GemmJob job) {
     const GemmIsa *isa = job.isa = gemm_current();
     int threads = gemm_threads(job.m, job.n, job.k);
 
-    // The slab: as wide as C up to GEMM_NC.
-    int column_panels = gemm_ceil_div(gemm_min(job.n, GEMM_NC), isa->nr), width = column_panels * isa->nr;
-    job.slab_depth = gemm_slab_depth(isa, width);
+    gemm_plan_slabs(&job);
 
     // The tasks: blocks of rows, as many for each thread, and where these are too few, of columns too.
     int row_panels = gemm_ceil_div(job.m, isa->mr), most = gemm_block_rows(isa) / isa->mr, block = most;
@@ -891,10 +904,12 @@ static inline void gemm_run(GemmJob job) {
         block = gemm_min(gemm_max(gemm_ceil_div(row_panels, GEMM_TASKS_PER_THREAD * threads), least), most);
     }
     job.row_blocks = gemm_min(gemm_ceil_div(gemm_ceil_div(row_panels, block), threads) * threads, row_panels);
-    job.column_blocks = threads == 1 ? 1
-                      : gemm_min(gemm_ceil_div(2 * threads, job.row_blocks), gemm_ceil_div(column_panels, 2));
+    int column_panels = job.slab_width / isa->nr;
+    job.column_blocks = gemm_min(gemm_ceil_div(2 * threads, job.row_blocks), gemm_ceil_div(column_panels, 2));
+    if (threads == 1) job.column_blocks = 1;
 
-    size_t slab_words = job.extras.packed_b ? 0 : gemm_words(isa, gemm_min(job.slab_depth, job.k)) * (size_t)width;
+    size_t slab_words = gemm_words(isa, gemm_min(job.slab_depth, job.k)) * (size_t)job.slab_width;
+    if (job.extras.packed_b) slab_words = 0;
     job.block_words = (size_t)gemm_ceil_div(row_panels, job.row_blocks) * isa->mr
                     * gemm_words(isa, gemm_min(GEMM_KC, job.k));
     job.block_words = (job.block_words + 15) / 16 * 16;
@@ -921,7 +936,7 @@ static inline void gemm_run(GemmJob job) {
  *
  * Threads: as OpenMP has it, or just the calling one where it is inside a parallel region. The result is the same bits
  * in any case, and an element's bits don't depend on m, n or where in C it lies. Memory: the calling thread keeps up to
- * 4 MB and 600 KB per thread for the next call. Out of memory: one line on stderr, exit code 1.
+ * 6 MB and 600 KB per thread for the next call. Out of memory: one line on stderr, exit code 1.
  * Test: dev/test/test_gemm.c. */
 static inline void gemm(bool trans_a, bool trans_b, int m, int n, int k, float alpha, const float *a, size_t lda,
                         const float *b, size_t ldb, float beta, float *c, size_t ldc) {
@@ -950,8 +965,8 @@ static inline void gemm_pack_b(float *packed, bool trans_b, int n, int k, const 
     if (n <= 0 || k <= 0) return;
     const GemmIsa *isa = gemm_current();
     GemmJob job = { .isa = isa, .n = n, .k = k, .extras = { .packed_b = packed } };
-    job.slab_depth = gemm_slab_depth(isa, gemm_ceil_div(gemm_min(n, GEMM_NC), isa->nr) * isa->nr);
-    for (int left = 0; left < n; left += GEMM_NC) {
+    gemm_plan_slabs(&job);
+    for (int left = 0; left < n; left += job.slab_width) {
         for (int start = 0; start < k; start += job.slab_depth) {
             GemmSlab slab = gemm_slab_at(&job, left, start);
             float *to = packed + (slab.words - packed);

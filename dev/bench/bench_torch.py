@@ -62,10 +62,11 @@ PRODUCTS = [
 PRECISIONS = ("fp32", "bf16")
 SIDES = ("ours", "eager", "compiled")
 PRODUCT_SECONDS = 0.3           # of each side, shape and round
-PRODUCT_COST = 0.45             # with what comes before
+PRODUCT_COST = 0.5              # seconds, with what comes before
 
 AVX2_ONLY = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2",
-             "ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2"}
+             "ONEDNN_MAX_CPU_ISA": "AVX2", "DNNL_MAX_CPU_ISA": "AVX2",
+             "TORCHINDUCTOR_CPP_MARCH": "x86-64-v3"}        # what torch.compile gives to the C++ compiler
 NO_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16", "DNNL_MAX_CPU_ISA": "AVX512_CORE_BF16"}
 REMARKS = {
     "emulated": "ours rounds to bf16 and multiplies in fp32, since this CPU, or what it is limited to, has no bf16",
@@ -189,7 +190,7 @@ def child(kind, *arguments):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Both sides
+# Measurements of both sides
 
 class Failed(Exception):
     """The reason in one line; signal is what killed the process, or 0."""
@@ -206,20 +207,19 @@ def failure_of(returncode, stderr):
     lines = [line.strip() for line in stderr.splitlines() if line.strip()] or ["it ended without a word"]
     # The line with Python's exception: torch.compile adds advice after it.
     errors = [line for line in lines if re.match(r"[\w.]*(error|exception|compiler|missing)\b", line, re.I)]
-    return Failed((errors or lines)[-1][:160])
+    return Failed((errors or lines)[-1].removeprefix("error: ")[:160])
 
 
 def run(command, environment):
     """Runs a program and returns the lines of JSON that it prints, as dictionaries."""
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(command, env=environment, text=True, stdin=subprocess.DEVNULL, capture_output=True)
     if done.returncode != 0:
         raise failure_of(done.returncode, done.stderr)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
 class Server:
-    """A program that stays and answers each line with a line of JSON; it waits asleep while others are measured."""
+    """A child that stays until our end, answers each line with a line of JSON, and sleeps meanwhile."""
 
     def __init__(self, command, environment):
         self.process = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE,
@@ -233,281 +233,264 @@ class Server:
             raise failure_of(self.process.wait(), self.process.stderr.read())
         return json.loads(answer)
 
-    def close(self):
-        self.process.communicate()
-
 
 class Sides:
-    """Our programs and PyTorch's, with the same threads and limits."""
+    """Our program and PyTorch's children, with the same threads and limits."""
 
     def __init__(self, threads, isa):
-        self.threads, self.no_amx = threads, False
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        self.ours_environment = {**environment, **({"GEMM_ISA": isa} if isa else {})}
-        self.torch_environment = {**environment, **(AVX2_ONLY if isa else {}),
-                                  "TORCHINDUCTOR_CACHE_DIR": str(ROOT / "build/torch-cache")}
+        self.no_amx, self.servers = False, {}
+        self.threads = [f"--threads={threads}"] if threads else []      # without, as many as ours finds best
+        self.environment = {**os.environ, **({"GEMM_ISA": isa} if isa else {})}
+        self.machine, *self.peaks = self.bench("peaks", "--json")
+        self.threads = [f"--threads={self.machine['threads']}"]
+        # A cache for each instruction set: torch.compile takes one's programs for the other's, which then fail.
+        self.torch_environment = {**os.environ, **(AVX2_ONLY if isa else {}),
+                                  "OMP_NUM_THREADS": str(self.machine["threads"]),
+                                  "TORCHINDUCTOR_CACHE_DIR": str(ROOT / "build/torch-cache" / (isa or "native"))}
 
     def bench(self, *arguments):
-        return run([str(BENCH), *arguments, f"--threads={self.threads}"], self.ours_environment)
+        return run([str(BENCH), *arguments, *self.threads], self.environment)
 
-    def torch(self, how, *arguments):
-        """how, run or Server, starts a child of this program."""
+    def torch(self, start, *arguments):
+        """start: run or Server. After bf16 was killed by SIGILL, the same without AMX, as bf16 does from then on."""
         limits = NO_AMX if self.no_amx and "bf16" in arguments else {}
-        return how([sys.executable, __file__, "--child", *arguments], {**self.torch_environment, **limits})
+        return start([sys.executable, __file__, "--child", *arguments], {**self.torch_environment, **limits})
 
-    def retrying(self, precision, measure):
-        """measure(), and once more without AMX where bf16 was killed by SIGILL; from then on bf16 does without it."""
-        try:
-            return measure()
-        except Failed as failure:
-            if failure.signal != signal.SIGILL or precision != "bf16" or self.no_amx:
-                raise
+    def retry_without_amx(self, precision, failure):
+        if self.no_amx or precision != "bf16" or failure.signal != signal.SIGILL:
+            raise failure
         self.no_amx = True
-        return measure()
+        self.servers.pop(precision, None)
 
     def step(self, side, model, precision, seconds):
-        """One measurement of training: a dictionary with tok_per_s, resident_mb, loss."""
-        if side == "ours":
-            line, = self.bench(f"--step={model}", f"--precision={precision}", f"--seconds={seconds:g}")
-        else:
-            line, = self.retrying(precision, lambda: self.torch(run, "step", model, precision, side, f"{seconds:g}"))
+        """A dictionary with tok_per_s, resident_mb and loss, the first step's."""
+        try:
+            if side == "ours":
+                line, = self.bench(f"--step={model}", f"--precision={precision}", f"--seconds={seconds:g}")
+            else:
+                line, = self.torch(run, "step", model, precision, side, f"{seconds:g}")
+        except Failed as failure:
+            self.retry_without_amx(precision, failure)
+            return self.step(side, model, precision, seconds)
         expected = math.log(MODELS[model][3])
         if not abs(line["loss"] - expected) < 0.1 * expected:
-            raise Failed(f"the loss starts at {line['loss']:.2f}, but without training it is near {expected:.2f}")
+            raise Failed(f"the loss starts at {line['loss']:.2f}, but an untrained model's is near {expected:.2f}")
         return line
 
-    @contextlib.contextmanager
-    def products(self, precision):
-        """Gives a function of side and product, which returns a dictionary with gflops."""
-        server = None
-
-        def ask_torch(product):
-            nonlocal server
-            if server is None or server.process.poll() is not None:
-                server = self.torch(Server, "products", precision)
-            return server.ask(product)
-
-        def measure(side, product):
-            if side == "ours":
-                return self.bench(f"--product={product}", f"--precision={precision}", f"--seconds={PRODUCT_SECONDS:g}")[0]
-            return self.retrying(precision, lambda: ask_torch(product))
-
+    def product(self, side, product, precision):
+        """A dictionary with gflops."""
         try:
-            yield measure
-        finally:
-            if server:
-                server.close()
+            if side == "ours":
+                return self.bench(f"--product={product}", f"--precision={precision}", f"--seconds={PRODUCT_SECONDS}")[0]
+            if precision not in self.servers:
+                self.servers[precision] = self.torch(Server, "products", precision)
+            return self.servers[precision].ask(product)
+        except Failed as failure:
+            self.retry_without_amx(precision, failure)
+            return self.product(side, product, precision)
+
+    def close(self):
+        for server in self.servers.values():
+            server.process.communicate()
 
     def remarks(self, precision, line_of_ours):
-        marks = {"emulated": line_of_ours["emulated"], "no AMX": precision == "bf16" and self.no_amx}
-        return [mark for mark, set_ in marks.items() if set_]
+        return [*["emulated"] * line_of_ours["emulated"], *["no AMX"] * (self.no_amx and precision == "bf16")]
+
+
+def cpu_seconds():
+    """CPU time that was used on all CPUs, by other virtual machines too, and that of this process and its children."""
+    with open("/proc/stat") as stat:
+        user, nice, system, _, _, irq, softirq, steal = map(int, stat.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"), sum(os.times()[:4])
 
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Output: the report to stdout, what is under way to stderr
 
+CLEAR = "\r\033[K" if sys.stderr.isatty() else ""     # takes away the moving line
+
+
 class Report:
     """Prints lines as they come, and keeps them for the file."""
 
     def __init__(self, cost):
-        self.lines, self.started, self.cost, self.done = [], time.monotonic(), cost, 0.0
-        self.moving = sys.stderr.isatty()
+        self.lines, self.columns, self.cost, self.done, self.started = [], [], cost, 0.0, time.monotonic()
 
     def say(self, *lines):
-        self.clear()
-        for line in lines:
-            print(line, flush=True)
-            self.lines.append(line)
+        print(CLEAR, end="", file=sys.stderr, flush=True)
+        print(*lines, sep="\n", flush=True)
+        self.lines += lines
 
     def note(self, text):
         """One moving line on a terminal, a line of its own elsewhere."""
-        # The estimate of the whole becomes what was measured, as more of it is done.
-        elapsed = time.monotonic() - self.started
-        left = (self.cost - self.done) * (elapsed + 30) / (self.done + 30)
-        text = f"{text} ({left / 60:.0f} min left)" if left > 90 else f"{text} ({left:.0f} s left)"
-        print(f"\r\033[K{text}" if self.moving else text, end="" if self.moving else "\n", file=sys.stderr, flush=True)
-
-    def clear(self):
-        if self.moving:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+        # The expected costs give way to the measured ones, as there are more of these.
+        minutes = (self.cost - self.done) * (time.monotonic() - self.started + 30) / (self.done + 30) / 60
+        left = f"{minutes:.0f} min" if minutes >= 1.5 else f"{60 * minutes:.0f} s"
+        print(f"{CLEAR}{text} ({left} left)", end="" if CLEAR else "\n", file=sys.stderr, flush=True)
 
     def head(self, columns):
-        """Columns: titles, padded to the width that they shall have; text columns end in a space or are told by <."""
-        self.columns = [(title.lstrip("<"), title.startswith("<")) for title in columns.split("|")]
-        self.row(*(title for title, _ in self.columns))
-        self.say("|" + "|".join(":" + "-" * (len(title) + 1) if left else "-" * (len(title) + 1) + ":"
-                                for title, left in self.columns) + "|")
+        """Titles, as wide as the columns shall be, separated by |; < begins those of text."""
+        self.columns = [(len(title.lstrip("<")), title[0] == "<") for title in columns.split("|")]
+        self.row(*(title.strip("< ") for title in columns.split("|")))
+        self.say("|" + "|".join(":" + "-" * (n + 1) if text else "-" * (n + 1) + ":" for n, text in self.columns) + "|")
 
     def row(self, *cells):
-        self.say("| " + " | ".join(str(cell).ljust(len(title)) if left else str(cell).rjust(len(title))
-                                   for cell, (title, left) in zip(cells, self.columns)) + " |")
+        self.say("| " + " | ".join(cell.ljust(n) if text else cell.rjust(n)
+                                   for cell, (n, text) in zip(map(str, cells), self.columns)) + " |")
 
-    def explain(self, marks, failures):
-        """What the column of remarks meant."""
-        lines = [f"- {mark}: {REMARKS[mark]}." for mark in REMARKS if mark in marks]
-        self.say(*([""] if lines or failures else []), *lines, *(f"- {failure}" for failure in failures))
+    def explain(self, remarks, failures=()):
+        lines = [f"- {remark}: {REMARKS[remark]}." for remark in sorted(remarks)] + [f"- {f}" for f in failures]
+        if lines:
+            self.say("", *lines)
 
 
-def step_cost(side, model, seconds, first_round):
-    """Seconds that a measurement is expected to take: at 60 GFLOP/s a thread, two threads; compiling comes first."""
+def step_seconds(model):
+    """What a step would take at 200 GFLOP/s: 6 operations a parameter and token."""
     layers, _, width, vocab, batch, block = MODELS[model]
-    step = 6 * (12 * layers * width ** 2 + vocab * width) * batch * block / 120e9
-    start = {"ours": 1, "eager": 4, "compiled": 8 + 3 * layers * first_round}[side]
-    return start + step + max(seconds, 3 * step)
+    return 6 * (12 * layers * width ** 2 + vocab * width) * batch * block / 200e9
 
 
-def cpu_seconds():
-    """CPU time that all processes, or other virtual machines, have used, and that of this one and its children."""
-    with open("/proc/stat") as stat:
-        user, nice, system, _, _, irq, softirq, steal = map(int, stat.readline().split()[1:9])
-    own = os.times()
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"), sum(own[:4])
+def rounds_of(model, options):
+    return options.rounds or (2 if step_seconds(model) > 2 else 3)
 
+
+def step_cost(side, model, options, round_):
+    """Seconds that a measurement is expected to take; what is compiled in the first round comes from a cache later."""
+    start = {"ours": 1, "eager": 4, "compiled": 10 if round_ else 10 + 2 * MODELS[model][0]}[side]
+    return start + step_seconds(model) + max(options.seconds, 3 * step_seconds(model))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The two comparisons
 
 def turns(round_, sides):
     return sides if round_ % 2 == 0 else sides[::-1]
 
 
-def spread(ratios):
-    return f"{min(ratios):.2f}-{max(ratios):.2f}" if ratios else "-"
+def ratio_cells(ratios):
+    """The median, and from which to which."""
+    if not ratios:
+        return "-", ""
+    return f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}-{max(ratios):.2f}" if len(ratios) > 1 else ""
 
-
-# ----------------------------------------------------------------------------------------------------------------------
-# The two comparisons. What fails on PyTorch's side is told, and the rest goes on; what fails on ours ends the run.
 
 def compare_training(sides, report, options):
-    report.say("", "## Training", "",
-               "Tokens per second, median of the rounds; ratio: ours to the faster of PyTorch's two.", "")
-    report.head("<model       |<precision|    ours|   eager|compiled|ratio|<of rounds|ours MB|eager MB|compiled MB|<remarks      ")
-    marks, failures = set(), []
-    for model in options.models:
-        for precision in options.precisions:
-            measured = {side: [] for side in SIDES}
-            failed = set()
-            for round_ in range(options.rounds):
-                for side in turns(round_, SIDES):
-                    cost = step_cost(side, model, options.seconds, round_ == 0)
-                    if side not in failed:
-                        report.note(f"training {model} {precision}, round {round_ + 1} of {options.rounds}: {side}")
-                        try:
-                            measured[side].append(sides.step(side, model, precision, options.seconds))
-                        except Failed as failure:
-                            if side == "ours":
-                                raise Failed(f"{BENCH.name} --step={model} --precision={precision}: {failure}")
-                            failed.add(side)
-                            failures.append(f"{model} {precision}, {side}: failed: {failure}")
-                    report.done += cost
+    """Returns PyTorch's failures; compiling may fail, and the rest goes on."""
+    report.say("", "## Training", "", "Tokens per second, medians of the rounds. Ratio: ours to PyTorch's faster one.",
+               "")
+    report.head("<model       |<precision|    ours|   eager|compiled|ratio|<of rounds|ours MB|eager MB|compiled MB|"
+                "<remarks ")
+    all_remarks, failures = set(), {}
+    for model, precision in ((m, p) for m in options.models for p in options.precisions):
+        lines = {side: [] for side in SIDES}
+        rounds = rounds_of(model, options)
+        for round_ in range(rounds):
+            for side in turns(round_, SIDES):
+                if (model, precision, side) not in failures:
+                    report.note(f"training {model} {precision}, round {round_ + 1} of {rounds}: {side}")
+                    try:
+                        lines[side].append(sides.step(side, model, precision, options.seconds))
+                    except Failed as failure:
+                        if side == "ours":
+                            raise Failed(f"{BENCH.name} --step={model} --precision={precision}: {failure}")
+                        failures[model, precision, side] = failure
+                report.done += step_cost(side, model, options, round_)
 
-            def median(side, key):
-                return statistics.median(line[key] for line in measured[side])
-
-            theirs = [side for side in SIDES[1:] if side not in failed]
-            best = max(theirs, key=lambda side: median(side, "tok_per_s"), default=None)
-            ratios = [a["tok_per_s"] / b["tok_per_s"] for a, b in zip(measured["ours"], measured[best])] if best else []
-            remarks = sides.remarks(precision, measured["ours"][0])
-            marks.update(remarks)
-
-            def cells(key):
-                return ("failed" if side in failed else f"{median(side, key):.0f}" for side in SIDES)
-
-            report.row(model, precision, *cells("tok_per_s"), f"{statistics.median(ratios):.2f}" if ratios else "-",
-                       spread(ratios), *cells("resident_mb"), ", ".join(remarks))
-    report.explain(marks, failures)
-    return not any(", eager: " in failure for failure in failures)
+        done = [side for side in SIDES if (model, precision, side) not in failures]
+        speed, memory = ({side: statistics.median(line[key] for line in lines[side]) for side in done}
+                         for key in ("tok_per_s", "resident_mb"))
+        best = max(done[1:], key=speed.get, default=None)
+        ratios = [a["tok_per_s"] / b["tok_per_s"] for a, b in zip(lines["ours"], lines[best])] if best else []
+        remarks = sides.remarks(precision, lines["ours"][0])
+        all_remarks.update(remarks)
+        speeds, memories = ([f"{of[side]:.0f}" if side in of else "failed" for side in SIDES] for of in (speed, memory))
+        report.row(model, precision, *speeds, *ratio_cells(ratios), *memories, ", ".join(remarks))
+    report.explain(all_remarks, [f"{' '.join(key)} failed: {failure}" for key, failure in failures.items()])
+    return failures
 
 
-def compare_products(sides, report, options):
-    complete = True
-    for precision in options.precisions:
-        report.say("", f"## Products, {precision}", "", "GFLOP/s, median of the rounds.", "")
-        report.head("<form   |    M|    N|    K|  ours|PyTorch|ratio|<of rounds|<remarks      ")
-        marks, table = set(), []
-        with sides.products(precision) as measure:
-            for product in PRODUCTS:
-                name = ",".join(map(str, product))
-                report.note(f"products {precision}, {name}")
-                measured = {side: [] for side in ("ours", "PyTorch")}
-                for round_ in range(options.rounds):
-                    for side in turns(round_, list(measured)):
-                        try:
-                            measured[side].append(measure(side, name))
-                        except Failed as failure:
-                            raise Failed(f"product {name}, {precision}, {side}: {failure}")
-                        report.done += PRODUCT_COST
-                ours, theirs = ([line["gflops"] for line in lines] for lines in measured.values())
-                ratios = [a / b for a, b in zip(ours, theirs)]
-                table.append([statistics.median(values) for values in (ours, theirs, ratios)])
-                remarks = sides.remarks(precision, measured["ours"][0])
-                marks.update(remarks)
-                report.row(*product, "{:.0f}".format(table[-1][0]), "{:.0f}".format(table[-1][1]),
-                           "{:.2f}".format(table[-1][2]), spread(ratios), ", ".join(remarks))
-        report.explain(marks, [])
-        ours, theirs, ratio = map(statistics.median, zip(*table))
-        least, product = min((ratio, product) for (_, _, ratio), product in zip(table, PRODUCTS))
-        report.say("", f"Medians over the shapes: ours {ours:.0f}, PyTorch {theirs:.0f} ({ours / theirs:.2f}); of the ratios "
-                       f"{ratio:.2f}. Smallest ratio: {least:.2f} ({product[0]} {' x '.join(map(str, product[1:]))}).")
-    return complete
+def compare_products(sides, report, options, precision):
+    report.say("", f"## Products in {precision}", "", "GFLOP/s, medians of the rounds.", "")
+    report.head("<form   |    M|    N|    K|  ours|PyTorch|ratio|<of rounds|<remarks ")
+    all_remarks, rows = set(), []
+    for product in PRODUCTS:
+        name = ",".join(map(str, product))
+        report.note(f"products {precision}, {name}")
+        lines = {"ours": [], "PyTorch": []}
+        for round_ in range(options.rounds or 3):
+            for side in turns(round_, list(lines)):
+                try:
+                    lines[side].append(sides.product(side, name, precision))
+                except Failed as failure:
+                    raise Failed(f"product {name} {precision}, {side}: {failure}")
+                report.done += PRODUCT_COST
+        ours, theirs = ([line["gflops"] for line in lines[side]] for side in lines)
+        ratios = [a / b for a, b in zip(ours, theirs)]
+        rows.append([statistics.median(values) for values in (ours, theirs, ratios)])
+        remarks = sides.remarks(precision, lines["ours"][0])
+        all_remarks.update(remarks)
+        report.row(*product, *(f"{gflops:.0f}" for gflops in rows[-1][:2]), *ratio_cells(ratios), ", ".join(remarks))
+    report.explain(all_remarks)
+    ours, theirs, ratio = map(statistics.median, zip(*rows))
+    least, product = min((row[2], product) for row, product in zip(rows, PRODUCTS))
+    report.say("", f"Medians over the shapes: ours {ours:.0f}, PyTorch {theirs:.0f}: {ours / theirs:.2f}; of the"
+               f" ratios {ratio:.2f}. Smallest ratio: {least:.2f} ({product[0]}, {' x '.join(map(str, product[1:]))}).")
 
 
 def print_head(sides, report, options):
-    machine, *peaks = sides.bench("peaks", "--json")
+    machine = sides.machine
+    peaks = [f"{peak['what']} {peak.get('all', peak['one']):.0f}" for peak in sides.peaks if peak["unit"] == "GFLOP/s"]
     about, = sides.torch(run, "about")
     report.say("# Beside PyTorch", "",
-               f"- machine: {machine['cpu']}, {machine['cpus']} CPUs, {options.threads} threads used",
-               "- peaks: " + "; ".join(f"{peak['what']} {peak.get('all', peak['one']):.0f} {peak['unit']}"
-                                       for peak in peaks if peak["unit"] == "GFLOP/s"),
+               f"- machine: {machine['cpu']}, {machine['cpus']} CPUs; {machine['threads']} threads used",
+               f"- peaks in GFLOP/s: {'; '.join(peaks)}",
                f"- ours: {machine['isa']}, {machine['compiler']}, commit {machine['commit']}",
-               f"- PyTorch {about['version']}: {about['isa']}; {about['resident_mb']:.0f} MB of its resident size are "
-               "there after `import torch`",
-               f"- rounds: {options.rounds}, of {options.seconds:g} s and at least 3 steps each; "
-               f"date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC")
+               f"- PyTorch: {about['version']}, {about['isa']}; `import torch` alone takes "
+               f"{about['resident_mb']:.0f} MB",
+               f"- rounds: {options.rounds or '3, of the large models 2'}; of training each 3 steps or more, "
+               f"{options.seconds:g} s or more",
+               f"- date: {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC")
 
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The command line
 
 def parse_options():
-    class Parser(argparse.ArgumentParser):
-        def error(self, message):
-            print(f"error: bench-torch: {message}", file=sys.stderr)
-            sys.exit(2)
-
-    def names_of(allowed):
+    def some_of(names):
         def parse(text):
-            for name in text.split(","):
-                if name not in allowed:
-                    raise argparse.ArgumentTypeError(f"{name!r}: expected some of {','.join(allowed)}")
+            if not set(text.split(",")) <= set(names):
+                raise argparse.ArgumentTypeError(f"{text}: expected some of {','.join(names)}")
             return text.split(",")
         return parse
 
-    def number(kind, least):
+    def positive(kind):
         def parse(text):
-            try:
-                value = kind(text)
-            except ValueError:
-                value = None
-            if value is None or not least <= value <= 3600:
-                raise argparse.ArgumentTypeError(f"{text!r}: a number from {least} to 3600 is expected")
-            return value
+            with contextlib.suppress(ValueError):
+                if 0 < kind(text) < 10000:
+                    return kind(text)
+            raise argparse.ArgumentTypeError(f"{text}: a positive number is expected")
         return parse
 
-    p = Parser(prog="bench-torch", description="Compares training steps and matrix products with PyTorch's.",
-               epilog="Without arguments the report is also written to dev/bench/results; with any, only by --save.",
-               allow_abbrev=False)
-    p.add_argument("--models", type=names_of(MODELS), metavar="A,B", help=f"some of {','.join(MODELS)}")
-    p.add_argument("--precisions", type=names_of(PRECISIONS), metavar="A,B", default=PRECISIONS, help="fp32,bf16")
-    p.add_argument("--rounds", type=number(int, 1), metavar="N", help="measurements of each kind (default: 3)")
-    p.add_argument("--seconds", type=number(float, 0.1), metavar="S", default=3.0, help="of steps each (default: 3)")
-    p.add_argument("--threads", type=number(int, 1), metavar="N", default=len(os.sched_getaffinity(0)),
-                   help="default: the CPUs this process may use")
-    p.add_argument("--isa", choices=["avx2"], help="limit both sides to AVX2")
-    p.add_argument("--gemm-only", action="store_true", help="the products only")
-    p.add_argument("--steps-only", action="store_true", help="the training steps only")
-    p.add_argument("--save", action="store_true", help="write the report to dev/bench/results in any case")
-    p.add_argument("-q", action="store_true", dest="quick", help="one round and the two smallest models")
+    p = argparse.ArgumentParser(
+        prog="dev/bench/torch.sh", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compares training steps and matrix products with PyTorch's.\nmodels: " + " ".join(MODELS),
+        epilog="A whole run on an idle machine writes its report to dev/bench/results, too; any other only by --save.")
+    p.error = lambda message: (print(f"error: {message}", file=sys.stderr), sys.exit(2))
+    p.add_argument("--models", type=some_of(MODELS), metavar="A,B", help="these only")
+    p.add_argument("--precisions", type=some_of(PRECISIONS), metavar="A,B", default=PRECISIONS, help="default: both")
+    p.add_argument("--rounds", type=positive(int), metavar="N", help="default: 3, of the large models 2")
+    p.add_argument("--seconds", type=positive(float), metavar="S", default=3.0, help="of training in each (default: 3)")
+    p.add_argument("--threads", type=positive(int), metavar="N", help="default: as the trainer chooses")
+    p.add_argument("--isa", choices=["avx2"], help="limit both sides")
+    p.add_argument("--gemm-only", action="store_true", help="no training")
+    p.add_argument("--steps-only", action="store_true", help="no products")
+    p.add_argument("--save", action="store_true", help="write the report in any case")
+    p.add_argument("-q", dest="quick", action="store_true", help="one round, the two smallest models")
     options = p.parse_args()
     if options.gemm_only and options.steps_only:
         p.error("--gemm-only and --steps-only leave nothing to do")
-    options.save |= len(sys.argv) == 1
     options.models = options.models or list(MODELS)[:2 if options.quick else None]
-    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.rounds = options.rounds or (1 if options.quick else None)
     return options
 
 
@@ -516,33 +499,39 @@ def main():
     if not os.access(BENCH, os.X_OK):
         raise Failed(f"{BENCH.relative_to(ROOT)} is missing: please run `make bench` or `make all` first")
     models = [] if options.gemm_only else options.models
-    cost = sum(step_cost(side, model, options.seconds, round_ == 0) for side in SIDES for model in models
-               for round_ in range(options.rounds) for _ in options.precisions)
-    cost += 0 if options.steps_only else 2 * PRODUCT_COST * len(PRODUCTS) * options.rounds * len(options.precisions)
+    products = [] if options.steps_only else PRODUCTS
+    cost = len(options.precisions) * (
+        sum(step_cost(side, model, options, round_) for side in SIDES for model in models
+            for round_ in range(rounds_of(model, options)))
+        + 2 * PRODUCT_COST * len(products) * (options.rounds or 3))
     print(f"this takes about {math.ceil(cost / 60)} min", file=sys.stderr)
 
     sides, report = Sides(options.threads, options.isa), Report(cost)
     all_before, own_before = cpu_seconds()
     print_head(sides, report, options)
-    complete = options.gemm_only or compare_training(sides, report, options)
-    complete &= options.steps_only or compare_products(sides, report, options)
+    failures = compare_training(sides, report, options) if models else {}
+    for precision in options.precisions if products else []:
+        compare_products(sides, report, options, precision)
 
+    sides.close()
     all_after, own_after = cpu_seconds()
-    others = all_after - all_before - (own_after - own_before)
-    share = max(0, others) / ((time.monotonic() - report.started) * os.cpu_count())
-    report.say("", f"Other processes took {100 * share:.1f} % of the CPUs meanwhile"
-                   + (": too much for figures to rely on." if share > 0.03 else "."))
-    if not complete:
-        raise Failed("PyTorch's side is incomplete, see above" + (": nothing was saved" if options.save else ""))
-    if options.save:
-        stem = subprocess.run([BENCH, "--name", f"--threads={options.threads}"], env=sides.ours_environment,
-                              stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    others = max(0, all_after - all_before - (own_after - own_before)) / (time.monotonic() - report.started)
+    busy = others / os.cpu_count() > 0.03
+    report.say("", f"Other processes took {100 * others / os.cpu_count():.1f} % of the CPUs meanwhile"
+                   + (": too much for figures to rely on." if busy else "."))
+    if any(side == "eager" for _, _, side in failures):
+        raise Failed("PyTorch's side is incomplete, see the report, which was not written to a file")
+    if options.save or (len(sys.argv) == 1 and not busy):
+        stem = subprocess.run([BENCH, "--name", *sides.threads], env=sides.environment, text=True, check=True,
+                              stdout=subprocess.PIPE).stdout.strip()
         file = ROOT / f"dev/bench/results/{stem}-torch.md"
         file.parent.mkdir(exist_ok=True)
         new = file.with_suffix(".new")
         new.write_text("\n".join(report.lines) + "\n")
         new.replace(file)
         print(f"written: {file.relative_to(ROOT)}", file=sys.stderr)
+    elif len(sys.argv) == 1:
+        print("not written to dev/bench/results, since the machine was busy; --save does it anyway", file=sys.stderr)
 
 
 if __name__ == "__main__":
@@ -552,8 +541,7 @@ if __name__ == "__main__":
         try:
             main()
         except Failed as failure:
-            print(f"\nerror: {failure}" if sys.stderr.isatty() else f"error: {failure}", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(f"{CLEAR}error: {failure}")
         except KeyboardInterrupt:
-            print("\ninterrupted: nothing was saved", file=sys.stderr)
+            print(f"{CLEAR}interrupted: nothing was written", file=sys.stderr)
             sys.exit(130)

@@ -7,7 +7,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 1
 
 torch=2.15.0
-download="3.0 GB"       # the wheels of torch $torch for Linux x86-64 and of all that it requires, CUDA's libraries first
+download="3.0 GB"       # the wheels of torch $torch for Linux x86-64 and of all it requires, mostly CUDA
 installed="5.4 GB"
 
 venv=${MUON_VENV:-build/venv}
@@ -18,7 +18,8 @@ missing() {
     command -v python3 >/dev/null || echo python3
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
     command -v "${CXX:-g++}" >/dev/null || echo g++
-    python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null || echo python3-dev
+    python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
+        echo python3-dev
 }
 
 install_packages() {
@@ -62,8 +63,8 @@ elif ! usable; then
             *" python3 "* | *" python3-venv "*) exit 1 ;;
         esac
     fi
-    echo "PyTorch is not installed: pip fetches about $download from PyPI (torch $torch and CUDA's libraries, which it" >&2
-    echo "requires even where there is no GPU) into $venv, where it takes $installed." >&2
+    echo "PyTorch is not installed: pip fetches about $download from PyPI into $venv, where it takes $installed" >&2
+    echo "(torch $torch and CUDA's libraries, which it requires even where there is no GPU)" >&2
     if ! { [ -x "$venv/bin/pip" ] || python3 -m venv "$venv"; } ||
             ! "$venv/bin/pip" install --disable-pip-version-check "torch==$torch" numpy >&2 || ! usable; then
         echo "error: PyTorch could not be installed into $venv, see above; MUON_VENV=/path uses a venv that has it" >&2

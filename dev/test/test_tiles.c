@@ -8,8 +8,15 @@
 #include "tiles.h"
 #include "test_gemm.c"
 
-// The trial of one tile, with a CPU that passes it.
+static bool traps(void) {
+    __builtin_trap();
+    return true;
+}
+static bool fails(void) { return false; }
+
+// The trial of one tile, with a CPU that passes it, one that gets it wrong and one that traps.
 TEST(test_trial) {
+    CHECK(!gemm_survives(traps) && !gemm_survives(fails));
     tile_configurations = 0;
     CHECK(gemm_amx_works());
     CHECK(tile_configurations == 1 && tile_threads_configured == 0);
