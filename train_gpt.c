@@ -1487,7 +1487,8 @@ static void print_plan(const Trainer *t) {
            (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
     char cpu[96];
     printf("machine    %s, %d threads, %s kernels, %s%s\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(),
-           gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32", gemm_emulated() ? " (emulated, no faster)" : "");
+           gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",
+           gemm_emulated() ? " (emulated, no faster)" : "");
     printf("tensors    name      count  rows x cols   rule        lr      decay\n");
     for (int g = 0; g < t->n_groups; g++) {
         const MuonParam *p = &t->groups[g];

@@ -389,7 +389,7 @@ static inline void gemm_pack(float *to, GemmOperand s, int first, int live, int 
         for (int p = 0; p < depth; p++) to[(size_t)p * width + i] = 0;
 }
 
-// Packs a panel and returns nothing of what lies beyond: `live` lanes of `depth` steps from step `start` on, filled up
+// Packs a panel: `live` lanes of `depth` steps from step `start` on, filled up
 // with zeros to the kernel's width and to a whole number of its words.
 typedef void GemmPack(float *to, GemmOperand s, int first, int live, int start, int depth);
 
@@ -905,7 +905,8 @@ static inline void gemm_run(GemmJob job) {
     }
     job.row_blocks = gemm_min(gemm_ceil_div(gemm_ceil_div(row_panels, block), threads) * threads, row_panels);
     int column_panels = job.slab_width / isa->nr;
-    job.column_blocks = gemm_min(gemm_ceil_div(2 * threads, job.row_blocks), gemm_ceil_div(column_panels, 2));
+    job.column_blocks = gemm_min(gemm_ceil_div(GEMM_TASKS_PER_THREAD * threads, job.row_blocks),
+                                 gemm_ceil_div(column_panels, 2));
     if (threads == 1) job.column_blocks = 1;
 
     size_t slab_words = gemm_words(isa, gemm_min(job.slab_depth, job.k)) * (size_t)job.slab_width;

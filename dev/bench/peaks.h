@@ -82,14 +82,11 @@ __attribute__((target("avx512f,avx512bf16"))) static float peak_avx512_bf16(long
 // TDPBF16PS: a tile of 16 x 16 sums plus the product of two tiles of bf16, 16 x 32 and 32 x 16. Tiles 0 to 3 sum up all
 // pairs of tiles 4, 5 and 6, 7, as a kernel does. The process needs Linux's permission, which gemm_use("amx") asks for.
 __attribute__((target("amx-tile,amx-bf16"))) static float peak_amx(long steps) {
-    struct { uint8_t palette, start_row, reserved[14]; uint16_t row_bytes[16]; uint8_t rows[16]; } shape
-        __attribute__((aligned(64))) = { .palette = 1 };        // Intel's Architecture Manual, LDTILECFG: 64 bytes
     uint16_t operand[16 * 32] __attribute__((aligned(64)));
     float sums[16 * 16] __attribute__((aligned(64)));
-    for (int i = 0; i < 8; i++) { shape.row_bytes[i] = 64; shape.rows[i] = 16; }
     for (size_t i = 0; i < COUNT_OF(operand); i++) operand[i] = (uint16_t)(0x3f00 + i % 64);    // 0.5 and a bit more
-    __asm__ volatile("" :: "r"(&shape), "r"(operand) : "memory");     // GCC's intrinsics don't say that they read these
-    _tile_loadconfig(&shape);
+    __asm__ volatile("" :: "r"(operand) : "memory");         // GCC's intrinsics don't say that they read it
+    gemm_enter_amx();
     _tile_loadd(4, operand, 64);
     _tile_loadd(5, operand, 64);
     _tile_loadd(6, operand, 64);
@@ -105,7 +102,7 @@ __attribute__((target("amx-tile,amx-bf16"))) static float peak_amx(long steps) {
         _tile_dpbf16ps(3, 5, 7);
     }
     _tile_stored(0, sums, 64);
-    _tile_release();
+    gemm_leave_amx();
     return sums[0];
 }
 
