@@ -50,13 +50,6 @@ static void small_trainer(Trainer *t, const char *text, int n, char **overrides)
     }
 }
 
-static void small_trainer_free(Trainer *t) {
-    model_free(&t->model);
-    free(t->state);
-    free(t->scratch);
-    config_free(&t->config, config_fields, N_FIELDS);
-}
-
 // A golden file: a trainer with its config and weights.
 typedef struct { Checkpoint file; Trainer trainer; } Golden;
 
@@ -95,7 +88,7 @@ static void golden_open(Golden *g, const char *path) {
 
 static void golden_close(Golden *g) {
     checkpoint_close(&g->file);
-    small_trainer_free(&g->trainer);
+    trainer_free(&g->trainer);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -227,9 +220,8 @@ TEST(gradients_match_pytorch) {
         const int *inputs = golden_data(&golden, "inputs"), *targets = golden_data(&golden, "targets");
         int N = m->B * m->T;
         model_zero_grads(m);
-        double loss = model_forward(m, inputs, targets, m->B, m->T, 0, true) / N,
+        double loss = model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f / (float)N) / N,
                expected = *(const double *)golden_data(&golden, "loss");
-        model_backward(m, inputs, targets, m->B, m->T, 0, 1.0f / (float)N);
         gemm_use_precision(GEMM_FP32);
         CHECK_MSG(fabs(loss / expected - 1) < bounds[b].loss, "%s: loss %.9g instead of %.9g", preset, loss, expected);
         const double *logits = golden_data(&golden, "max_logit");
@@ -298,15 +290,16 @@ TEST(gradients_match_finite_differences) {
             int N = m->B * m->T, *inputs = xmalloc(sizeof(int) * N), *targets = xmalloc(sizeof(int) * N);
             random_tokens(m, inputs, targets, 7);
             model_zero_grads(m);
-            model_forward(m, inputs, targets, m->B, m->T, 3, true);
-            model_backward(m, inputs, targets, m->B, m->T, 3, 1.0f);
+            model_gradients(m, inputs, targets, m->B, m->T, 3, 1.0f);
+            float *grads = xmalloc(m->n_params * sizeof *grads);             // the losses below add to m->grads
+            memcpy(grads, m->grads, m->n_params * sizeof *grads);
             for (int g = 0; g < t.n_groups; g++) {
                 const MuonParam *p = &t.groups[g];
                 size_t each = (size_t)p->rows * p->cols, n = each * p->count;
                 float *d = xmalloc(n * sizeof *d), *kept = xmalloc(n * sizeof *kept), *grad = xmalloc(n * sizeof *grad);
                 for (int l = 0; l < p->count; l++) {
                     memcpy(kept + each * l, p->w + p->stride * l, each * sizeof(float));
-                    memcpy(grad + each * l, p->g + p->stride * l, each * sizeof(float));
+                    memcpy(grad + each * l, grads + (p->g - m->grads) + p->stride * l, each * sizeof(float));
                 }
                 for (size_t e = 0; e < n; e++) d[e] = gauss(hash64(hash_string(p->name), e));
                 double length = norm_of(grad, n), ratio = norm_of(d, n) / (length + 1e-30), along = 0.0, loss[2];
@@ -317,7 +310,7 @@ TEST(gradients_match_finite_differences) {
                     for (int l = 0; l < p->count; l++)
                         for (size_t e = 0; e < each; e++)
                             p->w[p->stride * l + e] = kept[each * l + e] + (float)(side ? h : -h) * d[each * l + e];
-                    loss[side] = model_forward(m, inputs, targets, m->B, m->T, 3, true);
+                    loss[side] = model_gradients(m, inputs, targets, m->B, m->T, 3, 1.0f);
                 }
                 for (int l = 0; l < p->count; l++) memcpy(p->w + p->stride * l, kept + each * l, each * sizeof(float));
                 double numeric = (loss[1] - loss[0]) / (2 * h);
@@ -328,8 +321,8 @@ TEST(gradients_match_finite_differences) {
                                          sockets[i][0], drop ? ", dropout" : "", p->name, numeric, along);
                 free(d); free(kept); free(grad);
             }
-            free(inputs); free(targets);
-            small_trainer_free(&t);
+            free(inputs); free(targets); free(grads);
+            trainer_free(&t);
         }
 }
 
@@ -344,20 +337,18 @@ TEST(micro_batches_add_up) {
     random_tokens(ma, inputs, targets, 8);
     model_zero_grads(ma);
     model_zero_grads(mb);
-    double la = model_forward(ma, inputs, targets, 4, T, 20, true), lb = 0.0;
-    model_backward(ma, inputs, targets, 4, T, 20, 1.0f);
+    double la = model_gradients(ma, inputs, targets, 4, T, 20, 1.0f), lb = 0.0;
     for (int half = 0; half < 2; half++) {
         const int *in = inputs + 2 * half * T, *out = targets + 2 * half * T;
-        lb += model_forward(mb, in, out, 2, T, 20 + 2 * (uint64_t)half, true);
-        model_backward(mb, in, out, 2, T, 20 + 2 * (uint64_t)half, 1.0f);
+        lb += model_gradients(mb, in, out, 2, T, 20 + 2 * (uint64_t)half, 1.0f);
     }
     CHECK_MSG(fabs(la / lb - 1) < 1e-6, "%.9g and %.9g", la, lb);
     double error = distance(ma->grads, mb->grads, ma->n_params) / norm_of(ma->grads, ma->n_params);
     CHECK_MSG(error < 1e-5, "%g", error);
     CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
     free(inputs); free(targets);
-    small_trainer_free(&a);
-    small_trainer_free(&b);
+    trainer_free(&a);
+    trainer_free(&b);
 }
 
 // Weights packed for a whole step give the same bits as those that each product packs.
@@ -377,13 +368,12 @@ TEST(packed_weights_change_nothing) {
             model_zero_grads(m);
             model_pack(m, on);
             CHECK((model_head(m)->packed_forward != NULL) == on);
-            loss[on] = model_forward(m, inputs, targets, m->B, m->T, 0, true);
-            model_backward(m, inputs, targets, m->B, m->T, 0, 1.0f);
+            loss[on] = model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f);
             if (!on) memcpy(grads, m->grads, m->n_params * sizeof *grads);
         }
         CHECK(loss[0] == loss[1] && !memcmp(grads, m->grads, m->n_params * sizeof *grads));
         free(inputs); free(targets); free(grads);
-        small_trainer_free(&t);
+        trainer_free(&t);
     }
     gemm_use_precision(GEMM_FP32);
 }
@@ -414,8 +404,7 @@ TEST(training_steps_match_pytorch) {
             StepResult result = {0};
             model_zero_grads(m);
             result.loss = losses[t->step] =
-                model_forward(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, true) / N;
-            model_backward(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, 1.0f / (float)N);
+                model_gradients(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, 1.0f / (float)N) / N;
             int over = 0;
             for (int h = 0; h < m->L * m->NH; h++) {
                 over += t->config.optimizer.qk_clip.tau > 0 && m->max_logits[h] > t->config.optimizer.qk_clip.tau;
@@ -475,7 +464,7 @@ TEST(qk_clip_scales_logits_by_gamma) {
         for (int h = 0; weight(m, BQ, 0) && h < m->NH; h++)
             for (int e = 0; e < m->HS; e++) weight(m, BQ, 0)[h * m->HS + e] *= (float)(m->NH - 1 - h);
         model_zero_grads(m);
-        model_forward(m, inputs, targets, m->B, m->T, 0, true);
+        model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f);
         float before[16];
         memcpy(before, m->max_logits, sizeof(float) * m->NH);
         t.config.optimizer.qk_clip.tau = 0.6 * before[0];
@@ -483,14 +472,14 @@ TEST(qk_clip_scales_logits_by_gamma) {
         for (int h = 0; h < m->L * m->NH; h++) expected += m->max_logits[h] > t.config.optimizer.qk_clip.tau;
         CHECK(qk_clip(&t, &clipped) == MUON_OK && clipped == expected && clipped > 0);
         model_zero_grads(m);
-        model_forward(m, inputs, targets, m->B, m->T, 0, true);
+        model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f);
         for (int h = 0; h < m->NH; h++) {
             double after = before[h] * muon_qk_gamma(before[h], t.config.optimizer.qk_clip.tau);
             CHECK_MSG(fabs(m->max_logits[h] - after) <= 1e-5 * fabs(after), "%s: head %d: %g became %g instead of %g",
                       sockets[cases[i]][0], h, before[h], m->max_logits[h], after);
         }
         free(inputs); free(targets);
-        small_trainer_free(&t);
+        trainer_free(&t);
     }
 }
 
@@ -549,7 +538,7 @@ TEST(tensor_table_covers_every_parameter_once) {
                       (p->rows > 1 && (!hidden || m->config.optimizer.muon.weight_decay > 0)), "%s", p->name);
         }
         free(seen);
-        small_trainer_free(&t);
+        trainer_free(&t);
     }
 }
 
@@ -575,7 +564,7 @@ TEST(groups_have_their_own_learning_rates_and_rules) {
         CHECK_MSG(p->weight_decay == 0.1, "%s", p->name);
     }
     CHECK(seen == 6);
-    small_trainer_free(&t);
+    trainer_free(&t);
 }
 
 TEST(init_has_its_statistics_and_is_independent_of_other_sockets) {
@@ -599,8 +588,8 @@ TEST(init_has_its_statistics_and_is_independent_of_other_sockets) {
     CHECK_MSG(fabs(into / (0.02 / sqrt(4)) - 1) < 0.1, "%g", into);
     CHECK(distance(weight(&a.model, WQ, 0), weight(&a.model, WQ, 1), 1024) > 0.1 &&
           distance(weight(&a.model, WQ, 0), weight(&a.model, WK, 0), 1024) > 0.1);
-    small_trainer_free(&a);
-    small_trainer_free(&b);
+    trainer_free(&a);
+    trainer_free(&b);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -625,10 +614,10 @@ TEST(generate_is_reproducible_and_obeys_its_options) {
     CHECK(!memcmp(a, b, sizeof a));
     int best = 0;                                                            // the first token is the largest logit's
     trunk_forward(&t.model, &start, 1, 1, 0, false);
-    linear_forward(t.model.logits, t.model.normf, model_head(&t.model), 1, (Then){0});
+    linear_forward(t.model.logits, t.model.norm, model_head(&t.model), 1, (Then){0});
     for (int v = 0; v < t.model.V; v++) if (t.model.logits[v] > t.model.logits[best]) best = v;
     CHECK(a[0] == best);
-    small_trainer_free(&t);
+    trainer_free(&t);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ typedef enum { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU2, MLP_SWIGLU } MlpKind;
 typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
 typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
 typedef enum { PRECISION_AUTO, PRECISION_FP32, PRECISION_BF16 } PrecisionKind;
+typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } RecomputeKind;
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
 typedef enum { OPTIMIZER_ADAMW, OPTIMIZER_MUON, OPTIMIZER_MUONCLIP } OptimizerKind;
 
@@ -73,7 +74,7 @@ typedef struct {
         bool bias, embed_norm, qk_norm;
     } model;
     struct {
-        int steps, batch, micro_batch, eval_every, save_every, sample_every, precision;
+        int steps, batch, micro_batch, eval_every, save_every, sample_every, precision, recompute;
         int64_t eval_tokens;
         double grad_clip;
     } train;
@@ -124,12 +125,13 @@ static const Field config_fields[] = {
 
     {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, 1e9, NULL, "optimizer steps"},
     {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
-    {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences at once, gradients add up; 0: the whole batch"},
+    {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences at once, gradients add up; 0: as many as 4096 tokens hold"},
     {"train.eval_every", FIELD_INT, F_(train.eval_every), "250", 0, 1e9, NULL, "steps between validations; 0: only at the end"},
     {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of the validation split to use, from its start; 0: all"},
     {"train.save_every", FIELD_INT, F_(train.save_every), "250", 0, 1e9, NULL, "steps between checkpoints; 0: only at the end"},
     {"train.sample_every", FIELD_INT, F_(train.sample_every), "0", 0, 1e9, NULL, "steps between samples; 0: only at the end"},
     {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32|bf16", "of the matrix products; auto: bf16 where the CPU has AMX tiles, else fp32"},
+    {"train.recompute", FIELD_CHOICE, F_(train.recompute), "none", 0, 0, "none|block", "block: keep only each block's input and compute it again in the backward pass; less memory, a third more work"},
     {"train.grad_clip", FIELD_FLOAT, F_(train.grad_clip), "1", 0, 1e9, NULL, "largest global norm of the gradient; 0: off"},
 
     {"schedule.kind", FIELD_CHOICE, F_(schedule.kind), "cosine", 0, 0, "constant|cosine|trapezoid", "of every learning rate; trapezoid: warm-up, hold, linear decay"},
@@ -185,10 +187,17 @@ static const ConfigPreset config_presets[] = {
     {"optimizer.name", "muonclip", "optimizer.qk_clip.tau", "100"},
 };
 
+// Tokens of a micro-batch where the config leaves that open: more would only take more memory.
+enum { MICRO_TOKENS = 4096 };
+
 // What one key alone can't tell. `where` names the file in messages. Fills in the keys whose 0 means "derive it".
 static void config_resolve(Config *c, const char *where) {
     if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
-    if (c->train.micro_batch == 0) c->train.micro_batch = c->train.batch;
+    if (c->train.micro_batch == 0) {
+        int most = c->model.block < MICRO_TOKENS ? MICRO_TOKENS / c->model.block : 1;
+        for (int n = 1; n <= c->train.batch && n <= most; n++)
+            if (c->train.batch % n == 0) c->train.micro_batch = n;
+    }
     int C = c->model.width, NH = c->model.heads, NKV = c->model.kv_heads;
     if (c->model.mlp_width == 0) c->model.mlp_width = c->model.mlp == MLP_SWIGLU ? (8 * C / 3 + 63) / 64 * 64 : 4 * C;
     if (C % NH) fail_usage("%s: model.width: %d is not a multiple of model.heads (%d)", where, C, NH);
@@ -208,41 +217,60 @@ static void config_resolve(Config *c, const char *where) {
 // 2. Layers
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Dropout. keep(i) is a hash of a key (seed, site, sequence, position) and i: micro-batches, threads and the backward
-// pass all see the same bits.
+// Dropout, on the embedding, the attention weights and the ends of both branches. Which elements are kept is a hash of
+// seed, site, sequence, position and channel: micro-batches, threads and the backward pass all see the same bits.
 
 typedef enum { DROP_EMBED, DROP_ATTENTION, DROP_MIXER, DROP_MLP } DropSite;
 
-typedef struct {
-    float rate;              // 0: off
-    uint64_t key;            // of seed, site and layer
-    uint64_t first_sequence; // number in the whole training of the micro-batch's first sequence
-} Dropout;
-
-static inline uint32_t mix32(uint32_t x) {   // "lowbias32" constants (Chris Wellons, hash-prospector)
-    x = (x ^ (x >> 16)) * 0x7feb352du;
-    x = (x ^ (x >> 15)) * 0x846ca68bu;
-    return x ^ (x >> 16);
-}
-
-// 0 or 1/(1-rate): what element i of the row with this key is multiplied by. threshold = rate * 2^32.
-static inline float dropout_factor(uint64_t row_key, uint32_t i, uint32_t threshold, float keep_scale) {
-    return mix32(mix32(i ^ (uint32_t)row_key) + (uint32_t)(row_key >> 32)) < threshold ? 0.0f : keep_scale;
-}
-
-// Elements first .. first+count-1 of token n's row: out = x * factor, in place too.
-static void dropout_row(float *out, const float *x, Dropout drop, int T, int n, int first, int count) {
-    uint32_t threshold = (uint32_t)(drop.rate * 4294967296.0);
+// A rectangle of x, in place: rows of tokens from n on, channels from i on. The same function serves the backward pass.
+VEC_PASS(void, dropout_rows, (float *x, size_t stride, Dropout drop, int T, int n, int i, int rows, int columns),
+         (x, stride, drop, T, n, i, rows, columns)) {
+    uint32_t threshold = dropout_threshold(drop.rate);
     float keep_scale = 1.0f / (1.0f - drop.rate);
-    uint64_t row_key = hash64(drop.key, drop.first_sequence * (uint64_t)T + (uint64_t)n);
-    for (int i = 0; i < count; i++)
-        out[i] = x[i] * dropout_factor(row_key, (uint32_t)(first + i), threshold, keep_scale);
+    for (int r = 0; r < rows; r++, x += stride) {
+        uint64_t row_key = hash64(drop.key, drop.first_sequence * (uint64_t)T + (uint64_t)(n + r));
+        VEC_LOOP for (int c = 0; c < columns; c++)
+            x[c] *= dropout_factor(row_key, (uint32_t)(i + c), threshold, keep_scale);
+    }
 }
 
-// out, x: (N, C). The same function serves the backward pass: dx = dout * factor.
+// out, x: (N, C), the same or not. The backward pass: dx = dropout(dout).
 static void dropout_apply(float *out, const float *x, Dropout drop, int N, int T, int C) {
     #pragma omp parallel for
-    for (int n = 0; n < N; n++) dropout_row(out + (size_t)n * C, x + (size_t)n * C, drop, T, n, 0, C);
+    for (int n = 0; n < N; n++) {
+        if (out != x) memcpy(out + (size_t)n * C, x + (size_t)n * C, (size_t)C * sizeof *x);
+        dropout_rows(out + (size_t)n * C, (size_t)C, drop, T, n, 0, 1, C);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sums over tokens, for gradients of biases and gains: each piece of SUM_TOKENS tokens has a sum of its own, and these
+// are added in order, so that the result doesn't depend on the number of threads.
+
+enum { SUM_TOKENS = 64 };
+
+static int sum_pieces(int N) { return (N + SUM_TOKENS - 1) / SUM_TOKENS; }
+
+VEC_PASS(void, add_row, (float *sum, const float *x, int n), (sum, x, n)) {
+    VEC_LOOP for (int i = 0; i < n; i++) sum[i] += x[i];
+}
+
+// total (n) += the rows of pieces: the first n floats of each `stride`
+static void sum_add_pieces(float *total, const float *pieces, int count, int n, size_t stride) {
+    if (!total) return;
+    for (int piece = 0; piece < count; piece++) add_row(total, pieces + (size_t)piece * stride, n);
+}
+
+// db (C) += sum over n of dout[n], dout: (N, C); sums: room for (sum_pieces(N), C)
+static void bias_backward(float *db, const float *dout, int N, int C, float *sums) {
+    #pragma omp parallel for
+    for (int piece = 0; piece < sum_pieces(N); piece++) {
+        float *sum = sums + (size_t)piece * C;
+        memset(sum, 0, (size_t)C * sizeof *sum);
+        for (int n = piece * SUM_TOKENS; n < N && n < (piece + 1) * SUM_TOKENS; n++)
+            add_row(sum, dout + (size_t)n * C, C);
+    }
+    sum_add_pieces(db, sums, sum_pieces(N), C, (size_t)C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -251,20 +279,21 @@ static void dropout_apply(float *out, const float *x, Dropout drop, int N, int T
 static void embedding_forward(float *x, const int *tokens, const float *wte, const float *wpe, int B, int T, int C) {
     #pragma omp parallel for
     for (int n = 0; n < B * T; n++) {
-        const float *e = wte + (size_t)tokens[n] * C, *p = wpe ? wpe + (size_t)(n % T) * C : NULL;
-        for (int i = 0; i < C; i++) x[(size_t)n * C + i] = e[i] + (p ? p[i] : 0.0f);
+        memcpy(x + (size_t)n * C, wte + (size_t)tokens[n] * C, (size_t)C * sizeof *x);
+        if (wpe) add_row(x + (size_t)n * C, wpe + (size_t)(n % T) * C, C);
     }
 }
 
 // A token may occur many times: each thread owns some channels and goes through all tokens in order.
 static void embedding_backward(float *dwte, float *dwpe, const float *dx, const int *tokens, int B, int T, int C) {
+    enum { CHANNELS = 64 };
     #pragma omp parallel for
-    for (int first = 0; first < C; first += 32) {
-        int last = first + 32 < C ? first + 32 : C;
+    for (int first = 0; first < C; first += CHANNELS) {
+        int channels = first + CHANNELS < C ? CHANNELS : C - first;
         for (int n = 0; n < B * T; n++) {
-            float *de = dwte + (size_t)tokens[n] * C, *dp = dwpe ? dwpe + (size_t)(n % T) * C : NULL;
-            for (int i = first; i < last; i++) de[i] += dx[(size_t)n * C + i];
-            if (dp) for (int i = first; i < last; i++) dp[i] += dx[(size_t)n * C + i];
+            const float *d = dx + (size_t)n * C + first;
+            add_row(dwte + (size_t)tokens[n] * C + first, d, channels);
+            if (dwpe) add_row(dwpe + (size_t)(n % T) * C + first, d, channels);
         }
     }
 }
@@ -273,57 +302,77 @@ static void embedding_backward(float *dwte, float *dwpe, const float *dx, const 
 // Norm over the channels of each token: out = (x - mean) * rstd * w + b, rstd = 1/sqrt(variance + eps).
 // mean == NULL makes it RMSNorm: nothing is subtracted and rstd = 1/sqrt(mean of squares + eps). w, b may be NULL.
 
+VEC_INLINE void norm_scale(float *out, const float *x, float mu, float s, const float *w, const float *b, int C) {
+    if (w && b) VEC_LOOP for (int i = 0; i < C; i++) out[i] = (x[i] - mu) * s * w[i] + b[i];
+    else if (w) VEC_LOOP for (int i = 0; i < C; i++) out[i] = (x[i] - mu) * s * w[i];
+    else        VEC_LOOP for (int i = 0; i < C; i++) out[i] = (x[i] - mu) * s;
+}
+
+// One token. mean, rstd: its own.
+VEC_PASS(void, norm_row, (float *out, float *mean, float *rstd, const float *x, const float *w, const float *b, int C,
+                          float eps), (out, mean, rstd, x, w, b, C, eps)) {
+    float mu = mean ? vec_sum(x, C) / C : 0.0f, sum = 0.0f;
+    VEC_SUM(sum) for (int i = 0; i < C; i++) sum += (x[i] - mu) * (x[i] - mu);
+    float s = 1.0f / sqrtf(sum / C + eps);
+    norm_scale(out, x, mu, s, w, b, C);
+    if (mean) *mean = mu;
+    *rstd = s;
+}
+
 static void norm_forward(float *out, float *mean, float *rstd, const float *x, const float *w, const float *b,
                          int N, int C, float eps) {
     #pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        const float *xn = x + (size_t)n * C;
-        float *on = out + (size_t)n * C;
-        float mu = mean ? vec_sum(xn, C) / C : 0.0f;
-        for (int i = 0; i < C; i++) on[i] = xn[i] - mu;
-        float s = 1.0f / sqrtf(vec_dot(on, on, C) / C + eps);
-        for (int i = 0; i < C; i++) on[i] = on[i] * s * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
-        if (mean) mean[n] = mu;
-        rstd[n] = s;
-    }
+    for (int n = 0; n < N; n++)
+        norm_row(out + (size_t)n * C, mean ? mean + n : NULL, rstd + n, x + (size_t)n * C, w, b, C, eps);
 }
 
-// ADDS into dx, since x also goes on along the residual stream. With xhat = (x - mean) * rstd and d = dout * w:
-// dx += rstd * (d - average(d) - xhat * average(d * xhat)); RMSNorm has no average(d).
-static void norm_backward(float *dx, float *dw, float *db, const float *dout, const float *x, const float *mean,
-                          const float *rstd, const float *w, int N, int C) {
-    #pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        const float *xn = x + (size_t)n * C, *dn = dout + (size_t)n * C;
-        float *dxn = dx + (size_t)n * C;
-        float mu = mean ? mean[n] : 0.0f, s = rstd[n], sum_d = 0.0f, sum_dx = 0.0f;
-        #pragma omp simd reduction(+ : sum_d, sum_dx)
-        for (int i = 0; i < C; i++) {
-            float d = dn[i] * (w ? w[i] : 1.0f);
+// With xhat = (x - mean) * rstd and d = dout * w:  dx += rstd * (d - average(d) - xhat * average(d * xhat)); RMSNorm has
+// no average(d).  dw += dout * xhat,  db += dout. In the same pass dout becomes out again, which the next product needs.
+VEC_PASS(void, norm_row_backward, (float *dx, float *dw, float *db, float *dout, const float *x, float mu, float s,
+                                   const float *w, const float *b, int C, bool mean),
+         (dx, dw, db, dout, x, mu, s, w, b, C, mean)) {
+    float sum_d = 0.0f, sum_dx = 0.0f;
+    if (w)
+        _Pragma("omp simd reduction(+ : sum_d, sum_dx)") for (int i = 0; i < C; i++) {
+            float d = dout[i] * w[i], xhat = (x[i] - mu) * s;
             sum_d += d;
-            sum_dx += d * (xn[i] - mu);
+            sum_dx += d * xhat;
+            dw[i] += dout[i] * xhat;
         }
-        float average_d = mean ? sum_d / C : 0.0f, average_dx = sum_dx * s / C;
-        for (int i = 0; i < C; i++)
-            dxn[i] += s * (dn[i] * (w ? w[i] : 1.0f) - average_d - (xn[i] - mu) * s * average_dx);
-    }
-    if (!w) return;
-    #pragma omp parallel for                       // sums over tokens: each thread owns some channels
-    for (int first = 0; first < C; first += 32) {
-        int last = first + 32 < C ? first + 32 : C;
-        for (int n = 0; n < N; n++) {
-            const float *xn = x + (size_t)n * C, *dn = dout + (size_t)n * C;
-            float mu = mean ? mean[n] : 0.0f, s = rstd[n];
-            for (int i = first; i < last; i++) dw[i] += dn[i] * (xn[i] - mu) * s;
-            if (db) for (int i = first; i < last; i++) db[i] += dn[i];
+    else
+        _Pragma("omp simd reduction(+ : sum_d, sum_dx)") for (int i = 0; i < C; i++) {
+            sum_d += dout[i];
+            sum_dx += dout[i] * (x[i] - mu) * s;
         }
+    if (db) VEC_LOOP for (int i = 0; i < C; i++) db[i] += dout[i];
+    float average_d = mean ? sum_d / C : 0.0f, average_dx = sum_dx / C;
+    if (w) VEC_LOOP for (int i = 0; i < C; i++)
+        dx[i] += s * (dout[i] * w[i] - average_d - (x[i] - mu) * s * average_dx);
+    else VEC_LOOP for (int i = 0; i < C; i++)
+        dx[i] += s * (dout[i] - average_d - (x[i] - mu) * s * average_dx);
+    norm_scale(dout, x, mu, s, w, b, C);
+}
+
+// ADDS into dx, since x also goes on along the residual stream. dout is overwritten by out as norm_forward gave it.
+// sums: room for (sum_pieces(N), 2 C)
+static void norm_backward(float *dx, float *dw, float *db, float *dout, const float *x, const float *mean,
+                          const float *rstd, const float *w, const float *b, int N, int C, float *sums) {
+    #pragma omp parallel for
+    for (int piece = 0; piece < sum_pieces(N); piece++) {
+        float *sum = sums + (size_t)piece * 2 * C;
+        memset(sum, 0, 2 * (size_t)C * sizeof *sum);
+        for (int n = piece * SUM_TOKENS; n < N && n < (piece + 1) * SUM_TOKENS; n++)
+            norm_row_backward(dx + (size_t)n * C, sum, db ? sum + C : NULL, dout + (size_t)n * C, x + (size_t)n * C,
+                              mean ? mean[n] : 0.0f, rstd[n], w, b, C, mean != NULL);
     }
+    sum_add_pieces(dw, sums, sum_pieces(N), C, 2 * (size_t)C);
+    sum_add_pieces(db, sums + C, sum_pieces(N), C, 2 * (size_t)C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // MLP activation: act from h, for a rectangle of rows x columns of them, which begins where the pointers say.
-//   gelu_tanh  x/2 (1 + tanh(k (x + 0.044715 x^3))), k = sqrt(2/pi)        gelu_erf  x Phi(x)
-//   relu2      max(0, x)^2                                                  swiglu    gate sigmoid(gate) * x
+//   gelu_tanh  x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3)       gelu_erf  x Phi(x)
+//   relu2      max(0, x)^2                                                                  swiglu    gate sigmoid(gate) x
 // act: rows of F floats. h: rows of F floats, for swiglu of 2F, the gate's half first.
 
 #define SQRT_2_OVER_PI 0.7978845608f
@@ -332,58 +381,63 @@ static void norm_backward(float *dx, float *dw, float *db, const float *dout, co
 
 static size_t mlp_h_stride(int F, MlpKind kind) { return kind == MLP_SWIGLU ? 2 * (size_t)F : (size_t)F; }
 
-static void mlp_act_forward(float *act, const float *h, int F, int rows, int columns, MlpKind kind) {
+VEC_INLINE float gelu_sigmoid(float x) { return vec_sigmoidf(2.0f * SQRT_2_OVER_PI * (x + 0.044715f * x * x * x)); }
+
+VEC_PASS(void, mlp_act_forward, (float *act, const float *h, int F, int rows, int columns, MlpKind kind),
+         (act, h, F, rows, columns, kind)) {
     for (int r = 0; r < rows; r++, act += F, h += mlp_h_stride(F, kind)) {
         const float *x = h, *gate = h;
         switch (kind) {
         case MLP_GELU_TANH:
-            for (int i = 0; i < columns; i++)
-                act[i] = 0.5f * x[i] * (1.0f + vec_tanhf(SQRT_2_OVER_PI * (x[i] + 0.044715f * x[i] * x[i] * x[i])));
+            VEC_LOOP for (int i = 0; i < columns; i++) act[i] = x[i] * gelu_sigmoid(x[i]);
             break;
         case MLP_GELU_ERF:
-            for (int i = 0; i < columns; i++) act[i] = 0.5f * x[i] * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i]));
+            VEC_LOOP for (int i = 0; i < columns; i++) act[i] = 0.5f * x[i] * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i]));
             break;
-        case MLP_RELU2:
-            for (int i = 0; i < columns; i++) act[i] = x[i] > 0.0f ? x[i] * x[i] : 0.0f * x[i];   // 0 * NaN is NaN
+        case MLP_RELU2:                                  // 0 * NaN is NaN
+            VEC_LOOP for (int i = 0; i < columns; i++) act[i] = (x[i] > 0.0f ? x[i] : 0.0f) * x[i];
             break;
         case MLP_SWIGLU:
             x += F;
-            for (int i = 0; i < columns; i++) act[i] = gate[i] / (1.0f + vec_expf(-gate[i])) * x[i];
+            VEC_LOOP for (int i = 0; i < columns; i++) act[i] = gate[i] * vec_sigmoidf(gate[i]) * x[i];
             break;
         }
     }
 }
 
-// dh, laid out as h, from dact, rows of F floats. Without a gate dh may be dact itself.
-static void mlp_act_backward(float *dh, const float *dact, const float *h, int F, int rows, int columns, MlpKind kind) {
-    size_t stride = mlp_h_stride(F, kind);
-    for (int r = 0; r < rows; r++, dh += stride, h += stride, dact += F) {
-        const float *d = dact, *x = h, *gate = h;
-        float *dx = dh, *dgate = dh;
+// From h and dact: h becomes dh, and dact becomes act again, which the gradient of the next weight needs.
+VEC_PASS(void, mlp_act_backward, (float *h, float *dact, int F, int rows, int columns, MlpKind kind),
+         (h, dact, F, rows, columns, kind)) {
+    for (int r = 0; r < rows; r++, dact += F, h += mlp_h_stride(F, kind)) {
         switch (kind) {
-        case MLP_GELU_TANH:
-            for (int i = 0; i < columns; i++) {
-                float t = vec_tanhf(SQRT_2_OVER_PI * (x[i] + 0.044715f * x[i] * x[i] * x[i]));
-                float slope = SQRT_2_OVER_PI * (1.0f + 3.0f * 0.044715f * x[i] * x[i]);
-                dx[i] = d[i] * (0.5f * (1.0f + t) + 0.5f * x[i] * (1.0f - t * t) * slope);
+        case MLP_GELU_TANH:                              // s + x s (1 - s) 2 u'
+            VEC_LOOP for (int i = 0; i < columns; i++) {
+                float x = h[i], s = gelu_sigmoid(x);
+                float slope = 2.0f * SQRT_2_OVER_PI * (1.0f + 3.0f * 0.044715f * x * x);
+                h[i] = dact[i] * (s + x * s * (1.0f - s) * slope);
+                dact[i] = x * s;
             }
             break;
         case MLP_GELU_ERF:                               // Phi(x) + x phi(x)
-            for (int i = 0; i < columns; i++) {
-                float phi = SQRT_1_OVER_2PI * vec_expf(-0.5f * x[i] * x[i]);
-                dx[i] = d[i] * (0.5f * (1.0f + vec_erff(SQRT_1_OVER_2 * x[i])) + x[i] * phi);
+            VEC_LOOP for (int i = 0; i < columns; i++) {
+                float x = h[i], e = vec_expf(-0.5f * x * x), phi = 0.5f * (1.0f + vec_erff_of(SQRT_1_OVER_2 * x, e));
+                h[i] = dact[i] * (phi + x * SQRT_1_OVER_2PI * e);
+                dact[i] = x * phi;
             }
             break;
         case MLP_RELU2:
-            for (int i = 0; i < columns; i++) dx[i] = x[i] > 0.0f ? d[i] * 2.0f * x[i] : 0.0f * d[i];
+            VEC_LOOP for (int i = 0; i < columns; i++) {
+                float x = h[i], positive = x > 0.0f ? x : 0.0f * x;
+                h[i] = dact[i] * 2.0f * positive;
+                dact[i] = positive * x;
+            }
             break;
         case MLP_SWIGLU:                                 // silu'(g) = sigmoid(g) (1 + g (1 - sigmoid(g)))
-            x += F;
-            dx += F;
-            for (int i = 0; i < columns; i++) {
-                float sigmoid = 1.0f / (1.0f + vec_expf(-gate[i]));
-                dgate[i] = d[i] * x[i] * sigmoid * (1.0f + gate[i] * (1.0f - sigmoid));
-                dx[i] = d[i] * gate[i] * sigmoid;
+            VEC_LOOP for (int i = 0; i < columns; i++) {
+                float gate = h[i], x = h[F + i], d = dact[i], s = vec_sigmoidf(gate);
+                h[i] = d * x * s * (1.0f + gate * (1.0f - s));
+                h[F + i] = d * gate * s;
+                dact[i] = gate * s * x;
             }
             break;
         }
@@ -411,18 +465,27 @@ typedef struct {
 
 typedef struct { const Linear *linear; Then then; } LinearFinish;
 
+// Adds b (columns), the same for each row, and x, laid out as out; either may be NULL.
+VEC_PASS(void, add_to_rows, (float *out, const float *b, const float *x, size_t stride, int rows, int columns),
+         (out, b, x, stride, rows, columns)) {
+    for (int r = 0; r < rows; r++, out += stride) {
+        if (b) VEC_LOOP for (int i = 0; i < columns; i++) out[i] += b[i];
+        if (x) VEC_LOOP for (int i = 0; i < columns; i++) out[i] += x[(size_t)r * stride + i];
+    }
+}
+
 static void linear_finish(void *arg, int row, int column, int rows, int columns, float *out, size_t stride) {
     const LinearFinish *f = arg;
-    const float *b = f->linear->b, *residual = f->then.residual;
-    for (int r = 0; r < rows; r++) {
-        float *o = out + (size_t)r * stride;
-        size_t at = (size_t)(row + r) * stride + (size_t)column;
-        if (b) for (int i = 0; i < columns; i++) o[i] += b[column + i];
-        if (f->then.dropout.rate > 0.0f) dropout_row(o, o, f->then.dropout, f->then.T, row + r, column, columns);
-        if (residual) for (int i = 0; i < columns; i++) o[i] += residual[at + (size_t)i];
+    size_t at = (size_t)row * stride + (size_t)column;
+    const float *b = f->linear->b ? f->linear->b + column : NULL,
+                *residual = f->then.residual ? f->then.residual + at : NULL;
+    bool drops = f->then.dropout.rate > 0.0f;
+    add_to_rows(out, b, drops ? NULL : residual, stride, rows, columns);
+    if (drops) {
+        dropout_rows(out, stride, f->then.dropout, f->then.T, row, column, rows, columns);
+        add_to_rows(out, NULL, residual, stride, rows, columns);
     }
-    if (f->then.act)
-        mlp_act_forward(f->then.act + (size_t)row * stride + column, out, (int)stride, rows, columns, f->then.mlp);
+    if (f->then.act) mlp_act_forward(f->then.act + at, out, (int)stride, rows, columns, f->then.mlp);
 }
 
 static void linear_forward(float *out, const float *x, const Linear *l, int N, Then then) {
@@ -432,28 +495,26 @@ static void linear_forward(float *out, const float *x, const Linear *l, int N, T
               false, true, N, l->OC, l->IC, 1.0f, x, l->IC, l->w, l->IC, 0.0f, out, l->OC);
 }
 
-// Where x is the MLP's activation of h, dx goes on to dh, piece by piece; h NULL: it doesn't.
-typedef struct { float *dh; const float *h; int F; MlpKind mlp; } ThenBackward;
+// Where x is the MLP's activation of h, dx goes on through it piece by piece: h becomes dh, dx becomes x. NULL: it
+// doesn't.
+typedef struct { float *h; MlpKind mlp; } ThenBackward;
 
 static void linear_backward_finish(void *arg, int row, int column, int rows, int columns, float *dx, size_t stride) {
     const ThenBackward *f = arg;
-    (void)stride;                                                            // F
-    size_t at = (size_t)row * mlp_h_stride(f->F, f->mlp) + (size_t)column;
-    mlp_act_backward(f->dh + at, dx, f->h + at, f->F, rows, columns, f->mlp);
+    int F = (int)stride;
+    mlp_act_backward(f->h + (size_t)row * mlp_h_stride(F, f->mlp) + (size_t)column, dx, F, rows, columns, f->mlp);
 }
 
-static void linear_backward(float *dx, const float *dout, const float *x, const Linear *l, int N, ThenBackward then) {
-    int IC = l->IC, OC = l->OC;
+// dx = dout w
+static void linear_backward_input(float *dx, const float *dout, const Linear *l, int N, ThenBackward then) {
     gemm_with((GemmExtras){l->packed_backward, then.h ? linear_backward_finish : NULL, &then},
-              false, false, N, IC, OC, 1.0f, dout, OC, l->w, IC, 0.0f, dx, IC);          // dx  = dout w
-    gemm(true, false, OC, IC, N, 1.0f, dout, OC, x, IC, 1.0f, l->dw, IC);                // dw += dout^T x
-    if (!l->db) return;
-    #pragma omp parallel for
-    for (int first = 0; first < OC; first += 32) {                                       // db += sum of dout's rows
-        int last = first + 32 < OC ? first + 32 : OC;
-        for (int n = 0; n < N; n++)
-            for (int i = first; i < last; i++) l->db[i] += dout[(size_t)n * OC + i];
-    }
+              false, false, N, l->IC, l->OC, 1.0f, dout, l->OC, l->w, l->IC, 0.0f, dx, l->IC);
+}
+
+// dw += dout^T x, db += sum of dout's rows; sums: room for (sum_pieces(N), OC)
+static void linear_backward_weight(const float *dout, const float *x, const Linear *l, int N, float *sums) {
+    gemm(true, false, l->OC, l->IC, N, 1.0f, dout, l->OC, x, l->IC, 1.0f, l->dw, l->IC);
+    if (l->db) bias_backward(l->db, dout, N, l->OC, sums);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -461,20 +522,23 @@ static void linear_backward(float *dx, const float *dout, const float *x, const 
 // (i, i + HS/2) at position t turns by the angle t * theta^(-2i/HS). In place, on the first `heads` heads of rows of
 // `stride` floats. cosines, sines: (T, HS/2). The backward pass turns by the opposite angle: direction = -1.
 
+VEC_PASS(void, rope_row, (float *x, const float *cosines, const float *sines, float direction, int heads, int HS),
+         (x, cosines, sines, direction, heads, HS)) {
+    int half = HS / 2;
+    for (int h = 0; h < heads; h++, x += HS)
+        VEC_LOOP for (int i = 0; i < half; i++) {
+            float a = x[i], b = x[half + i], s = direction * sines[i];
+            x[i] = a * cosines[i] - b * s;
+            x[half + i] = b * cosines[i] + a * s;
+        }
+}
+
 static void rope_apply(float *x, const float *cosines, const float *sines, float direction, int B, int T, int heads,
                        int HS, int stride) {
-    int half = HS / 2;
     #pragma omp parallel for
     for (int n = 0; n < B * T; n++) {
-        const float *c = cosines + (size_t)(n % T) * half, *s = sines + (size_t)(n % T) * half;
-        for (int h = 0; h < heads; h++) {
-            float *a = x + (size_t)n * stride + (size_t)h * HS, *b = a + half;
-            for (int i = 0; i < half; i++) {
-                float ai = a[i], bi = b[i], si = direction * s[i];
-                a[i] = ai * c[i] - bi * si;
-                b[i] = bi * c[i] + ai * si;
-            }
-        }
+        size_t at = (size_t)(n % T) * (size_t)(HS / 2);
+        rope_row(x + (size_t)n * stride, cosines + at, sines + at, direction, heads, HS);
     }
 }
 
@@ -482,25 +546,31 @@ static void rope_apply(float *x, const float *cosines, const float *sines, float
 // QK-norm: RMSNorm without gain of each query and key head, in place: y = x * rstd. Rows as in rope_apply; rstd
 // (N, heads). It follows RoPE here; since a rotation keeps lengths, the order makes no difference.
 
+VEC_PASS(void, qk_norm_row, (float *x, float *rstd, int heads, int HS, float eps), (x, rstd, heads, HS, eps)) {
+    for (int h = 0; h < heads; h++, x += HS) {
+        float s = rstd[h] = 1.0f / sqrtf(vec_dot(x, x, HS) / HS + eps);
+        VEC_LOOP for (int i = 0; i < HS; i++) x[i] *= s;
+    }
+}
+
 static void qk_norm_forward(float *x, float *rstd, int N, int heads, int HS, int stride, float eps) {
     #pragma omp parallel for
-    for (int n = 0; n < N; n++)
-        for (int h = 0; h < heads; h++) {
-            float *xh = x + (size_t)n * stride + (size_t)h * HS;
-            float s = rstd[(size_t)n * heads + h] = 1.0f / sqrtf(vec_dot(xh, xh, HS) / HS + eps);
-            for (int i = 0; i < HS; i++) xh[i] *= s;
-        }
+    for (int n = 0; n < N; n++) qk_norm_row(x + (size_t)n * stride, rstd + (size_t)n * heads, heads, HS, eps);
 }
 
 // dx = rstd * (dy - y * average(dy * y)), in place on dy
+VEC_PASS(void, qk_norm_row_backward, (float *dy, const float *y, const float *rstd, int heads, int HS),
+         (dy, y, rstd, heads, HS)) {
+    for (int h = 0; h < heads; h++, dy += HS, y += HS) {
+        float s = rstd[h], average = vec_dot(dy, y, HS) / HS;
+        VEC_LOOP for (int i = 0; i < HS; i++) dy[i] = s * (dy[i] - y[i] * average);
+    }
+}
+
 static void qk_norm_backward(float *dy, const float *y, const float *rstd, int N, int heads, int HS, int stride) {
     #pragma omp parallel for
     for (int n = 0; n < N; n++)
-        for (int h = 0; h < heads; h++) {
-            size_t at = (size_t)n * stride + (size_t)h * HS;
-            float s = rstd[(size_t)n * heads + h], average = vec_dot(dy + at, y + at, HS) / HS;
-            for (int i = 0; i < HS; i++) dy[at + i] = s * (dy[at + i] - y[at + i] * average);
-        }
+        qk_norm_row_backward(dy + (size_t)n * stride, y + (size_t)n * stride, rstd + (size_t)n * heads, heads, HS);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -625,31 +695,35 @@ static void attention_backward(float *dq, float *dk, float *dv, const float *dou
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Loss of each token, in nats: losses[n] = lse[n] - z[target], with z = c tanh(logit / c) where the soft-cap c > 0,
-// and lse[n] = log sum_v exp(z_v). logits: (N, V), overwritten by z.
+// Loss of a token, in nats: lse - z[target], with z = c tanh(logit / c) where the soft-cap c > 0, and
+// lse = log sum_v exp(z_v). z: (V) logits of one token.
 
-static void loss_forward(float *losses, float *lse, float *logits, const int *targets, float softcap, int N, int V) {
-    #pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        float *z = logits + (size_t)n * V, sum = 0.0f;
-        if (softcap > 0.0f)
-            for (int v = 0; v < V; v++) z[v] = softcap * vec_tanhf(z[v] / softcap);
-        float m = vec_max(z, V);
-        #pragma omp simd reduction(+ : sum)
-        for (int v = 0; v < V; v++) sum += vec_expf(z[v] - m);
-        lse[n] = m + logf(sum);
-        losses[n] = lse[n] - z[targets[n]];
-    }
+// logits become z; returns lse.
+VEC_PASS(float, loss_row, (float *z, float softcap, int V), (z, softcap, V)) {
+    if (softcap > 0.0f)
+        VEC_LOOP for (int v = 0; v < V; v++) z[v] = softcap * vec_tanhf(z[v] / softcap);
+    float m = vec_max(z, V), sum = 0.0f;
+    VEC_SUM(sum) for (int v = 0; v < V; v++) sum += vec_expf(z[v] - m);
+    return m + logf(sum);
 }
 
 // dlogits = dloss * (softmax(z) - onehot(target)) * (1 - (z/c)^2), written over z. dloss: the weight of a token's loss.
-static void loss_backward(float *logits, const float *lse, const int *targets, float softcap, float dloss,
-                          int N, int V) {
+VEC_PASS(void, loss_row_backward, (float *z, float lse, int target, float softcap, float dloss, int V),
+         (z, lse, target, softcap, dloss, V)) {
+    float cap = softcap > 0.0f ? 1.0f / softcap : 0.0f, zt = z[target] * cap;
+    VEC_LOOP for (int v = 0; v < V; v++)
+        z[v] = dloss * vec_expf(z[v] - lse) * (1.0f - (z[v] * cap) * (z[v] * cap));
+    z[target] -= dloss * (1.0f - zt * zt);
+}
+
+// losses: (N); logits: (N, V) become z or, where backward, the gradients of dloss * (sum of the losses).
+static void loss_forward_backward(float *losses, float *logits, const int *targets, float softcap, int N, int V,
+                                  bool backward, float dloss) {
     #pragma omp parallel for
     for (int n = 0; n < N; n++) {
-        float *z = logits + (size_t)n * V, target = z[targets[n]], cap = softcap > 0.0f ? 1.0f / softcap : 0.0f;
-        for (int v = 0; v < V; v++) z[v] = dloss * vec_expf(z[v] - lse[n]) * (1.0f - (z[v] * cap) * (z[v] * cap));
-        z[targets[n]] -= dloss * (1.0f - (target * cap) * (target * cap));
+        float *z = logits + (size_t)n * V, lse = loss_row(z, softcap, V);
+        losses[n] = lse - z[targets[n]];
+        if (backward) loss_row_backward(z, lse, targets[n], softcap, dloss, V);
     }
 }
 
@@ -776,22 +850,23 @@ typedef enum { LINEAR_QKV, LINEAR_O, LINEAR_MLP_IN, LINEAR_MLP_OUT, LINEARS } Li
 
 typedef struct {             // what a block keeps for its backward pass
     float *x;                // (N, C) the residual stream that enters
-    float *norm1, *norm1_mean, *norm1_rstd;     // (N, C), (N), (N)
+    float *norm1_mean, *norm1_rstd;   // (N), (N)
     float *qkv;              // (N, QKV) queries, keys, values after RoPE and QK-norm
     float *qk_rstd;          // (N, NH + NKV)
     float *att, *lse;        // (N, C), (B, NH, T)
     float *x_mid;            // (N, C) after attention
-    float *norm2, *norm2_mean, *norm2_rstd;
-    float *h, *act;          // (N, H), (N, F)
+    float *norm2_mean, *norm2_rstd;
+    float *h;                // (N, H) before the activation
 } BlockActs;
 
 typedef struct {
     Config config;
     int B, T, C, V, L, NH, NKV, HS, F;
     int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS; of h, F or for swiglu 2F
+    int head_rows;           // tokens whose logits are computed at a time
     Tensor table[N_TENSORS];
     size_t n_params, n_acts;
-    bool backward;           // has gradients, and keeps every block's activations
+    bool backward;           // has gradients, and keeps what the backward pass needs
     float *params, *grads;
     Linear *linears;         // LINEARS of each layer, and behind them the head
     size_t n_packed;
@@ -799,11 +874,15 @@ typedef struct {
     float *acts;             // the arena that everything below lies in
 
     float *embedding, *embed_rstd;   // before and for the norm of the embedding, where there is one
-    BlockActs *blocks;               // L of them; without gradients they share their memory
-    float *x_last, *normf, *normf_mean, *normf_rstd;
-    float *logits, *loss_lse, *losses;       // (N, V), (N), (N)
-    float *dx, *dbranch, *dqkv, *dh, *dact;  // (N, C), (N, C), (N, QKV), (N, H), (N, C or, with a gate, max(C, F))
-    float *scratch;                          // of the attention, per thread
+    BlockActs *blocks;               // L of them; without gradients they share all memory, with recompute all but x
+    float *x_last, *normf_mean, *normf_rstd;
+    float *norm;                     // (N, C) a norm's output on its way into a product; there its gradient comes back
+    float *act;                      // (N, max(F, C)) the activation, likewise; and the gradient of att
+    float *dx;                       // (N, C) the residual stream's gradient
+    float *dqkv;                     // (N, QKV) with QK-norm; without it dqkv replaces qkv
+    float *logits, *losses;          // (head_rows, V), (N)
+    float *sums;                     // (sum_pieces(N), the widest of all gradients of a vector)
+    float *scratch;                  // of the attention, per thread
     float *head_logits;              // (L, B, NH) largest logit of each head in this micro-batch
     float *rope_cos, *rope_sin;      // (T, HS/2)
     float *max_logits;               // (L, NH) largest logit since model_zero_grads; training forwards only
@@ -819,45 +898,55 @@ static float *gradient(const Model *m, TensorId id, int layer) {
     return t->count && m->grads ? m->grads + t->offset + t->stride * layer : NULL;
 }
 
+enum {
+    HEAD_LOGITS = 1 << 24,   // logits at a time, at most: 64 MB
+    HEAD_ROWS = 64,          // but no fewer tokens
+};
+
+static int max_int(int a, int b) { return a > b ? a : b; }
+static int min_int(int a, int b) { return a < b ? a : b; }
+
+// The N tokens of a micro-batch in equal pieces.
+static int head_rows(int N, int V) {
+    int most = max_int(HEAD_LOGITS / V, HEAD_ROWS), pieces = (N + most - 1) / most;
+    return (N + pieces - 1) / pieces;
+}
+
 // Gives every activation its place behind *end, in floats, from `base` on; base NULL only measures.
 static void model_plan_acts(Model *m, float *base) {
     size_t end = 0, N = (size_t)m->B * m->T, C = m->C;
     bool backward = m->backward, mean = m->config.model.norm == NORM_LAYERNORM,
-         position = m->config.model.position == POSITION_ROPE;
+         position = m->config.model.position == POSITION_ROPE, qk_norm = m->config.model.qk_norm,
+         share = !backward || m->config.train.recompute == RECOMPUTE_BLOCK;
     #define PLACE(pointer, size) ((pointer) = base ? base + end : NULL, end += ((size_t)(size) + 15) / 16 * 16)
     if (m->config.model.embed_norm) { PLACE(m->embedding, N * C); PLACE(m->embed_rstd, N); }
     for (int l = 0; l < m->L; l++) {
         BlockActs *a = &m->blocks[l];
-        if (l > 0 && !backward) { *a = m->blocks[0]; continue; }
-        PLACE(a->x, N * C);
-        PLACE(a->norm1, N * C);
+        if (l > 0 && share) *a = m->blocks[0];
+        if (l == 0 || backward) PLACE(a->x, N * C);
+        if (l > 0 && share) continue;
         if (mean) PLACE(a->norm1_mean, N);
         PLACE(a->norm1_rstd, N);
         PLACE(a->qkv, N * m->QKV);
-        if (m->config.model.qk_norm) PLACE(a->qk_rstd, N * (m->NH + m->NKV));
+        if (qk_norm) PLACE(a->qk_rstd, N * (m->NH + m->NKV));
         PLACE(a->att, N * C);
         PLACE(a->lse, N * m->NH);
         PLACE(a->x_mid, N * C);
-        PLACE(a->norm2, N * C);
         if (mean) PLACE(a->norm2_mean, N);
         PLACE(a->norm2_rstd, N);
         PLACE(a->h, N * m->H);
-        PLACE(a->act, N * m->F);
     }
     PLACE(m->x_last, N * C);
-    PLACE(m->normf, N * C);
     if (mean) PLACE(m->normf_mean, N);
     PLACE(m->normf_rstd, N);
-    PLACE(m->logits, N * m->V);
-    PLACE(m->loss_lse, N);
+    PLACE(m->norm, N * C);
+    PLACE(m->act, N * max_int(m->F, m->C));
+    PLACE(m->logits, (size_t)m->head_rows * m->V);
     PLACE(m->losses, N);
-    PLACE(m->dbranch, N * C);                    // the forward pass uses it too, for the branch's output
     if (backward) {
-        bool gate = m->config.model.mlp == MLP_SWIGLU;
         PLACE(m->dx, N * C);
         PLACE(m->dqkv, N * m->QKV);
-        PLACE(m->dh, N * m->H);
-        PLACE(m->dact, N * (gate && m->F > m->C ? m->F : m->C));
+        PLACE(m->sums, (size_t)sum_pieces((int)N) * max_int(2 * m->C, max_int(m->QKV, m->H)));
     }
     PLACE(m->scratch, (size_t)omp_get_max_threads() * ATTENTION_BUFFERS * ATTENTION_ROWS * m->T);
     PLACE(m->head_logits, (size_t)m->L * m->B * m->NH);
@@ -917,6 +1006,7 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
     m.HS = m.C / m.NH;
     m.QKV = (m.NH + 2 * m.NKV) * m.HS;
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
+    m.head_rows = head_rows(B * m.T, V);
     m.n_params = tensor_table(m.table, config, V);
     m.blocks = xcalloc((size_t)m.L, sizeof *m.blocks);
     m.linears = xcalloc((size_t)m.L * LINEARS + 1, sizeof *m.linears);
@@ -976,7 +1066,7 @@ static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t 
                        dropout_of(m, DROP_ATTENTION, layer, first_sequence, training)};
 }
 
-// x_next = y + mlp(norm2(y)) with y = x + attention(norm1(x))
+// x_next = y + mlp(norm2(y)) with y = x + attention(norm1(x)). x_next NULL: only what the backward pass needs.
 static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t first_sequence, bool training) {
     BlockActs *a = &m->blocks[l];
     MlpKind mlp = (MlpKind)m->config.model.mlp;
@@ -985,8 +1075,8 @@ static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t
     Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, training),
             drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, training);
 
-    norm_forward(a->norm1, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
-    linear_forward(a->qkv, a->norm1, linear_at(m, l, LINEAR_QKV), N, (Then){0});
+    norm_forward(m->norm, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
+    linear_forward(a->qkv, m->norm, linear_at(m, l, LINEAR_QKV), N, (Then){0});
     if (m->rope_cos) rope_apply(a->qkv, m->rope_cos, m->rope_sin, 1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
     if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV, eps);
     attention_forward(a->att, a->lse, m->head_logits + (size_t)l * m->B * m->NH,
@@ -995,49 +1085,56 @@ static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t
     linear_forward(a->x_mid, a->att, linear_at(m, l, LINEAR_O), N,
                    (Then){.residual = a->x, .dropout = drop_att, .T = T});
 
-    norm_forward(a->norm2, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
+    norm_forward(m->norm, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
                  N, C, eps);
-    if (mlp == MLP_SWIGLU) {                             // gate and input come from one product: both must be there
-        linear_forward(a->h, a->norm2, linear_at(m, l, LINEAR_MLP_IN), N, (Then){0});
+    bool gate = mlp == MLP_SWIGLU;                       // gate and input come from one product: both must be there
+    linear_forward(a->h, m->norm, linear_at(m, l, LINEAR_MLP_IN), N, (Then){.act = gate ? NULL : m->act, .mlp = mlp});
+    if (!x_next) return;
+    if (gate) {
         #pragma omp parallel for
         for (int n = 0; n < N; n++)
-            mlp_act_forward(a->act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, mlp);
-    } else {
-        linear_forward(a->h, a->norm2, linear_at(m, l, LINEAR_MLP_IN), N, (Then){.act = a->act, .mlp = mlp});
+            mlp_act_forward(m->act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, mlp);
     }
-    linear_forward(x_next, a->act, linear_at(m, l, LINEAR_MLP_OUT), N,
+    linear_forward(x_next, m->act, linear_at(m, l, LINEAR_MLP_OUT), N,
                    (Then){.residual = a->x_mid, .dropout = drop_mlp, .T = T});
 }
 
-// On entry m->dx is the gradient of x_next, on return that of x.
+// On entry m->dx is the gradient of x_next, on return that of x. Gradients take the place of what they belong to: dh of
+// h, dqkv of qkv.
 static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequence) {
     BlockActs *a = &m->blocks[l];
     MlpKind mlp = (MlpKind)m->config.model.mlp;
     int N = B * T, C = m->C, KV = m->NKV * m->HS;
-    float *dx = m->dx, *dbranch = m->dbranch, *dact = mlp == MLP_SWIGLU ? m->dact : m->dh;
+    float *dx = m->dx, *sums = m->sums, *datt = m->act, *dqkv = m->dqkv ? m->dqkv : a->qkv;
+    const Linear *qkv = linear_at(m, l, LINEAR_QKV), *o = linear_at(m, l, LINEAR_O),
+                 *mlp_in = linear_at(m, l, LINEAR_MLP_IN), *mlp_out = linear_at(m, l, LINEAR_MLP_OUT);
     Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, true),
             drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, true);
+    if (m->config.train.recompute == RECOMPUTE_BLOCK) block_forward(m, NULL, l, B, T, first_sequence, true);
 
-    const float *dout = drop_mlp.rate > 0.0f ? dbranch : dx;
-    if (drop_mlp.rate > 0.0f) dropout_apply(dbranch, dx, drop_mlp, N, T, C);
-    linear_backward(dact, dout, a->act, linear_at(m, l, LINEAR_MLP_OUT), N, (ThenBackward){m->dh, a->h, m->F, mlp});
-    linear_backward(dbranch, m->dh, a->norm2, linear_at(m, l, LINEAR_MLP_IN), N, (ThenBackward){0});
-    norm_backward(dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), dbranch, a->x_mid, a->norm2_mean, a->norm2_rstd,
-                  weight(m, NORM2_W, l), N, C);
+    const float *dout = drop_mlp.rate > 0.0f ? m->norm : dx;
+    if (drop_mlp.rate > 0.0f) dropout_apply(m->norm, dx, drop_mlp, N, T, C);
+    linear_backward_input(m->act, dout, mlp_out, N, (ThenBackward){a->h, mlp});
+    linear_backward_weight(dout, m->act, mlp_out, N, sums);
+    linear_backward_input(m->norm, a->h, mlp_in, N, (ThenBackward){0});
+    norm_backward(dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), m->norm, a->x_mid, a->norm2_mean, a->norm2_rstd,
+                  weight(m, NORM2_W, l), weight(m, NORM2_B, l), N, C, sums);
+    linear_backward_weight(a->h, m->norm, mlp_in, N, sums);
 
-    if (drop_att.rate > 0.0f) dropout_apply(dbranch, dx, drop_att, N, T, C);
-    linear_backward(m->dact, dout, a->att, linear_at(m, l, LINEAR_O), N, (ThenBackward){0});
-    attention_backward(m->dqkv, m->dqkv + C, m->dqkv + C + KV, m->dact, a->att, a->lse,
-                       a->qkv, a->qkv + C, a->qkv + C + KV,
+    if (drop_att.rate > 0.0f) dropout_apply(m->norm, dx, drop_att, N, T, C);
+    linear_backward_input(datt, dout, o, N, (ThenBackward){0});
+    linear_backward_weight(dout, a->att, o, N, sums);
+    attention_backward(dqkv, dqkv + C, dqkv + C + KV, datt, a->att, a->lse, a->qkv, a->qkv + C, a->qkv + C + KV,
                        attention_of(m, l, B, T, first_sequence, true), m->scratch);
-    if (a->qk_rstd) qk_norm_backward(m->dqkv, a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV);
-    if (m->rope_cos) rope_apply(m->dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
-    linear_backward(dbranch, m->dqkv, a->norm1, linear_at(m, l, LINEAR_QKV), N, (ThenBackward){0});
-    norm_backward(dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), dbranch, a->x, a->norm1_mean, a->norm1_rstd,
-                  weight(m, NORM1_W, l), N, C);
+    if (a->qk_rstd) qk_norm_backward(dqkv, a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV);
+    if (m->rope_cos) rope_apply(dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
+    linear_backward_input(m->norm, dqkv, qkv, N, (ThenBackward){0});
+    norm_backward(dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), m->norm, a->x, a->norm1_mean, a->norm1_rstd,
+                  weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, sums);
+    linear_backward_weight(dqkv, m->norm, qkv, N, sums);
 }
 
-// From tokens to m->normf, the normalized residual stream in front of the head. tokens: (B, T).
+// From tokens to m->norm, the normalized residual stream in front of the head. tokens: (B, T).
 static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t first_sequence, bool training) {
     int N = B * T, C = m->C;
     float eps = (float)m->config.model.norm_eps, *x0 = m->blocks[0].x;
@@ -1047,48 +1144,64 @@ static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t fi
     if (drop.rate > 0.0f) dropout_apply(x0, x0, drop, N, T, C);
     for (int l = 0; l < m->L; l++)
         block_forward(m, l + 1 < m->L ? m->blocks[l + 1].x : m->x_last, l, B, T, first_sequence, training);
-    norm_forward(m->normf, m->normf_mean, m->normf_rstd, m->x_last, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0),
+    norm_forward(m->norm, m->normf_mean, m->normf_rstd, m->x_last, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0),
                  N, C, eps);
 }
 
-// The sum of the losses of B*T tokens, in nats. training: dropout is on, and the heads' largest logits are collected in
-// max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
-static double model_forward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
-                            bool training) {
-    int N = B * T;
-    trunk_forward(m, tokens, B, T, first_sequence, training);
-    linear_forward(m->logits, m->normf, model_head(m), N, (Then){0});
-    loss_forward(m->losses, m->loss_lse, m->logits, targets, (float)m->config.model.logit_softcap, N, m->V);
-    for (int l = 0; training && l < m->L; l++)
-        for (int b = 0; b < B; b++)
-            for (int h = 0; h < m->NH; h++) {
-                float *largest = &m->max_logits[l * m->NH + h];
-                *largest = fmaxf(*largest, m->head_logits[((size_t)l * m->B + b) * m->NH + h]);
-            }
+// From m->norm to the sum of the losses of N tokens, in nats; with backward also back: m->norm becomes the gradient of
+// dloss * (that sum), and the head's weight gets its own. head_rows tokens at a time: all of (N, V) would be the largest
+// thing in memory.
+static double head_forward_backward(Model *m, const int *targets, int N, bool backward, float dloss) {
+    const Linear *head = model_head(m);
+    for (int n = 0; n < N; n += m->head_rows) {
+        int rows = min_int(m->head_rows, N - n);
+        float *norm = m->norm + (size_t)n * m->C;
+        linear_forward(m->logits, norm, head, rows, (Then){0});
+        loss_forward_backward(m->losses + n, m->logits, targets + n, (float)m->config.model.logit_softcap, rows, m->V,
+                              backward, dloss);
+        if (!backward) continue;
+        linear_backward_weight(m->logits, norm, head, rows, m->sums);
+        linear_backward_input(norm, m->logits, head, rows, (ThenBackward){0});
+    }
     double sum = 0.0;
     for (int n = 0; n < N; n++) sum += m->losses[n];
     return sum;
 }
 
-// Adds the gradients of dloss * (sum of the losses) of the model_forward(training = true) just before.
-static void model_backward(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
-                           float dloss) {
+// The sum of the losses of B*T tokens, in nats, without dropout.
+static double model_loss(Model *m, const int *tokens, const int *targets, int B, int T) {
+    trunk_forward(m, tokens, B, T, 0, false);
+    return head_forward_backward(m, targets, B * T, false, 0.0f);
+}
+
+// The same in training: adds the gradients of dloss * (the sum of the losses), and collects the heads' largest logits in
+// max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
+static double model_gradients(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
+                              float dloss) {
     int N = B * T, C = m->C;
-    loss_backward(m->logits, m->loss_lse, targets, (float)m->config.model.logit_softcap, dloss, N, m->V);
-    linear_backward(m->dbranch, m->logits, m->normf, model_head(m), N, (ThenBackward){0});
+    trunk_forward(m, tokens, B, T, first_sequence, true);
+    for (int l = 0; l < m->L; l++)
+        for (int b = 0; b < B; b++)
+            for (int h = 0; h < m->NH; h++) {
+                float *largest = &m->max_logits[l * m->NH + h];
+                *largest = fmaxf(*largest, m->head_logits[((size_t)l * m->B + b) * m->NH + h]);
+            }
+    double loss = head_forward_backward(m, targets, N, true, dloss);
+
     memset(m->dx, 0, (size_t)N * C * sizeof(float));
-    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dbranch, m->x_last,
-                  m->normf_mean, m->normf_rstd, weight(m, NORMF_W, 0), N, C);
+    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->norm, m->x_last, m->normf_mean,
+                  m->normf_rstd, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0), N, C, m->sums);
     for (int l = m->L - 1; l >= 0; l--) block_backward(m, l, B, T, first_sequence);
     Dropout drop = dropout_of(m, DROP_EMBED, 0, first_sequence, true);
     if (drop.rate > 0.0f) dropout_apply(m->dx, m->dx, drop, N, T, C);
     float *dx0 = m->dx;
     if (m->embedding) {
-        dx0 = m->dbranch;
+        dx0 = m->act;
         memset(dx0, 0, (size_t)N * C * sizeof(float));
-        norm_backward(dx0, NULL, NULL, m->dx, m->embedding, NULL, m->embed_rstd, NULL, N, C);
+        norm_backward(dx0, NULL, NULL, m->dx, m->embedding, NULL, m->embed_rstd, NULL, NULL, N, C, m->sums);
     }
     embedding_backward(gradient(m, WTE, 0), gradient(m, WPE, 0), dx0, tokens, B, T, C);
+    return loss;
 }
 
 static void model_zero_grads(Model *m) {
@@ -1107,7 +1220,7 @@ static void generate(Model *m, const int *prompt, int n_prompt, int n_new, doubl
         int seen = n < m->T ? n : m->T;
         float *z = m->logits, cap = (float)m->config.model.logit_softcap;
         trunk_forward(m, tokens + n - seen, 1, seen, 0, false);
-        linear_forward(z, m->normf + (size_t)(seen - 1) * m->C, model_head(m), 1, (Then){0});
+        linear_forward(z, m->norm + (size_t)(seen - 1) * m->C, model_head(m), 1, (Then){0});
         for (int v = 0; cap > 0.0f && v < m->V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
 
         float largest = vec_max(z, m->V), smallest = -INFINITY;
@@ -1149,7 +1262,7 @@ typedef struct {
     size_t state_bytes, scratch_bytes;
     DataLoader data;
     Tokenizer tokenizer;                 // size 0 where the data has none
-    int *inputs, *targets;               // (B, T) of a micro-batch
+    int *inputs, *targets;               // (batch, T) of a step, or the windows of a validation
     int step;                            // optimizer steps done
     int evaluated;                       // step of the last validation, -1 before the first
     double train_seconds, smooth_loss, val_loss, val_bpb;
@@ -1277,8 +1390,9 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     return !*result->trouble;
 }
 
-// One step: forward and backward of every micro-batch, then the optimizer. False as optimizer_step.
-static bool train_step(Trainer *t, StepResult *result) {
+// One step on the batch in t->inputs and t->targets: forward and backward of every micro-batch, then the optimizer. False
+// as optimizer_step.
+static bool train_on_batch(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     Model *m = &t->model;
     int B = c->train.micro_batch, T = m->T;
@@ -1288,14 +1402,20 @@ static bool train_step(Trainer *t, StepResult *result) {
     model_pack(m, true);
     for (int first = 0; first < c->train.batch; first += B) {
         uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)first;
-        for (int b = 0; b < B; b++)
-            dataloader_train(&t->data, sequence + (uint64_t)b, t->inputs + (size_t)b * T, t->targets + (size_t)b * T);
-        sum += model_forward(m, t->inputs, t->targets, B, T, sequence, true);
-        model_backward(m, t->inputs, t->targets, B, T, sequence, (float)(1.0 / tokens));
+        size_t at = (size_t)first * T;
+        sum += model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / tokens));
     }
     result->loss = sum / tokens;
     model_pack(m, false);
     return optimizer_step(t, result);
+}
+
+static bool train_step(Trainer *t, StepResult *result) {
+    int batch = t->config.train.batch, T = t->model.T;
+    for (int b = 0; b < batch; b++)
+        dataloader_train(&t->data, (uint64_t)t->step * (uint64_t)batch + (uint64_t)b,
+                         t->inputs + (size_t)b * T, t->targets + (size_t)b * T);
+    return train_on_batch(t, result);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1311,7 +1431,7 @@ static bool evaluate(Trainer *t) {
         int B = 0;
         for (; B < m->B && w < windows; B++, w++)
             dataloader_val(&t->data, w, t->inputs + (size_t)B * T, t->targets + (size_t)B * T);
-        nats += model_forward(m, t->inputs, t->targets, B, T, 0, false);
+        nats += model_loss(m, t->inputs, t->targets, B, T);
         for (int n = 0, length; n < B * T; n++)
             if (tokenizer_token(&t->tokenizer, t->targets[n], &length)) bytes += length;
         if (interrupted) return false;
@@ -1614,10 +1734,22 @@ static void trainer_allocate(Trainer *t) {
     MuonOptions options = optimizer_options(&t->config);
     model_allocate(&t->model);
     optimizer_groups(t);                                 // again, now that weights and gradients have addresses
+    size_t ids = (size_t)t->config.train.batch * (size_t)t->model.T * sizeof *t->inputs;
+    t->inputs = xmalloc(ids);
+    t->targets = xmalloc(ids);
     t->state = xmalloc(t->state_bytes);
     t->scratch = xmalloc(t->scratch_bytes * (size_t)omp_get_max_threads());
     int code = muon_init(&t->muon, t->groups, t->n_groups, &options, t->state);
     if (code != MUON_OK) fail("optimizer: %s", muon_strerror(code));
+}
+
+static void trainer_free(Trainer *t) {
+    free(t->inputs);
+    free(t->targets);
+    free(t->state);
+    free(t->scratch);
+    model_free(&t->model);
+    config_free(&t->config, config_fields, N_FIELDS);
 }
 
 // Everything that the config asks for, allocated and filled: data, model, optimizer.
@@ -1635,7 +1767,7 @@ static void trainer_open(Trainer *t, const char *where) {
     }
     free(path);
     choose_precision(c);
-    int B = c->train.micro_batch, T = c->model.block;
+    int T = c->model.block;
     dataloader_open(&t->data, c->data.dir, T, c->model.vocab, (uint64_t)c->run.seed);
     if (dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) == 0)
         fail("%s: the validation split is shorter than one window of %d tokens; lower model.block or "
@@ -1644,8 +1776,6 @@ static void trainer_open(Trainer *t, const char *where) {
     trainer_plan(t);
     print_plan(t);
     trainer_allocate(t);
-    t->inputs = xmalloc((size_t)B * T * sizeof *t->inputs);
-    t->targets = xmalloc((size_t)B * T * sizeof *t->targets);
     t->evaluated = -1;
     t->val_loss = t->val_bpb = t->smooth_loss = NAN;
     t->log_path = format("%s/log.jsonl", c->run.dir);
@@ -1659,14 +1789,9 @@ static void trainer_close(Trainer *t) {
     free(t->log_path);
     free(t->checkpoint_path);
     free(t->previous_path);
-    free(t->inputs);
-    free(t->targets);
-    free(t->state);
-    free(t->scratch);
-    model_free(&t->model);
     dataloader_close(&t->data);
     if (t->tokenizer.size) tokenizer_free(&t->tokenizer);
-    config_free(&t->config, config_fields, N_FIELDS);
+    trainer_free(t);
 }
 
 static bool due(int every, int step, int steps) { return step == steps || (every > 0 && step % every == 0); }

@@ -7,6 +7,7 @@
  *          gemm_symmetric      op(A) op(A)^T: one triangle, mirrored
  *          gemm_reference      the product as a plain triple loop: the lesson, and the oracle of the tests
  *          gemm_isa            which instruction set is used: "portable", "avx2", "avx512" or "amx"
+ *          gemm_vectors        the vector instructions that come with it
  *          gemm_use            choose another (as the environment variable GEMM_ISA does)
  *          gemm_use_precision  fp32 or bf16 for all products from now on; gemm_emulated: is that bf16 only emulated?
  *          gemm_free           give back the calling thread's scratch memory
@@ -508,6 +509,7 @@ GEMM_TARGET_BF16 static void gemm_pack_amx_a(float *to, GemmOperand s, int first
 // instruction set's first row on that the CPU supports.
 
 typedef enum { GEMM_FP32, GEMM_BF16 } GemmPrecision;
+typedef enum { GEMM_PORTABLE, GEMM_AVX2, GEMM_AVX512 } GemmVectors;
 
 typedef struct {
     const char *name;
@@ -520,27 +522,28 @@ typedef struct {
     GemmPack *pack_a, *pack_b;
     GemmKernel *kernel;
     void (*enter)(void), (*leave)(void);    // NULL, or what each thread calls around its part of a product
+    GemmVectors vectors;    // what a CPU that supports it has for all other arithmetic
 } GemmIsa;
 
 static const GemmIsa gemm_isas[] = {
 #if defined(GEMM_X86)
     { "amx",      GEMM_BF16, gemm_cpu_has_amx,         32, 32, 32, 2, false, gemm_pack_amx_a, gemm_pack_amx_b,
-      gemm_kernel_amx, gemm_enter_amx, gemm_leave_amx },
+      gemm_kernel_amx, gemm_enter_amx, gemm_leave_amx, GEMM_AVX512 },
     { "avx512",   GEMM_BF16, gemm_cpu_has_avx512_bf16, 12, 32,  2, 2, false, gemm_pack_bf16_12, gemm_pack_bf16_32,
-      gemm_kernel_avx512_bf16, NULL, NULL },
+      gemm_kernel_avx512_bf16, NULL, NULL, GEMM_AVX512 },
     { "avx512",   GEMM_BF16, gemm_cpu_has_avx512,      12, 32,  1, 1, true, gemm_pack_12, gemm_pack_32,
-      gemm_kernel_avx512, NULL, NULL },
+      gemm_kernel_avx512, NULL, NULL, GEMM_AVX512 },
     { "avx512",   GEMM_FP32, gemm_cpu_has_avx512,      12, 32,  1, 1, false, gemm_pack_12, gemm_pack_32,
-      gemm_kernel_avx512, NULL, NULL },
+      gemm_kernel_avx512, NULL, NULL, GEMM_AVX512 },
     { "avx2",     GEMM_BF16, gemm_cpu_has_avx2,         6, 16,  1, 1, true, gemm_pack_6, gemm_pack_16,
-      gemm_kernel_avx2, NULL, NULL },
+      gemm_kernel_avx2, NULL, NULL, GEMM_AVX2 },
     { "avx2",     GEMM_FP32, gemm_cpu_has_avx2,         6, 16,  1, 1, false, gemm_pack_6, gemm_pack_16,
-      gemm_kernel_avx2, NULL, NULL },
+      gemm_kernel_avx2, NULL, NULL, GEMM_AVX2 },
 #endif
     { "portable", GEMM_BF16, gemm_cpu_any,              6,  8,  1, 1, true, gemm_pack_6, gemm_pack_8,
-      gemm_kernel_portable, NULL, NULL },
+      gemm_kernel_portable, NULL, NULL, GEMM_PORTABLE },
     { "portable", GEMM_FP32, gemm_cpu_any,              6,  8,  1, 1, false, gemm_pack_6, gemm_pack_8,
-      gemm_kernel_portable, NULL, NULL },
+      gemm_kernel_portable, NULL, NULL, GEMM_PORTABLE },
 };
 
 static const GemmIsa *gemm_first;       // the first row of the instruction set in use
@@ -608,6 +611,9 @@ static inline void gemm_use_precision(GemmPrecision precision) {
     gemm_current();
     gemm_set(gemm_first, precision);
 }
+
+// The vector instructions of the instruction set in use, for passes other than products.
+static inline GemmVectors gemm_vectors(void) { return gemm_current()->vectors; }
 
 // Is the precision in use emulated: rounded as it, but computed by the fp32 kernel, and so no faster?
 static inline bool gemm_emulated(void) { return gemm_current()->rounds; }

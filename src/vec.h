@@ -1,23 +1,63 @@
-/* vec.h - exp, tanh and erf that a compiler can vectorize: no branch, no table, no call.
+/* vec.h - the work between the matrix products, vectorized for the CPU it runs on: exp, tanh, erf, sums, and VEC_PASS,
+ * which compiles a plain loop for every instruction set.
+ *
+ * defines: VEC_PASS  a function that is a loop over floats, in one version for each instruction set
+ *          vec_expf, vec_tanhf, vec_erff, vec_sigmoidf, vec_sum, vec_dot, vec_max   to be used in such functions
  *
  * libm's functions are exact to the last bit but one number at a time; a GPT calls them thousands of times a token.
- * These are polynomials on a reduced range, so that a plain loop over them becomes vector code for any instruction
- * set. NaN stays NaN. The polynomials are minimax fits (weighted least squares at Chebyshev nodes, Lawson's iteration);
- * the stated errors are relative, against libm in double, over the range; test_gpt.c measures them.
- *
- * defines: vec_expf, vec_tanhf, vec_erff, vec_sum, vec_dot, vec_max
+ * These are polynomials on a reduced range, without branch, table or call, so that a plain loop over them becomes
+ * vector code for any instruction set. NaN stays NaN. The polynomials are minimax fits (weighted least squares at
+ * Chebyshev nodes, Lawson's iteration); the stated errors are relative, against libm in double, over the range;
+ * test_gpt.c measures them.
  */
 #ifndef VEC_H
 #define VEC_H
 
 #include <stdint.h>
 #include <string.h>
+#include "gemm.h"            // defines: gemm_vectors, the instruction set in use
 
-static inline float vec_bits_to_float(uint32_t bits) { float f; memcpy(&f, &bits, sizeof f); return f; }
-static inline uint32_t vec_float_to_bits(float f) { uint32_t bits; memcpy(&bits, &f, sizeof bits); return bits; }
+/* VEC_PASS(void, scale, (float *x, float by, int n), (x, by, n)) {
+ *     VEC_LOOP for (int i = 0; i < n; i++) x[i] *= by;
+ * }
+ * defines scale(x, by, n), which runs the version of its body for the instruction set that gemm.h uses. VEC_LOOP in
+ * front of a loop says that its iterations are independent of each other, so that arrays may be one and the same, but
+ * may not overlap otherwise. */
+#define VEC_INLINE static inline __attribute__((always_inline))
+#define VEC_LOOP _Pragma("omp simd")
+#define VEC_SUM(variable) _Pragma(VEC_STRING(omp simd reduction(+ : variable)))
+#define VEC_STRING(text) #text
+
+#if defined(__clang__)
+#define VEC_WIDE min_vector_width(512)
+#else
+#define VEC_WIDE target("prefer-vector-width=512")
+#endif
+
+#if defined(GEMM_X86)
+#define VEC_PASS(type, name, params, args) \
+    VEC_INLINE type name##_body params; \
+    __attribute__((target("avx512f,avx2,fma"), VEC_WIDE)) \
+    static inline type name##_avx512 params { return name##_body args; } \
+    __attribute__((target("avx2,fma"))) static inline type name##_avx2 params { return name##_body args; } \
+    static inline type name##_portable params { return name##_body args; } \
+    static inline type name params { \
+        switch (gemm_vectors()) { \
+        case GEMM_AVX512: return name##_avx512 args; \
+        case GEMM_AVX2: return name##_avx2 args; \
+        default: return name##_portable args; \
+        } \
+    } \
+    VEC_INLINE type name##_body params
+#else
+#define VEC_PASS(type, name, params, args) static inline type name params
+#endif
+
+VEC_INLINE float vec_bits_to_float(uint32_t bits) { float f; memcpy(&f, &bits, sizeof f); return f; }
+VEC_INLINE uint32_t vec_float_to_bits(float f) { uint32_t bits; memcpy(&bits, &f, sizeof bits); return bits; }
 
 // e^x, error 2e-7; below -87.3 it stays at the smallest normal number (1.2e-38), above 88.3 at 2^127.
-static inline float vec_expf(float x) {
+VEC_INLINE float vec_expf(float x) {
     x = x < -87.3f ? -87.3f : x;
     x = x > 88.3f ? 88.3f : x;
     // e^x = 2^k * e^r, k = round(x / ln 2), |r| <= ln 2 / 2. Adding 1.5 * 2^23 leaves k in the lowest bits of the sum.
@@ -36,8 +76,11 @@ static inline float vec_expf(float x) {
     return vec_bits_to_float(vec_float_to_bits(p) + (vec_float_to_bits(shifted) << 23));
 }
 
+// 1 / (1 + e^-x), error 3e-7; below -87.3 it stays at 1.2e-38.
+VEC_INLINE float vec_sigmoidf(float x) { return 1.0f / (1.0f + vec_expf(-x)); }
+
 // tanh x, error 3e-7
-static inline float vec_tanhf(float x) {
+VEC_INLINE float vec_tanhf(float x) {
     float a = x < 0.0f ? -x : x, z = x * x;
     float p = -5.46826377e-3f;                        // |x| < 0.65: x P(x^2)
     p = p * z + 2.04151889e-2f;
@@ -50,8 +93,8 @@ static inline float vec_tanhf(float x) {
     return a < 0.65f ? x * p : large;
 }
 
-// erf x, error 3e-7
-static inline float vec_erff(float x) {
+// erf x from e^(-x^2), error 3e-7
+VEC_INLINE float vec_erff_of(float x, float exp_minus_x2) {
     float a = x < 0.0f ? -x : x, z = x * x;
     float p = 7.85385769e-5f;                         // |x| < 1: x P(x^2)
     p = p * z - 8.01019252e-4f;
@@ -70,36 +113,59 @@ static inline float vec_erff(float x) {
     q = q * t + 2.80990762e-1f;
     q = q * t + 2.82199408e-1f;
     q = q * t - 4.10342524e-6f;
-    float large = 1.0f - vec_expf(-z) * q;
+    float large = 1.0f - exp_minus_x2 * q;
     large = x < 0.0f ? -large : large;
     return a < 1.0f ? x * p : large;
 }
 
-// The sum, the dot product and the maximum of n floats. The order of summation is the compiler's vector width, the
-// same for every call: results don't depend on threads. The maximum of nothing is -inf.
-static inline float vec_sum(const float *x, int n) {
+VEC_INLINE float vec_erff(float x) { return vec_erff_of(x, vec_expf(-(x * x))); }
+
+// The sum, the dot product and the maximum of n floats, the maximum of nothing being -inf. The order of summation is
+// that of the vectors of the instruction set in use, the same for every call: results don't depend on threads.
+VEC_INLINE float vec_sum(const float *x, int n) {
     float sum = 0.0f;
-    #pragma omp simd reduction(+ : sum)
-    for (int i = 0; i < n; i++) sum += x[i];
+    VEC_SUM(sum) for (int i = 0; i < n; i++) sum += x[i];
     return sum;
 }
 
-static inline float vec_dot(const float *x, const float *y, int n) {
+VEC_INLINE float vec_dot(const float *x, const float *y, int n) {
     float sum = 0.0f;
-    #pragma omp simd reduction(+ : sum)
-    for (int i = 0; i < n; i++) sum += x[i] * y[i];
+    VEC_SUM(sum) for (int i = 0; i < n; i++) sum += x[i] * y[i];
     return sum;
 }
 
-static inline float vec_max(const float *x, int n) {
-    float m[8], largest = -__builtin_inff();     // eight running maxima, which become a vector
+VEC_INLINE float vec_max(const float *x, int n) {
+    float m[16], largest = -__builtin_inff();    // sixteen running maxima, which become a vector
     int i = 0;
-    for (int j = 0; j < 8; j++) m[j] = largest;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-    for (; i < n; i++) m[i % 8] = x[i] > m[i % 8] ? x[i] : m[i % 8];
-    for (int j = 0; j < 8; j++) largest = m[j] > largest ? m[j] : largest;
+    for (int j = 0; j < 16; j++) m[j] = largest;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++) m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
+    for (; i < n; i++) m[i % 16] = x[i] > m[i % 16] ? x[i] : m[i % 16];
+    for (int j = 0; j < 16; j++) largest = m[j] > largest ? m[j] : largest;
     return largest;
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Dropout: keep(i) is a hash of a row's key and i, so that nobody has to remember which elements were kept.
+
+typedef struct {
+    float rate;              // 0: off
+    uint64_t key;            // of seed, site and layer
+    uint64_t first_sequence; // number in the whole training of the micro-batch's first sequence
+} Dropout;
+
+VEC_INLINE uint32_t mix32(uint32_t x) {   // "lowbias32" constants (Chris Wellons, hash-prospector)
+    x = (x ^ (x >> 16)) * 0x7feb352du;
+    x = (x ^ (x >> 15)) * 0x846ca68bu;
+    return x ^ (x >> 16);
+}
+
+// 0 or 1/(1-rate): what element i of the row with this key is multiplied by. threshold = rate * 2^32.
+VEC_INLINE float dropout_factor(uint64_t row_key, uint32_t i, uint32_t threshold, float keep_scale) {
+    return mix32(mix32(i ^ (uint32_t)row_key) + (uint32_t)(row_key >> 32)) < threshold ? 0.0f : keep_scale;
+}
+
+// The threshold of dropout_factor for a rate.
+VEC_INLINE uint32_t dropout_threshold(float rate) { return (uint32_t)(rate * 4294967296.0); }
 
 #endif // VEC_H

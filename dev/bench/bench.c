@@ -657,22 +657,16 @@ static void measure_step(const Size *size, GemmPrecision precision, double secon
     tensors_init(t.model.params, t.model.table, 1);
 
     Model *m = &t.model;
-    int N = m->B * m->T, steps = 0;
-    int *inputs = xmalloc((size_t)N * sizeof *inputs), *targets = xmalloc((size_t)N * sizeof *targets);
+    int N = t.config.train.batch * m->T, steps = 0;
     for (int n = 0; n < N; n++) {
-        inputs[n] = (int)(hash64(1, (uint64_t)n) % (uint64_t)m->V);
-        targets[n] = (int)(hash64(2, (uint64_t)n) % (uint64_t)m->V);
+        t.inputs[n] = (int)(hash64(1, (uint64_t)n) % (uint64_t)m->V);
+        t.targets[n] = (int)(hash64(2, (uint64_t)n) % (uint64_t)m->V);
     }
     double took[MOST_STEPS], first_loss = NAN, end = 0;
     for (; t.step <= MOST_STEPS && (steps < 3 || seconds_now() < end); t.step++) {
         StepResult result = { 0 };
         double start = seconds_now();
-        model_zero_grads(m);            // as train_step does it, but for the data
-        model_pack(m, true);
-        result.loss = model_forward(m, inputs, targets, m->B, m->T, 0, true) / N;
-        model_backward(m, inputs, targets, m->B, m->T, 0, 1.0f / (float)N);
-        model_pack(m, false);
-        if (!optimizer_step(&t, &result)) fail("%s: step %d: %s", size->name, t.step + 1, result.trouble);
+        if (!train_on_batch(&t, &result)) fail("%s: step %d: %s", size->name, t.step + 1, result.trouble);
         if (t.step > 0) {
             took[steps++] = seconds_now() - start;
         } else {
@@ -683,12 +677,10 @@ static void measure_step(const Size *size, GemmPrecision precision, double secon
     double step = median(took, steps);
     printf("{\"kind\": \"step\", \"model\": \"%s\", \"batch\": %d, \"block\": %d, %s, \"tok_per_s\": %.1f, "
            "\"ms\": %.3f, \"steps\": %d, \"flops_per_token\": %.0f, \"resident_mb\": %.1f, \"loss\": %.6f}\n",
-           size->name, m->B, m->T, kernels_json(kernels, sizeof kernels, precision), N / step, 1e3 * step, steps,
+           size->name, t.config.train.batch, m->T, kernels_json(kernels, sizeof kernels, precision), N / step, 1e3 * step, steps,
            flops_per_token(m), resident_mb(), first_loss);
-    free(text); free(inputs); free(targets);
-    free(t.state); free(t.scratch);
-    model_free(m);
-    config_free(&t.config, config_fields, N_FIELDS);
+    free(text);
+    trainer_free(&t);
     gemm_free();
 }
 
