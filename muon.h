@@ -472,8 +472,17 @@ static void muon__gemm(int trans_a, int trans_b, int m, int n, int k, float alph
 // ---------------------------------------------------------------------------------------------------------------------
 // Sums, scans
 
+// Where OpenMP is on, loops over large tensors are shared among its threads, unless the caller has already done so.
+#if defined(_OPENMP)
+#define MUON__PARALLEL(condition) MUON__PRAGMA(omp parallel for if (condition))
+#define MUON__PRAGMA(text) _Pragma(#text)
+#else
+#define MUON__PARALLEL(condition)
+#endif
+enum { MUON__LARGE = 1 << 16, MUON__PARTS = 64 };
+
 // Sum of squares in double, whose range holds the square of every float; eight partial sums, a fixed order.
-static double muon__sum_of_squares(const float *x, size_t n) {
+static double muon__part_of_squares(const float *x, size_t n) {
     double part[8] = { 0 }, rest = 0.0;
     const size_t eights = n - n % 8;
     for (size_t i = 0; i < eights; i += 8)
@@ -482,16 +491,36 @@ static double muon__sum_of_squares(const float *x, size_t n) {
     return ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7])) + rest;
 }
 
+// The same for any size: a large tensor in a fixed number of parts, so that the bits don't depend on threads.
+static double muon__sum_of_squares(const float *x, size_t n) {
+    double part[MUON__PARTS], sum = 0.0;
+    if (n < MUON__LARGE) return muon__part_of_squares(x, n);
+    MUON__PARALLEL(1)
+    for (int i = 0; i < MUON__PARTS; i++) {
+        size_t from = n / MUON__PARTS * (size_t)i, to = i + 1 < MUON__PARTS ? from + n / MUON__PARTS : n;
+        part[i] = muon__part_of_squares(x + from, to - from);
+    }
+    for (int i = 0; i < MUON__PARTS; i++) sum += part[i];
+    return sum;
+}
+
 // Whether every scale * x[i] is finite: looks at the exponent's bits, so that -ffast-math can't optimize it away.
 static int muon__all_finite(const float *x, size_t n, float scale) {
-    unsigned bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        float scaled = scale * x[i];
-        unsigned bits;
-        memcpy(&bits, &scaled, sizeof bits);
-        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+    unsigned bad[MUON__PARTS], any = 0;
+    MUON__PARALLEL(n >= MUON__LARGE)
+    for (int part = 0; part < MUON__PARTS; part++) {
+        size_t from = n / MUON__PARTS * (size_t)part, to = part + 1 < MUON__PARTS ? from + n / MUON__PARTS : n;
+        unsigned found = 0;
+        for (size_t i = from; i < to; i++) {
+            float scaled = scale * x[i];
+            unsigned bits;
+            memcpy(&bits, &scaled, sizeof bits);
+            found |= (bits & 0x7f800000u) == 0x7f800000u;
+        }
+        bad[part] = found;
     }
-    return bad == 0;
+    for (int part = 0; part < MUON__PARTS; part++) any |= bad[part];
+    return any == 0;
 }
 
 MUONDEF double muon_grad_norm(const Muon *m) {
@@ -606,6 +635,7 @@ static void muon__adamw(const Muon *m, const MuonParam *p, float *w, const float
     const float step = (float)(lr / (1.0 - pow(o->beta1, (double)m->t)));                 // both bias corrections
     const float root = (float)(1.0 / sqrt(1.0 - pow(o->beta2, (double)m->t)));
     const size_t n = muon__size(p);
+    MUON__PARALLEL(n >= MUON__LARGE)
     for (size_t i = 0; i < n; i++) {
         const float gi = scale * g[i];
         const float mi = b1 * mom[i] + c1 * gi;

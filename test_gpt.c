@@ -94,104 +94,57 @@ static void golden_close(Golden *g) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Elementwise functions: the errors that src/vec.h states
 
+VEC_PASS(void, apply_exp, (float *y, const float *x, int n), (y, x, n)) {
+    VEC_LOOP for (int i = 0; i < n; i++) y[i] = vec_expf(x[i]);
+}
+VEC_PASS(void, apply_tanh, (float *y, const float *x, int n), (y, x, n)) {
+    VEC_LOOP for (int i = 0; i < n; i++) y[i] = vec_tanhf(x[i]);
+}
+VEC_PASS(void, apply_erf, (float *y, const float *x, int n), (y, x, n)) {
+    VEC_LOOP for (int i = 0; i < n; i++) y[i] = vec_erff(x[i]);
+}
+VEC_PASS(void, apply_sigmoid, (float *y, const float *x, int n), (y, x, n)) {
+    VEC_LOOP for (int i = 0; i < n; i++) y[i] = vec_sigmoidf(x[i]);
+}
+
+static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
+
+static const char *const isas[] = {"portable", "avx2", "avx512"};
+
+// In each version that this CPU can run, over lengths that leave a remainder behind the last whole vector.
 TEST(vec_functions_keep_their_stated_error) {
-    double worst_exp = 0, worst_tanh = 0, worst_erf = 0;
-    for (int i = 0; i < 400000; i++) {
-        float x = -87.0f + 175.0f * (float)i / 400000, y = -8.0f + 16.0f * (float)(i + 0.37) / 400000;
-        worst_exp = fmax(worst_exp, fabs(vec_expf(x) / exp(x) - 1));
-        worst_tanh = fmax(worst_tanh, fabs(vec_tanhf(y) / tanh(y) - 1));
-        worst_erf = fmax(worst_erf, fabs(vec_erff(y) / erf(y) - 1));
-    }
-    CHECK_MSG(worst_exp < 2e-7, "exp %g", worst_exp);
-    CHECK_MSG(worst_tanh < 3e-7, "tanh %g", worst_tanh);
-    CHECK_MSG(worst_erf < 3e-7, "erf %g", worst_erf);
-    CHECK(isnan(vec_expf(NAN)) && isnan(vec_tanhf(NAN)) && isnan(vec_erff(NAN)));
-    CHECK(vec_expf(-1e9f) < 2e-38f && vec_tanhf(-50) == -1.0f && vec_erff(50) == 1.0f && vec_tanhf(0) == 0.0f);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Attention over several blocks of queries, against the formula in double
-
-static double test_value(uint64_t what, uint64_t i) { return gauss(hash64(what, i)); }
-
-static void attention_case(int B, int T, int NH, int NKV, int HS, float softcap, float dropout) {
-    int QKV = (NH + 2 * NKV) * HS, C = NH * HS, N = B * T;
-    Attention a = {B, T, NH, NKV, HS, QKV, 1.0f / sqrtf((float)HS), softcap, {dropout, 99, 5}};
-    float *qkv = xmalloc(sizeof(float) * N * QKV), *dqkv = xmalloc(sizeof(float) * N * QKV),
-          *dqkv1 = xcalloc((size_t)N * QKV, sizeof(float));
-    float *out = xmalloc(sizeof(float) * N * C), *out1 = xcalloc((size_t)N * C, sizeof(float)),
-          *dout = xmalloc(sizeof(float) * N * C);
-    float *lse = xmalloc(sizeof(float) * B * NH * T), *largest = xmalloc(sizeof(float) * B * NH);
-    float *scratch = xmalloc(sizeof(float) * ATTENTION_BUFFERS * ATTENTION_ROWS * (size_t)T * omp_get_max_threads());
-    for (int i = 0; i < N * QKV; i++) qkv[i] = 1.5f * (float)test_value(1, i), dqkv[i] = NAN;
-    for (int i = 0; i < N * C; i++) dout[i] = (float)test_value(2, i);
-    float *q = qkv, *k = qkv + C, *v = k + NKV * HS;
-    attention_forward(out, lse, largest, q, k, v, a, scratch);
-    attention_backward(dqkv, dqkv + C, dqkv + C + NKV * HS, dout, out, lse, q, k, v, a, scratch);
-
-    double *p = xmalloc(sizeof *p * T), *s = xmalloc(sizeof *s * T), *keep = xmalloc(sizeof *keep * T),
-           *d = xcalloc((size_t)N * QKV, sizeof *d);
-    float *ones = xmalloc(sizeof *ones * T);
-    for (int b = 0; b < B; b++)
-        for (int h = 0; h < NH; h++) {
-            int kv = h / (NH / NKV);
-            double most = -INFINITY;
-            for (int i = 0; i < T; i++) {
-                size_t qi = ((size_t)b * T + i) * QKV + h * HS, oi = ((size_t)b * T + i) * C + h * HS;
-                double m = -INFINITY, sum = 0, D = 0;
-                for (int j = 0; j <= i; j++) {
-                    size_t kj = ((size_t)b * T + j) * QKV + C + kv * HS;
-                    double dot = 0;
-                    for (int e = 0; e < HS; e++) dot += (double)qkv[qi + e] * qkv[kj + e];
-                    s[j] = dot / sqrt(HS);
-                    most = fmax(most, s[j]);
-                    if (softcap > 0) s[j] = softcap * tanh(s[j] / softcap);
-                    m = fmax(m, s[j]);
-                    ones[j] = 1.0f;
-                }
-                if (dropout > 0) attention_dropout(ones, a, b, h, i);
-                for (int j = 0; j <= i; j++) sum += p[j] = exp(s[j] - m);
-                for (int j = 0; j <= i; j++) {
-                    p[j] /= sum;
-                    keep[j] = ones[j];
-                    size_t vj = ((size_t)b * T + j) * QKV + C + (NKV + kv) * HS;
-                    double dp = 0;
-                    for (int e = 0; e < HS; e++) {
-                        out1[oi + e] += (float)(p[j] * keep[j] * qkv[vj + e]);
-                        dp += (double)dout[oi + e] * qkv[vj + e];
-                        d[vj + e] += p[j] * keep[j] * dout[oi + e];
-                    }
-                    D += p[j] * keep[j] * dp;
-                }
-                for (int j = 0; j <= i; j++) {
-                    size_t vj = ((size_t)b * T + j) * QKV + C + (NKV + kv) * HS, kj = vj - (size_t)NKV * HS;
-                    double dp = 0;
-                    for (int e = 0; e < HS; e++) dp += (double)dout[oi + e] * qkv[vj + e];
-                    double ds = p[j] * (keep[j] * dp - D) / sqrt(HS);
-                    if (softcap > 0) ds *= 1 - (s[j] / softcap) * (s[j] / softcap);
-                    for (int e = 0; e < HS; e++) {
-                        d[qi + e] += ds * qkv[kj + e];
-                        d[kj + e] += ds * qkv[qi + e];
-                    }
-                }
-            }
-            CHECK_MSG(fabs(largest[b * NH + h] / most - 1) < 2e-6,
-                      "max logit %g instead of %g", largest[b * NH + h], most);
+    const struct {
+        const char *name;
+        void (*apply)(float *y, const float *x, int n);
+        double (*exact)(double x);
+        float from, to;
+        double error;
+    } functions[] = {
+        {"exp", apply_exp, exp, -87.0f, 88.0f, 2e-7}, {"tanh", apply_tanh, tanh, -8.0f, 8.0f, 3e-7},
+        {"erf", apply_erf, erf, -8.0f, 8.0f, 3e-7}, {"sigmoid", apply_sigmoid, sigmoid, -87.0f, 88.0f, 3e-7},
+    };
+    enum { N = 100003 };
+    float *x = xmalloc(N * sizeof *x), *y = xmalloc(N * sizeof *y);
+    for (size_t isa = 0; isa < COUNT_OF(isas); isa++) {
+        if (!gemm_use(isas[isa])) continue;
+        for (size_t f = 0; f < COUNT_OF(functions); f++) {
+            double worst = 0;
+            for (int i = 0; i < N; i++)
+                x[i] = functions[f].from + (functions[f].to - functions[f].from) * (float)(i + 0.37) / N;
+            functions[f].apply(y, x, N);
+            for (int i = 0; i < N; i++) worst = fmax(worst, fabs(y[i] / functions[f].exact(x[i]) - 1));
+            CHECK_MSG(worst < functions[f].error, "%s, %s: %g", functions[f].name, isas[isa], worst);
+            float odd[] = {NAN, -1e9f, 1e9f, 0.0f, -INFINITY, INFINITY};
+            functions[f].apply(odd, odd, COUNT_OF(odd));
+            CHECK_MSG(isnan(odd[0]), "%s, %s: NaN becomes %g", functions[f].name, isas[isa], odd[0]);
+            double low = functions[f].exact(-1e9), zero = functions[f].exact(0), high = fmin(functions[f].exact(1e9), exp(88.3f));
+            CHECK_MSG(fabs(odd[1] - low) < 2e-38 && odd[3] == zero && fabs(odd[2] / high - 1) < 3e-7,
+                      "%s, %s: %g %g %g", functions[f].name, isas[isa], odd[1], odd[3], odd[2]);
+            CHECK(odd[1] == odd[4] && odd[2] == odd[5]);
         }
-    for (int i = 0; i < N * QKV; i++) dqkv1[i] = (float)d[i];
-    double e_out = distance(out, out1, (size_t)N * C) / norm_of(out1, (size_t)N * C),
-           e_d = distance(dqkv, dqkv1, (size_t)N * QKV) / norm_of(dqkv1, (size_t)N * QKV);
-    CHECK_MSG(e_out < 2e-6, "T %d heads %d/%d: output off by %g", T, NH, NKV, e_out);
-    CHECK_MSG(e_d < 5e-6, "T %d heads %d/%d: gradient off by %g", T, NH, NKV, e_d);
-    free(qkv); free(dqkv); free(dqkv1); free(out); free(out1); free(dout); free(lse); free(largest); free(scratch);
-    free(p); free(s); free(keep); free(d); free(ones);
-}
-
-TEST(attention_matches_its_formula) {
-    attention_case(2, 150, 4, 4, 8, 0, 0);
-    attention_case(1, ATTENTION_ROWS + 1, 4, 2, 16, 0, 0);
-    attention_case(2, 130, 6, 1, 5, 3.0f, 0.3f);
-    attention_case(1, 1, 1, 1, 2, 0, 0);
+    }
+    gemm_use(NULL);
+    free(x); free(y);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -207,10 +160,12 @@ static const struct { GemmPrecision precision; double loss, logit, gradient, flo
     {GEMM_BF16, 2e-3, 2e-2, 3e-2, 1e-2},
 };
 
+// In every instruction set that this CPU has.
 TEST(gradients_match_pytorch) {
-    for (size_t i = 0; i < COUNT_OF(presets) * COUNT_OF(bounds); i++) {
+    for (size_t i = 0; i < COUNT_OF(presets) * COUNT_OF(bounds) * COUNT_OF(isas); i++) {
         const char *preset = presets[i % COUNT_OF(presets)];
-        size_t b = i / COUNT_OF(presets);
+        size_t b = i / COUNT_OF(presets) % COUNT_OF(bounds);
+        if (!gemm_use(isas[i / COUNT_OF(presets) / COUNT_OF(bounds)])) continue;
         char *path = format("dev/golden/gradients_%s.golden", preset), name[96];
         Golden golden;
         golden_open(&golden, path);
@@ -249,6 +204,7 @@ TEST(gradients_match_pytorch) {
         golden_close(&golden);
         free(path);
     }
+    gemm_use(NULL);
 }
 
 #define SMALL_MODEL "\"layers\": 2, \"heads\": 4, \"width\": 32, \"block\": 72, \"vocab\": 29, \"mlp_width\": 64"
@@ -349,6 +305,65 @@ TEST(micro_batches_add_up) {
     free(inputs); free(targets);
     trainer_free(&a);
     trainer_free(&b);
+}
+
+// Blocks computed again in the backward pass give the same bits as blocks that were kept.
+TEST(recomputed_blocks_change_nothing) {
+    char *kept[] = {"--model.dropout=0.2"}, *again[] = {"--model.dropout=0.2", "--train.recompute=block"};
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
+        Trainer a, b;
+        small_trainer(&a, sockets[i][1], 1, kept);
+        small_trainer(&b, sockets[i][1], 2, again);
+        Model *ma = &a.model, *mb = &b.model;
+        CHECK(mb->n_acts < ma->n_acts);
+        random_tokens(ma, a.inputs, a.targets, 10);
+        model_zero_grads(ma);
+        model_zero_grads(mb);
+        double la = model_gradients(ma, a.inputs, a.targets, ma->B, ma->T, 5, 1.0f),
+               lb = model_gradients(mb, a.inputs, a.targets, ma->B, ma->T, 5, 1.0f);
+        CHECK(la == lb && !memcmp(ma->grads, mb->grads, ma->n_params * sizeof(float)));
+        CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
+        trainer_free(&a);
+        trainer_free(&b);
+    }
+}
+
+// The head in pieces, the last one shorter: the same loss, the same gradients but for the order of sums.
+TEST(pieces_of_the_head_add_up) {
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
+        Trainer a, b;
+        small_trainer(&a, sockets[i][1], 0, NULL);
+        small_trainer(&b, sockets[i][1], 0, NULL);
+        Model *ma = &a.model, *mb = &b.model;
+        CHECK(ma->head_rows == ma->B * ma->T);
+        mb->head_rows = 50;
+        random_tokens(ma, a.inputs, a.targets, 11);
+        model_zero_grads(ma);
+        model_zero_grads(mb);
+        double la = model_gradients(ma, a.inputs, a.targets, ma->B, ma->T, 0, 1.0f),
+               lb = model_gradients(mb, a.inputs, a.targets, ma->B, ma->T, 0, 1.0f);
+        double error = distance(ma->grads, mb->grads, ma->n_params) / norm_of(ma->grads, ma->n_params);
+        CHECK_MSG(la == lb && error < 1e-6, "%s: losses %.9g, %.9g, gradients off by %g", sockets[i][0], la, lb, error);
+        CHECK(la == model_loss(ma, a.inputs, a.targets, ma->B, ma->T));
+        trainer_free(&a);
+        trainer_free(&b);
+    }
+    CHECK(head_rows(1024, 50304) == 256 && head_rows(4096, 65) == 4096 && head_rows(100, 1 << 20) == 50);
+}
+
+// What micro_batch 0 stands for: the largest divisor of the batch whose sequences fit into MICRO_TOKENS.
+TEST(micro_batches_are_chosen_by_tokens) {
+    const struct { int batch, block, expected; } cases[] = {{64, 256, 16}, {12, 64, 12}, {7, 1024, 1}, {6, 1024, 3},
+                                                            {5, 8192, 1}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        Config c;
+        char *text = format("{\"model\": {\"block\": %d}, \"train\": {\"batch\": %d}}", cases[i].block, cases[i].batch);
+        config_of_text(&c, text, "test", 0, NULL);
+        CHECK_MSG(c.train.micro_batch == cases[i].expected, "%d x %d: %d", cases[i].batch, cases[i].block,
+                  c.train.micro_batch);
+        config_free(&c, config_fields, N_FIELDS);
+        free(text);
+    }
 }
 
 // Weights packed for a whole step give the same bits as those that each product packs.
@@ -923,10 +938,12 @@ int main(int argc, char **argv) {
     build = getenv("BUILD") ? getenv("BUILD") : "build";
     trainer = getenv("TRAINER") ? getenv("TRAINER") : "./train_gpt";
     RUN(vec_functions_keep_their_stated_error);
-    RUN(attention_matches_its_formula);
     RUN(gradients_match_pytorch);
     RUN(gradients_match_finite_differences);
     RUN(micro_batches_add_up);
+    RUN(micro_batches_are_chosen_by_tokens);
+    RUN(recomputed_blocks_change_nothing);
+    RUN(pieces_of_the_head_add_up);
     RUN(packed_weights_change_nothing);
     RUN(training_steps_match_pytorch);
     RUN(qk_clip_scales_logits_by_gamma);

@@ -34,8 +34,10 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
-#include "src/vec.h"         // defines: vec_expf, vec_tanhf, vec_erff, vec_sum, vec_dot, vec_max
+#include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, vec_expf, vec_sigmoidf, vec_sum, ..., Dropout, dropout_factor
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_pack_b, gemm_symmetric, gemm_isa, gemm_use_precision
+#include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
+#include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
 #include "src/config.h"      // defines: Field, ConfigPreset, config_load, config_text, config_help, config_free
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
 #include "src/runlog.h"      // defines: runlog_cut, runlog_plot
@@ -241,6 +243,7 @@ static void dropout_apply(float *out, const float *x, Dropout drop, int N, int T
         if (out != x) memcpy(out + (size_t)n * C, x + (size_t)n * C, (size_t)C * sizeof *x);
         dropout_rows(out + (size_t)n * C, (size_t)C, drop, T, n, 0, 1, C);
     }
+    profile_lap(PASS_DROPOUT, 0, 8.0 * N * C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -282,6 +285,7 @@ static void embedding_forward(float *x, const int *tokens, const float *wte, con
         memcpy(x + (size_t)n * C, wte + (size_t)tokens[n] * C, (size_t)C * sizeof *x);
         if (wpe) add_row(x + (size_t)n * C, wpe + (size_t)(n % T) * C, C);
     }
+    profile_lap(PASS_EMBEDDING, 0, 8.0 * B * T * C);
 }
 
 // A token may occur many times: each thread owns some channels and goes through all tokens in order.
@@ -296,6 +300,7 @@ static void embedding_backward(float *dwte, float *dwpe, const float *dx, const 
             if (dwpe) add_row(dwpe + (size_t)(n % T) * C + first, d, channels);
         }
     }
+    profile_lap(PASS_EMBEDDING, 0, 12.0 * B * T * C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -324,6 +329,7 @@ static void norm_forward(float *out, float *mean, float *rstd, const float *x, c
     #pragma omp parallel for
     for (int n = 0; n < N; n++)
         norm_row(out + (size_t)n * C, mean ? mean + n : NULL, rstd + n, x + (size_t)n * C, w, b, C, eps);
+    profile_lap(PASS_NORM, 0, 8.0 * N * C);
 }
 
 // With xhat = (x - mean) * rstd and d = dout * w:  dx += rstd * (d - average(d) - xhat * average(d * xhat)); RMSNorm has
@@ -367,6 +373,7 @@ static void norm_backward(float *dx, float *dw, float *db, float *dout, const fl
     }
     sum_add_pieces(dw, sums, sum_pieces(N), C, 2 * (size_t)C);
     sum_add_pieces(db, sums + C, sum_pieces(N), C, 2 * (size_t)C);
+    profile_lap(PASS_NORM, 0, 20.0 * N * C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -488,11 +495,16 @@ static void linear_finish(void *arg, int row, int column, int rows, int columns,
     if (f->then.act) mlp_act_forward(f->then.act + at, out, (int)stride, rows, columns, f->then.mlp);
 }
 
+static void linear_lap(Pass pass, const Linear *l, int N) {
+    profile_lap(pass, 2.0 * N * l->OC * l->IC, 4.0 * ((double)N * (l->OC + l->IC) + (double)l->OC * l->IC));
+}
+
 static void linear_forward(float *out, const float *x, const Linear *l, int N, Then then) {
     LinearFinish finish = {l, then};
     bool more = l->b || then.residual || then.act;
     gemm_with((GemmExtras){l->packed_forward, more ? linear_finish : NULL, &finish},
               false, true, N, l->OC, l->IC, 1.0f, x, l->IC, l->w, l->IC, 0.0f, out, l->OC);
+    linear_lap(PASS_LINEAR_FORWARD, l, N);
 }
 
 // Where x is the MLP's activation of h, dx goes on through it piece by piece: h becomes dh, dx becomes x. NULL: it
@@ -509,12 +521,14 @@ static void linear_backward_finish(void *arg, int row, int column, int rows, int
 static void linear_backward_input(float *dx, const float *dout, const Linear *l, int N, ThenBackward then) {
     gemm_with((GemmExtras){l->packed_backward, then.h ? linear_backward_finish : NULL, &then},
               false, false, N, l->IC, l->OC, 1.0f, dout, l->OC, l->w, l->IC, 0.0f, dx, l->IC);
+    linear_lap(PASS_LINEAR_INPUT, l, N);
 }
 
 // dw += dout^T x, db += sum of dout's rows; sums: room for (sum_pieces(N), OC)
 static void linear_backward_weight(const float *dout, const float *x, const Linear *l, int N, float *sums) {
     gemm(true, false, l->OC, l->IC, N, 1.0f, dout, l->OC, x, l->IC, 1.0f, l->dw, l->IC);
     if (l->db) bias_backward(l->db, dout, N, l->OC, sums);
+    linear_lap(PASS_LINEAR_WEIGHT, l, N);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -540,6 +554,7 @@ static void rope_apply(float *x, const float *cosines, const float *sines, float
         size_t at = (size_t)(n % T) * (size_t)(HS / 2);
         rope_row(x + (size_t)n * stride, cosines + at, sines + at, direction, heads, HS);
     }
+    profile_lap(PASS_POSITION, 0, 8.0 * B * T * heads * HS);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -556,6 +571,7 @@ VEC_PASS(void, qk_norm_row, (float *x, float *rstd, int heads, int HS, float eps
 static void qk_norm_forward(float *x, float *rstd, int N, int heads, int HS, int stride, float eps) {
     #pragma omp parallel for
     for (int n = 0; n < N; n++) qk_norm_row(x + (size_t)n * stride, rstd + (size_t)n * heads, heads, HS, eps);
+    profile_lap(PASS_POSITION, 0, 8.0 * N * heads * HS);
 }
 
 // dx = rstd * (dy - y * average(dy * y)), in place on dy
@@ -571,127 +587,7 @@ static void qk_norm_backward(float *dy, const float *y, const float *rstd, int N
     #pragma omp parallel for
     for (int n = 0; n < N; n++)
         qk_norm_row_backward(dy + (size_t)n * stride, y + (size_t)n * stride, rstd + (size_t)n * heads, heads, HS);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Causal attention. Query head h reads key/value head h / (NH/NKV). For each query i and keys j <= i:
-//   1. s_ij = scale * q_i . k_j      the largest one of each head is max_logit, which QK-Clip needs
-//   2. s_ij = c tanh(s_ij / c)       soft-cap, where c > 0
-//   3. p_ij = exp(s_ij - lse_i)      lse_i = log sum_j exp(s_ij)
-//   4. p_ij = p_ij * dropout         where the rate > 0
-//   5. out_i = sum_j p_ij v_j
-// A block of ATTENTION_ROWS queries is worked on at a time, with just the keys it may see: (rows, T) scratch a thread.
-// The backward pass computes p again from q, k and lse.
-
-enum { ATTENTION_ROWS = 64, ATTENTION_BUFFERS = 3 };
-
-typedef struct {
-    int B, T, NH, NKV, HS;
-    int qkv_stride;          // floats from a token's q, k, v to the next token's
-    float scale, softcap;    // softcap 0: off
-    Dropout dropout;
-} Attention;
-
-// Steps 1 and 2 for `rows` queries from i0 on; without soft-cap, s is the scaled product itself. s: (rows, T).
-// Returns the largest logit before the soft-cap.
-static float attention_logits(float *s, const float *q, const float *k, Attention a, int i0, int rows) {
-    gemm(false, true, rows, i0 + rows, a.HS, a.scale, q + (size_t)i0 * a.qkv_stride, a.qkv_stride,
-         k, a.qkv_stride, 0.0f, s, a.T);
-    float largest = -INFINITY;
-    for (int r = 0; r < rows; r++) {
-        float *sr = s + (size_t)r * a.T;
-        largest = fmaxf(largest, vec_max(sr, i0 + r + 1));
-        if (a.softcap > 0.0f)
-            for (int j = 0; j <= i0 + r; j++) sr[j] = a.softcap * vec_tanhf(sr[j] / a.softcap);
-    }
-    return largest;
-}
-
-// Multiplies row i of p by its dropout factors.
-static void attention_dropout(float *p, Attention a, int b, int h, int i) {
-    uint32_t threshold = (uint32_t)(a.dropout.rate * 4294967296.0);
-    float keep_scale = 1.0f / (1.0f - a.dropout.rate);
-    uint64_t row_key = hash64(hash64(a.dropout.key, a.dropout.first_sequence + (uint64_t)b),
-                              (uint64_t)h * a.T + (uint64_t)i);
-    for (int j = 0; j <= i; j++) p[j] *= dropout_factor(row_key, (uint32_t)j, threshold, keep_scale);
-}
-
-// out: (B, T, NH*HS); lse: (B, NH, T); max_logit: (B, NH); q, k, v: rows of qkv_stride floats;
-// scratch: ATTENTION_BUFFERS * ATTENTION_ROWS * T floats for each thread
-static void attention_forward(float *out, float *lse, float *max_logit, const float *q, const float *k, const float *v,
-                              Attention a, float *scratch) {
-    int T = a.T, HS = a.HS, OC = a.NH * a.HS;
-    #pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int b = 0; b < a.B; b++)
-        for (int h = 0; h < a.NH; h++) {
-            int kv = h / (a.NH / a.NKV);
-            size_t sequence = (size_t)b * T * a.qkv_stride;
-            const float *qh = q + sequence + (size_t)h * HS,
-                        *kh = k + sequence + (size_t)kv * HS, *vh = v + sequence + (size_t)kv * HS;
-            float *s = scratch + (size_t)omp_get_thread_num() * ATTENTION_BUFFERS * ATTENTION_ROWS * T,
-                  largest = -INFINITY;
-            for (int i0 = 0; i0 < T; i0 += ATTENTION_ROWS) {
-                int rows = i0 + ATTENTION_ROWS < T ? ATTENTION_ROWS : T - i0, keys = i0 + rows;
-                largest = fmaxf(largest, attention_logits(s, qh, kh, a, i0, rows));
-                for (int r = 0; r < rows; r++) {
-                    int i = i0 + r;
-                    float *p = s + (size_t)r * T, m = vec_max(p, i + 1);
-                    for (int j = 0; j <= i; j++) p[j] = vec_expf(p[j] - m);
-                    float sum = vec_sum(p, i + 1);
-                    for (int j = 0; j <= i; j++) p[j] *= 1.0f / sum;
-                    for (int j = i + 1; j < keys; j++) p[j] = 0.0f;
-                    if (a.dropout.rate > 0.0f) attention_dropout(p, a, b, h, i);
-                    lse[((size_t)b * a.NH + h) * T + i] = m + logf(sum);
-                }
-                float *o = out + ((size_t)b * T + i0) * OC + (size_t)h * HS;
-                gemm(false, false, rows, HS, keys, 1.0f, s, T, vh, a.qkv_stride, 0.0f, o, OC);
-            }
-            max_logit[(size_t)b * a.NH + h] = largest;
-        }
-}
-
-// With dp_ij = dropout * (dout_i . v_j) and D_i = sum_j p_ij dp_ij = dout_i . out_i:
-//   dv_j = sum_i p_ij dout_i,  ds_ij = p_ij (dp_ij - D_i) * scale * (1 - (s_ij/c)^2),
-//   dq_i = sum_j ds_ij k_j,  dk_j = sum_i ds_ij q_i
-static void attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *out, const float *lse,
-                               const float *q, const float *k, const float *v, Attention a, float *scratch) {
-    int T = a.T, HS = a.HS, OC = a.NH * a.HS, group = a.NH / a.NKV, stride = a.qkv_stride;
-    #pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int b = 0; b < a.B; b++)
-        for (int kv = 0; kv < a.NKV; kv++) {                     // heads that share dk and dv stay with one thread
-            size_t sequence = (size_t)b * T * stride;
-            const float *kh = k + sequence + (size_t)kv * HS, *vh = v + sequence + (size_t)kv * HS;
-            float *dkh = dk + sequence + (size_t)kv * HS, *dvh = dv + sequence + (size_t)kv * HS;
-            float *s = scratch + (size_t)omp_get_thread_num() * ATTENTION_BUFFERS * ATTENTION_ROWS * T;
-            float *p = s + (size_t)ATTENTION_ROWS * T, *ds = p + (size_t)ATTENTION_ROWS * T;
-            for (int t = 0; t < T; t++)
-                for (int i = 0; i < HS; i++) dkh[(size_t)t * stride + i] = dvh[(size_t)t * stride + i] = 0.0f;
-            for (int h = kv * group; h < (kv + 1) * group; h++)
-                for (int i0 = 0; i0 < T; i0 += ATTENTION_ROWS) {
-                    int rows = i0 + ATTENTION_ROWS < T ? ATTENTION_ROWS : T - i0, keys = i0 + rows;
-                    const float *qh = q + sequence + (size_t)h * HS;
-                    size_t at = ((size_t)b * T + i0) * OC + (size_t)h * HS;
-                    attention_logits(s, qh, kh, a, i0, rows);
-                    gemm(false, true, rows, keys, HS, 1.0f, dout + at, OC, vh, stride, 0.0f, ds, T);
-                    for (int r = 0; r < rows; r++) {
-                        int i = i0 + r;
-                        float *sr = s + (size_t)r * T, *pr = p + (size_t)r * T, *dr = ds + (size_t)r * T;
-                        float l = lse[((size_t)b * a.NH + h) * T + i],
-                              D = vec_dot(dout + at + (size_t)r * OC, out + at + (size_t)r * OC, HS);
-                        for (int j = 0; j <= i; j++) pr[j] = vec_expf(sr[j] - l);
-                        if (a.dropout.rate > 0.0f) attention_dropout(dr, a, b, h, i);
-                        for (int j = 0; j <= i; j++) dr[j] = pr[j] * (dr[j] - D) * a.scale;
-                        if (a.softcap > 0.0f)
-                            for (int j = 0; j <= i; j++) dr[j] *= 1.0f - (sr[j] / a.softcap) * (sr[j] / a.softcap);
-                        if (a.dropout.rate > 0.0f) attention_dropout(pr, a, b, h, i);
-                        for (int j = i + 1; j < keys; j++) pr[j] = dr[j] = 0.0f;
-                    }
-                    gemm(true, false, keys, HS, rows, 1.0f, p, T, dout + at, OC, 1.0f, dvh, stride);
-                    gemm(false, false, rows, HS, keys, 1.0f, ds, T, kh, stride, 0.0f,
-                         dq + sequence + (size_t)i0 * stride + (size_t)h * HS, stride);
-                    gemm(true, false, keys, HS, rows, 1.0f, ds, T, qh + (size_t)i0 * stride, stride, 1.0f, dkh, stride);
-                }
-        }
+    profile_lap(PASS_POSITION, 0, 12.0 * N * heads * HS);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -725,6 +621,7 @@ static void loss_forward_backward(float *losses, float *logits, const int *targe
         losses[n] = lse - z[targets[n]];
         if (backward) loss_row_backward(z, lse, targets[n], softcap, dloss, V);
     }
+    profile_lap(PASS_LOSS, 0, (backward ? 8.0 : 4.0) * N * V);
 }
 
 // =====================================================================================================================
@@ -898,6 +795,20 @@ static float *gradient(const Model *m, TensorId id, int layer) {
     return t->count && m->grads ? m->grads + t->offset + t->stride * layer : NULL;
 }
 
+static Dropout dropout_of(const Model *m, DropSite site, int layer, uint64_t first_sequence, bool training) {
+    uint64_t key = hash64(hash64(hash64((uint64_t)m->config.run.seed, hash_string("dropout")), site), (uint64_t)layer);
+    return (Dropout){training ? (float)m->config.model.dropout : 0.0f, key, first_sequence};
+}
+
+static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t first_sequence, bool training) {
+    return (Attention){
+        .B = B, .Tq = T, .Tk = T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
+        .q_stride = (size_t)m->QKV, .k_stride = (size_t)m->QKV, .v_stride = (size_t)m->QKV, .out_stride = (size_t)m->C,
+        .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config.model.attn_softcap,
+        .dropout = dropout_of(m, DROP_ATTENTION, layer, first_sequence, training),
+    };
+}
+
 enum {
     HEAD_LOGITS = 1 << 24,   // logits at a time, at most: 64 MB
     HEAD_ROWS = 64,          // but no fewer tokens
@@ -945,10 +856,11 @@ static void model_plan_acts(Model *m, float *base) {
     PLACE(m->losses, N);
     if (backward) {
         PLACE(m->dx, N * C);
-        PLACE(m->dqkv, N * m->QKV);
+        if (qk_norm) PLACE(m->dqkv, N * m->QKV);
         PLACE(m->sums, (size_t)sum_pieces((int)N) * max_int(2 * m->C, max_int(m->QKV, m->H)));
     }
-    PLACE(m->scratch, (size_t)omp_get_max_threads() * ATTENTION_BUFFERS * ATTENTION_ROWS * m->T);
+    Attention attention = attention_of(m, 0, m->B, m->T, 0, false);
+    PLACE(m->scratch, (size_t)omp_get_max_threads() * attention_scratch_floats(&attention));
     PLACE(m->head_logits, (size_t)m->L * m->B * m->NH);
     PLACE(m->max_logits, (size_t)m->L * m->NH);
     if (position) { PLACE(m->rope_cos, (size_t)m->T * m->HS / 2); PLACE(m->rope_sin, (size_t)m->T * m->HS / 2); }
@@ -1020,11 +932,10 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
 
 // Allocates what model_plan has planned. The weights are zero: tensors_init or a checkpoint fills them.
 static void model_allocate(Model *m) {
-    m->params = xcalloc(m->n_params, sizeof(float));
-    if (m->backward) m->grads = xcalloc(m->n_params, sizeof(float));
-    m->acts = xcalloc(m->n_acts, sizeof(float));
-    if (m->n_packed && !(m->packed = aligned_alloc(64, (m->n_packed * sizeof(float) + 63) / 64 * 64)))
-        fail("out of memory: %zu bytes for packed weights", m->n_packed * sizeof(float));
+    m->params = xaligned(m->n_params * sizeof(float));
+    if (m->backward) m->grads = xaligned(m->n_params * sizeof(float));
+    m->acts = xaligned(m->n_acts * sizeof(float));
+    if (m->n_packed) m->packed = xaligned(m->n_packed * sizeof(float));
     model_plan_acts(m, m->acts);
     model_link(m);
     if (m->rope_cos)
@@ -1055,15 +966,10 @@ static double flops_per_token(const Model *m) {
     return 6.0 * weights + 12.0 * m->L * m->C * (m->T / 2.0);
 }
 
-static Dropout dropout_of(const Model *m, DropSite site, int layer, uint64_t first_sequence, bool training) {
-    uint64_t key = hash64(hash64(hash64((uint64_t)m->config.run.seed, hash_string("dropout")), site), (uint64_t)layer);
-    return (Dropout){training ? (float)m->config.model.dropout : 0.0f, key, first_sequence};
-}
-
-static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t first_sequence, bool training) {
-    return (Attention){B, T, m->NH, m->NKV, m->HS, m->QKV, 1.0f / sqrtf((float)m->HS),
-                       (float)m->config.model.attn_softcap,
-                       dropout_of(m, DROP_ATTENTION, layer, first_sequence, training)};
+// Two products forward, five backward, of which causality leaves half.
+static void attention_lap(Pass pass, const Model *m, int N, int T) {
+    bool forward = pass == PASS_ATTENTION_FORWARD;
+    profile_lap(pass, (forward ? 4.0 : 10.0) * N * m->C * (T + 1) / 2, (forward ? 4.0 : 8.0) * N * (m->QKV + m->C));
 }
 
 // x_next = y + mlp(norm2(y)) with y = x + attention(norm1(x)). x_next NULL: only what the backward pass needs.
@@ -1082,6 +988,7 @@ static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t
     attention_forward(a->att, a->lse, m->head_logits + (size_t)l * m->B * m->NH,
                       a->qkv, a->qkv + C, a->qkv + C + m->NKV * m->HS,
                       attention_of(m, l, B, T, first_sequence, training), m->scratch);
+    attention_lap(PASS_ATTENTION_FORWARD, m, N, T);
     linear_forward(a->x_mid, a->att, linear_at(m, l, LINEAR_O), N,
                    (Then){.residual = a->x, .dropout = drop_att, .T = T});
 
@@ -1094,6 +1001,7 @@ static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t
         #pragma omp parallel for
         for (int n = 0; n < N; n++)
             mlp_act_forward(m->act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, mlp);
+        profile_lap(PASS_ACTIVATION, 0, 12.0 * N * m->F);
     }
     linear_forward(x_next, m->act, linear_at(m, l, LINEAR_MLP_OUT), N,
                    (Then){.residual = a->x_mid, .dropout = drop_mlp, .T = T});
@@ -1126,6 +1034,7 @@ static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequenc
     linear_backward_weight(dout, a->att, o, N, sums);
     attention_backward(dqkv, dqkv + C, dqkv + C + KV, datt, a->att, a->lse, a->qkv, a->qkv + C, a->qkv + C + KV,
                        attention_of(m, l, B, T, first_sequence, true), m->scratch);
+    attention_lap(PASS_ATTENTION_BACKWARD, m, N, T);
     if (a->qk_rstd) qk_norm_backward(dqkv, a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV);
     if (m->rope_cos) rope_apply(dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
     linear_backward_input(m->norm, dqkv, qkv, N, (ThenBackward){0});
@@ -1205,7 +1114,11 @@ static double model_gradients(Model *m, const int *tokens, const int *targets, i
 }
 
 static void model_zero_grads(Model *m) {
-    memset(m->grads, 0, m->n_params * sizeof(float));
+    enum { PIECE = 1 << 18 };
+    #pragma omp parallel for
+    for (size_t i = 0; i < m->n_params; i += PIECE)
+        memset(m->grads + i, 0, (m->n_params - i < PIECE ? m->n_params - i : PIECE) * sizeof(float));
+    profile_lap(PASS_GRADIENT, 0, 4.0 * m->n_params);
     for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
 }
 
@@ -1332,14 +1245,16 @@ static double muon_momentum(const Config *c, int step) {
     return c->optimizer.muon.momentum_start + done * (c->optimizer.muon.momentum - c->optimizer.muon.momentum_start);
 }
 
-// Every matrix of every group, shared among the threads; each result is the same whoever computes it.
+// Matrices under Muon are shared among the threads, one at a time each; the other rules' tensors are shared inside of
+// muon_step_one. Each result is the same whoever computes it.
 static int optimizer_update(Trainer *t) {
     int jobs = 0, code = MUON_OK;
-    for (int g = 0; g < t->n_groups; g++) jobs += t->groups[g].count;
+    for (int g = 0; g < t->n_groups; g++) jobs += t->groups[g].rule == MUON_RULE_MUON ? t->groups[g].count : 0;
     #pragma omp parallel for schedule(dynamic, 1)
     for (int job = 0; job < jobs; job++) {
         int g = 0, matrix = job;
-        while (matrix >= t->groups[g].count) matrix -= t->groups[g++].count;
+        for (; t->groups[g].rule != MUON_RULE_MUON || matrix >= t->groups[g].count; g++)
+            if (t->groups[g].rule == MUON_RULE_MUON) matrix -= t->groups[g].count;
         int result = muon_step_one(&t->muon, g, matrix,
                                    (char *)t->scratch + t->scratch_bytes * (size_t)omp_get_thread_num());
         if (result != MUON_OK) {
@@ -1347,7 +1262,22 @@ static int optimizer_update(Trainer *t) {
             code = result;
         }
     }
+    for (int g = 0; g < t->n_groups && code == MUON_OK; g++)
+        for (int i = 0; i < t->groups[g].count && code == MUON_OK && t->groups[g].rule != MUON_RULE_MUON; i++)
+            code = muon_step_one(&t->muon, g, i, NULL);
     return code;
+}
+
+// What profile.h counts for an update: the products of Newton-Schulz, and each weight's gradient and state.
+static double optimizer_flops(const Trainer *t) {
+    double flops = 0.0;
+    for (int g = 0; g < t->n_groups; g++) {
+        const MuonParam *p = &t->groups[g];
+        double small = min_int(p->rows, p->cols), large = max_int(p->rows, p->cols);
+        if (p->rule == MUON_RULE_MUON)                   // symmetric, symmetric, whole: n^2 m + n^3 + 2 n^2 m
+            flops += p->count * t->config.optimizer.muon.steps * small * small * (3 * large + small);
+    }
+    return flops;
 }
 
 // QK-Clip of every layer, after the update, by the logits that this step's forward passes saw. *clipped: heads scaled.
@@ -1371,6 +1301,7 @@ typedef struct { double loss, lr, grad_norm; int clipped; char trouble[160]; } S
 // QK-Clip. Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
+    const Model *m = &t->model;
     double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
     result->lr = factor * (c->optimizer.name == OPTIMIZER_ADAMW ? c->optimizer.adamw.lr : c->optimizer.muon.lr);
     result->grad_norm = muon_grad_norm(&t->muon);
@@ -1379,6 +1310,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
 
     t->muon.options.momentum = muon_momentum(c, t->step);
     int code = muon_begin_step(&t->muon, factor, scale);
+    profile_lap(PASS_GRADIENT, 0, 8.0 * m->n_params);
     if (code == MUON_E_NOT_FINITE)
         snprintf(result->trouble, sizeof result->trouble, "NaN or infinity in the gradient of %s, layer %d (loss %g)",
                  t->groups[t->muon.bad_tensor].name, t->muon.bad_matrix, result->loss);
@@ -1387,6 +1319,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     else if (code != MUON_OK || (code = optimizer_update(t)) != MUON_OK ||
              (code = qk_clip(t, &result->clipped)) != MUON_OK)
         snprintf(result->trouble, sizeof result->trouble, "optimizer: %s", muon_strerror(code));
+    profile_lap(PASS_OPTIMIZER, optimizer_flops(t), 12.0 * m->n_params + 2.0 * (double)t->state_bytes);
     return !*result->trouble;
 }
 
@@ -1412,10 +1345,14 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
 
 static bool train_step(Trainer *t, StepResult *result) {
     int batch = t->config.train.batch, T = t->model.T;
+    profile_start();
     for (int b = 0; b < batch; b++)
         dataloader_train(&t->data, (uint64_t)t->step * (uint64_t)batch + (uint64_t)b,
                          t->inputs + (size_t)b * T, t->targets + (size_t)b * T);
-    return train_on_batch(t, result);
+    profile_lap(PASS_DATA, 0, 12.0 * batch * T);
+    bool fine = train_on_batch(t, result);
+    profile_stop();
+    return fine;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1583,6 +1520,16 @@ static void choose_precision(Config *c) {
 
 static double megabytes(double bytes) { return bytes / 1048576.0; }
 
+// What isn't the model's or the optimizer's: room of Newton-Schulz and of gemm.h for each thread, the batch, the program.
+static double other_bytes(const Trainer *t) {
+    return (double)t->scratch_bytes * omp_get_max_threads();
+}
+
+static double planned_bytes(const Trainer *t) {
+    const Model *m = &t->model;
+    return 4.0 * (2.0 * m->n_params + m->n_acts + m->n_packed) + (double)t->state_bytes + other_bytes(t);
+}
+
 static void print_plan(const Trainer *t) {
     const Model *m = &t->model;
     const Config *c = &t->config;
@@ -1598,10 +1545,9 @@ static void print_plan(const Trainer *t) {
            mlps[c->model.mlp], m->F, heads[c->model.head], c->model.logit_softcap > 0 ? ", soft-capped logits" : "");
     printf("size       %.2fM parameters, %.2f MFLOP a token (forward and backward)\n",
            (double)m->n_params / 1e6, flops_per_token(m) / 1e6);
-    printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f\n",
-           megabytes(4.0 * (2.0 * m->n_params + m->n_acts + m->n_packed) + (double)t->state_bytes),
-           megabytes(4.0 * (m->n_params + m->n_packed)), megabytes(4.0 * m->n_params),
-           megabytes((double)t->state_bytes), megabytes(4.0 * m->n_acts));
+    printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, other %.1f\n",
+           megabytes(planned_bytes(t)), megabytes(4.0 * (m->n_params + m->n_packed)), megabytes(4.0 * m->n_params),
+           megabytes((double)t->state_bytes), megabytes(4.0 * m->n_acts), megabytes(other_bytes(t)));
     printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens are %.2f epochs\n",
            c->data.dir, (double)t->data.train_tokens / 1e6, c->train.steps, c->train.batch, m->T,
            (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
@@ -1864,6 +1810,8 @@ static int train(Trainer *t) {
            t->step, tokens * t->step / 1e6, format_seconds(a, t->train_seconds),
            tokens * t->step / t->train_seconds, t->val_loss);
     if (isfinite(t->val_bpb)) printf(" (%.4f bits per byte)", t->val_bpb);
+    if (resident_bytes() > 0)
+        printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned_bytes(t)));
     printf("\npicture: %s/loss.png   more text: make sample RUN=%s\n", c->run.dir, c->run.dir);
     return 0;
 }
@@ -1900,7 +1848,7 @@ static char *default_run_dir(const char *config_path, bool resume) {
 
 typedef struct {
     const char *config_path, *resume_from;   // resume_from: "" is the run's own checkpoint
-    bool resume, overwrite, print_config;
+    bool resume, overwrite, print_config, profile;
     char **overrides;
     int n_overrides;
 } Arguments;
@@ -1913,23 +1861,26 @@ static Arguments parse_arguments(int argc, char **argv) {
             bool markdown = !strcmp(s, "--help=markdown");
             if (!markdown)
                 printf("usage: train_gpt CONFIG.json [--section.key=value ...] [--resume[=CHECKPOINT]] [--overwrite] "
-                       "[--print-config]\n"
+                       "[--profile] [--print-config]\n"
                        "Pretrains a GPT as the config says and puts everything into the run's folder.\n\n"
                        "  --resume        go on with a run (--run.dir, or the last one of this config) from its "
                        "checkpoint\n"
                        "  --overwrite     start anew in a folder that holds a run\n"
+                       "  --profile       at the end, show where the steps' time went and how near each pass is to what "
+                       "bounds it\n"
                        "  --print-config  print the resolved config and end\n\n");
             config_help(stdout, config_fields, N_FIELDS, markdown);
             exit(0);
         }
         else if (!strcmp(s, "--print-config")) a.print_config = true;
         else if (!strcmp(s, "--overwrite")) a.overwrite = true;
+        else if (!strcmp(s, "--profile")) a.profile = true;
         else if (!strcmp(s, "--resume")) a.resume = true;
         else if (!strncmp(s, "--resume=", 9)) { a.resume = true; a.resume_from = s + 9; }
         else if (!strncmp(s, "--", 2) && strchr(s, '.')) a.overrides[a.n_overrides++] = argv[i];
         else if (*s == '-')
-            fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --print-config or "
-                       "--help", s);
+            fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --profile, "
+                       "--print-config or --help", s);
         else if (a.config_path) fail_usage("%s: one config is expected, %s is already given", s, a.config_path);
         else a.config_path = s;
     }
@@ -2048,6 +1999,7 @@ static int train_main(int argc, char **argv) {
     log_start(&t);
     printf("run        %s\n\n", dir);
     int code = train(&t);
+    if (a.profile) profile_print(t.config.train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
     trainer_close(&t);
     return code;
 }

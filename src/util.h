@@ -1,7 +1,8 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
- * defines: fail, fail_usage, xmalloc, xcalloc, xrealloc, xstrdup, format, read_file, make_dirs, file_exists,
- *          sync_folder, write_file, mix64, hash64, hash_string, seconds_now, Progress
+ * defines: fail, fail_usage, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, read_file, make_dirs, file_exists,
+ *          sync_folder, write_file, mix64, hash64, hash_string, seconds_now, resident_bytes,
+ *          Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -68,6 +69,14 @@ static inline void *xcalloc(size_t count, size_t size) {
     void *p = calloc(count ? count : 1, size ? size : 1);
     if (!p) fail("out of memory: %zu x %zu bytes asked for", count, size);
     return p;
+}
+
+// Zeros that begin at a multiple of 64 bytes, the length of a cache line and of the widest vectors.
+static inline void *xaligned(size_t bytes) {
+    size_t whole = (bytes + 63) / 64 * 64;
+    void *p = aligned_alloc(64, whole ? whole : 64);
+    if (!p) fail("out of memory: %zu bytes asked for", bytes);
+    return memset(p, 0, whole);
 }
 
 static inline void *xrealloc(void *old, size_t bytes) {
@@ -206,6 +215,16 @@ static inline double seconds_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// The largest resident size this process has had, in bytes; 0 where the system doesn't say.
+static inline double resident_bytes(void) {
+    char line[256];
+    double kb = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f)) sscanf(line, "VmHWM: %lf kB", &kb);
+    if (f) fclose(f);
+    return 1024 * kb;
 }
 
 // "42 s", "3:07", "2:03:07"; buffer of at least 24 bytes.

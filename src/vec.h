@@ -56,7 +56,7 @@
 VEC_INLINE float vec_bits_to_float(uint32_t bits) { float f; memcpy(&f, &bits, sizeof f); return f; }
 VEC_INLINE uint32_t vec_float_to_bits(float f) { uint32_t bits; memcpy(&bits, &f, sizeof bits); return bits; }
 
-// e^x, error 2e-7; below -87.3 it stays at the smallest normal number (1.2e-38), above 88.3 at 2^127.
+// e^x, error 2e-7; below -87.3 it stays at 1.2e-38, about the smallest normal number, above 88.3 at 2.2e38.
 VEC_INLINE float vec_expf(float x) {
     x = x < -87.3f ? -87.3f : x;
     x = x > 88.3f ? 88.3f : x;

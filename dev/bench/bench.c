@@ -13,11 +13,11 @@
  */
 #define GPT_NO_MAIN
 #include "../../train_gpt.c"
-#include "peaks.h"           // defines: Peak, peaks, peak_find, peak_gflops, memory_floats, memory_read, memory_triad
 #include <dlfcn.h>
 #include <sys/wait.h>
 
 static bool quick, json;     // -q: fewer repeats, no large models. --json: lines of JSON instead of tables.
+static bool show_profile;    // --profile, of a --step
 static bool failed;          // one of the processes did
 static const char *own_isa;  // what the trainer would use, as the environment's GEMM_ISA has it
 
@@ -460,7 +460,6 @@ static int shapes_of_gpt(Shape *shapes) {
         { 768,  768,  1024 }, { 768, 2304,  1024 }, { 768, 3072,  1024 },
         { 768,  768,  4096 }, { 768, 2304,  4096 }, { 768, 3072,  4096 },
     };
-    static const struct { int block, size; } heads[] = { { 64, 32 }, { 256, 64 }, { 1024, 64 } };
     int n = 0;
     for (size_t i = 0; i < COUNT_OF(squares); i++)
         shapes[n++] = (Shape){ "square", 0, false, false, squares[i], squares[i], squares[i], false };
@@ -470,11 +469,6 @@ static int shapes_of_gpt(Shape *shapes) {
         shapes[n++] = (Shape){ "forward", C, false, true, N, OC, C, false };     // x W^T
         shapes[n++] = (Shape){ "dX", C, false, false, N, C, OC, false };         // dout W
         shapes[n++] = (Shape){ "dW", C, true, false, OC, C, N, false };          // dout^T x
-    }
-    for (size_t i = 0; i < COUNT_OF(heads); i++) {
-        int T = heads[i].block, HS = heads[i].size;
-        shapes[n++] = (Shape){ "attention QK'", 0, false, true, ATTENTION_ROWS, T, HS, true };
-        shapes[n++] = (Shape){ "attention PV", 0, false, false, ATTENTION_ROWS, HS, T, true };
     }
     return n;
 }
@@ -626,16 +620,6 @@ static const Size *size_find(const char *name) {
     fail_usage("--step=%s: unknown model; expected one of:%s", name, names);
 }
 
-// The largest resident size this process has had, in MB; NAN where the system doesn't say.
-static double resident_mb(void) {
-    char line[256];
-    double kb = NAN;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f)) sscanf(line, "VmHWM: %lf kB", &kb);
-    if (f) fclose(f);
-    return kb / 1024;
-}
-
 // Trains a model on random tokens, gpt2 with AdamW and gradient clipping, for so many seconds but at least 3 steps
 // after one to warm up. Prints the median step as a line of JSON; the loss is the first step's.
 static void measure_step(const Size *size, GemmPrecision precision, double seconds) {
@@ -666,6 +650,7 @@ static void measure_step(const Size *size, GemmPrecision precision, double secon
     for (; t.step <= MOST_STEPS && (steps < 3 || seconds_now() < end); t.step++) {
         StepResult result = { 0 };
         double start = seconds_now();
+        if (t.step > 0) profile_start();
         if (!train_on_batch(&t, &result)) fail("%s: step %d: %s", size->name, t.step + 1, result.trouble);
         if (t.step > 0) {
             took[steps++] = seconds_now() - start;
@@ -674,11 +659,13 @@ static void measure_step(const Size *size, GemmPrecision precision, double secon
             end = seconds_now() + seconds;
         }
     }
+    profile_stop();
+    if (show_profile) profile_print(precision);
     double step = median(took, steps);
     printf("{\"kind\": \"step\", \"model\": \"%s\", \"batch\": %d, \"block\": %d, %s, \"tok_per_s\": %.1f, "
            "\"ms\": %.3f, \"steps\": %d, \"flops_per_token\": %.0f, \"resident_mb\": %.1f, \"loss\": %.6f}\n",
            size->name, t.config.train.batch, m->T, kernels_json(kernels, sizeof kernels, precision), N / step, 1e3 * step, steps,
-           flops_per_token(m), resident_mb(), first_loss);
+           flops_per_token(m), megabytes(resident_bytes()), first_loss);
     free(text);
     trainer_free(&t);
     gemm_free();
@@ -839,6 +826,7 @@ int main(int argc, char **argv) {
         bool known = true;
         if (!strcmp(argv[i], "-q")) quick = true;
         else if (!strcmp(argv[i], "--json")) json = true;
+        else if (!strcmp(argv[i], "--profile")) show_profile = true;
         else if (!strcmp(argv[i], "--name")) name = true;
         else if ((value = value_of(argv[i], "--step"))) step = value;
         else if ((value = value_of(argv[i], "--product"))) product = value;

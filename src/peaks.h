@@ -1,12 +1,15 @@
 /* peaks.h - what this machine can do at most: multiply-adds that never leave the registers, and bytes from memory.
  *
  * defines: Peak, peaks, peak_find, peak_gflops, memory_floats, memory_read, memory_triad
- * For bench.c, which includes train_gpt.c first: OpenMP, intrinsics, GemmPrecision and util.h come with it.
+ * Measured where they are asked for: in a profile (profile.h) and in the benchmark.
  *
  * Every figure is the best of its repeats, since whatever disturbs a peak makes it smaller.
  */
 #ifndef PEAKS_H
 #define PEAKS_H
+
+#include "gemm.h"            // defines: GemmPrecision
+#include "util.h"            // defines: fail, seconds_now, COUNT_OF
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Chains of multiply-adds, sum = sum/2 + 1/2, each on an accumulator of its own and enough of them to hide the latency
@@ -187,7 +190,7 @@ __attribute__((noinline)) static float memory_sum(const float *x, size_t n) {
 }
 
 // GB/s at which the threads together read n floats, `passes` times over: 4 bytes each.
-static double memory_read(const float *x, size_t n, int passes, int threads) {
+static inline double memory_read(const float *x, size_t n, int passes, int threads) {
     double best = 0;
     for (int r = 0; r < MEMORY_REPEATS; r++) {
         float sum = 0;

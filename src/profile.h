@@ -1,0 +1,68 @@
+/* profile.h - where a training step's time goes, per kind of pass, and how near each is to what the machine can do.
+ *
+ * defines: profile_start  from here on time counts
+ *          profile_lap    all time since profile_start or the last lap was this kind of pass
+ *          profile_stop   until the next profile_start nothing counts
+ *          profile_print  the table
+ * It includes peaks.h. Only the thread that starts the parallel loops calls: a lap is the time of all threads together.
+ */
+#ifndef PROFILE_H
+#define PROFILE_H
+
+#include "peaks.h"           // defines: peak_find, peak_gflops, memory_floats, memory_triad
+
+typedef enum {
+    PASS_LINEAR_FORWARD, PASS_LINEAR_INPUT, PASS_LINEAR_WEIGHT, PASS_ATTENTION_FORWARD, PASS_ATTENTION_BACKWARD,
+    PASS_NORM, PASS_EMBEDDING, PASS_POSITION, PASS_ACTIVATION, PASS_DROPOUT, PASS_LOSS, PASS_GRADIENT, PASS_OPTIMIZER,
+    PASS_DATA, PASSES
+} Pass;
+
+static const char *const profile_names[PASSES] = {
+    "linear, forward", "linear, dx", "linear, dW", "attention, forward", "attention, backward", "norms",
+    "embedding", "RoPE, QK-norm", "gated activation", "dropout", "softmax and loss",
+    "gradients: zero, norm", "optimizer", "data",
+};
+
+static struct { double seconds, flops, bytes; } profile[PASSES];
+static double profile_since;             // start of the lap; 0: nothing counts
+static int profile_starts;
+
+static void profile_start(void) {
+    profile_since = seconds_now();
+    profile_starts++;
+}
+
+static void profile_stop(void) { profile_since = 0; }
+
+// flops: multiplications and additions of matrix products; bytes: what must come from memory and go there at least once.
+static void profile_lap(Pass pass, double flops, double bytes) {
+    if (profile_since == 0) return;
+    double now = seconds_now();
+    profile[pass].seconds += now - profile_since;
+    profile[pass].flops += flops;
+    profile[pass].bytes += bytes;
+    profile_since = now;
+}
+
+// Measures the peaks (a second), then prints: a step's ms, share of it, GFLOP/s and GB/s, and the larger of their shares
+// of the peaks, which is how near a pass is to what bounds it. A share above 100 %: its data was still in a cache.
+static void profile_print(GemmPrecision precision) {
+    enum { FLOATS = 1 << 24 };
+    int threads = omp_get_max_threads();
+    double total = 0.0, flop_peak = peak_gflops(peak_find(gemm_isa(), gemm_emulated() ? GEMM_FP32 : precision), threads);
+    float *a = memory_floats(FLOATS, threads), *b = memory_floats(FLOATS, threads), *c = memory_floats(FLOATS, threads);
+    double byte_peak = memory_triad(a, b, c, FLOATS, threads);
+    free(a); free(b); free(c);
+    for (int i = 0; i < PASSES; i++) total += profile[i].seconds;
+    printf("profile    %d steps of %.2f ms; peaks: %.0f GFLOP/s, %.0f GB/s (triad)\n"
+           "           pass                          ms   share   GFLOP/s    GB/s   of peak\n",
+           profile_starts, 1e3 * total / profile_starts, flop_peak, byte_peak);
+    for (int i = 0; i < PASSES; i++) {
+        double s = profile[i].seconds, gflops = 1e-9 * profile[i].flops / s, gb = 1e-9 * profile[i].bytes / s;
+        if (s == 0) continue;
+        printf("           %-22s %9.3f  %5.1f %%  %8.1f  %6.1f  %6.0f %%\n", profile_names[i], 1e3 * s / profile_starts,
+               100 * s / total, gflops, gb, 100 * fmax(gflops / flop_peak, gb / byte_peak));
+    }
+}
+
+#endif // PROFILE_H
