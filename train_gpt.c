@@ -468,6 +468,7 @@ typedef struct {
     int IC, OC;
     const float *w, *b;      // (OC, IC); (OC) or NULL
     float *dw, *db;          // their gradients
+    bool fresh;              // nothing is in dw yet: the next gradient is written over it
     const float *packed_forward, *packed_backward;   // w as gemm_pack_b made it for either product, or NULL
 } Linear;
 
@@ -534,8 +535,9 @@ static void linear_backward_input(float *dx, const float *dout, const Linear *l,
 }
 
 // dw += dout^T x, db += sum of dout's rows; sums: room for (sum_pieces(N), OC)
-static void linear_backward_weight(const float *dout, const float *x, const Linear *l, int N, float *sums) {
-    gemm(true, false, l->OC, l->IC, N, 1.0f, dout, l->OC, x, l->IC, 1.0f, l->dw, l->IC);
+static void linear_backward_weight(const float *dout, const float *x, Linear *l, int N, float *sums) {
+    gemm(true, false, l->OC, l->IC, N, 1.0f, dout, l->OC, x, l->IC, l->fresh ? 0.0f : 1.0f, l->dw, l->IC);
+    l->fresh = false;
     if (l->db) bias_backward(l->db, dout, N, l->OC, sums);
     linear_lap(PASS_LINEAR_WEIGHT, l, N);
 }
@@ -882,8 +884,8 @@ static Linear *linear_at(const Model *m, int layer, LinearId id) { return &m->li
 static Linear *model_head(const Model *m) { return linear_at(m, m->L, LINEAR_QKV); }
 
 static Linear linear_of(const Model *m, int layer, TensorId w, TensorId b, int OC) {
-    return (Linear){m->table[w].cols, OC, weight(m, w, layer), weight(m, b, layer),
-                    gradient(m, w, layer), gradient(m, b, layer), NULL, NULL};
+    return (Linear){.IC = m->table[w].cols, .OC = OC, .w = weight(m, w, layer), .b = weight(m, b, layer),
+                    .dw = gradient(m, w, layer), .db = gradient(m, b, layer)};
 }
 
 // Tells every product where its weights and gradients are.
@@ -1023,8 +1025,8 @@ static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequenc
     MlpKind mlp = (MlpKind)m->config.model.mlp;
     int N = B * T, C = m->C, KV = m->NKV * m->HS;
     float *dx = m->dx, *sums = m->sums, *datt = m->act, *dqkv = m->dqkv ? m->dqkv : a->qkv;
-    const Linear *qkv = linear_at(m, l, LINEAR_QKV), *o = linear_at(m, l, LINEAR_O),
-                 *mlp_in = linear_at(m, l, LINEAR_MLP_IN), *mlp_out = linear_at(m, l, LINEAR_MLP_OUT);
+    Linear *qkv = linear_at(m, l, LINEAR_QKV), *o = linear_at(m, l, LINEAR_O),
+           *mlp_in = linear_at(m, l, LINEAR_MLP_IN), *mlp_out = linear_at(m, l, LINEAR_MLP_OUT);
     Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, true),
             drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, true);
     if (m->config.train.recompute == RECOMPUTE_BLOCK) block_forward(m, NULL, l, B, T, first_sequence, true);
@@ -1070,7 +1072,7 @@ static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t fi
 // dloss * (that sum), and the head's weight gets its own. head_rows tokens at a time: all of (N, V) would be the largest
 // thing in memory.
 static double head_forward_backward(Model *m, const int *targets, int N, bool backward, float dloss) {
-    const Linear *head = model_head(m);
+    Linear *head = model_head(m);
     for (int n = 0; n < N; n += m->head_rows) {
         int rows = min_int(m->head_rows, N - n);
         float *norm = m->norm + (size_t)n * m->C;
@@ -1122,12 +1124,17 @@ static double model_gradients(Model *m, const int *tokens, const int *targets, i
     return loss;
 }
 
+// Gradients of zero, and no largest logits. The weights of products are only marked: the first gradient is written over
+// what is there, which saves two passes over memory.
 static void model_zero_grads(Model *m) {
-    enum { PIECE = 1 << 18 };
-    #pragma omp parallel for
-    for (size_t i = 0; i < m->n_params; i += PIECE)
-        memset(m->grads + i, 0, (m->n_params - i < PIECE ? m->n_params - i : PIECE) * sizeof(float));
-    profile_lap(PASS_GRADIENT, 0, 4.0 * m->n_params);
+    for (Linear *l = m->linears; l <= model_head(m); l++) l->fresh = true;
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *t = &m->table[id];
+        bool product = t->role >= ROLE_Q || gradient(m, (TensorId)id, 0) == model_head(m)->dw;
+        for (int l = 0; l < t->count && !product; l++)
+            memset(gradient(m, (TensorId)id, l), 0, (size_t)t->rows * t->cols * sizeof(float));
+    }
+    profile_lap(PASS_GRADIENT, 0, 0);
     for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
 }
 
@@ -1529,9 +1536,18 @@ static void choose_precision(Config *c) {
 
 static double megabytes(double bytes) { return bytes / 1048576.0; }
 
-// What isn't the model's or the optimizer's: room of Newton-Schulz and of gemm.h for each thread, the batch, the program.
+// What isn't the model's or the optimizer's: Newton-Schulz's room for each thread, the batch, the mapped shards (those
+// that are checked when they are opened; of larger ones the system keeps what it likes), and the program with its
+// libraries, gemm.h's blocks and a picture's pixels: PROGRAM_BYTES, as measured.
+enum { PROGRAM_BYTES = 16 << 20 };
+
 static double other_bytes(const Trainer *t) {
-    return (double)t->scratch_bytes * omp_get_max_threads();
+    const DataLoader *d = &t->data;
+    double shards = 0.0, batch = 2.0 * sizeof(int) * t->config.train.batch * t->model.T;
+    for (int i = 0; i < d->train_shards; i++) shards += (double)d->train[i].bytes;
+    for (int i = 0; i < d->val_shards; i++) shards += (double)d->val[i].bytes;
+    return (double)t->scratch_bytes * omp_get_max_threads() + batch + PROGRAM_BYTES
+           + fmin(shards, (double)DATALOADER_CHECK_TOKENS * sizeof(uint16_t));
 }
 
 static double planned_bytes(const Trainer *t) {
