@@ -92,5 +92,6 @@ $(B)/tokenize: data/tokenize.c $(HEADERS) | setup
 $(B)/bench: dev/bench/bench.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
 	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function,-ldl)
 $(B)/test_tiles: dev/test/test_gemm.c
+$(B)/test_attn_tiles: dev/test/test_attn.c
 $(B)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)

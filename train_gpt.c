@@ -1104,7 +1104,7 @@ static double model_gradients(Model *m, const int *tokens, const int *targets, i
         for (int b = 0; b < B; b++)
             for (int h = 0; h < m->NH; h++) {
                 float *largest = &m->max_logits[l * m->NH + h];
-                *largest = fmaxf(*largest, m->head_logits[((size_t)l * m->B + b) * m->NH + h]);
+                *largest = (float)attention_larger(m->head_logits[((size_t)l * m->B + b) * m->NH + h], *largest);
             }
     double loss = head_forward_backward(m, targets, N, true, dloss);
 

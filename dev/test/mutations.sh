@@ -1,57 +1,62 @@
 #!/bin/sh
-# Do the tests notice? Breaks train_gpt.c in one place at a time (a sign, a factor, a forgotten term), builds test_gpt in a
-# copy of the tree and expects its numerical tests to fail. Takes some minutes; run it by hand: dev/test/mutations.sh [FIRST]
-# A line is: what stands in train_gpt.c (once) | what to put there.
+# Do the tests notice? Breaks the model in one place at a time (a sign, a factor, a forgotten term), builds test_gpt and
+# test_attn in a copy of the tree and expects their numerical tests to fail. Takes some minutes; run it by hand:
+# dev/test/mutations.sh [FIRST]
+# A line is: file | what stands there (first occurrence) | what to put there.
 set -eu
 mutations=$(cat <<'LIST'
-e[i] + (p ? p[i] : 0.0f)|e[i] - (p ? p[i] : 0.0f)
-de[i] += dx[|de[i] -= dx[
-dp[i] += dx[|dp[i] -= dx[
-on[i] = xn[i] - mu;|on[i] = xn[i] + mu;
-(b ? b[i] : 0.0f);|-(b ? b[i] : 0.0f);
-sum_d += d;|sum_d -= d;
-sum_dx += d *|sum_dx -= d *
-- average_d - (xn|+ average_d - (xn
-- average_d - (xn[i] - mu) * s * average_dx|- average_d + (xn[i] - mu) * s * average_dx
-dw[i] += dn[i] * (xn[i] - mu) * s;|dw[i] += dn[i] * (xn[i] - mu);
-db[i] += dn[i];|db[i] -= dn[i];
-out[(size_t)n * OC + i] += b[i];|out[(size_t)n * OC + i] -= b[i];
-OC, IC, N, 1.0f, dout, OC, x, IC, 1.0f, dw, IC|OC, IC, N, -1.0f, dout, OC, x, IC, 1.0f, dw, IC
-OC, IC, N, 1.0f, dout, OC, x, IC, 1.0f, dw, IC|OC, IC, N, 1.0f, dout, OC, x, IC, 0.0f, dw, IC
-N, IC, OC, 1.0f, dout, OC, w, IC, 0.0f, dx, IC|N, IC, OC, -1.0f, dout, OC, w, IC, 0.0f, dx, IC
-db[i] += dout[|db[i] -= dout[
-ai * c[i] - bi * si|ai * c[i] + bi * si
-bi * c[i] + ai * si|bi * c[i] - ai * si
-m->rope_sin, -1.0f,|m->rope_sin, 1.0f,
-dy[at + i] - y[at + i] * average|dy[at + i] + y[at + i] * average
-largest = fmaxf(largest, vec_max(sr, i0 + r + 1));|largest = fmaxf(largest, vec_max(sr, i0 + rows));
-p[j] *= 1.0f / sum;|p[j] *= 1.0f / (sum + 1e-4f);
-pr[j] * (dr[j] - D) * a.scale|pr[j] * (dr[j] + D) * a.scale
-pr[j] * (dr[j] - D) * a.scale|pr[j] * (dr[j] - D)
-dr[j] *= 1.0f - (sr[j] / a.softcap)|dr[j] *= 1.0f + (sr[j] / a.softcap)
-if (a.dropout.rate > 0.0f) attention_dropout(dr, a, b, h, i);|
-if (a.dropout.rate > 0.0f) attention_dropout(pr, a, b, h, i);|
-keys, HS, rows, 1.0f, p, T,|keys, HS, rows, -1.0f, p, T,
-rows, HS, keys, 1.0f, ds, T,|rows, HS, keys, -1.0f, ds, T,
-keys, HS, rows, 1.0f, ds, T,|keys, HS, rows, -1.0f, ds, T,
-int kv = h / (a.NH / a.NKV);|int kv = h % a.NKV;
-a[i] = 0.5f * x[i] * (1.0f + vec_tanhf|a[i] = 0.5f * x[i] * (1.0f - vec_tanhf
-1.0f + 3.0f * 0.044715f|1.0f - 3.0f * 0.044715f
-0.5f * x[i] * (1.0f - t * t) * slope|0.5f * x[i] * (1.0f + t * t) * slope
-+ x[i] * phi|- x[i] * phi
-d[i] * 2.0f * x[i] :|d[i] * x[i] :
-gate[i] * (1.0f - sigmoid)|gate[i] * (1.0f + sigmoid)
-dx[i] = d[i] * gate[i] * sigmoid;|dx[i] = -d[i] * gate[i] * sigmoid;
-out[i] = x[i] + branch[i];|out[i] = x[i] - branch[i];
-losses[n] = lse[n] - z[targets[n]];|losses[n] = lse[n] + z[targets[n]];
-(1.0f - (z[v] * cap) * (z[v] * cap));|(1.0f + (z[v] * cap) * (z[v] * cap));
-z[targets[n]] -= dloss *|z[targets[n]] += dloss *
-weight(m, NORM2_W, l), weight(m, NORM2_B, l),|weight(m, NORM1_W, l), weight(m, NORM2_B, l),
-lr = c->optimizer.adamw.embed_lr;|lr = 2 * c->optimizer.adamw.embed_lr;
-scale = fmin(1.0, clip / (result->grad_norm + 1e-6));|scale = fmin(1.0, clip / (result->grad_norm + 1e-2));
-qk_clip(t, &result->clipped)|0
-row->decay ? muon ?|!row->decay ? muon ?
-weight(m, BQ, l), weight(m, WK, l), weight(m, BK, l)|NULL, weight(m, WK, l), NULL
+train_gpt.c|add_row(x + (size_t)n * C, wpe|add_row(x + (size_t)n * C, wpe + 1
+train_gpt.c|add_row(dwte + (size_t)tokens[n] * C + first, d, channels);|add_row(dwte + (size_t)tokens[n] * C + first, d, channels - 1);
+train_gpt.c|if (dwpe) add_row(|if (0) add_row(
+train_gpt.c|out[i] = (x[i] - mu) * s * w[i] + b[i];|out[i] = (x[i] - mu) * s * w[i] - b[i];
+train_gpt.c|sum += (x[i] - mu) * (x[i] - mu);|sum += x[i] * x[i];
+train_gpt.c|sum_d += d;|sum_d -= d;
+train_gpt.c|sum_dx += d * xhat;|sum_dx -= d * xhat;
+train_gpt.c|sum_dx += dout[i] * (x[i] - mu) * s;|sum_dx += dout[i] * (x[i] - mu);
+train_gpt.c|dw[i] += dout[i] * xhat;|dw[i] += dout[i];
+train_gpt.c|db[i] += dout[i];|db[i] -= dout[i];
+train_gpt.c|dout[i] * w[i] - average_d|dout[i] * w[i] + average_d
+train_gpt.c|s * (dout[i] - average_d - (x[i] - mu)|s * (dout[i] - average_d + (x[i] - mu)
+train_gpt.c|norm_scale(dout, x, mu, s, w, b, C);|norm_scale(dout, x, 0.0f, s, w, b, C);
+train_gpt.c|sum_add_pieces(dw, sums, sum_pieces(N), C|sum_add_pieces(dw, sums, 1, C
+train_gpt.c|sum_add_pieces(db, sums + C,|sum_add_pieces(db, sums,
+train_gpt.c|if (b) VEC_LOOP for (int i = 0; i < columns; i++) out[i] += b[i];|if (b) VEC_LOOP for (int i = 0; i < columns; i++) out[i] -= b[i];
+train_gpt.c|out[i] += x[(size_t)r * stride + i];|out[i] -= x[(size_t)r * stride + i];
+train_gpt.c|OC, x, l->IC, l->fresh ? 0.0f : 1.0f|OC, x, l->IC, 0.0f
+train_gpt.c|l->fresh = false;|
+train_gpt.c|l->fresh = true;|;
+train_gpt.c|N, l->IC, l->OC, 1.0f, dout|N, l->IC, l->OC, -1.0f, dout
+train_gpt.c|a * cosines[i] - b * s;|a * cosines[i] + b * s;
+train_gpt.c|b * cosines[i] + a * s;|b * cosines[i] - a * s;
+train_gpt.c|m->rope_sin, -1.0f,|m->rope_sin, 1.0f,
+train_gpt.c|dy[i] - y[i] * average|dy[i] + y[i] * average
+train_gpt.c|1.0f + 3.0f * 0.044715f|1.0f - 3.0f * 0.044715f
+train_gpt.c|x * s * (1.0f - s) * slope|x * s * (1.0f + s) * slope
+train_gpt.c|phi + x * SQRT_1_OVER_2PI * e|phi - x * SQRT_1_OVER_2PI * e
+train_gpt.c|dact[i] = x * phi;|dact[i] = phi;
+train_gpt.c|dact[i] * 2.0f * positive|dact[i] * positive
+train_gpt.c|dact[i] = positive * x;|
+train_gpt.c|gate * (1.0f - s)|gate * (1.0f + s)
+train_gpt.c|h[F + i] = d * gate * s;|h[F + i] = -d * gate * s;
+train_gpt.c|losses[n] = lse - z[targets[n]];|losses[n] = lse + z[targets[n]];
+train_gpt.c|(1.0f - (z[v] * cap) * (z[v] * cap));|(1.0f + (z[v] * cap) * (z[v] * cap));
+train_gpt.c|z[target] -= dloss *|z[target] += dloss *
+train_gpt.c|.residual = a->x_mid, .dropout = drop_mlp|.residual = a->x_mid, .dropout = drop_att
+train_gpt.c|weight(m, NORM2_W, l), weight(m, NORM2_B, l),|weight(m, NORM1_W, l), weight(m, NORM2_B, l),
+train_gpt.c|if (!backward) continue;|if (!backward + (n > 0)) continue;
+train_gpt.c|lr = c->optimizer.adamw.embed_lr;|lr = 2 * c->optimizer.adamw.embed_lr;
+train_gpt.c|scale = fmin(1.0, clip / (result->grad_norm + 1e-6));|scale = fmin(1.0, clip / (result->grad_norm + 1e-2));
+train_gpt.c|qk_clip(t, &result->clipped)|0
+train_gpt.c|row->decay ? muon ?|!row->decay ? muon ?
+train_gpt.c|weight(m, BQ, l), weight(m, WK, l), weight(m, BK, l)|NULL, weight(m, WK, l), NULL
+src/attn.h|m[i] = i >= first + j && x[i] > m[i]|m[i] = x[i] > m[i]
+src/attn.h|x[i] = i >= first + j ? p : 0.0f;|x[i] = i > first + j ? p : 0.0f;
+src/attn.h|float ds = p * (dp[i] - D[i])|float ds = p * (dp[i] + D[i])
+src/attn.h|(dscale - dscale * c * c)|(dscale + dscale * c * c)
+src/attn.h|correction[i] = vec_expf(shift[i] - larger);|correction[i] = 1.0f;
+src/attn.h|sum[i] *= correction[i];|
+src/attn.h|lse[i] = shift[i] + logf(sum[i]);|lse[i] = shift[i];
+src/attn.h|(uint32_t)j, threshold, keep_scale);|(uint32_t)j + 1, threshold, keep_scale);
 LIST
 )
 first=${1:-1}
@@ -63,19 +68,25 @@ printf '%s\n' "$mutations" > build/mutants/list
 while IFS= read -r line; do
     number=$((number + 1))
     [ $number -ge "$first" ] || continue
-    FROM=${line%%|*} TO=${line#*|} awk '
+    file=${line%%|*} change=${line#*|}
+    cp train_gpt.c build/mutants/ && cp src/attn.h build/mutants/src/
+    FROM=${change%%|*} TO=${change#*|} awk '
         { at = index($0, ENVIRON["FROM"])
           if (at && !done) { $0 = substr($0, 1, at - 1) ENVIRON["TO"] substr($0, at + length(ENVIRON["FROM"])); done = 1 }
           print }
-        END { exit !done }' train_gpt.c > build/mutants/train_gpt.c || { echo "$number: not found: ${line%%|*}"; exit 1; }
+        END { exit !done }' "$file" > "build/mutants/$file" || { echo "$number: not found: $change"; exit 1; }
     echo '#define MUON_C_COMMIT "mutant"' > build/mutants/build/commit.h
     (cd build/mutants && gcc -std=gnu11 -O2 -fno-math-errno -fno-trapping-math -fopenmp -w test_gpt.c -o build/test_gpt -lcjson -lz -lm)
+    [ "$file" != src/attn.h ] || (cd build/mutants && gcc -std=gnu11 -O2 -fno-math-errno -fno-trapping-math -fopenmp -w \
+        dev/test/test_attn.c -o build/test_attn -lm)
     noticed=no
-    for test in gradients_match attention_ training_steps qk_clip micro_ schedules tensor_table groups_have; do
+    [ "$file" != src/attn.h ] || (cd build/mutants && timeout 120 build/test_attn >/dev/null 2>&1) || noticed=test_attn
+    for test in gradients_match training_steps qk_clip micro_ pieces_ schedules tensor_table groups_have; do
+        [ "$noticed" = no ] || break
         (cd build/mutants && timeout 120 build/test_gpt $test >/dev/null 2>&1) || { noticed=$test; break; }
     done
     [ "$noticed" != no ] || survived=$((survived + 1))
-    echo "$number: ${line%%|*}  ->  ${line#*|}: $([ "$noticed" = no ] && echo SURVIVED || echo "noticed by $noticed")"
+    echo "$number: ${change%%|*}  ->  ${change#*|}: $([ "$noticed" = no ] && echo SURVIVED || echo "noticed by $noticed")"
 done < build/mutants/list
 echo "$number mutations, $survived survived"
 [ $survived -eq 0 ]
