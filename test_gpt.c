@@ -719,12 +719,17 @@ static void check_same_checkpoint(const char *a, const char *b) {
 
 TEST(the_same_bits_with_any_number_of_threads) {
     prepare_runs();
-    static const char *const precisions[] = {"fp32", "bf16"};
-    for (size_t p = 0; p < COUNT_OF(precisions); p++) {
+    // small, where one thread computes each product, and large enough that threads share all of them
+    static const char *const forms[] = {
+        "--train.precision=fp32", "--train.precision=bf16",
+        "--train.precision=fp32 --train.steps=5 --model.width=192 --model.block=80 --train.recompute=block",
+        "--train.precision=bf16 --train.steps=5 --model.width=192 --model.block=80 --model.arch=llama "
+        "--model.kv_heads=1 --optimizer.name=muonclip"};
+    for (size_t f = 0; f < COUNT_OF(forms); f++) {
         for (int threads = 1; threads <= 3; threads++)
-            CHECK(shell("OMP_NUM_THREADS=%d %s build/test/run.json --train.precision=%s "
+            CHECK(shell("OMP_NUM_THREADS=%d %s build/test/run.json %s "
                         "--run.dir=build/test/runs/threads%d --overwrite > build/test/out.txt",
-                        threads, trainer, precisions[p], threads) == 0);
+                        threads, trainer, forms[f], threads) == 0);
         check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads2/checkpoint.bin");
         check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads3/checkpoint.bin");
     }
@@ -820,6 +825,34 @@ TEST(a_run_is_a_folder) {
     check_error_line(shell("%s/generate build/test/runs/folder --prompt='Q' 2> build/test/err.txt > build/test/out.txt",
                            build), EXIT_USAGE, "U+0051");
     check_error_line(shell("%s/generate build/test/none 2> build/test/err.txt", build), EXIT_FAILED, "build/test/none");
+}
+
+// What the program says before the run is what it takes, within a tenth; --profile accounts for the steps' time.
+TEST(memory_is_as_planned_and_time_is_accounted_for) {
+#if defined(__SANITIZE_ADDRESS__)
+    bool exact = false;                                      // the sanitizer's own memory comes on top
+#else
+    bool exact = true;
+#endif
+    static const char *const forms[] = {"", "--model.arch=speedrun --optimizer.qk_clip.tau=0",
+                                        "--train.recompute=block --train.micro_batch=1"};
+    for (size_t f = 0; f < COUNT_OF(forms); f++) {
+        CHECK(shell("%s build/test/run.json --profile --model.width=384 --model.layers=3 --train.steps=3 %s "
+                    "--run.dir=build/test/runs/plan --overwrite > build/test/out.txt", trainer, forms[f]) == 0);
+        char *text = read_file("build/test/out.txt", NULL), *at = strstr(text, "at most "), *row = strstr(text, "of peak\n");
+        double most = 0, planned = 0, total = 0;
+        CHECK(at && sscanf(at, "at most %lf MB of memory (%lf planned)", &most, &planned) == 2);
+        if (exact) CHECK_MSG(fabs(most / planned - 1) < 0.1, "%s: %g MB, %g planned", forms[f], most, planned);
+        CHECK(row && strstr(row, "linear, dW") && strstr(row, "attention, backward") && strstr(row, "optimizer"));
+        while (row && (row = strstr(row + 1, " %  "))) {     // the shares, one in each row
+            double share = 0;
+            const char *begin = row;
+            while (begin > text && begin[-1] != ' ') begin--;
+            if (sscanf(begin, "%lf", &share) == 1) total += share;
+        }
+        CHECK_MSG(fabs(total - 100) < 1, "shares of %g %%", total);
+        free(text);
+    }
 }
 
 TEST(without_run_dir_runs_are_numbered) {
@@ -957,6 +990,7 @@ int main(int argc, char **argv) {
     RUN(a_run_interrupted_before_its_first_step_resumes);
     RUN(a_run_has_one_process);
     RUN(a_run_is_a_folder);
+    RUN(memory_is_as_planned_and_time_is_accounted_for);
     RUN(without_run_dir_runs_are_numbered);
     RUN(bad_configs_are_refused_in_one_line);
     RUN(bad_data_is_refused_in_one_line);
