@@ -55,7 +55,7 @@ sample: $(B)/generate                                    ## write text with a RU
 plot: $(B)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(B)/plot $(RUNS) $(ARGS)
 
-bench: $(B)/bench                                        ## measure peaks, products, training steps, threads; ARGS="peaks gemm train threads -q"
+bench: $(B)/bench                                        ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"
 	$(Q)dev/bench/bench.sh $(B) $(ARGS)
 
 bench-torch: $(B)/bench                                  ## the same training steps and products by PyTorch, side by side

@@ -348,7 +348,7 @@ TEST(pieces_of_the_head_add_up) {
         trainer_free(&a);
         trainer_free(&b);
     }
-    CHECK(head_rows(1024, 50304) == 256 && head_rows(4096, 65) == 4096 && head_rows(100, 1 << 20) == 50);
+    CHECK(head_rows(1024, 50304) == 512 && head_rows(4096, 65) == 4096 && head_rows(100, 1 << 20) == 50);
 }
 
 // What micro_batch 0 stands for: the largest divisor of the batch whose sequences fit into MICRO_TOKENS.

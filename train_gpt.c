@@ -821,7 +821,7 @@ static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t 
 }
 
 enum {
-    HEAD_LOGITS = 1 << 24,   // logits at a time, at most: 64 MB
+    HEAD_LOGITS = 1 << 25,   // logits at a time, at most: 128 MB
     HEAD_ROWS = 64,          // but no fewer tokens
 };
 
@@ -918,6 +918,7 @@ static void model_pack(Model *m, bool on) {
         l->packed_backward = place;
         place += gemm_packed_floats(l->IC, l->OC);
     }
+    profile_lap(PASS_PACK, 0, on ? 16.0 * m->n_packed / 2 : 0);
 }
 
 // The sizes of a model for micro-batches of up to B sequences of up to config.model.block tokens; nothing of it is
@@ -1134,7 +1135,6 @@ static void model_zero_grads(Model *m) {
         for (int l = 0; l < t->count && !product; l++)
             memset(gradient(m, (TensorId)id, l), 0, (size_t)t->rows * t->cols * sizeof(float));
     }
-    profile_lap(PASS_GRADIENT, 0, 0);
     for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
 }
 

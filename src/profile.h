@@ -3,7 +3,8 @@
  * defines: profile_start  from here on time counts
  *          profile_lap    all time since profile_start or the last lap was this kind of pass
  *          profile_stop   until the next profile_start nothing counts
- *          profile_print  the table
+ *          profile_row    the figures of one kind of pass, beside profile_peaks
+ *          profile_print  the table of all
  * It includes peaks.h. Only the thread that starts the parallel loops calls: a lap is the time of all threads together.
  */
 #ifndef PROFILE_H
@@ -13,14 +14,14 @@
 
 typedef enum {
     PASS_LINEAR_FORWARD, PASS_LINEAR_INPUT, PASS_LINEAR_WEIGHT, PASS_ATTENTION_FORWARD, PASS_ATTENTION_BACKWARD,
-    PASS_NORM, PASS_EMBEDDING, PASS_POSITION, PASS_ACTIVATION, PASS_DROPOUT, PASS_LOSS, PASS_GRADIENT, PASS_OPTIMIZER,
-    PASS_DATA, PASSES
+    PASS_NORM, PASS_EMBEDDING, PASS_POSITION, PASS_ACTIVATION, PASS_DROPOUT, PASS_LOSS, PASS_PACK, PASS_GRADIENT,
+    PASS_OPTIMIZER, PASS_DATA, PASSES
 } Pass;
 
 static const char *const profile_names[PASSES] = {
     "linear, forward", "linear, dx", "linear, dW", "attention, forward", "attention, backward", "norms",
     "embedding", "RoPE, QK-norm", "gated activation", "dropout", "softmax and loss",
-    "gradients: zero, norm", "optimizer", "data",
+    "packing of weights", "norm of the gradient", "optimizer", "data",
 };
 
 static struct { double seconds, flops, bytes; } profile[PASSES];
@@ -44,24 +45,44 @@ static void profile_lap(Pass pass, double flops, double bytes) {
     profile_since = now;
 }
 
-// Measures the peaks (a second), then prints: a step's ms, share of it, GFLOP/s and GB/s, and the larger of their shares
-// of the peaks, which is how near a pass is to what bounds it. A share above 100 %: its data was still in a cache.
-static void profile_print(GemmPrecision precision) {
+typedef struct { double gflops, gb; } ProfilePeaks;
+
+// What the machine can do with all threads: multiply-adds of the kernels in use, and memory. Takes a second.
+static ProfilePeaks profile_peaks(GemmPrecision precision) {
     enum { FLOATS = 1 << 24 };
     int threads = omp_get_max_threads();
-    double total = 0.0, flop_peak = peak_gflops(peak_find(gemm_isa(), gemm_emulated() ? GEMM_FP32 : precision), threads);
+    double gflops = peak_gflops(peak_find(gemm_isa(), gemm_emulated() ? GEMM_FP32 : precision), threads);
     float *a = memory_floats(FLOATS, threads), *b = memory_floats(FLOATS, threads), *c = memory_floats(FLOATS, threads);
-    double byte_peak = memory_triad(a, b, c, FLOATS, threads);
+    double gb = memory_triad(a, b, c, FLOATS, threads);
     free(a); free(b); free(c);
+    return (ProfilePeaks){ gflops, gb };
+}
+
+typedef struct { double ms, share, gflops, gb, of_peak; } ProfileRow;
+
+// One kind of pass: a step's ms, its share of the step, GFLOP/s and GB/s, and the larger of their shares of the peaks,
+// which is how near it is to what bounds it; over 1: its data was still in a cache. ms 0: there was no such pass.
+static ProfileRow profile_row(int pass, ProfilePeaks peak) {
+    double s = profile[pass].seconds, total = 0.0;
+    if (s == 0) return (ProfileRow){ 0 };
     for (int i = 0; i < PASSES; i++) total += profile[i].seconds;
+    double gflops = 1e-9 * profile[pass].flops / s, gb = 1e-9 * profile[pass].bytes / s;
+    return (ProfileRow){ 1e3 * s / profile_starts, s / total, gflops, gb, fmax(gflops / peak.gflops, gb / peak.gb) };
+}
+
+// Measures the peaks, then prints profile_row of every kind that there was.
+static void profile_print(GemmPrecision precision) {
+    ProfilePeaks peak = profile_peaks(precision);
+    double ms = 0.0;
+    for (int i = 0; i < PASSES; i++) ms += profile_row(i, peak).ms;
     printf("profile    %d steps of %.2f ms; peaks: %.0f GFLOP/s, %.0f GB/s (triad)\n"
            "           pass                          ms   share   GFLOP/s    GB/s   of peak\n",
-           profile_starts, 1e3 * total / profile_starts, flop_peak, byte_peak);
+           profile_starts, ms, peak.gflops, peak.gb);
     for (int i = 0; i < PASSES; i++) {
-        double s = profile[i].seconds, gflops = 1e-9 * profile[i].flops / s, gb = 1e-9 * profile[i].bytes / s;
-        if (s == 0) continue;
-        printf("           %-22s %9.3f  %5.1f %%  %8.1f  %6.1f  %6.0f %%\n", profile_names[i], 1e3 * s / profile_starts,
-               100 * s / total, gflops, gb, 100 * fmax(gflops / flop_peak, gb / byte_peak));
+        ProfileRow row = profile_row(i, peak);
+        if (row.ms == 0) continue;
+        printf("           %-22s %9.3f  %5.1f %%  %8.1f  %6.1f  %6.0f %%\n", profile_names[i], row.ms,
+               100 * row.share, row.gflops, row.gb, 100 * row.of_peak);
     }
 }
 
