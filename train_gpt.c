@@ -918,7 +918,7 @@ static void model_pack(Model *m, bool on) {
         l->packed_backward = place;
         place += gemm_packed_floats(l->IC, l->OC);
     }
-    profile_lap(PASS_PACK, 0, on ? 16.0 * m->n_packed / 2 : 0);
+    if (m->packed) profile_lap(PASS_PACK, 0, on ? 8.0 * m->n_packed : 0);
 }
 
 // The sizes of a model for micro-batches of up to B sequences of up to config.model.block tokens; nothing of it is
@@ -1136,6 +1136,7 @@ static void model_zero_grads(Model *m) {
             memset(gradient(m, (TensorId)id, l), 0, (size_t)t->rows * t->cols * sizeof(float));
     }
     for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
+    profile_lap(PASS_GRADIENT, 0, 0);
 }
 
 // Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees

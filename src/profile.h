@@ -21,7 +21,7 @@ typedef enum {
 static const char *const profile_names[PASSES] = {
     "linear, forward", "linear, dx", "linear, dW", "attention, forward", "attention, backward", "norms",
     "embedding", "RoPE, QK-norm", "gated activation", "dropout", "softmax and loss",
-    "packing of weights", "norm of the gradient", "optimizer", "data",
+    "packing of weights", "gradients: zero, norm", "optimizer", "data",
 };
 
 static struct { double seconds, flops, bytes; } profile[PASSES];
