@@ -5,7 +5,8 @@
  * How to read it. The chapters stand in the order of the program: each layer's forward pass next to its backward,
  * then the table of tensors that everything else loops over, then the model, the optimizer's glue and the loop.
  * What only makes it fast or moves bytes is elsewhere: muon.h (the optimizers), src/gemm.h (matrix products),
- * src/vec.h (exp, tanh, erf), src/config.h (JSON), src/checkpoint.h, data/ (text to tokens), src/plot.h (pictures).
+ * src/attn.h (attention), src/vec.h (loops compiled for every instruction set), src/profile.h, src/config.h (JSON),
+ * src/checkpoint.h, data/ (text to tokens), src/plot.h (pictures).
  *
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
  *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP

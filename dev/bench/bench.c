@@ -670,14 +670,17 @@ static void bench_attention(void) {
         "Causal, %d tokens in sequences of T, %d / HS heads, in tiles by all threads. Operations: 4 HS for each query\n"
         "and each key that it sees forward, 10 HS backward. Of peak: of the kernels in use. Plain: the same as plain\n"
         "loops in double, by one thread, for as many heads and sequences.\n\n", ATTENTION_TOKENS, ATTENTION_WIDTH);
+    double peak[] = { [GEMM_FP32] = 0, [GEMM_BF16] = 0 };
+    for (int again = 0; again < 5; again++)              // whatever disturbs a peak makes it smaller
+        for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++)
+            peak[p] = fmax(peak[p], peak_gflops(peak_of_trainer(p), threads));
     Table table = table_start(columns, COUNT_OF(columns), context);
     for (size_t i = 0; i < COUNT_OF(shapes); i++)
         for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++) {
             int T = shapes[i][0], HS = shapes[i][1];
             if (!kernels_use(own_isa, p)) continue;      // bf16 emulated
             note("attention of T %d, HS %d in %s", T, HS, precision_names[p]);
-            double peak = peak_gflops(peak_of_trainer(p), threads), flops = 2e-9 * T * (T + 1.0) * HS;
-            double seconds[ATTENTION_CALLS] = { NAN, NAN, NAN, NAN };
+            double flops = 2e-9 * T * (T + 1.0) * HS, seconds[ATTENTION_CALLS] = { NAN, NAN, NAN, NAN };
             AttentionCase c = attention_case(T, HS);
             attention_measure(&c, T <= (quick ? 256 : 1024) ? ATTENTION_CALLS : PLAIN_FORWARD, seconds);
             attention_case_free(&c);
@@ -686,9 +689,9 @@ static void bench_attention(void) {
             table_number(&table, HS);
             table_text(&table, precision_names[p]);
             table_number(&table, forward);
-            table_number(&table, 100 * forward / peak);
+            table_number(&table, 100 * forward / peak[p]);
             table_number(&table, backward);
-            table_number(&table, 100 * backward / peak);
+            table_number(&table, 100 * backward / peak[p]);
             table_number(&table, seconds[PLAIN_FORWARD] / seconds[TILED_FORWARD]);
             table_number(&table, seconds[PLAIN_BACKWARD] / seconds[TILED_BACKWARD]);
         }
