@@ -117,7 +117,8 @@ int main(void) {
      - NaN or infinity in any gradient: muon_begin_step returns MUON_E_NOT_FINITE, says where (bad_tensor, bad_matrix)
        and has changed nothing. AdamW stays finite with gradients beyond 1e19, but its squares do not hold them.
      - Threads: muon_begin_step from one thread, then muon_step_one of different matrices from any number of them, in
-       any order, to the same bits.
+       any order, to the same bits. Compiled with OpenMP, norms, scans and AdamW of large tensors share their loops
+       among its threads, with the same bits; a caller with threads of another kind compiles without it.
      - Checkpoints: the numbers of muon_state for slots 0, 1, ..., and m.t; muon_init, then put both back.
 
    Macros, defined before the implementation is included
@@ -472,7 +473,7 @@ static void muon__gemm(int trans_a, int trans_b, int m, int n, int k, float alph
 // ---------------------------------------------------------------------------------------------------------------------
 // Sums, scans
 
-// Where OpenMP is on, loops over large tensors are shared among its threads, unless the caller has already done so.
+// Where OpenMP is on, loops over large tensors are shared among its threads, unless they are in a parallel region of it.
 #if defined(_OPENMP)
 #define MUON__PARALLEL(condition) MUON__PRAGMA(omp parallel for if (condition))
 #define MUON__PRAGMA(text) _Pragma(#text)

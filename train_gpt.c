@@ -5,8 +5,8 @@
  * How to read it. The chapters stand in the order of the program: each layer's forward pass next to its backward,
  * then the table of tensors that everything else loops over, then the model, the optimizer's glue and the loop.
  * What only makes it fast or moves bytes is elsewhere: muon.h (the optimizers), src/gemm.h (matrix products),
- * src/attn.h (attention), src/vec.h (loops compiled for every instruction set), src/profile.h, src/config.h (JSON),
- * src/checkpoint.h, data/ (text to tokens), src/plot.h (pictures).
+ * src/attn.h (attention), src/vec.h (loops compiled for every instruction set), src/profile.h (where time goes),
+ * src/config.h (JSON), src/checkpoint.h, data/ (text to tokens), src/plot.h (pictures).
  *
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
  *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP
@@ -207,6 +207,9 @@ static void config_resolve(Config *c, const char *where) {
     if (NH % NKV) fail_usage("%s: model.kv_heads: %d does not divide model.heads (%d)", where, NKV, NH);
     if (c->model.position == POSITION_ROPE && C / NH % 2)
         fail_usage("%s: model.heads: RoPE rotates pairs, but width/heads = %d is odd", where, C / NH);
+    if ((double)c->train.batch * c->model.block > 1e9)
+        fail_usage("%s: train.batch: %d sequences of model.block (%d) tokens are more than a step can have, 10^9",
+                   where, c->train.batch, c->model.block);
     if (c->train.batch % c->train.micro_batch)
         fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)",
                    where, c->train.micro_batch, c->train.batch);
@@ -772,7 +775,8 @@ typedef struct {
     Config config;
     int B, T, C, V, L, NH, NKV, HS, F;
     int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS; of h, F or for swiglu 2F
-    int head_rows;           // tokens whose logits are computed at a time
+    int head_rows;           // tokens whose logits are computed at a time; 1 without gradients
+    int threads;             // that there is scratch memory for
     Tensor table[N_TENSORS];
     size_t n_params, n_acts;
     bool backward;           // has gradients, and keeps what the backward pass needs
@@ -780,10 +784,10 @@ typedef struct {
     Linear *linears;         // LINEARS of each layer, and behind them the head
     size_t n_packed;
     float *packed;           // room for all their weights packed, where that pays
-    float *acts;             // the arena that everything below lies in
+    BlockActs *blocks;       // L of them; without gradients they share all memory, with recompute all but x
+    float *acts;             // the arena of what blocks point to and of everything below
 
     float *embedding, *embed_rstd;   // before and for the norm of the embedding, where there is one
-    BlockActs *blocks;               // L of them; without gradients they share all memory, with recompute all but x
     float *x_last, *normf_mean, *normf_rstd;
     float *norm;                     // (N, C) a norm's output on its way into a product; there its gradient comes back
     float *act;                      // (N, max(F, C)) the activation, likewise; and the gradient of att
@@ -821,21 +825,18 @@ static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t 
     };
 }
 
-enum {
-    HEAD_LOGITS = 1 << 25,   // logits at a time, at most: 128 MB
-    HEAD_ROWS = 64,          // but no fewer tokens
-};
+enum { HEAD_LOGITS = 1 << 25 };      // logits at a time, at most: 128 MB
 
 static int max_int(int a, int b) { return a > b ? a : b; }
 static int min_int(int a, int b) { return a < b ? a : b; }
 
 // The N tokens of a micro-batch in equal pieces.
 static int head_rows(int N, int V) {
-    int most = max_int(HEAD_LOGITS / V, HEAD_ROWS), pieces = (N + most - 1) / most;
+    int most = HEAD_LOGITS / V, pieces = (N + most - 1) / most;
     return (N + pieces - 1) / pieces;
 }
 
-// Gives every activation its place behind *end, in floats, from `base` on; base NULL only measures.
+// Gives every activation its place from `base` on; base NULL only measures n_acts.
 static void model_plan_acts(Model *m, float *base) {
     size_t end = 0, N = (size_t)m->B * m->T, C = m->C;
     bool backward = m->backward, mean = m->config.model.norm == NORM_LAYERNORM,
@@ -872,7 +873,7 @@ static void model_plan_acts(Model *m, float *base) {
         PLACE(m->sums, (size_t)sum_pieces((int)N) * max_int(2 * m->C, max_int(m->QKV, m->H)));
     }
     Attention attention = attention_of(m, 0, m->B, m->T, 0, false);
-    PLACE(m->scratch, (size_t)omp_get_max_threads() * attention_scratch_floats(&attention));
+    PLACE(m->scratch, (size_t)m->threads * attention_scratch_floats(&attention));
     PLACE(m->head_logits, (size_t)m->L * m->B * m->NH);
     PLACE(m->max_logits, (size_t)m->L * m->NH);
     if (position) { PLACE(m->rope_cos, (size_t)m->T * m->HS / 2); PLACE(m->rope_sin, (size_t)m->T * m->HS / 2); }
@@ -931,7 +932,8 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
     m.HS = m.C / m.NH;
     m.QKV = (m.NH + 2 * m.NKV) * m.HS;
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
-    m.head_rows = head_rows(B * m.T, V);
+    m.head_rows = backward ? head_rows(B * m.T, V) : 1;
+    m.threads = omp_get_max_threads();
     m.n_params = tensor_table(m.table, config, V);
     m.blocks = xcalloc((size_t)m.L, sizeof *m.blocks);
     m.linears = xcalloc((size_t)m.L * LINEARS + 1, sizeof *m.linears);
@@ -1008,7 +1010,7 @@ static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t
     norm_forward(m->norm, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
                  N, C, eps);
     bool gate = mlp == MLP_SWIGLU;                       // gate and input come from one product: both must be there
-    linear_forward(a->h, m->norm, linear_at(m, l, LINEAR_MLP_IN), N, (Then){.act = gate ? NULL : m->act, .mlp = mlp});
+    linear_forward(a->h, m->norm, linear_at(m, l, LINEAR_MLP_IN), N, (Then){.act = gate || !x_next ? NULL : m->act, .mlp = mlp});
     if (!x_next) return;
     if (gate) {
         #pragma omp parallel for
@@ -1031,7 +1033,8 @@ static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequenc
            *mlp_in = linear_at(m, l, LINEAR_MLP_IN), *mlp_out = linear_at(m, l, LINEAR_MLP_OUT);
     Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, true),
             drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, true);
-    if (m->config.train.recompute == RECOMPUTE_BLOCK) block_forward(m, NULL, l, B, T, first_sequence, true);
+    bool gone = m->config.train.recompute == RECOMPUTE_BLOCK && l + 1 < m->L;        // but the last block is still there
+    if (gone) block_forward(m, NULL, l, B, T, first_sequence, true);
 
     const float *dout = drop_mlp.rate > 0.0f ? m->norm : dx;
     if (drop_mlp.rate > 0.0f) dropout_apply(m->norm, dx, drop_mlp, N, T, C);
@@ -1575,9 +1578,9 @@ static void print_plan(const Trainer *t) {
     printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, other %.1f\n",
            megabytes(planned_bytes(t)), megabytes(4.0 * (m->n_params + m->n_packed)), megabytes(4.0 * m->n_params),
            megabytes((double)t->state_bytes), megabytes(4.0 * m->n_acts), megabytes(other_bytes(t)));
-    printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens are %.2f epochs\n",
+    printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens (%d at once) are %.2f epochs\n",
            c->data.dir, (double)t->data.train_tokens / 1e6, c->train.steps, c->train.batch, m->T,
-           (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
+           c->train.micro_batch, (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
     char cpu[96];
     printf("machine    %s, %d threads, %s kernels, %s%s\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(),
            gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",

@@ -5,6 +5,8 @@
  *          profile_stop   until the next profile_start nothing counts
  *          profile_row    the figures of one kind of pass, beside profile_peaks
  *          profile_print  the table of all
+ * What is done to a piece of a product while it is in cache counts as part of it: biases, residuals, dropout of the
+ * branches and activations forward in "linear, forward", the activations' gradients in "linear, dx".
  * It includes peaks.h. Only the thread that starts the parallel loops calls: a lap is the time of all threads together.
  */
 #ifndef PROFILE_H

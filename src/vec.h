@@ -1,8 +1,10 @@
 /* vec.h - the work between the matrix products, vectorized for the CPU it runs on: exp, tanh, erf, sums, and VEC_PASS,
  * which compiles a plain loop for every instruction set.
  *
- * defines: VEC_PASS  a function that is a loop over floats, in one version for each instruction set
+ * defines: VEC_PASS  a function that is a loop over floats, in one version for each instruction set; VEC_LOOP, VEC_SUM
+ *                    mark its loops, VEC_INLINE the functions it calls
  *          vec_expf, vec_tanhf, vec_erff, vec_sigmoidf, vec_sum, vec_dot, vec_max   to be used in such functions
+ *          Dropout, dropout_factor, dropout_threshold   which elements are dropped, by a hash
  *
  * libm's functions are exact to the last bit but one number at a time; a GPT calls them thousands of times a token.
  * These are polynomials on a reduced range, without branch, table or call, so that a plain loop over them becomes
@@ -73,10 +75,11 @@ VEC_INLINE float vec_expf(float x) {
     p = p * r + 1.0f;
     p = p * r + 1.0f;
     // p is in [0.7, 1.42]: adding k to its exponent field multiplies by 2^k.
-    return vec_bits_to_float(vec_float_to_bits(p) + (vec_float_to_bits(shifted) << 23));
+    float y = vec_bits_to_float(vec_float_to_bits(p) + (vec_float_to_bits(shifted) << 23));
+    return x == x ? y : x;                            // a NaN's other bits would have been added, too
 }
 
-// 1 / (1 + e^-x), error 3e-7; below -87.3 it stays at 1.2e-38.
+// 1 / (1 + e^-x), error 3e-7; below -88.3 it stays at 4.5e-39.
 VEC_INLINE float vec_sigmoidf(float x) { return 1.0f / (1.0f + vec_expf(-x)); }
 
 // tanh x, error 3e-7

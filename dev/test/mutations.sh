@@ -65,6 +65,13 @@ mkdir -p build/mutants/build/test
 cp -r Makefile train_gpt.c test_gpt.c muon.h src data dev build/mutants/
 number=0 survived=0
 printf '%s\n' "$mutations" > build/mutants/list
+# The unchanged copy must pass.
+echo '#define MUON_C_COMMIT "mutant"' > build/mutants/build/commit.h
+cc="gcc -std=gnu11 -O2 -fno-math-errno -fno-trapping-math -fopenmp -w"
+tests="gradients_match training_steps qk_clip micro_ pieces_ schedules tensor_table groups_have"
+(cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lz -lm && $cc dev/test/test_attn.c -o build/test_attn -lm)
+(cd build/mutants && build/test_attn >/dev/null && for test in $tests; do build/test_gpt $test >/dev/null || exit 1; done) ||
+    { echo "error: the tests fail without any mutation"; exit 1; }
 while IFS= read -r line; do
     number=$((number + 1))
     [ $number -ge "$first" ] || continue
@@ -75,13 +82,11 @@ while IFS= read -r line; do
           if (at && !done) { $0 = substr($0, 1, at - 1) ENVIRON["TO"] substr($0, at + length(ENVIRON["FROM"])); done = 1 }
           print }
         END { exit !done }' "$file" > "build/mutants/$file" || { echo "$number: not found: $change"; exit 1; }
-    echo '#define MUON_C_COMMIT "mutant"' > build/mutants/build/commit.h
-    (cd build/mutants && gcc -std=gnu11 -O2 -fno-math-errno -fno-trapping-math -fopenmp -w test_gpt.c -o build/test_gpt -lcjson -lz -lm)
-    [ "$file" != src/attn.h ] || (cd build/mutants && gcc -std=gnu11 -O2 -fno-math-errno -fno-trapping-math -fopenmp -w \
-        dev/test/test_attn.c -o build/test_attn -lm)
+    (cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lz -lm)
+    [ "$file" != src/attn.h ] || (cd build/mutants && $cc dev/test/test_attn.c -o build/test_attn -lm)
     noticed=no
     [ "$file" != src/attn.h ] || (cd build/mutants && timeout 120 build/test_attn >/dev/null 2>&1) || noticed=test_attn
-    for test in gradients_match training_steps qk_clip micro_ pieces_ schedules tensor_table groups_have; do
+    for test in $tests; do
         [ "$noticed" = no ] || break
         (cd build/mutants && timeout 120 build/test_gpt $test >/dev/null 2>&1) || { noticed=$test; break; }
     done

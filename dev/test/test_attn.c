@@ -333,7 +333,7 @@ TEST(test_threads_and_in_place_same_bits) {
         Case one = copy_of(start);
         forward(one, 1);
         backward(one, 1);
-        for (int threads = 2; threads <= 9; threads += threads == 3 ? 6 : 1) {      // 9: the forward pass by heads
+        for (int threads = 2; threads <= 9; threads += threads == 3 ? 6 : 1) {  // from 3 on: forward by heads
             Case c = copy_of(start);
             forward(c, threads);
             backward(c, threads);
@@ -341,7 +341,7 @@ TEST(test_threads_and_in_place_same_bits) {
                 CHECK_MSG(same_bits(c, one, i), "%s: %s with %d threads", gemm_isa(), array_names[i], threads);
             free_case(c);
         }
-        Case c = copy_of(one), in_place = copy_of(one);
+        Case in_place = copy_of(one);
         for (int i = Q; i <= V; i++) {
             free(in_place.x[DQ + i]);
             in_place.x[DQ + i] = in_place.x[i];
@@ -350,7 +350,6 @@ TEST(test_threads_and_in_place_same_bits) {
         for (int i = DQ; i <= DV; i++)
             CHECK_MSG(same_bits(in_place, one, i), "%s: %s in place", gemm_isa(), array_names[i]);
         for (int i = DQ; i <= DV; i++) in_place.x[i] = NULL;
-        free_case(c);
         free_case(in_place);
         free_case(one);
     }
