@@ -473,7 +473,7 @@ static void muon__gemm(int trans_a, int trans_b, int m, int n, int k, float alph
 // ---------------------------------------------------------------------------------------------------------------------
 // Sums, scans
 
-// Where OpenMP is on, loops over large tensors are shared among its threads, unless they are in a parallel region of it.
+// Where OpenMP is on, its threads share loops over large tensors, unless they are in a parallel region of it.
 #if defined(_OPENMP)
 #define MUON__PARALLEL(condition) MUON__PRAGMA(omp parallel for if (condition))
 #define MUON__PRAGMA(text) _Pragma(#text)
@@ -481,6 +481,9 @@ static void muon__gemm(int trans_a, int trans_b, int m, int n, int k, float alph
 #define MUON__PARALLEL(condition)
 #endif
 enum { MUON__LARGE = 1 << 16, MUON__PARTS = 64 };
+
+// Where part i of n numbers begins; part MUON__PARTS is behind the last. Fixed, so that the bits don't depend on threads.
+static size_t muon__part(size_t n, int i) { return i < MUON__PARTS ? n / MUON__PARTS * (size_t)i : n; }
 
 // Sum of squares in double, whose range holds the square of every float; eight partial sums, a fixed order.
 static double muon__part_of_squares(const float *x, size_t n) {
@@ -492,15 +495,13 @@ static double muon__part_of_squares(const float *x, size_t n) {
     return ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7])) + rest;
 }
 
-// The same for any size: a large tensor in a fixed number of parts, so that the bits don't depend on threads.
+// The same for any size, a large tensor in parts.
 static double muon__sum_of_squares(const float *x, size_t n) {
     double part[MUON__PARTS], sum = 0.0;
     if (n < MUON__LARGE) return muon__part_of_squares(x, n);
     MUON__PARALLEL(1)
-    for (int i = 0; i < MUON__PARTS; i++) {
-        size_t from = n / MUON__PARTS * (size_t)i, to = i + 1 < MUON__PARTS ? from + n / MUON__PARTS : n;
-        part[i] = muon__part_of_squares(x + from, to - from);
-    }
+    for (int i = 0; i < MUON__PARTS; i++)
+        part[i] = muon__part_of_squares(x + muon__part(n, i), muon__part(n, i + 1) - muon__part(n, i));
     for (int i = 0; i < MUON__PARTS; i++) sum += part[i];
     return sum;
 }
@@ -510,9 +511,9 @@ static int muon__all_finite(const float *x, size_t n, float scale) {
     unsigned bad[MUON__PARTS], any = 0;
     MUON__PARALLEL(n >= MUON__LARGE)
     for (int part = 0; part < MUON__PARTS; part++) {
-        size_t from = n / MUON__PARTS * (size_t)part, to = part + 1 < MUON__PARTS ? from + n / MUON__PARTS : n;
+        const size_t end = muon__part(n, part + 1);
         unsigned found = 0;
-        for (size_t i = from; i < to; i++) {
+        for (size_t i = muon__part(n, part); i < end; i++) {
             float scaled = scale * x[i];
             unsigned bits;
             memcpy(&bits, &scaled, sizeof bits);

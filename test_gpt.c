@@ -138,7 +138,8 @@ TEST(vec_functions_keep_their_stated_error) {
             functions[f].apply(odd, odd, COUNT_OF(odd));
             CHECK_MSG(isnan(odd[0]) && isnan(odd[6]), "%s, %s: NaN becomes %g, %g", functions[f].name, isas[isa],
                       odd[0], odd[6]);
-            double low = functions[f].exact(-1e9), zero = functions[f].exact(0), high = fmin(functions[f].exact(1e9), exp(88.3f));
+            double low = functions[f].exact(-1e9), zero = functions[f].exact(0),
+                   high = fmin(functions[f].exact(1e9), exp(88.3f));
             CHECK_MSG(fabs(odd[1] - low) < 2e-38 && odd[3] == zero && fabs(odd[2] / high - 1) < 3e-7,
                       "%s, %s: %g %g %g", functions[f].name, isas[isa], odd[1], odd[3], odd[2]);
             CHECK(odd[1] == odd[4] && odd[2] == odd[5]);
@@ -724,7 +725,8 @@ TEST(the_same_bits_with_any_number_of_threads) {
     static const char *const forms[] = {
         "--train.precision=fp32", "--train.precision=bf16",
         "--train.precision=fp32 --train.steps=5 --model.width=192 --model.block=80 --train.recompute=block",
-        "--train.precision=bf16 --train.steps=5 --model.width=192 --model.block=80 --model.arch=llama --model.kv_heads=1"};
+        ("--train.precision=bf16 --train.steps=5 --model.width=192 --model.block=80 --model.arch=llama "
+         "--model.kv_heads=1")};
     for (size_t f = 0; f < COUNT_OF(forms); f++) {
         for (int threads = 1; threads <= 3; threads++)
             CHECK(shell("OMP_NUM_THREADS=%d %s build/test/run.json %s "
@@ -839,7 +841,8 @@ TEST(memory_is_as_planned_and_time_is_accounted_for) {
     for (size_t f = 0; f < COUNT_OF(forms); f++) {
         CHECK(shell("%s build/test/run.json --profile --model.width=384 --model.layers=3 --train.steps=3 %s "
                     "--run.dir=build/test/runs/plan --overwrite > build/test/out.txt", trainer, forms[f]) == 0);
-        char *text = read_file("build/test/out.txt", NULL), *at = strstr(text, "at most "), *row = strstr(text, "of peak\n");
+        char *text = read_file("build/test/out.txt", NULL);
+        const char *at = strstr(text, "at most "), *row = strstr(text, "of peak\n");
         double most = 0, planned = 0, total = 0;
         CHECK(at && sscanf(at, "at most %lf MB of memory (%lf planned)", &most, &planned) == 2);
         if (exact) CHECK_MSG(fabs(most / planned - 1) < 0.1, "%s: %g MB, %g planned", forms[f], most, planned);

@@ -35,7 +35,7 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
-#include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, vec_expf, vec_sigmoidf, vec_sum, ..., Dropout, dropout_factor
+#include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, VEC_SUM, vec_expf, ..., vec_max, Dropout, dropout_factor
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_pack_b, gemm_symmetric, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
@@ -336,21 +336,22 @@ static void norm_forward(float *out, float *mean, float *rstd, const float *x, c
     profile_lap(PASS_NORM, 0, 8.0 * N * C);
 }
 
-// With xhat = (x - mean) * rstd and d = dout * w:  dx += rstd * (d - average(d) - xhat * average(d * xhat)); RMSNorm has
-// no average(d).  dw += dout * xhat,  db += dout. In the same pass dout becomes out again, which the next product needs.
+// With xhat = (x - mean) * rstd and d = dout * w:  dx += rstd * (d - average(d) - xhat * average(d * xhat)); RMSNorm
+// has no average(d).  dw += dout * xhat,  db += dout. In the same pass dout becomes out again, which the next product
+// needs.
 VEC_PASS(void, norm_row_backward, (float *dx, float *dw, float *db, float *dout, const float *x, float mu, float s,
                                    const float *w, const float *b, int C, bool mean),
          (dx, dw, db, dout, x, mu, s, w, b, C, mean)) {
     float sum_d = 0.0f, sum_dx = 0.0f;
     if (w)
-        _Pragma("omp simd reduction(+ : sum_d, sum_dx)") for (int i = 0; i < C; i++) {
+        VEC_SUM(sum_d, sum_dx) for (int i = 0; i < C; i++) {
             float d = dout[i] * w[i], xhat = (x[i] - mu) * s;
             sum_d += d;
             sum_dx += d * xhat;
             dw[i] += dout[i] * xhat;
         }
     else
-        _Pragma("omp simd reduction(+ : sum_d, sum_dx)") for (int i = 0; i < C; i++) {
+        VEC_SUM(sum_d, sum_dx) for (int i = 0; i < C; i++) {
             sum_d += dout[i];
             sum_dx += dout[i] * (x[i] - mu) * s;
         }
@@ -382,8 +383,8 @@ static void norm_backward(float *dx, float *dw, float *db, float *dout, const fl
 
 // ---------------------------------------------------------------------------------------------------------------------
 // MLP activation: act from h, for a rectangle of rows x columns of them, which begins where the pointers say.
-//   gelu_tanh  x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3)       gelu_erf  x Phi(x)
-//   relu2      max(0, x)^2                                                                  swiglu    gate sigmoid(gate) x
+//   gelu_tanh  x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3)      gelu_erf  x Phi(x)
+//   relu2      max(0, x)^2                                                              swiglu    gate sigmoid(gate) x
 // act: rows of F floats. h: rows of F floats, for swiglu of 2F, the gate's half first.
 
 #define SQRT_2_OVER_PI 0.7978845608f
@@ -1010,7 +1011,8 @@ static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t
     norm_forward(m->norm, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
                  N, C, eps);
     bool gate = mlp == MLP_SWIGLU;                       // gate and input come from one product: both must be there
-    linear_forward(a->h, m->norm, linear_at(m, l, LINEAR_MLP_IN), N, (Then){.act = gate || !x_next ? NULL : m->act, .mlp = mlp});
+    linear_forward(a->h, m->norm, linear_at(m, l, LINEAR_MLP_IN), N,
+                   (Then){.act = gate || !x_next ? NULL : m->act, .mlp = mlp});
     if (!x_next) return;
     if (gate) {
         #pragma omp parallel for
@@ -1033,7 +1035,7 @@ static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequenc
            *mlp_in = linear_at(m, l, LINEAR_MLP_IN), *mlp_out = linear_at(m, l, LINEAR_MLP_OUT);
     Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, true),
             drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, true);
-    bool gone = m->config.train.recompute == RECOMPUTE_BLOCK && l + 1 < m->L;        // but the last block is still there
+    bool gone = m->config.train.recompute == RECOMPUTE_BLOCK && l + 1 < m->L;    // but the last block is still there
     if (gone) block_forward(m, NULL, l, B, T, first_sequence, true);
 
     const float *dout = drop_mlp.rate > 0.0f ? m->norm : dx;
@@ -1074,8 +1076,8 @@ static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t fi
 }
 
 // From m->norm to the sum of the losses of N tokens, in nats; with backward also back: m->norm becomes the gradient of
-// dloss * (that sum), and the head's weight gets its own. head_rows tokens at a time: all of (N, V) would be the largest
-// thing in memory.
+// dloss * (that sum), and the head's weight gets its own. head_rows tokens at a time: all of (N, V) would be the
+// largest thing in memory.
 static double head_forward_backward(Model *m, const int *targets, int N, bool backward, float dloss) {
     Linear *head = model_head(m);
     for (int n = 0; n < N; n += m->head_rows) {
@@ -1099,8 +1101,8 @@ static double model_loss(Model *m, const int *tokens, const int *targets, int B,
     return head_forward_backward(m, targets, B * T, false, 0.0f);
 }
 
-// The same in training: adds the gradients of dloss * (the sum of the losses), and collects the heads' largest logits in
-// max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
+// The same in training: adds the gradients of dloss * (the sum of the losses), and collects the heads' largest logits
+// in max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
 static double model_gradients(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
                               float dloss) {
     int N = B * T, C = m->C;
@@ -1270,12 +1272,12 @@ static double muon_momentum(const Config *c, int step) {
 // muon_step_one. Each result is the same whoever computes it.
 static int optimizer_update(Trainer *t) {
     int jobs = 0, code = MUON_OK;
-    for (int g = 0; g < t->n_groups; g++) jobs += t->groups[g].rule == MUON_RULE_MUON ? t->groups[g].count : 0;
+    for (int g = 0; g < t->n_groups; g++) jobs += t->groups[g].count;
     #pragma omp parallel for schedule(dynamic, 1)
     for (int job = 0; job < jobs; job++) {
         int g = 0, matrix = job;
-        for (; t->groups[g].rule != MUON_RULE_MUON || matrix >= t->groups[g].count; g++)
-            if (t->groups[g].rule == MUON_RULE_MUON) matrix -= t->groups[g].count;
+        while (matrix >= t->groups[g].count) matrix -= t->groups[g++].count;
+        if (t->groups[g].rule != MUON_RULE_MUON) continue;
         int result = muon_step_one(&t->muon, g, matrix,
                                    (char *)t->scratch + t->scratch_bytes * (size_t)omp_get_thread_num());
         if (result != MUON_OK) {
@@ -1344,8 +1346,8 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     return !*result->trouble;
 }
 
-// One step on the batch in t->inputs and t->targets: forward and backward of every micro-batch, then the optimizer. False
-// as optimizer_step.
+// One step on the batch in t->inputs and t->targets: forward and backward of every micro-batch, then the optimizer.
+// False as optimizer_step.
 static bool train_on_batch(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     Model *m = &t->model;
@@ -1896,8 +1898,8 @@ static Arguments parse_arguments(int argc, char **argv) {
                        "  --resume        go on with a run (--run.dir, or the last one of this config) from its "
                        "checkpoint\n"
                        "  --overwrite     start anew in a folder that holds a run\n"
-                       "  --profile       at the end, show where the steps' time went and how near each pass is to what "
-                       "bounds it\n"
+                       "  --profile       at the end, show where the steps' time went and how near each pass is to "
+                       "what bounds it\n"
                        "  --print-config  print the resolved config and end\n\n");
             config_help(stdout, config_fields, N_FIELDS, markdown);
             exit(0);

@@ -633,7 +633,8 @@ static inline void attention_backward_queries(const AttentionJob *job, int i0, f
  *   scratch        attention_scratch_floats for each OpenMP thread, aligned to 64 bytes
  *
  * A key/value head with all its query heads is one thread's task (with fewer of them than threads some are idle); the
- * result is the same bits for any number of threads. Formulas: attention_reference_backward. Test: dev/test/test_attn.c. */
+ * result is the same bits for any number of threads. Formulas: attention_reference_backward.
+ * Test: dev/test/test_attn.c. */
 static inline void attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *out,
                                       const float *lse, const float *q, const float *k, const float *v, Attention a,
                                       float *scratch) {

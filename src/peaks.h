@@ -141,10 +141,12 @@ static const Peak *peak_find(const char *isa, GemmPrecision precision) {
 
 static volatile float peak_sink;        // keeps the compiler from dropping the chains
 
+enum { PEAK_REPEATS = 30 };     // half a second to a second: whatever disturbs one repeat should not last for all
+
 // GFLOP/s of `threads` threads together.
 static double peak_gflops(const Peak *peak, int threads) {
     double best = 0;
-    for (int r = 0; r < 10; r++) {
+    for (int r = 0; r < PEAK_REPEATS; r++) {
         float sum = 0;
         double start = seconds_now();
         #pragma omp parallel num_threads(threads) reduction(+ : sum)

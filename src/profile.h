@@ -37,7 +37,8 @@ static void profile_start(void) {
 
 static void profile_stop(void) { profile_since = 0; }
 
-// flops: multiplications and additions of matrix products; bytes: what must come from memory and go there at least once.
+// flops: multiplications and additions of matrix products; bytes: what must come from memory and go there at least
+// once.
 static void profile_lap(Pass pass, double flops, double bytes) {
     if (profile_since == 0) return;
     double now = seconds_now();

@@ -24,11 +24,11 @@
  * }
  * defines scale(x, by, n), which runs the version of its body for the instruction set that gemm.h uses. VEC_LOOP in
  * front of a loop says that its iterations are independent of each other, so that arrays may be one and the same, but
- * may not overlap otherwise. */
+ * may not overlap otherwise; VEC_SUM(a, b), that it adds to the variables a and b. */
 #define VEC_INLINE static inline __attribute__((always_inline))
 #define VEC_LOOP _Pragma("omp simd")
-#define VEC_SUM(variable) _Pragma(VEC_STRING(omp simd reduction(+ : variable)))
-#define VEC_STRING(text) #text
+#define VEC_SUM(...) VEC_PRAGMA(omp simd reduction(+ : __VA_ARGS__))
+#define VEC_PRAGMA(...) _Pragma(#__VA_ARGS__)
 
 #if defined(__clang__)
 #define VEC_WIDE min_vector_width(512)

@@ -670,10 +670,8 @@ static void bench_attention(void) {
         "Causal, %d tokens in sequences of T, %d / HS heads, in tiles by all threads. Operations: 4 HS for each query\n"
         "and each key that it sees forward, 10 HS backward. Of peak: of the kernels in use. Plain: the same as plain\n"
         "loops in double, by one thread, for as many heads and sequences.\n\n", ATTENTION_TOKENS, ATTENTION_WIDTH);
-    double peak[] = { [GEMM_FP32] = 0, [GEMM_BF16] = 0 };
-    for (int again = 0; again < 5; again++)              // whatever disturbs a peak makes it smaller
-        for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++)
-            peak[p] = fmax(peak[p], peak_gflops(peak_of_trainer(p), threads));
+    double peak[] = { [GEMM_FP32] = peak_gflops(peak_of_trainer(GEMM_FP32), threads),
+                      [GEMM_BF16] = peak_gflops(peak_of_trainer(GEMM_BF16), threads) };
     Table table = table_start(columns, COUNT_OF(columns), context);
     for (size_t i = 0; i < COUNT_OF(shapes); i++)
         for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++) {

@@ -45,6 +45,13 @@ static inline int tests_end(void) {
     return tests_failed ? EXIT_FAILED : 0;
 }
 
+// For a program whose tests can't run here.
+static inline int tests_skipped(const char *why) {
+    printf("skipped: %s\n", why);
+    tests_passed++;
+    return tests_end();
+}
+
 // Runs fn(arg) in a child. Returns its exit code (128 + signal where one killed it); what it wrote to stderr goes to
 // `errors`, so that a test can say which words the one line must have.
 static inline int run_child(void (*fn)(void *), void *arg, char *errors, size_t room) {

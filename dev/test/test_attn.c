@@ -1,34 +1,10 @@
 /* test_attn.c - src/attn.h: the tiled attention against its plain reference, for each of gemm.h's kernels that this CPU
  * can run, the reference against finite differences, and the promises: strides, threads, in place, scratch, NaN.
- *
- * GEMM_ISA limits the tests to the rows of that instruction set and those below it, as in test_gemm.c.
+ * Which kernels: rows.h. test_attn_tiles.c includes this file to run the same tests on AMX in software.
  */
 #define _GNU_SOURCE
 #include "../../src/attn.h"
-#include "test.h"
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Rows of gemm.h's table of kernels
-
-static const GemmIsa *rows_begin, *rows_end;        // those under test
-
-static bool use_row(const GemmIsa *row) {
-    if (!row->supported()) return false;
-    gemm_first = gemm_chosen = row;
-    gemm_precision = row->precision;
-    return true;
-}
-
-#define FOR_EACH_ROW(row) \
-    for (const GemmIsa *row = rows_begin; row < rows_end; row++) if (use_row(row))
-
-static void set_threads(int threads) {
-#if defined(_OPENMP)
-    omp_set_num_threads(threads);
-#else
-    (void)threads;
-#endif
-}
+#include "rows.h"            // defines: FOR_EACH_ROW, use_row, set_threads; gemm.h, test.h
 
 // ---------------------------------------------------------------------------------------------------------------------
 // An attention with all its arrays, each in a block of exactly the size it needs
@@ -423,9 +399,7 @@ static void run_tests(void) {
 #ifndef TEST_ATTN_NO_MAIN
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
-    gemm_isa();                         // ends the program where GEMM_ISA can't be had
-    rows_begin = gemm_first;
-    rows_end = gemm_isas + COUNT_OF(gemm_isas);
+    rows_of_this_cpu();
     run_tests();
     return tests_end();
 }

@@ -1,48 +1,11 @@
 /* test_gemm.c - src/gemm.h: each of its kernels that this CPU can run against the plain triple loop, and its promises.
- *
- * A "row" is one of the table gemm_isas[]: an instruction set in a precision, native or emulated. Each row is tested,
- * also one that would never be chosen here. GEMM_ISA limits the tests to the rows of that instruction set and those
- * below it: GEMM_ISA=portable for a tool that doesn't know AVX-512, such as valgrind.
- * test_tiles.c includes this file to run the same tests on AMX in software.
+ * Which rows of the table of kernels are tested: rows.h. test_tiles.c includes this file to run the same tests on AMX in software.
  */
 #define _GNU_SOURCE
-#include "../../src/gemm.h"
-#include "test.h"
+#include "rows.h"            // defines: FOR_EACH_ROW, use_row, row_name, set_threads; gemm.h, test.h
 
 #include <math.h>
 #include <sys/mman.h>
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Rows
-
-static const GemmIsa *rows_begin, *rows_end;        // those under test
-
-// gemm computes by this row from now on. Returns false where the CPU can't.
-static bool use_row(const GemmIsa *row) {
-    if (!row->supported()) return false;
-    gemm_first = gemm_chosen = row;
-    gemm_precision = row->precision;
-    return true;
-}
-
-#define FOR_EACH_ROW(row) for (const GemmIsa *row = rows_begin; row < rows_end; row++) if (use_row(row))
-
-// Such as "avx2 bf16 emulated", for messages.
-static const char *row_name(void) {
-    static char name[64];
-    const GemmIsa *row = gemm_chosen;
-    snprintf(name, sizeof name, "%s %s%s", row->name, row->precision == GEMM_BF16 ? "bf16" : "fp32",
-             row->rounds ? " emulated" : "");
-    return name;
-}
-
-static void set_threads(int threads) {
-#if defined(_OPENMP)
-    omp_set_num_threads(threads);
-#else
-    (void)threads;
-#endif
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Matrices in blocks of exactly the size they need, so that AddressSanitizer sees a read or write one float beyond.
@@ -945,9 +908,7 @@ static void run_tests(void) {
 #if !defined(TEST_GEMM_NO_MAIN)
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
-    gemm_isa();                         // ends the program where GEMM_ISA can't be had
-    rows_begin = gemm_first;
-    rows_end = gemm_isas + COUNT_OF(gemm_isas);
+    rows_of_this_cpu();
     run_tests();
     return tests_end();
 }

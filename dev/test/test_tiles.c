@@ -76,27 +76,16 @@ TEST(test_release_inside_parallel_region) {
 
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
-    if (gemm_cpu_has_avx512_bf16()) {
-        gemm_amx_known = 1;
-        rows_begin = gemm_find("amx");
-        rows_end = rows_begin + 1;
-        run_tests();
-        RUN(test_trial);
-        RUN(test_threads_release_their_tiles);
-        RUN(test_release_inside_parallel_region);
-    } else {
-        puts("skipped: this CPU lacks AVX512_BF16");
-        tests_passed++;
-    }
+    if (!rows_of_tiles()) return tests_skipped("this CPU lacks AVX512_BF16");
+    run_tests();
+    RUN(test_trial);
+    RUN(test_threads_release_their_tiles);
+    RUN(test_release_inside_parallel_region);
     return tests_end();
 }
 
 #else
 #include "test.h"
 
-int main(void) {
-    puts("skipped: not x86-64 Linux");
-    tests_passed++;
-    return tests_end();
-}
+int main(void) { return tests_skipped("not x86-64 Linux"); }
 #endif
