@@ -30,7 +30,7 @@ TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data test sample plot bench bench-torch help clean distclean setup commit
+.PHONY: all programs train data test sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
@@ -44,7 +44,7 @@ data: $(B)/tokenize | setup                              ## prepare the shards a
 # The corpus that the config names by its folder; any other folder is the user's own and must be there.
 CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
 
-programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/bench
+programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/pictures $(B)/bench $(B)/bench_muon
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(B) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
@@ -55,11 +55,17 @@ sample: $(B)/generate                                    ## write text with a RU
 plot: $(B)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(B)/plot $(RUNS) $(ARGS)
 
+pictures: $(B)/pictures                                  ## draw the teaching pictures of muon.h into dev/exp
+	$(Q)$(B)/pictures dev/exp
+
 bench: $(B)/bench                                        ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"
 	$(Q)dev/bench/bench.sh $(B) $(ARGS)
 
 bench-torch: $(B)/bench                                  ## the same training steps and products by PyTorch, side by side
 	$(Q)dev/bench/torch.sh $(ARGS)
+
+bench-muon: $(B)/bench $(B)/bench_muon                   ## one optimizer step of every rule, beside PyTorch's where it is there; ARGS="-q"
+	$(Q)dev/bench/muon.sh $(B) $(ARGS)
 
 help:                                                    ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-11s %s\n' "$$a" "$$b"; done
@@ -89,8 +95,12 @@ $(B)/plot: dev/plot.c $(HEADERS) | setup
 	$(call compile,$<)
 $(B)/tokenize: data/tokenize.c $(HEADERS) | setup
 	$(call compile,$<)
-$(B)/bench: dev/bench/bench.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
+$(B)/bench: dev/bench/bench.c dev/bench/table.h train_gpt.c $(HEADERS) $(B)/commit.h | setup
 	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function,-ldl)
+$(B)/bench_muon: dev/bench/bench_muon.c dev/bench/table.h train_gpt.c $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function)
+$(B)/pictures: dev/exp/pictures.c $(HEADERS) | setup
+	$(call compile,$<)
 $(B)/test_tiles: dev/test/test_gemm.c
 $(B)/test_attn_tiles: dev/test/test_attn.c
 $(B)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup

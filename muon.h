@@ -1,4 +1,4 @@
-/* muon.h - the Muon optimizer, with AdamW for what Muon is not for and QK-Clip, for any C or C++ program.
+/* muon.h - the Muon optimizer and its family, for any C or C++ program: one header, no dependency, your memory.
 
    Put this line in exactly one source file; every other file includes muon.h without it:
 
@@ -6,9 +6,10 @@
        #include "muon.h"
 
    defines: MuonParam, MuonOptions, MuonCoefficients, Muon; muon_default_options, muon_state_bytes, muon_scratch_bytes,
-            muon_init, muon_begin_step, muon_step_one, muon_step, muon_grad_norm, muon_state; muon_orthogonalize,
-            muon_orthogonalize_bytes, muon_coefficients, muon_phi, muon_scale; muon_qk_gamma, muon_qk_clip;
-            muon_rule_name, muon_scale_name, muon_strerror
+            muon_init, muon_begin_step, muon_step_one, muon_step_all, muon_step, muon_grad_norm, muon_state;
+            muon_orthogonalize, muon_svd_power, muon_spectral_power and their _bytes; muon_coefficients, muon_phi,
+            muon_flops, muon_scale; muon_qk_gamma, muon_qk_clip, muon_qk_clip_mla; muon_rule_name, muon_scale_name,
+            muon_strerror
 
    What Muon is: the gradient of a matrix is usually dominated by a few singular directions. Muon keeps a momentum of
    it and, before stepping, replaces every singular value by (about) one: U S V^T becomes U V^T, the steepest descent
@@ -39,9 +40,9 @@ static float loss_and_gradients(void) {   // half the squared distance to a targ
     return loss;
 }
 int main(void) {
-    MuonParam params[] = {   // name, weights, gradients, count, rows, cols, stride, rule, learning rate, weight decay
-        { "W", W, dW, 1, ROWS, COLS, 0, MUON_RULE_MUON, 0.2, 0.0 },
-        { "b", b, db, 1, 1, ROWS, 0, MUON_RULE_ADAMW, 0.05, 0.0 } };
+    MuonParam params[] = {   // name, weights, gradients, count, rows, cols, stride, rule, learning rate, decay, options
+        { "W", W, dW, 1, ROWS, COLS, 0, MUON_RULE_MUON, 0.2, 0.0, NULL },
+        { "b", b, db, 1, 1, ROWS, 0, MUON_RULE_ADAMW, 0.05, 0.0, NULL } };
     MuonOptions options = muon_default_options();
     void *memory = malloc(muon_state_bytes(params, 2, &options));
     void *scratch = malloc(muon_scratch_bytes(params, 2, &options));
@@ -50,7 +51,7 @@ int main(void) {
     for (int step = 0; step <= STEPS && !error; step++) {
         float loss = loss_and_gradients();
         if (step % 20 == 0) printf("step %3d  loss %.6f\n", step, loss);
-        error = muon_step(&m, 1.0 - (double)step / (double)STEPS, 1.0, scratch);   // the learning rate falls to zero
+        error = muon_step(&m, 1.0 - (double)step / (double)STEPS, 1.0, scratch, 1);   // the rate falls to zero
     }
     if (error) printf("%s\n", muon_strerror(error));
     free(memory), free(scratch);
@@ -60,76 +61,132 @@ int main(void) {
 
    ====================================================================================================================
    The rules. W is rows x cols = outputs x inputs, row-major; g its gradient times grad_scale; lr = param.lr times
-   lr_factor; wd = param.weight_decay; t counts steps from 1. States start at zero.
+   lr_factor; wd = param.weight_decay; t counts steps from 1. States start at zero. Every rule goes through the same
+   four stages; its row in the table below says which kind of each it takes:
 
-   MUON_RULE_ADAMW  (Kingma and Ba, arXiv 1412.6980; Loshchilov and Hutter, arXiv 1711.05101)
-       m <- beta1 m + (1 - beta1) g              v <- beta2 v + (1 - beta2) g^2
-       W <- (1 - lr wd) W - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+       1. direction   g becomes u by a momentum, by second moments, or both
+       2. transform   of u = U S V^T as a matrix: none, or its singular values replaced
+       3. scale       by the shape, so that one learning rate serves matrices of all shapes (transformed matrices only)
+       4. decay       and the step: W <- W - lr wd W - lr u
 
-   MUON_RULE_MUON  (Keller Jordan, github.com/KellerJordan/Muon; decay as in torch.optim.Muon and Moonlight, arXiv
-                    2502.16982)
-       b <- momentum b + (1 - momentum) g
-       u <- (1 - momentum) g + momentum b        Nesterov; else u = b
-       X <- u / (c.norm |u|_F)                   |u|_F summed in double: a gradient times 1e-30 or 1e30 changes nothing
-       ns_steps times:                           (a, b, c) from the coefficient set
-           A = X X^T                             every singular value s of X becomes
-           X <- (a I + b A + c A A) X            a s + b s^3 + c s^5
-       W <- (1 - lr wd) W - lr scale X           the decay takes lr without the scale
-     A zero u gives a zero X: only the decay acts. A tall matrix uses X^T X from the right, so that A is always of the
-     smaller side; the result is the transposed one. With a constant momentum the accumulating form b <- momentum b + g
-     gives the same X; with a changing one (a warm-up such as 0.85 to 0.95 over 300 steps: set m.options.momentum
-     before each step) it does not.
+   MUON_RULE_...  name      direction   transform         kept per weight   source
+   SGD            sgd       momentum    -                 1                 torch.optim.SGD: decay is added to g
+   RMSPROP        rmsprop   rms         -                 1                 torch.optim.RMSprop, likewise
+   ADAM           adam      adam        -                 2                 arXiv 1412.6980, torch.optim.Adam, likewise
+   ADAMW          adamw     adam        -                 2                 arXiv 1711.05101
+   MUON           muon      momentum    Newton-Schulz     1                 Keller Jordan, kellerjordan.github.io/posts/
+                                                                            muon; decay: torch.optim.Muon, 2502.16982
+   NORMUON        normuon   momentum    the same, rows    1 + 1 / cols      arXiv 2510.05491
+   SVD            svd       momentum    U V^T exactly     1                 what Newton-Schulz approaches
+   MSGD           msgd      momentum    U S^1 V^T: none   1                 these and the next: the spectral family of
+   MSGDS          msgds     momentum    U S^(1/2) V^T     1                 "Delving into Muon and Beyond", arXiv
+   MSGDQ          msgdq     momentum    U S^(1/4) V^T     1                 2602.04669 (its Adam decouples decay: it is
+   MSGDZ          msgdz     momentum    U S^0 V^T         1                 adamw here)
+   ADAMS          adams     adam        U S^(1/2) V^T     2
+   ADAMQ          adamq     adam        U S^(1/4) V^T     2
+   ADAMZ          adamz     adam        U S^0 V^T         2
+   NONE           none      saved by the caller, but not trained
+   MuonClip, the optimizer of Kimi K2 (arXiv 2507.20534), is MUON_RULE_MUON with MUON_SCALE_MATCH_RMS_ADAMW, weight
+   decay, and muon_qk_clip after each step.
 
-   Coefficients (MuonCoefficients: a set of yours works as well as those of muon_coefficients)
-       MUON_COEFF_KELLER   (3.4445, -4.7750, 2.0315) in every step. It trades exactness for a steep slope at zero: five
-                           steps multiply a tiny singular value by 485, and bring 0.0052..1 (relative to |u|_F) into
-                           0.68..1.14. muon_phi is this map.
+   1. Direction
+      momentum   b <- momentum b + (1 - momentum) g      where options.accumulate is 0: an exponential moving average
+                 b <- momentum b + g                     where it is 1: as torch.optim.SGD and Moonlight have it
+                 u <- b, or with Nesterov's look ahead: momentum b + (1 - momentum) g, or momentum b + g
+                 With a constant momentum both forms give a transform that ignores size (muon, svd) the same u but for a
+                 factor; with a changing one (a warm-up such as 0.85 to 0.95 over 300 steps: set m.options.momentum
+                 before each step) they do not. sgd and the msgd rules are stated in the accumulating form.
+      rms        v <- beta2 v + (1 - beta2) g^2            u <- g / (sqrt(v) + eps)
+      adam       m <- beta1 m + (1 - beta1) g              v as above
+                 u <- (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-   Scale, what multiplies X
-       MUON_SCALE_NONE              1
-       MUON_SCALE_KELLER            sqrt(max(1, rows / cols))       lr about 0.02; torch: adjust_lr_fn="original"
-       MUON_SCALE_MATCH_RMS_ADAMW   0.2 sqrt(max(rows, cols))       Moonlight, equations 4 and 7: the update's RMS is
-                                    then about 0.2, as AdamW's is, so that AdamW's lr and decay can be used for both
-     Converting one into the other:  lr_keller sqrt(max(1, rows / cols)) = lr_match 0.2 sqrt(max(rows, cols)),
-     for a square matrix lr_keller = 0.2 sqrt(cols) lr_match: 2.3 times at 128, 3.9 at 384, 5.5 at 768.
+   2. Transform
+      Newton-Schulz   X <- u / (c.norm |u|_F)              |u|_F summed in double: a gradient times 1e-30 or 1e30
+                      ns_steps times:                      changes nothing, and a zero u stays zero
+                          A = X X^T                        (a, b, c) from the coefficient set: every singular value
+                          X <- (a I + b A + c A A) X       s of X becomes a s + b s^3 + c s^5
+                      A tall matrix uses X^T X from the right, so that A is always of the smaller side.
+      then rows       v <- beta2 v + (1 - beta2) mean of the row's squares; each row of X / (sqrt(v) + eps); then X is
+                      scaled back to the Frobenius norm it had
+      U V^T exactly   one-sided Jacobi SVD in double: some hundred times the work of Newton-Schulz. Singular values
+                      below the float32 noise, 1.2e-7 max(rows, cols) times the largest, count as zero and stay zero.
+      U S^p V^T       muon_spectral_power: coupled Newton iterations, no SVD
 
-   QK-Clip  (Kimi K2, arXiv 2507.20534, section 2.1) after the step, per layer; see muon_qk_clip. Muon with
-     MUON_SCALE_MATCH_RMS_ADAMW, weight decay and QK-Clip is what that report calls MuonClip.
+      Coefficient sets (MuonCoefficients: one of yours works as well as those of muon_coefficients); gain: what a tiny
+      singular value is multiplied by in all steps
+      MUON_COEFF_KELLER                5 steps   gain 485    not exact: 0.0052..1 (of |u|_F) goes into 0.68..1.14
+      MUON_COEFF_POLAR_EXPRESS         5 steps   gain 989    modded-nanogpt's list, on X / (1.02 |u|_F): 0.86..1.14
+      MUON_COEFF_POLAR_EXPRESS_PAPER   5 steps   gain 974    arXiv 2505.16932, algorithm 1; more steps make it exact
+      MUON_COEFF_QUINTIC              10 steps   gain 537    (15/8, -10/8, 3/8): converges to 1 from below
+      MUON_COEFF_CUBIC                15 steps   gain 438    (3/2, -1/2): the classical iteration
+      MUON_COEFF_EXACT12              12 steps   gain 4096   (2, -3/2, 1/2): modded-nanogpt's track 3, nearly U V^T
+
+   3. Scale, what multiplies a transformed u
+      MUON_SCALE_NONE              1
+      MUON_SCALE_KELLER            sqrt(max(1, rows / cols))       lr about 0.02; torch: adjust_lr_fn="original"
+      MUON_SCALE_MATCH_RMS_ADAMW   0.2 sqrt(max(rows, cols))       Moonlight (arXiv 2502.16982, equations 4 and 7): the
+                                   RMS of an orthogonal u is then 0.2, about AdamW's, whose lr and decay serve both
+      MUON_SCALE_RMS_ONE           sqrt(max(rows, cols))           an RMS of 1: the first Muon of modded-nanogpt
+      Converting one into the other:  lr_keller sqrt(max(1, rows / cols)) = lr_match 0.2 sqrt(max(rows, cols)),
+      for a square matrix lr_keller = 0.2 sqrt(cols) lr_match: 2.3 times at 128, 3.9 at 384, 5.5 at 768.
+      The spectral family is stated without a scale (MUON_SCALE_NONE).
+
+   4. Decay is decoupled and takes lr without the scale; sgd, rmsprop and adam add wd W to g instead, as torch does.
+      options.cautious (arXiv 2510.12402): only where u W >= 0, so that the decay never works against the step.
+
+   QK-Clip  (Kimi K2, arXiv 2507.20534, section 2.1) after the step, per layer: muon_qk_clip; muon_qk_clip_mla for
+   multi-head latent attention.
 
    ====================================================================================================================
    Which tensor gets which rule
-       MUON_RULE_MUON    hidden matrices: attention's W_q, W_k, W_v, W_o and the MLP's. Their inputs and outputs are
+       muon and kin      hidden matrices: attention's W_q, W_k, W_v, W_o and the MLP's. Their inputs and outputs are
                          dense vectors, whose size the spectral norm bounds.
-       MUON_RULE_ADAMW   embeddings and position tables (their input is one-hot: a row's gradient says nothing about the
+       adamw             embeddings and position tables (their input is one-hot: a row's gradient says nothing about the
                          other rows), the output head, tied or not (its outputs are logits, one per token), and
                          everything that is no matrix: biases, norm gains, scalars, as rows = 1.
-       MUON_RULE_NONE    what is saved but not trained.
      Q, K and V: give each its own MuonParam even where they lie in one packed 3C x C matrix (w, w + C*C, w + 2*C*C with
      stride 3*C*C). Orthogonalized together, the block with the largest gradient holds down the others: gradients of
-     1 : 0.1 : 3 come out with an RMS of 1 : 0.11 : 1.7, instead of equal.
-     Equal matrices of all layers are one MuonParam with a count, stride floats apart; each is orthogonalized alone.
+     1 : 0.1 : 3 come out with an RMS of 1 : 0.11 : 1.7, instead of equal. (Packed: one MuonParam of 3C rows.)
+     Equal matrices of all layers are one MuonParam with a count, stride floats apart; each is transformed alone.
+
+   What Newton-Schulz costs. The p x p matrices R = X X^T, P = a I + b R + c R R and their products commute and are
+   symmetric: one triangle of each is computed. Several steps can share one R, carried along as R <- P R P, with their
+   P's multiplied into one Q: X <- Q X comes once at the end ("Gram space", Dao-AILab's gram-newton-schulz). s steps
+   that share an R cost 3 p^2 q + (4 s - 3) p^3 FLOPs, p <= q: as much as s steps alone where p = q, less for every
+   longer matrix (s = 1, 3, 5 of a 1 : 4 matrix: 13, 7, 5.8 p^3 a step). Rounding grows with s, so that the first
+   2 steps share one, then 3 at a time; square matrices take each step alone. muon_flops counts it.
 
    The contract
      - The caller's memory: muon_state_bytes for a Muon's life, muon_scratch_bytes per thread while stepping; aligned as
-       malloc does. No allocation, no stdio, no exit, no globals. Functions return 0 or a MUON_E_* code.
-     - The params array and coefficient set stay the caller's and must outlive the Muon. lr, weight_decay, w, g and
-       every option may change between steps; count, rows, cols and rule may not: the state's layout follows from them.
+       malloc does (to 64 bytes is faster). No allocation, no stdio, no exit, no globals. Functions return 0 or a code
+       MUON_E_*.
+     - The params array, options and coefficient sets stay the caller's and must outlive the Muon. lr, weight_decay, w,
+       g and every option may change between steps; count, rows, cols and rule may not: the state's layout follows from
+       them.
      - NaN or infinity in any gradient: muon_begin_step returns MUON_E_NOT_FINITE, says where (bad_tensor, bad_matrix)
-       and has changed nothing. AdamW stays finite with gradients beyond 1e19, but its squares do not hold them.
-     - Threads: muon_begin_step from one thread, then muon_step_one of different matrices from any number of them, in
-       any order, to the same bits. Compiled with OpenMP, norms, scans and AdamW of large tensors share their loops
-       among its threads, with the same bits; a caller with threads of another kind compiles without it.
-     - Checkpoints: the numbers of muon_state for slots 0, 1, ..., and m.t; muon_init, then put both back.
+       and has changed nothing. The rules with second moments stay finite with gradients from 1e19 to 1e38, but their
+       squares do not hold them.
+     - Threads: muon_step shares the work through MUON_PARALLEL_FOR, to the same bits for any number of them. Or, from
+       threads of your own: muon_begin_step from one, then muon_step_one of different matrices from any, in any order.
+     - Checkpoints: the numbers of muon_state for every slot, and m.t; muon_init, then put both back.
 
    Macros, defined before the implementation is included
        MUON_GEMM(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
-           your own C = alpha op(A) op(B) + beta C in float, row-major, C m x n; where beta is 0, C is not read. All of
-           Muon's cost is here: (4 p^2 q + 2 p^3) ns_steps FLOPs per p x q matrix, p <= q. The built-in one is a blocked
-           loop that compilers vectorize at -O3; sqrtf of AdamW needs -fno-math-errno for that.
-       MUON_GEMM_SYMMETRIC(trans, n, k, alpha, a, lda, beta, c, ldc)
-           your own C = alpha op(A) op(A)^T + beta C, C and op(A) n x n and n x k, C symmetric: half of that cost for
-           who computes one triangle and mirrors it. Without it MUON_GEMM computes all of C.
-       MUON_STATIC   makes every function static.
+           your own C = alpha op(A) op(B) + beta C in float, row-major, C m x n; where beta is 0, C is not read. Nearly
+           all of Muon's cost is here. The built-in one is a blocked loop that compilers vectorize at -O3; sqrtf of the
+           Adam rules needs -fno-math-errno for that.
+       MUON_GEMM_SYMMETRIC(trans, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+           your own C = alpha op(A) op(B)^T + beta C, op(A) and op(B) n x k, for products known to be symmetric: compute
+           one triangle, half of the cost, and mirror it. Without it MUON_GEMM computes both, and one is mirrored.
+       MUON_GEMM_EXACT
+           as MUON_GEMM, for muon_spectral_power, which needs float: where MUON_GEMM rounds to bf16. Without it, that.
+       MUON_PARALLEL_FOR(n, threads, body, context)
+           your own threads: calls body(context, i, thread) for i = 0 .. n-1, once each, in any order, several at once,
+           and returns when all are done. thread: 0 .. threads-1 (threads 0: any), no two calls at once with the same.
+           Called from within a body, it may run all of them on that thread. Built in: OpenMP where the compiler has it
+           on, else a loop.
+       MUON_ASSERT(condition)   states what must hold inside; off unless you define it, such as as assert
+       MUON_STATIC              makes every function static
 */
 #ifndef MUON_H
 #define MUON_H
@@ -144,17 +201,29 @@ int main(void) {
 #define MUONDEF extern
 #endif
 
-enum { MUON_RULE_NONE, MUON_RULE_ADAMW, MUON_RULE_MUON, MUON_RULE_COUNT };
-enum { MUON_COEFF_KELLER, MUON_COEFF_COUNT };
-enum { MUON_SCALE_NONE, MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCALE_COUNT };
-enum { MUON_SLOT_MOMENTUM = 0, MUON_SLOT_SECOND_MOMENT = 1 };   // of muon_state; Muon has the first, AdamW both
+enum {
+    MUON_RULE_NONE,
+    MUON_RULE_SGD, MUON_RULE_RMSPROP, MUON_RULE_ADAM, MUON_RULE_ADAMW,
+    MUON_RULE_MUON, MUON_RULE_NORMUON, MUON_RULE_SVD,
+    MUON_RULE_MSGD, MUON_RULE_MSGDS, MUON_RULE_MSGDQ, MUON_RULE_MSGDZ,
+    MUON_RULE_ADAMS, MUON_RULE_ADAMQ, MUON_RULE_ADAMZ,
+    MUON_RULE_COUNT
+};
+enum {
+    MUON_COEFF_KELLER, MUON_COEFF_POLAR_EXPRESS, MUON_COEFF_POLAR_EXPRESS_PAPER,
+    MUON_COEFF_QUINTIC, MUON_COEFF_CUBIC, MUON_COEFF_EXACT12,
+    MUON_COEFF_COUNT
+};
+enum { MUON_SCALE_NONE, MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCALE_RMS_ONE, MUON_SCALE_COUNT };
+enum { MUON_SLOT_MOMENTUM, MUON_SLOT_SECOND_MOMENT, MUON_SLOT_COUNT };   // of muon_state
 
 enum {                      // what the functions return; muon_strerror puts it into words
     MUON_OK = 0,
     MUON_E_ARGUMENT,        // a null pointer, an index, a size or a factor outside its range
-    MUON_E_OPTIONS,         // a MuonOptions field outside its range
+    MUON_E_OPTIONS,         // a MuonOptions field outside its range; m->bad_tensor is whose, -1 for the Muon's own
     MUON_E_PARAM,           // a MuonParam that can't be: m->bad_tensor is its index
-    MUON_E_NOT_FINITE,      // NaN or infinity in a gradient: m->bad_tensor, m->bad_matrix say which; or in a state
+    MUON_E_NOT_FINITE,      // NaN or infinity in a gradient: m->bad_tensor, m->bad_matrix say which; or in a matrix
+    MUON_E_STATE,           // NaN or infinity in a tensor's state, as from a damaged checkpoint
     MUON_E_LOGIT,           // NaN or +infinity among QK-Clip's maximum logits
     MUON_E_COUNT
 };
@@ -164,10 +233,23 @@ enum { MUON_MAX_ROWS = 16, MUON_MAX_NS_STEPS = 100 };
 // A Newton-Schulz polynomial per step: step i takes row i, or the last one from there on.
 typedef struct {
     const char *name;
+    int steps;                              // how many where MuonOptions.ns_steps is 0, 1 .. MUON_MAX_NS_STEPS
     double norm;                            // X starts as u / (norm |u|_F); above 1 where a set needs the room
     int rows;                               // 1 .. MUON_MAX_ROWS
     double abc[MUON_MAX_ROWS][3];           // s -> a s + b s^3 + c s^5
 } MuonCoefficients;
+
+typedef struct {
+    double momentum;                        // in [0, 1)
+    int nesterov;                           // 0 or 1
+    int accumulate;                         // 0: b <- mu b + (1 - mu) g; 1: b <- mu b + g
+    const MuonCoefficients *coefficients;   // muon_coefficients(MUON_COEFF_*), or the caller's own
+    int ns_steps;                           // 1 .. MUON_MAX_NS_STEPS; 0: as the coefficients say
+    int scale;                              // MUON_SCALE_*, of transformed matrices
+    int cautious;                           // 1: decoupled decay only where it agrees with the step
+    double beta1, beta2;                    // in [0, 1); beta2 of every second moment: Adam's, RMSprop's, NorMuon's
+    double eps;                             // > 0. Where a mean loss makes embedding gradients tiny: 1e-10
+} MuonOptions;
 
 typedef struct {
     const char *name;                       // for the caller's messages; never read here
@@ -177,18 +259,9 @@ typedef struct {
     size_t stride;                          // floats between successive matrices of w and of g; unused where count is 1
     int rule;                               // MUON_RULE_*
     double lr;                              // this tensor's own peak learning rate; times lr_factor in a step
-    double weight_decay;                    // decoupled: per step W loses lr * weight_decay of itself
+    double weight_decay;                    // lr * weight_decay of W is lost in a step (sgd, rmsprop, adam: see above)
+    const MuonOptions *options;             // this tensor's own; NULL: those of muon_init
 } MuonParam;
-
-typedef struct {
-    double momentum;                        // Muon's, in [0, 1)
-    int nesterov;                           // 0 or 1
-    int ns_steps;                           // 1 .. MUON_MAX_NS_STEPS
-    const MuonCoefficients *coefficients;   // muon_coefficients(MUON_COEFF_*), or the caller's own
-    int scale;                              // MUON_SCALE_*
-    double beta1, beta2;                    // AdamW's, in [0, 1)
-    double eps;                             // AdamW's, > 0. Where a mean loss makes embedding gradients tiny: 1e-10
-} MuonOptions;
 
 typedef struct {
     long long t;                            // steps begun so far: save it, and set it after muon_init to resume
@@ -200,14 +273,15 @@ typedef struct {
     double lr_factor, grad_scale;           // of the step begun; grad_scale is -1 where none is
 } Muon;
 
-/* momentum 0.95, Nesterov, 5 steps, MUON_COEFF_KELLER, MUON_SCALE_MATCH_RMS_ADAMW; betas 0.9 and 0.95, eps 1e-8.
-   Source: Moonlight's examples/toy_train.py. */
+/* momentum 0.95, averaged, Nesterov, MUON_COEFF_KELLER and its 5 steps, MUON_SCALE_MATCH_RMS_ADAMW, plain decay; betas
+   0.9 and 0.95, eps 1e-8. Source: Moonlight's examples/toy_train.py. */
 MUONDEF MuonOptions muon_default_options(void);
 
-/* Bytes of state for these n tensors: rows * cols * count floats, once for Muon, twice for AdamW. Bytes of scratch
-   that each thread needs in muon_step_one: for the largest Muon matrix, p x q with p <= q, 2 p (p + q) floats.
-   w and g may still be NULL: a caller can plan its memory first. Both are 0 where another argument is bad; muon_init
-   says what is wrong. */
+/* Bytes of state for these n tensors: the table of rules says how many floats per weight. Bytes of scratch that one
+   thread needs while stepping: for the largest matrix that is transformed, p x q with p <= q, 2 p q + 4 p^2 floats;
+   svd 3 p q + 2 p^2. w and g may still be NULL: a caller can plan its memory
+   first. Both are 0 where another argument is bad; muon_init says what is wrong. Scratch is a
+   multiple of 64 bytes. */
 MUONDEF size_t muon_state_bytes(const MuonParam *params, int n, const MuonOptions *options);
 MUONDEF size_t muon_scratch_bytes(const MuonParam *params, int n, const MuonOptions *options);
 
@@ -223,19 +297,24 @@ MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale);
 
 /* Steps one matrix by its rule. To be called once for each tensor and matrix after muon_begin_step; reads m and writes
    only this matrix, its state and scratch (one per thread; NULL where muon_scratch_bytes is 0), so calls may run at
-   once. Fails with MUON_E_ARGUMENT (as where no step has begun), or MUON_E_NOT_FINITE where the momentum holds NaN or
-   infinity, as from a damaged checkpoint; then the weights are untouched. */
+   once. Fails with MUON_E_ARGUMENT (as where no step has begun), or MUON_E_STATE where a matrix to be transformed isn't
+   finite, which then comes from its state; the weights are untouched. */
 MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch);
 
-/* The whole step: muon_begin_step, then muon_step_one for every matrix in order. */
-MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratch);
+/* Every matrix after muon_begin_step. scratch: threads (>= 1) times muon_scratch_bytes. Matrices that are transformed
+   run side by side, one per thread, as long as they are small; for a large one all threads work together, as far as
+   MUON_GEMM shares its work. Fails as muon_step_one; the matrices that could be stepped have been. */
+MUONDEF int muon_step_all(const Muon *m, void *scratch, int threads);
+
+/* The whole step: muon_begin_step, then muon_step_all. */
+MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratch, int threads);
 
 /* Square root of the sum of g^2 over all tensors that have a rule, grad_scale not applied: for gradient clipping.
    Summed in double in a fixed order; NaN or infinity in, NaN or infinity out. */
 MUONDEF double muon_grad_norm(const Muon *m);
 
-/* A tensor's state in slot MUON_SLOT_*, for checkpoints: *n floats, matrix after matrix without gaps, to read or write.
-   NULL and *n = 0 where the tensor has no such slot, so that a loop over slots ends at the first NULL. */
+/* A tensor's state in slot MUON_SLOT_*, for checkpoints: *n floats, matrix after matrix without gaps, to read or write;
+   rows * cols per matrix, normuon's second moment rows. NULL and *n = 0 where the rule keeps nothing in this slot. */
 MUONDEF float *muon_state(const Muon *m, int tensor, int slot, size_t *n);
 
 /* x <- about U V^T of x = U S V^T, in place: steps of the set on x / (c->norm |x|_F). A zero x stays zero.
@@ -244,11 +323,32 @@ MUONDEF float *muon_state(const Muon *m, int tensor, int slot, size_t *n);
 MUONDEF int muon_orthogonalize(float *x, int rows, int cols, const MuonCoefficients *c, int steps, void *scratch);
 MUONDEF size_t muon_orthogonalize_bytes(int rows, int cols);
 
+/* x <- U S^power V^T of x = U S V^T, exactly, in place, for any power >= 0: one-sided Jacobi (Hestenes 1958) in double.
+   power 0 is the polar factor U V^T. Singular values up to 1.2e-7 max(rows, cols) times the largest are set to zero:
+   in float they are rounding. About 6 p^2 q FLOPs a sweep, 6 to 12 sweeps, p <= q, on the calling thread. x, failures:
+   as muon_orthogonalize. scratch: muon_svd_power_bytes. */
+MUONDEF int muon_svd_power(float *x, int rows, int cols, double power, void *scratch);
+MUONDEF size_t muon_svd_power_bytes(int rows, int cols);
+
+/* x <- about U S^power V^T for power 1, 1/2, 1/4 or 0, by products alone, whatever the size of x. With X = x / |x|_F,
+   G = X X^T (of the smaller side) and the relative ridge r = 1e-4 trace(G) / p, a coupled Newton iteration gives
+   (G + r I)^(-1/2); power 0 is that times X; 1/2 takes the root of it by another one; 1/4 is 1/2 of 1/2. Each iteration
+   is 15 steps of three products, 6 p^3 FLOPs each. The ridge bounds the error: singular values below
+   1 % / sqrt(p) of |x|_F come out too small. Source: arXiv 2602.04669 and its code, whose absolute ridge of 1e-6 made
+   it depend on the size of x. x, failures: as muon_orthogonalize. scratch: muon_spectral_power_bytes. */
+MUONDEF int muon_spectral_power(float *x, int rows, int cols, double power, void *scratch);
+MUONDEF size_t muon_spectral_power_bytes(int rows, int cols);
+
 /* The coefficient set MUON_COEFF_*; NULL for any other number, so that a loop can find one by its name. */
 MUONDEF const MuonCoefficients *muon_coefficients(int set);
 
 /* What muon_orthogonalize makes of a singular value x = S_i / |S|_F, in exact arithmetic. */
 MUONDEF double muon_phi(const MuonCoefficients *c, int steps, double x);
+
+/* FLOPs (a multiply-add is two) of a rule's products in one step of one matrix, one triangle of each symmetric product
+   counted. steps: of Newton-Schulz. 0 for rules without products and for svd, whose work depends on the matrix; NaN for
+   an unknown rule. */
+MUONDEF double muon_flops(int rule, int rows, int cols, int steps);
 
 /* The factor MUON_SCALE_* for a matrix of this shape; NaN for any other number. */
 MUONDEF double muon_scale(int scale, int rows, int cols);
@@ -271,8 +371,17 @@ MUONDEF double muon_qk_gamma(double max_logit, double tau);
 MUONDEF int muon_qk_clip(float *wq, float *bq, float *wk, float *bk, int n_heads, int n_kv_heads, int head_size,
                          int cols, const float *max_logit, double tau, double alpha, int *clipped);
 
-/* The names by which a configuration calls them ("none", "adamw", "muon"; "none", "keller", "match_rms_adamw"), NULL
-   for any other number; and a sentence for every code. */
+/* QK-Clip for multi-head latent attention (Kimi K2, section 2.1), where a head's query and key are a content part and a
+   rotary part, and the rotary key is one for all heads: logit = q_content . k_content + q_rotary . k_rotary. The
+   content parts take gamma_h^alpha and gamma_h^(1 - alpha), the rotary query gamma_h, the shared rotary key stays.
+   wq: n_heads times (content + rotary rows) x q_cols. wk: n_heads times k_rows >= content rows x k_cols, the first
+   `content` of them the head's key (behind them, say, its value's up-projection), untouched beyond. No biases, as the
+   model has none. The rest, failures included, as muon_qk_clip. */
+MUONDEF int muon_qk_clip_mla(float *wq, int q_cols, float *wk, int k_cols, int k_rows, int n_heads, int content,
+                             int rotary, const float *max_logit, double tau, double alpha, int *clipped);
+
+/* The names by which a configuration calls them ("adamw", "keller"; as in the tables above), NULL for any other number;
+   and a sentence for every code. */
 MUONDEF const char *muon_rule_name(int rule);
 MUONDEF const char *muon_scale_name(int scale);
 MUONDEF const char *muon_strerror(int code);
@@ -283,19 +392,55 @@ MUONDEF const char *muon_strerror(int code);
 #if defined(MUON_IMPLEMENTATION) && !defined(MUON_IMPLEMENTED)
 #define MUON_IMPLEMENTED
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
+
+#ifndef MUON_ASSERT
+#define MUON_ASSERT(condition) ((void)sizeof(condition))
+#endif
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Names and tables
 
+enum { MUON__MOMENTUM = 1, MUON__RMS, MUON__ADAM };                                 // directions; 0: none
+enum { MUON__ELEMENTWISE, MUON__NEWTON_SCHULZ, MUON__ROWS, MUON__SVD, MUON__POWER }; // transforms
+
+typedef struct {
+    const char *name;
+    int direction, transform;
+    double power;                           // of MUON__POWER
+    int adds_decay;                         // the decay is added to the gradient, not taken from the weights
+} muon__Rule;
+
+static const muon__Rule *muon__rule(int rule) {
+    static const muon__Rule rules[] = {     // in the order of MUON_RULE_*
+        { "none",    0,              MUON__ELEMENTWISE,    1.0,  0 },
+        { "sgd",     MUON__MOMENTUM, MUON__ELEMENTWISE,    1.0,  1 },
+        { "rmsprop", MUON__RMS,      MUON__ELEMENTWISE,    1.0,  1 },
+        { "adam",    MUON__ADAM,     MUON__ELEMENTWISE,    1.0,  1 },
+        { "adamw",   MUON__ADAM,     MUON__ELEMENTWISE,    1.0,  0 },
+        { "muon",    MUON__MOMENTUM, MUON__NEWTON_SCHULZ,  0.0,  0 },
+        { "normuon", MUON__MOMENTUM, MUON__ROWS,           0.0,  0 },
+        { "svd",     MUON__MOMENTUM, MUON__SVD,            0.0,  0 },
+        { "msgd",    MUON__MOMENTUM, MUON__POWER,          1.0,  0 },
+        { "msgds",   MUON__MOMENTUM, MUON__POWER,          0.5,  0 },
+        { "msgdq",   MUON__MOMENTUM, MUON__POWER,          0.25, 0 },
+        { "msgdz",   MUON__MOMENTUM, MUON__POWER,          0.0,  0 },
+        { "adams",   MUON__ADAM,     MUON__POWER,          0.5,  0 },
+        { "adamq",   MUON__ADAM,     MUON__POWER,          0.25, 0 },
+        { "adamz",   MUON__ADAM,     MUON__POWER,          0.0,  0 },
+    };
+    return rule >= 0 && rule < MUON_RULE_COUNT ? &rules[rule] : NULL;
+}
+
 MUONDEF const char *muon_rule_name(int rule) {
-    static const char *const names[] = { "none", "adamw", "muon" };
-    return rule >= 0 && rule < MUON_RULE_COUNT ? names[rule] : NULL;
+    const muon__Rule *r = muon__rule(rule);
+    return r ? r->name : NULL;
 }
 
 MUONDEF const char *muon_scale_name(int scale) {
-    static const char *const names[] = { "none", "keller", "match_rms_adamw" };
+    static const char *const names[] = { "none", "keller", "match_rms_adamw", "rms_one" };
     return scale >= 0 && scale < MUON_SCALE_COUNT ? names[scale] : NULL;
 }
 
@@ -305,16 +450,43 @@ MUONDEF const char *muon_strerror(int code) {
         "an argument is outside its range",
         "an optimizer option is outside its range",
         "a tensor's entry in the parameter table is not valid",
-        "NaN or infinity in a gradient or in the optimizer's state",
+        "NaN or infinity in a gradient",
+        "NaN or infinity in the optimizer's state",
         "NaN or infinity in a maximum attention logit",
     };
     return code >= 0 && code < MUON_E_COUNT ? words[code] : "unknown error code";
 }
 
 MUONDEF const MuonCoefficients *muon_coefficients(int set) {
+    // The paper's list is for X / 1.01: each step but the last of its list has (a, b, c) for s / 1.01.
+#define MUON__1_01(a, b, c) { (a) / 1.01, (b) / (1.01 * 1.01 * 1.01), (c) / (1.01 * 1.01 * 1.01 * 1.01 * 1.01) }
     static const MuonCoefficients sets[] = {
-        { "keller", 1.0, 1, { { 3.4445, -4.7750, 2.0315 } } },   // Keller Jordan, kellerjordan.github.io/posts/muon
+        // Keller Jordan, kellerjordan.github.io/posts/muon
+        { "keller", 5, 1.0, 1, { { 3.4445, -4.7750, 2.0315 } } },
+        // github.com/KellerJordan/modded-nanogpt, train_gpt.py ("5 iters, safety_factor 2e-2, cushion 2")
+        { "polar_express", 5, 1.02, 5, {
+            { 8.156554524902461, -22.48329292557795, 15.878769915207462 },
+            { 4.042929935166739, -2.808917465908714, 0.5000178451051316 },
+            { 3.8916678022926607, -2.772484153217685, 0.5060648178503393 },
+            { 3.285753657755655, -2.3681294933425376, 0.46449024233003106 },
+            { 2.3465413258596377, -1.7097828382687081, 0.42323551169305323 } } },
+        // Amsel, Persson, Musco, Gower, arXiv 2505.16932, algorithm 1, for singular values in [1e-3, 1]
+        { "polar_express_paper", 5, 1.01, 8, {
+            MUON__1_01(8.28721201814563, -23.595886519098837, 17.300387312530933),
+            MUON__1_01(4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+            MUON__1_01(3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+            MUON__1_01(3.3184196573706015, -2.488488024314874, 0.51004894012372),
+            MUON__1_01(2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+            MUON__1_01(1.891301407787398, -1.2679958271945868, 0.37680408948524835),
+            MUON__1_01(1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
+            { 1.875, -1.25, 0.375 } } },
+        // Higham, Functions of Matrices, 2008, chapter 8: the iterations of order 5 and 3 for the polar factor
+        { "quintic", 10, 1.0, 1, { { 1.875, -1.25, 0.375 } } },
+        { "cubic", 15, 1.0, 1, { { 1.5, -0.5, 0.0 } } },
+        // modded-nanogpt, records/track_3_optimization
+        { "exact12", 12, 1.0, 1, { { 2.0, -1.5, 0.5 } } },
     };
+#undef MUON__1_01
     return set >= 0 && set < MUON_COEFF_COUNT ? &sets[set] : NULL;
 }
 
@@ -336,6 +508,7 @@ MUONDEF double muon_scale(int scale, int rows, int cols) {
     case MUON_SCALE_NONE:            return 1.0;
     case MUON_SCALE_KELLER:          return rows > cols ? sqrt((double)rows / cols) : 1.0;
     case MUON_SCALE_MATCH_RMS_ADAMW: return 0.2 * sqrt((double)(rows > cols ? rows : cols));
+    case MUON_SCALE_RMS_ONE:         return sqrt((double)(rows > cols ? rows : cols));
     default:                         return NAN;
     }
 }
@@ -344,9 +517,11 @@ MUONDEF MuonOptions muon_default_options(void) {
     MuonOptions o;
     o.momentum = 0.95;
     o.nesterov = 1;
-    o.ns_steps = 5;
+    o.accumulate = 0;
     o.coefficients = muon_coefficients(MUON_COEFF_KELLER);
+    o.ns_steps = 0;
     o.scale = MUON_SCALE_MATCH_RMS_ADAMW;
+    o.cautious = 0;
     o.beta1 = 0.9;
     o.beta2 = 0.95;
     o.eps = 1e-8;
@@ -356,19 +531,45 @@ MUONDEF MuonOptions muon_default_options(void) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What is accepted, and where a tensor's state lies
 
+static size_t muon__min(size_t a, size_t b) { return a < b ? a : b; }
+
 static size_t muon__size(const MuonParam *p) { return (size_t)p->rows * (size_t)p->cols; }
 
-// How many numbers a rule keeps per weight.
-static size_t muon__slots(int rule) { return rule == MUON_RULE_ADAMW ? 2 : rule == MUON_RULE_MUON ? 1 : 0; }
+// Floats that a tensor keeps in a slot.
+static size_t muon__slot_size(const MuonParam *p, int slot) {
+    const muon__Rule *r = muon__rule(p->rule);
+    const size_t count = (size_t)p->count;
+    if (slot == MUON_SLOT_MOMENTUM && (r->direction == MUON__MOMENTUM || r->direction == MUON__ADAM))
+        return count * muon__size(p);
+    if (slot == MUON_SLOT_SECOND_MOMENT && (r->direction == MUON__RMS || r->direction == MUON__ADAM))
+        return count * muon__size(p);
+    return slot == MUON_SLOT_SECOND_MOMENT && r->transform == MUON__ROWS ? count * (size_t)p->rows : 0;
+}
+
+static const MuonOptions *muon__options(const MuonParam *p, const MuonOptions *common) {
+    return p->options ? p->options : common;
+}
 
 static int muon__not_negative(double x) { return x >= 0.0 && x <= 1e300; }   // and neither NaN nor infinity
 
 static int muon__good_coefficients(const MuonCoefficients *c, int steps) {
-    return c && c->rows >= 1 && c->rows <= MUON_MAX_ROWS && c->norm > 0.0 && steps >= 1 && steps <= MUON_MAX_NS_STEPS;
+    if (!c || c->rows < 1 || c->rows > MUON_MAX_ROWS || !(c->norm > 0.0)) return 0;
+    for (int i = 0; i < c->rows; i++)
+        for (int j = 0; j < 3; j++)
+            if (!(fabs(c->abc[i][j]) <= 1e30)) return 0;
+    return steps >= 1 && steps <= MUON_MAX_NS_STEPS;
+}
+
+static int muon__ns_steps(const MuonOptions *o) { return o->ns_steps ? o->ns_steps : o->coefficients->steps; }
+
+static int muon__good_options(const MuonOptions *o) {
+    return o->momentum >= 0.0 && o->momentum < 1.0 && o->beta1 >= 0.0 && o->beta1 < 1.0 && o->beta2 >= 0.0
+        && o->beta2 < 1.0 && (float)o->eps > 0.0f && o->eps < 1.0 && muon_scale_name(o->scale)
+        && o->coefficients && muon__good_coefficients(o->coefficients, muon__ns_steps(o));
 }
 
 static int muon__good_param(const MuonParam *p, int with_pointers) {
-    if (p->count < 1 || p->rows < 1 || p->cols < 1 || p->rule < 0 || p->rule >= MUON_RULE_COUNT) return 0;
+    if (p->count < 1 || p->rows < 1 || p->cols < 1 || !muon__rule(p->rule)) return 0;
     if ((double)p->count * p->rows * p->cols > (double)((size_t)-1 / 64)) return 0;
     if (p->rule == MUON_RULE_NONE) return 1;
     return (!with_pointers || (p->w && p->g)) && (p->count == 1 || p->stride >= muon__size(p))
@@ -376,58 +577,104 @@ static int muon__good_param(const MuonParam *p, int with_pointers) {
 }
 
 // The first thing wrong with the table or the options, as a code; *bad is the index of a bad entry, or -1.
-static int muon__check(const MuonParam *params, int n, const MuonOptions *o, int with_pointers, int *bad) {
+static int muon__check(const MuonParam *params, int n, const MuonOptions *options, int with_pointers, int *bad) {
     *bad = -1;
-    if (n < 0 || (n > 0 && !params) || !o) return MUON_E_ARGUMENT;
-    if (!(o->momentum >= 0.0 && o->momentum < 1.0) || !muon__good_coefficients(o->coefficients, o->ns_steps)
-        || !muon_scale_name(o->scale) || !(o->beta1 >= 0.0 && o->beta1 < 1.0) || !(o->beta2 >= 0.0 && o->beta2 < 1.0)
-        || !((float)o->eps > 0.0f && o->eps < 1.0)) return MUON_E_OPTIONS;
-    for (int i = 0; i < n; i++)
-        if (!muon__good_param(&params[i], with_pointers)) { *bad = i; return MUON_E_PARAM; }
+    if (n < 0 || (n > 0 && !params) || !options) return MUON_E_ARGUMENT;
+    if (!muon__good_options(options)) return MUON_E_OPTIONS;
+    for (int i = 0; i < n; i++) {
+        *bad = i;
+        if (!muon__good_param(&params[i], with_pointers)) return MUON_E_PARAM;
+        if (params[i].options && !muon__good_options(params[i].options)) return MUON_E_OPTIONS;
+    }
+    *bad = -1;
     return MUON_OK;
 }
 
-// Floats of state before tensor number `tensor`: tensor after tensor, slot after slot, matrix after matrix.
-static size_t muon__offset(const MuonParam *params, int tensor) {
+// Floats of state before a tensor's slot: tensor after tensor, slot after slot, matrix after matrix.
+static size_t muon__offset(const MuonParam *params, int tensor, int slot) {
     size_t floats = 0;
     for (int i = 0; i < tensor; i++)
-        floats += muon__slots(params[i].rule) * (size_t)params[i].count * muon__size(&params[i]);
+        for (int s = 0; s < MUON_SLOT_COUNT; s++) floats += muon__slot_size(&params[i], s);
+    for (int s = 0; s < slot; s++) floats += muon__slot_size(&params[tensor], s);
     return floats;
 }
 
 MUONDEF size_t muon_state_bytes(const MuonParam *params, int n, const MuonOptions *options) {
     int bad;
-    return muon__check(params, n, options, 0, &bad) == MUON_OK ? muon__offset(params, n) * sizeof(float) : 0;
+    return muon__check(params, n, options, 0, &bad) == MUON_OK ? muon__offset(params, n, 0) * sizeof(float) : 0;
 }
+
+// Bytes that a transform needs besides the matrix itself.
+static size_t muon__transform_bytes(const MuonParam *p) {
+    switch (muon__rule(p->rule)->transform) {
+    case MUON__NEWTON_SCHULZ:
+    case MUON__ROWS:  return muon_orthogonalize_bytes(p->rows, p->cols);
+    case MUON__SVD:   return muon_svd_power_bytes(p->rows, p->cols);
+    case MUON__POWER: return muon_spectral_power_bytes(p->rows, p->cols);
+    default:          return 0;
+    }
+}
+
+// Floats of a matrix in scratch, such that what lies behind it begins at a multiple of 64 bytes as it does.
+static size_t muon__room(size_t n) { return (n + 15) / 16 * 16; }
 
 MUONDEF size_t muon_scratch_bytes(const MuonParam *params, int n, const MuonOptions *options) {
     int bad;
     size_t most = 0;
     if (muon__check(params, n, options, 0, &bad) != MUON_OK) return 0;
     for (int i = 0; i < n; i++) {
-        const MuonParam *p = &params[i];
-        size_t bytes = muon__size(p) * sizeof(float) + muon_orthogonalize_bytes(p->rows, p->cols);
-        if (p->rule == MUON_RULE_MUON && bytes > most) most = bytes;
+        if (muon__rule(params[i].rule)->transform == MUON__ELEMENTWISE) continue;
+        size_t bytes = muon__room(muon__size(&params[i])) * sizeof(float) + muon__transform_bytes(&params[i]);
+        if (bytes > most) most = bytes;
     }
-    return most;
+    return (most + 63) / 64 * 64;           // and so does the next thread's part
 }
 
 MUONDEF float *muon_state(const Muon *m, int tensor, int slot, size_t *n) {
     *n = 0;
-    if (!m || tensor < 0 || tensor >= m->n) return NULL;
-    const MuonParam *p = &m->params[tensor];
-    if (slot < 0 || (size_t)slot >= muon__slots(p->rule)) return NULL;
-    *n = (size_t)p->count * muon__size(p);
-    return m->state + muon__offset(m->params, tensor) + (size_t)slot * *n;
+    if (!m || tensor < 0 || tensor >= m->n || slot < 0 || slot >= MUON_SLOT_COUNT) return NULL;
+    *n = muon__slot_size(&m->params[tensor], slot);
+    return *n ? m->state + muon__offset(m->params, tensor, slot) : NULL;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Matrix product: the built-in one
+// Threads
 
-#ifndef MUON_GEMM_SYMMETRIC
-#define MUON_GEMM_SYMMETRIC(trans, n, k, alpha, a, lda, beta, c, ldc) \
-    MUON_GEMM(trans, !(trans), n, n, k, alpha, a, lda, a, lda, beta, c, ldc)
+typedef void muon__Body(void *context, int i, int thread);
+
+#ifndef MUON_PARALLEL_FOR
+#define MUON_PARALLEL_FOR muon__parallel_for
+#if defined(_OPENMP)
+#include <omp.h>
 #endif
+static void muon__parallel_for(int n, int threads, muon__Body *body, void *context) {
+#if defined(_OPENMP)
+    if (threads == 0 || threads > omp_get_max_threads()) threads = omp_get_max_threads();
+    #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
+    for (int i = 0; i < n; i++) body(context, i, omp_get_thread_num());
+#else
+    (void)threads;
+    for (int i = 0; i < n; i++) body(context, i, 0);
+#endif
+}
+#endif
+
+// Work on n numbers is done in MUON__PARTS parts, whoever does them, so that sums don't depend on the threads.
+enum { MUON__PARTS = 64, MUON__LARGE = 1 << 16 };
+
+static size_t muon__part(size_t n, int i) { return i < MUON__PARTS ? n / MUON__PARTS * (size_t)i : n; }
+
+// body(context, i, 0) for every part i of n numbers; side by side only where that is worth starting threads.
+static void muon__for_parts(size_t n, muon__Body *body, void *context) {
+    if (n >= MUON__LARGE) {
+        MUON_PARALLEL_FOR(MUON__PARTS, 0, body, context);
+        return;
+    }
+    for (int i = 0; i < MUON__PARTS; i++) body(context, i, 0);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Matrix products: the caller's, or the built-in one
 
 #ifndef MUON_GEMM
 #define MUON_GEMM muon__gemm
@@ -470,64 +717,83 @@ static void muon__gemm(int trans_a, int trans_b, int m, int n, int k, float alph
 }
 #endif
 
+#ifndef MUON_GEMM_SYMMETRIC
+#define MUON_GEMM_SYMMETRIC muon__gemm_symmetric
+/* All of C, one triangle of it mirrored: the two differ by rounding, which a chain of products would amplify. */
+static void muon__gemm_symmetric(int trans, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
+                                 float beta, float *c, int ldc) {
+    MUON_GEMM(trans, !trans, n, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < i; j++) c[(size_t)i * (size_t)ldc + (size_t)j] = c[(size_t)j * (size_t)ldc + (size_t)i];
+}
+#endif
+#ifndef MUON_GEMM_EXACT
+#define MUON_GEMM_EXACT MUON_GEMM
+#endif
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Sums, scans
 
-// Where OpenMP is on, its threads share loops over large tensors, unless they are in a parallel region of it.
-#if defined(_OPENMP)
-#define MUON__PARALLEL(condition) MUON__PRAGMA(omp parallel for if (condition))
-#define MUON__PRAGMA(text) _Pragma(#text)
-#else
-#define MUON__PARALLEL(condition)
-#endif
-enum { MUON__LARGE = 1 << 16, MUON__PARTS = 64 };
+typedef struct {
+    const float *x;
+    size_t n;
+    float scale;
+    double sum[MUON__PARTS];
+    unsigned bad[MUON__PARTS];
+} muon__Scan;
 
-// Where part i of n numbers begins; part MUON__PARTS is behind the last. Fixed, so that the bits don't depend on threads.
-static size_t muon__part(size_t n, int i) { return i < MUON__PARTS ? n / MUON__PARTS * (size_t)i : n; }
-
-// Sum of squares in double, whose range holds the square of every float; eight partial sums, a fixed order.
-static double muon__part_of_squares(const float *x, size_t n) {
+// Sum of squares of a part in double, whose range holds the square of every float; eight partial sums, a fixed order.
+static void muon__squares_body(void *context, int i, int thread) {
+    muon__Scan *s = (muon__Scan *)context;
+    const float *x = s->x + muon__part(s->n, i);
+    const size_t n = muon__part(s->n, i + 1) - muon__part(s->n, i), eights = n - n % 8;
     double part[8] = { 0 }, rest = 0.0;
-    const size_t eights = n - n % 8;
-    for (size_t i = 0; i < eights; i += 8)
-        for (size_t l = 0; l < 8; l++) part[l] += (double)x[i + l] * (double)x[i + l];
-    for (size_t i = eights; i < n; i++) rest += (double)x[i] * (double)x[i];
-    return ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7])) + rest;
+    (void)thread;
+    for (size_t k = 0; k < eights; k += 8)
+        for (size_t l = 0; l < 8; l++) part[l] += (double)x[k + l] * (double)x[k + l];
+    for (size_t k = eights; k < n; k++) rest += (double)x[k] * (double)x[k];
+    s->sum[i] = ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7])) + rest;
 }
 
-// The same for any size, a large tensor in parts.
 static double muon__sum_of_squares(const float *x, size_t n) {
-    double part[MUON__PARTS], sum = 0.0;
-    if (n < MUON__LARGE) return muon__part_of_squares(x, n);
-    MUON__PARALLEL(1)
-    for (int i = 0; i < MUON__PARTS; i++)
-        part[i] = muon__part_of_squares(x + muon__part(n, i), muon__part(n, i + 1) - muon__part(n, i));
-    for (int i = 0; i < MUON__PARTS; i++) sum += part[i];
+    muon__Scan s;
+    double sum = 0.0;
+    s.x = x;
+    s.n = n;
+    muon__for_parts(n, muon__squares_body, &s);
+    for (int i = 0; i < MUON__PARTS; i++) sum += s.sum[i];
     return sum;
+}
+
+static void muon__finite_body(void *context, int i, int thread) {
+    muon__Scan *s = (muon__Scan *)context;
+    const size_t end = muon__part(s->n, i + 1);
+    unsigned bad = 0;
+    (void)thread;
+    for (size_t k = muon__part(s->n, i); k < end; k++) {
+        float scaled = s->scale * s->x[k];
+        unsigned bits;
+        memcpy(&bits, &scaled, sizeof bits);
+        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+    }
+    s->bad[i] = bad;
 }
 
 // Whether every scale * x[i] is finite: looks at the exponent's bits, so that -ffast-math can't optimize it away.
 static int muon__all_finite(const float *x, size_t n, float scale) {
-    unsigned bad[MUON__PARTS], any = 0;
-    MUON__PARALLEL(n >= MUON__LARGE)
-    for (int part = 0; part < MUON__PARTS; part++) {
-        const size_t end = muon__part(n, part + 1);
-        unsigned found = 0;
-        for (size_t i = muon__part(n, part); i < end; i++) {
-            float scaled = scale * x[i];
-            unsigned bits;
-            memcpy(&bits, &scaled, sizeof bits);
-            found |= (bits & 0x7f800000u) == 0x7f800000u;
-        }
-        bad[part] = found;
-    }
-    for (int part = 0; part < MUON__PARTS; part++) any |= bad[part];
+    muon__Scan s;
+    unsigned any = 0;
+    s.x = x;
+    s.n = n;
+    s.scale = scale;
+    muon__for_parts(n, muon__finite_body, &s);
+    for (int i = 0; i < MUON__PARTS; i++) any |= s.bad[i];
     return any == 0;
 }
 
 MUONDEF double muon_grad_norm(const Muon *m) {
     double sum = 0.0;
-    for (int i = 0; i < m->n; i++) {
+    for (int i = 0; m && i < m->n; i++) {
         const MuonParam *p = &m->params[i];
         if (p->rule == MUON_RULE_NONE) continue;
         for (int j = 0; j < p->count; j++) sum += muon__sum_of_squares(p->g + (size_t)j * p->stride, muon__size(p));
@@ -535,48 +801,275 @@ MUONDEF double muon_grad_norm(const Muon *m) {
     return sqrt(sum);
 }
 
+// x <- x / (norm |x|_F) and *length = |x|_F; 0 where x is not finite. Computed in double: 1 / 1e-40 is no float.
+static int muon__normalize(float *x, size_t n, double norm, double *length) {
+    if (!muon__all_finite(x, n, 1.0f)) return 0;
+    *length = sqrt(muon__sum_of_squares(x, n));
+    if (*length == 0.0) return 1;
+    const double inverse = 1.0 / (norm * *length);
+    for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] * inverse);
+    return 1;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Newton-Schulz
 
-MUONDEF size_t muon_orthogonalize_bytes(int rows, int cols) {
-    if (rows < 1 || cols < 1) return 0;
-    size_t r = (size_t)rows, c = (size_t)cols, p = r < c ? r : c;
-    return (r * c + 2 * p * p) * sizeof(float);
+/* FLOPs of s steps that share one Gram matrix R of a p x q matrix: R p^2 q; then p^3 each for R R; Q P, from the second
+   on; R P and P R P, up to the last but one; and Q X 2 p^2 q. */
+static double muon__run_flops(double p, double q, int s) { return 3.0 * p * p * q + (4.0 * s - 3.0) * p * p * p; }
+
+// How many steps from `step` on share a Gram matrix: the first 2, then 3 at a time, as long as that is less work.
+static int muon__run_length(int p, int q, int step, int steps) {
+    int s = step == 0 ? 2 : 3;
+    if (s > steps - step) s = steps - step;
+    return muon__run_flops(p, q, s) < s * muon__run_flops(p, q, 1) ? s : 1;
 }
 
-/* The iteration on x, with `other` of the same size to alternate with and two p x p matrices behind it. Returns the one
-   of the two that holds the result, or NULL, x unchanged, where x is not finite. Singular values are at most 1 after
-   division by the Frobenius norm, which bounds the largest one. */
-static float *muon__newton_schulz(float *x, float *other, int rows, int cols, const MuonCoefficients *c, int steps) {
-    const size_t size = (size_t)rows * (size_t)cols;
-    const int wide = rows <= cols, p = wide ? rows : cols;
-    const size_t pp = (size_t)p * (size_t)p;
-    float *A = other + size, *P = A + pp;
-    if (!muon__all_finite(x, size, 1.0f)) return NULL;
-    const double norm = sqrt(muon__sum_of_squares(x, size));
-    if (norm == 0.0) return x;
-    const double inverse = 1.0 / (c->norm * norm);
-    for (size_t i = 0; i < size; i++) x[i] = (float)((double)x[i] * inverse);   // in double: 1 / 1e-40 is no float
+MUONDEF double muon_flops(int rule, int rows, int cols, int steps) {
+    const muon__Rule *r = muon__rule(rule);
+    const int p = rows < cols ? rows : cols, q = rows < cols ? cols : rows;
+    double flops = 0.0;
+    if (!r) return NAN;
+    if (r->transform == MUON__POWER && r->power < 1.0) {   // maps, and coupled iterations: 15 steps of 3 products each
+        const double maps = r->power == 0.25 ? 2.0 : 1.0, iterations = r->power == 0.0 ? 1.0 : 2.0 * maps;
+        return maps * 4.0 * p * p * q + iterations * 90.0 * p * p * p;
+    }
+    if (r->transform != MUON__NEWTON_SCHULZ && r->transform != MUON__ROWS) return 0.0;
+    for (int step = 0, s; step < steps; step += s) {
+        s = muon__run_length(p, q, step, steps);
+        flops += muon__run_flops(p, q, s);
+    }
+    return flops;
+}
 
-    for (int step = 0; step < steps; step++) {
-        const double *abc = muon__abc(c, step);
-        const float a = (float)abc[0], b = (float)abc[1];
-        MUON_GEMM_SYMMETRIC(!wide, p, wide ? cols : rows, 1.0f, x, cols, 0.0f, A, p);        // A = X X^T, or X^T X
-        MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], A, p, 0.0f, P, p);                       // P = a I + b A + c A A
-        for (size_t i = 0; i < pp; i++) P[i] += b * A[i];
-        for (size_t i = 0; i < pp; i += (size_t)p + 1) P[i] += a;
-        if (wide) MUON_GEMM(0, 0, rows, cols, p, 1.0f, P, p, x, cols, 0.0f, other, cols);    // X <- P X
-        else      MUON_GEMM(0, 0, rows, cols, p, 1.0f, x, cols, P, p, 0.0f, other, cols);    // X <- X P
-        float *swap = x;
-        x = other;
-        other = swap;
+MUONDEF size_t muon_orthogonalize_bytes(int rows, int cols) {
+    if (rows < 1 || cols < 1) return 0;
+    const size_t r = (size_t)rows, c = (size_t)cols, p = muon__min(r, c);
+    return (r * c + 4 * p * p) * sizeof(float);
+}
+
+static void muon__swap(float **a, float **b) {
+    float *c = *a;
+    *a = *b;
+    *b = c;
+}
+
+// C = A B for p x p matrices that commute and are symmetric, so that C is.
+static void muon__commuting(float *c, const float *a, const float *b, int p) {
+    MUON_GEMM_SYMMETRIC(0, p, p, 1.0f, a, p, b, p, 0.0f, c, p);
+}
+
+/* The iteration on x, rows x cols with Frobenius norm at most 1, and so singular values at most 1. `other` has the same
+   size and the p x p matrices behind it; returns the one of the two that holds the result. alone: every step takes a
+   Gram matrix of its own, the textbook's iteration. */
+static float *muon__newton_schulz(float *x, float *other, int rows, int cols, const MuonCoefficients *c, int steps,
+                                  int alone) {
+    const int wide = rows <= cols, p = wide ? rows : cols, q = wide ? cols : rows;
+    const size_t pp = (size_t)p * (size_t)p;
+    float *R = other + (size_t)rows * (size_t)cols, *P = R + pp, *Q = P + pp, *S = Q + pp;
+    for (int step = 0, end; step < steps; step = end) {
+        end = step + (alone ? 1 : muon__run_length(p, q, step, steps));
+        MUON_GEMM_SYMMETRIC(!wide, p, q, 1.0f, x, cols, x, cols, 0.0f, R, p);                 // R = X X^T, or X^T X
+        for (int i = step; i < end; i++) {
+            const double *abc = muon__abc(c, i);
+            const float a = (float)abc[0], b = (float)abc[1];
+            MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], R, p, R, p, 0.0f, P, p);              // P = a I + b R + c R R
+            for (size_t k = 0; k < pp; k++) P[k] += b * R[k];
+            for (size_t k = 0; k < pp; k += (size_t)p + 1) P[k] += a;
+            if (i + 1 < end) {                                                                // R <- P R P
+                muon__commuting(S, R, P, p);
+                muon__commuting(R, P, S, p);
+            }
+            if (i > step) muon__commuting(S, Q, P, p), muon__swap(&Q, &S);                    // Q <- Q P
+            else muon__swap(&Q, &P);                                                          // Q = P
+        }
+        if (wide) MUON_GEMM(0, 0, rows, cols, p, 1.0f, Q, p, x, cols, 0.0f, other, cols);     // X <- Q X
+        else      MUON_GEMM(0, 0, rows, cols, p, 1.0f, x, cols, Q, p, 0.0f, other, cols);     // X <- X Q
+        muon__swap(&x, &other);
     }
     return x;
 }
 
+/* x <- about U V^T, with `other` and what lies behind it as room. Returns x or other, whichever holds the result, or
+   NULL, x unchanged, where x is not finite. */
+static float *muon__polar(float *x, float *other, int rows, int cols, const MuonCoefficients *c, int steps) {
+    double length;
+    if (!muon__normalize(x, (size_t)rows * (size_t)cols, c->norm, &length)) return NULL;
+    return length == 0.0 ? x : muon__newton_schulz(x, other, rows, cols, c, steps, 0);
+}
+
 MUONDEF int muon_orthogonalize(float *x, int rows, int cols, const MuonCoefficients *c, int steps, void *scratch) {
     if (!x || rows < 1 || cols < 1 || !scratch || !muon__good_coefficients(c, steps)) return MUON_E_ARGUMENT;
-    float *result = muon__newton_schulz(x, (float *)scratch, rows, cols, c, steps);
+    float *result = muon__polar(x, (float *)scratch, rows, cols, c, steps);
+    if (!result) return MUON_E_NOT_FINITE;
+    if (result != x) memcpy(x, result, (size_t)rows * (size_t)cols * sizeof(float));
+    return MUON_OK;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// U S^power V^T exactly
+
+MUONDEF size_t muon_svd_power_bytes(int rows, int cols) {
+    if (rows < 1 || cols < 1) return 0;
+    const size_t r = (size_t)rows, c = (size_t)cols, p = muon__min(r, c);
+    return (r * c + p * p) * sizeof(double);
+}
+
+// u . v, four partial sums.
+static double muon__dot(const double *u, const double *v, size_t n) {
+    double s0 = 0.0, s1 = 0.0, s2 = 0.0, s3 = 0.0;
+    const size_t fours = n - n % 4;
+    for (size_t i = 0; i < fours; i += 4) {
+        s0 += u[i] * v[i];
+        s1 += u[i + 1] * v[i + 1];
+        s2 += u[i + 2] * v[i + 2];
+        s3 += u[i + 3] * v[i + 3];
+    }
+    for (size_t i = fours; i < n; i++) s0 += u[i] * v[i];
+    return (s0 + s1) + (s2 + s3);
+}
+
+// (u, v) <- (c u - s v, s u + c v)
+static void muon__rotate(double *u, double *v, size_t n, double c, double s) {
+    for (size_t i = 0; i < n; i++) {
+        const double ui = u[i];
+        u[i] = c * ui - s * v[i];
+        v[i] = s * ui + c * v[i];
+    }
+}
+
+/* The rows of A (x, or its transpose where x is tall; p x q) are rotated in pairs until all are orthogonal: then J A =
+   S V^T, with J the product of the rotations, so that A = J^T S V^T and U S^power V^T = J^T S^(power - 1) (J A). */
+MUONDEF int muon_svd_power(float *x, int rows, int cols, double power, void *scratch) {
+    if (!x || rows < 1 || cols < 1 || !scratch || !muon__not_negative(power)) return MUON_E_ARGUMENT;
+    const int wide = rows <= cols;
+    const size_t r = (size_t)rows, c = (size_t)cols, p = muon__min(r, c), q = wide ? c : r;
+    if (!muon__all_finite(x, r * c, 1.0f)) return MUON_E_NOT_FINITE;
+    double *A = (double *)scratch, *J = A + p * q, largest = 0.0;
+    for (size_t i = 0; i < p; i++)
+        for (size_t j = 0; j < q; j++) A[i * q + j] = wide ? x[i * c + j] : x[j * c + i];
+    for (size_t i = 0; i < p * p; i++) J[i] = i % (p + 1) == 0 ? 1.0 : 0.0;
+    for (int sweep = 0, rotated = 1; rotated && sweep < 60; sweep++) {
+        rotated = 0;
+        for (size_t i = 0; i + 1 < p; i++)
+            for (size_t k = i + 1; k < p; k++) {
+                double *u = A + i * q, *v = A + k * q;
+                const double uu = muon__dot(u, u, q), vv = muon__dot(v, v, q), uv = muon__dot(u, v, q);
+                if (uv == 0.0 || fabs(uv) <= 1e-15 * sqrt(uu) * sqrt(vv)) continue;
+                rotated = 1;
+                const double zeta = (vv - uu) / (2.0 * uv);
+                const double t = (zeta >= 0.0 ? 1.0 : -1.0) / (fabs(zeta) + sqrt(1.0 + zeta * zeta));
+                const double cosine = 1.0 / sqrt(1.0 + t * t);
+                muon__rotate(u, v, q, cosine, cosine * t);
+                muon__rotate(J + i * p, J + k * p, p, cosine, cosine * t);
+            }
+    }
+    for (size_t i = 0; i < p; i++) {
+        const double s = sqrt(muon__dot(A + i * q, A + i * q, q));
+        if (s > largest) largest = s;
+    }
+    const double noise = (double)FLT_EPSILON * (double)q * largest;
+    for (size_t i = 0; i < p; i++) {
+        const double s = sqrt(muon__dot(A + i * q, A + i * q, q)), factor = s > noise ? pow(s, power - 1.0) : 0.0;
+        for (size_t j = 0; j < q; j++) A[i * q + j] *= factor;
+    }
+    for (size_t i = 0; i < p; i++)
+        for (size_t j = 0; j < q; j++) {
+            double sum = 0.0;
+            for (size_t k = 0; k < p; k++) sum += J[k * p + i] * A[k * q + j];
+            x[wide ? i * c + j : j * c + i] = (float)sum;
+        }
+    return MUON_OK;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// U S^power V^T by coupled Newton iterations
+
+MUONDEF size_t muon_spectral_power_bytes(int rows, int cols) { return muon_orthogonalize_bytes(rows, cols); }
+
+// A <- (A + A^T) / 2
+static void muon__symmetrize(float *A, int p) {
+    for (int i = 0; i < p; i++)
+        for (int j = 0; j < i; j++) {
+            float *lower = &A[(size_t)i * (size_t)p + (size_t)j], *upper = &A[(size_t)j * (size_t)p + (size_t)i];
+            *lower = *upper = 0.5f * (*lower + *upper);
+        }
+}
+
+/* M^(1/2) and M^(-1/2) of a symmetric positive matrix, up to a relative ridge (Denman-Beavers in Newton-Schulz form;
+   Higham, Functions of Matrices, section 6.7): Y = M / |M|_F, Z = I; T = (3 I - Z Y) / 2; Y <- Y T, Z <- T Z.
+   In this order and in full it is stable; with one triangle of each product, mirrored, it is not, symmetric though they
+   are.
+   room: four p x p matrices, the first of which holds M. On return *root and *inverse are two of them, and the others
+   are free to be written. */
+static void muon__coupled(float *room, int p, float **root, float **inverse) {
+    const size_t pp = (size_t)p * (size_t)p;
+    float *Y = room, *Z = Y + pp, *T = Z + pp, *S = T + pp;
+    double trace = 0.0;
+    for (size_t i = 0; i < pp; i += (size_t)p + 1) trace += Y[i];
+    for (size_t i = 0; i < pp; i += (size_t)p + 1) Y[i] = (float)(Y[i] + 1e-4 * trace / p);
+    const double length = sqrt(muon__sum_of_squares(Y, pp));
+    for (size_t i = 0; i < pp; i++) Y[i] = (float)(Y[i] / length);
+    for (size_t i = 0; i < pp; i++) Z[i] = i % ((size_t)p + 1) == 0 ? 1.0f : 0.0f;
+    for (int step = 0; step < 15; step++) {
+        MUON_GEMM_EXACT(0, 0, p, p, p, -0.5f, Z, p, Y, p, 0.0f, T, p);
+        for (size_t i = 0; i < pp; i += (size_t)p + 1) T[i] += 1.5f;
+        MUON_GEMM_EXACT(0, 0, p, p, p, 1.0f, Y, p, T, p, 0.0f, S, p);
+        muon__swap(&Y, &S);
+        MUON_GEMM_EXACT(0, 0, p, p, p, 1.0f, T, p, Z, p, 0.0f, S, p);
+        muon__swap(&Z, &S);
+        if (step % 5 == 4) {
+            muon__symmetrize(Y, p);
+            muon__symmetrize(Z, p);
+        }
+    }
+    const double half = sqrt(length);
+    for (size_t i = 0; i < pp; i++) Y[i] = (float)(Y[i] * half);
+    for (size_t i = 0; i < pp; i++) Z[i] = (float)(Z[i] / half);
+    *root = Y;
+    *inverse = Z;
+}
+
+/* One map of x with |x|_F = 1: quarters 2 gives (X X^T)^(-1/2) X, quarters 1 (X X^T)^(-1/4) X; the result in `other`,
+   behind which lie the four matrices of muon__coupled. */
+static void muon__inverse_root(const float *x, float *other, int rows, int cols, int quarters) {
+    const int wide = rows <= cols, p = wide ? rows : cols, q = wide ? cols : rows;
+    float *room = other + (size_t)rows * (size_t)cols, *root, *inverse;
+    MUON_GEMM_EXACT(!wide, wide, p, p, q, 1.0f, x, cols, x, cols, 0.0f, room, p);
+    muon__coupled(room, p, &root, &inverse);
+    if (quarters == 1) {
+        if (inverse != room) memcpy(room, inverse, (size_t)p * (size_t)p * sizeof(float));
+        muon__coupled(room, p, &root, &inverse);
+        inverse = root;
+    }
+    if (wide) MUON_GEMM_EXACT(0, 0, rows, cols, p, 1.0f, inverse, p, x, cols, 0.0f, other, cols);
+    else      MUON_GEMM_EXACT(0, 0, rows, cols, p, 1.0f, x, cols, inverse, p, 0.0f, other, cols);
+}
+
+/* x <- about U S^power V^T; result and failure as muon__polar. |x|_F is taken out before each map and put back as its
+   power: (f X)^(1/2) = f^(1/2) X^(1/2). */
+static float *muon__spectral(float *x, float *other, int rows, int cols, double power) {
+    const size_t n = (size_t)rows * (size_t)cols;
+    double length;
+    if (power == 1.0) return muon__all_finite(x, n, 1.0f) ? x : NULL;
+    if (!muon__normalize(x, n, 1.0, &length)) return NULL;
+    if (length == 0.0) return x;
+    double factor = pow(length, power);
+    muon__inverse_root(x, other, rows, cols, power == 0.0 ? 2 : 1);
+    if (power == 0.25) {                                          // 1/2 of 1/2
+        memcpy(x, other, n * sizeof(float));
+        if (!muon__normalize(x, n, 1.0, &length)) return NULL;
+        factor *= sqrt(length);
+        muon__inverse_root(x, other, rows, cols, 1);
+    }
+    for (size_t i = 0; i < n; i++) other[i] = (float)(other[i] * factor);
+    return muon__all_finite(other, n, 1.0f) ? other : NULL;
+}
+
+MUONDEF int muon_spectral_power(float *x, int rows, int cols, double power, void *scratch) {
+    if (!x || rows < 1 || cols < 1 || !scratch || !(power == 1.0 || power == 0.5 || power == 0.25 || power == 0.0))
+        return MUON_E_ARGUMENT;
+    float *result = muon__spectral(x, (float *)scratch, rows, cols, power);
     if (!result) return MUON_E_NOT_FINITE;
     if (result != x) memcpy(x, result, (size_t)rows * (size_t)cols * sizeof(float));
     return MUON_OK;
@@ -625,66 +1118,234 @@ MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale) {
     return MUON_OK;
 }
 
-/* (1 - lr wd) W - lr update is computed as W - (lr wd W + lr update) in both rules: 1 - lr wd does not fit a float, and
-   its error would be the same in every step. */
+// One matrix in a step: what the stages share.
+typedef struct {
+    const muon__Rule *rule;
+    const MuonOptions *options;
+    int rows, cols;
+    float *w, *mom, *second;                // mom and second: its state, NULL where the rule has none
+    const float *g;
+    float grad_scale, added_decay;          // the gradient is grad_scale g + added_decay w
+    float first_factor, second_factor;      // Adam's bias corrections
+    float decay, step;                      // W <- W - decay W - step u
+    float *u;                               // transformed; NULL where u is made on the way
+} muon__Matrix;
 
-static void muon__adamw(const Muon *m, const MuonParam *p, float *w, const float *g, float *mom, float *second) {
-    const MuonOptions *o = &m->options;
-    const double lr = p->lr * m->lr_factor;
-    const float scale = (float)m->grad_scale, decay = (float)(lr * p->weight_decay), eps = (float)o->eps;
+// The square of a gradient beyond 1e19 is infinite: such a second moment stays at the largest float.
+static float muon__finite(float x) { return x < FLT_MAX ? x : FLT_MAX; }
+
+// Stage 1: the state's numbers from .. to-1, and their u.
+static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float *u) {
+    const MuonOptions *o = a->options;
+    const float *g = a->g + from, *w = a->w + from, scale = a->grad_scale, wd = a->added_decay;
+    float *mom = a->mom ? a->mom + from : NULL, *second = a->second ? a->second + from : NULL, eps = (float)o->eps;
+    const float mu = (float)o->momentum, nu = o->accumulate ? 1.0f : (float)(1.0 - o->momentum);
+    const float from_g = o->nesterov ? nu : 0.0f, from_mom = o->nesterov ? mu : 1.0f;
     const float b1 = (float)o->beta1, c1 = (float)(1.0 - o->beta1);
     const float b2 = (float)o->beta2, c2 = (float)(1.0 - o->beta2);
-    const float step = (float)(lr / (1.0 - pow(o->beta1, (double)m->t)));                 // both bias corrections
-    const float root = (float)(1.0 / sqrt(1.0 - pow(o->beta2, (double)m->t)));
-    const size_t n = muon__size(p);
-    MUON__PARALLEL(n >= MUON__LARGE)
-    for (size_t i = 0; i < n; i++) {
-        const float gi = scale * g[i];
-        const float mi = b1 * mom[i] + c1 * gi;
-        const float vi = b2 * second[i] + c2 * gi * gi;
-        mom[i] = mi;
-        second[i] = vi;
-        w[i] -= decay * w[i] + step * mi / (sqrtf(vi) * root + eps);
+    const float first_factor = a->first_factor, second_factor = a->second_factor;
+    const size_t n = to - from;
+    switch (a->rule->direction) {
+    case MUON__MOMENTUM:
+        for (size_t i = 0; i < n; i++) {
+            const float gi = scale * g[i] + wd * w[i];
+            mom[i] = mu * mom[i] + nu * gi;
+            u[i] = from_g * gi + from_mom * mom[i];
+        }
+        break;
+    case MUON__RMS:
+        for (size_t i = 0; i < n; i++) {
+            const float gi = scale * g[i] + wd * w[i];
+            second[i] = muon__finite(b2 * second[i] + c2 * gi * gi);
+            u[i] = gi / (sqrtf(second[i]) + eps);
+        }
+        break;
+    case MUON__ADAM:
+        for (size_t i = 0; i < n; i++) {
+            const float gi = scale * g[i] + wd * w[i];
+            mom[i] = b1 * mom[i] + c1 * gi;
+            second[i] = muon__finite(b2 * second[i] + c2 * gi * gi);
+            u[i] = mom[i] / (sqrtf(second[i]) * second_factor + eps) * first_factor;
+        }
+        break;
+    default:
+        break;
     }
 }
 
-static int muon__muon(const Muon *m, const MuonParam *p, float *w, const float *g, float *mom, float *x) {
-    const MuonOptions *o = &m->options;
-    const double lr = p->lr * m->lr_factor;
-    const float mu = (float)o->momentum, nu = (float)((1.0 - o->momentum) * m->grad_scale);
-    const float from_g = o->nesterov ? nu : 0.0f, from_mom = o->nesterov ? mu : 1.0f;
-    const size_t n = muon__size(p);
-    for (size_t i = 0; i < n; i++) {
-        mom[i] = mu * mom[i] + nu * g[i];
-        x[i] = from_g * g[i] + from_mom * mom[i];
+/* NorMuon, after the orthogonalization of u: every row divided by the root of its running mean square, then all of it
+   scaled back to the Frobenius norm it had. */
+static void muon__normalize_rows(const muon__Matrix *a, float *u) {
+    const MuonOptions *o = a->options;
+    const size_t cols = (size_t)a->cols;
+    double before = 0.0, after = 0.0;
+    for (int i = 0; i < a->rows; i++) {
+        double squares = 0.0;
+        for (size_t j = 0; j < cols; j++) squares += (double)u[(size_t)i * cols + j] * u[(size_t)i * cols + j];
+        a->second[i] = (float)(o->beta2 * a->second[i] + (1.0 - o->beta2) * squares / a->cols);
+        const double factor = 1.0 / (sqrt((double)a->second[i]) + o->eps);
+        before += squares;
+        after += squares * factor * factor;
     }
-    x = muon__newton_schulz(x, x + n, p->rows, p->cols, o->coefficients, o->ns_steps);
-    if (!x) return MUON_E_NOT_FINITE;
-    const float decay = (float)(lr * p->weight_decay), step = (float)(lr * muon_scale(o->scale, p->rows, p->cols));
-    for (size_t i = 0; i < n; i++) w[i] -= decay * w[i] + step * x[i];
-    return MUON_OK;
+    const double back = after > 0.0 ? sqrt(before / after) : 0.0;
+    for (int i = 0; i < a->rows; i++) {
+        const float factor = (float)(back / (sqrt((double)a->second[i]) + o->eps));
+        for (size_t j = 0; j < cols; j++) u[(size_t)i * cols + j] *= factor;
+    }
+}
+
+// Stage 2: u in place, or in `other`, the room behind it; NULL where u isn't finite.
+static float *muon__transform(const muon__Matrix *a, float *u, float *other) {
+    const MuonOptions *o = a->options;
+    switch (a->rule->transform) {
+    case MUON__SVD:
+        return muon_svd_power(u, a->rows, a->cols, 0.0, other) == MUON_OK ? u : NULL;
+    case MUON__POWER:
+        return muon__spectral(u, other, a->rows, a->cols, a->rule->power);
+    default:
+        u = muon__polar(u, other, a->rows, a->cols, o->coefficients, muon__ns_steps(o));
+        if (u && a->rule->transform == MUON__ROWS) muon__normalize_rows(a, u);
+        return u;
+    }
+}
+
+/* Stages 3 and 4 for numbers from .. to-1. (1 - lr wd) W - lr u is computed as W - (lr wd W + lr u): 1 - lr wd does not
+   fit a float, and its error would be the same in every step. */
+static void muon__apply(const muon__Matrix *a, size_t from, size_t to, const float *u) {
+    float *w = a->w + from;
+    const float decay = a->decay, step = a->step;
+    const size_t n = to - from;
+    if (a->options->cautious)
+        for (size_t i = 0; i < n; i++) w[i] -= (u[i] * w[i] >= 0.0f ? decay * w[i] : 0.0f) + step * u[i];
+    else
+        for (size_t i = 0; i < n; i++) w[i] -= decay * w[i] + step * u[i];
+}
+
+// Part i of an elementwise rule, a piece of u at a time.
+static void muon__elementwise_body(void *context, int i, int thread) {
+    enum { PIECE = 1024 };
+    const muon__Matrix *a = (const muon__Matrix *)context;
+    const size_t n = (size_t)a->rows * (size_t)a->cols, end = muon__part(n, i + 1);
+    float u[PIECE];
+    (void)thread;
+    for (size_t from = muon__part(n, i), to; from < end; from = to) {
+        to = from + muon__min(PIECE, end - from);
+        muon__direction(a, from, to, u);
+        muon__apply(a, from, to, u);
+    }
+}
+
+static void muon__direction_body(void *context, int i, int thread) {
+    const muon__Matrix *a = (const muon__Matrix *)context;
+    const size_t n = (size_t)a->rows * (size_t)a->cols, from = muon__part(n, i);
+    (void)thread;
+    muon__direction(a, from, muon__part(n, i + 1), a->u + from);
+}
+
+static void muon__apply_body(void *context, int i, int thread) {
+    const muon__Matrix *a = (const muon__Matrix *)context;
+    const size_t n = (size_t)a->rows * (size_t)a->cols, from = muon__part(n, i);
+    (void)thread;
+    muon__apply(a, from, muon__part(n, i + 1), a->u + from);
+}
+
+static muon__Matrix muon__matrix(const Muon *m, int tensor, int matrix) {
+    const MuonParam *p = &m->params[tensor];
+    const MuonOptions *o = muon__options(p, &m->options);
+    const size_t count = (size_t)p->count, at = (size_t)matrix;
+    const double lr = p->lr * m->lr_factor;
+    muon__Matrix a;
+    size_t n;
+    a.rule = muon__rule(p->rule);
+    a.options = o;
+    a.rows = p->rows;
+    a.cols = p->cols;
+    a.w = p->w + at * p->stride;
+    a.g = p->g + at * p->stride;
+    a.mom = muon_state(m, tensor, MUON_SLOT_MOMENTUM, &n);
+    if (a.mom) a.mom += at * (n / count);
+    a.second = muon_state(m, tensor, MUON_SLOT_SECOND_MOMENT, &n);
+    if (a.second) a.second += at * (n / count);
+    a.grad_scale = (float)m->grad_scale;
+    a.added_decay = a.rule->adds_decay ? (float)p->weight_decay : 0.0f;
+    a.first_factor = (float)(1.0 / (1.0 - pow(o->beta1, (double)m->t)));
+    a.second_factor = (float)(1.0 / sqrt(1.0 - pow(o->beta2, (double)m->t)));
+    a.decay = a.rule->adds_decay ? 0.0f : (float)(lr * p->weight_decay);
+    a.step = (float)(lr * (a.rule->transform == MUON__ELEMENTWISE ? 1.0 : muon_scale(o->scale, p->rows, p->cols)));
+    a.u = NULL;
+    return a;
 }
 
 MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch) {
     if (!m || m->grad_scale < 0.0 || tensor < 0 || tensor >= m->n) return MUON_E_ARGUMENT;
     const MuonParam *p = &m->params[tensor];
-    if (matrix < 0 || matrix >= p->count || (p->rule == MUON_RULE_MUON && !scratch)) return MUON_E_ARGUMENT;
+    if (matrix < 0 || matrix >= p->count) return MUON_E_ARGUMENT;
     if (p->rule == MUON_RULE_NONE) return MUON_OK;
-    float *w = p->w + (size_t)matrix * p->stride;
-    const float *g = p->g + (size_t)matrix * p->stride;
-    size_t n;
-    const size_t at = (size_t)matrix * muon__size(p);
-    float *first = muon_state(m, tensor, MUON_SLOT_MOMENTUM, &n) + at;
-    if (p->rule == MUON_RULE_MUON) return muon__muon(m, p, w, g, first, (float *)scratch);
-    muon__adamw(m, p, w, g, first, muon_state(m, tensor, MUON_SLOT_SECOND_MOMENT, &n) + at);
+    muon__Matrix a = muon__matrix(m, tensor, matrix);
+    const size_t n = muon__size(p);
+    if (a.rule->transform == MUON__ELEMENTWISE) {
+        muon__for_parts(n, muon__elementwise_body, &a);
+        return MUON_OK;
+    }
+    if (!scratch) return MUON_E_ARGUMENT;
+    a.u = (float *)scratch;
+    muon__for_parts(n, muon__direction_body, &a);
+    a.u = muon__transform(&a, a.u, a.u + muon__room(n));
+    if (!a.u) return MUON_E_STATE;
+    muon__for_parts(n, muon__apply_body, &a);
     return MUON_OK;
 }
 
-MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratch) {
-    int code = muon_begin_step(m, lr_factor, grad_scale);
-    for (int i = 0; code == MUON_OK && i < m->n; i++)
-        for (int j = 0; code == MUON_OK && j < m->params[i].count; j++) code = muon_step_one(m, i, j, scratch);
+// Multiply-adds of a product p x p x q from which on it is worth all threads: below, a matrix is one thread's.
+enum { MUON__ALL_THREADS = 1 << 28, MUON__MAX_THREADS = 256 };
+
+// Whether a tensor's matrices run side by side.
+static int muon__side_by_side(const MuonParam *p) {
+    const double small = p->rows < p->cols ? p->rows : p->cols;
+    return muon__rule(p->rule)->transform != MUON__ELEMENTWISE && small * p->rows * p->cols < MUON__ALL_THREADS;
+}
+
+typedef struct { const Muon *m; char *scratch; size_t bytes; int threads, codes[MUON__MAX_THREADS]; } muon__Steps;
+
+// Matrix number i of all those that run side by side.
+static void muon__step_body(void *context, int i, int thread) {
+    muon__Steps *s = (muon__Steps *)context;
+    int tensor = 0;
+    MUON_ASSERT(thread >= 0 && thread < s->threads);   // or else two would share scratch
+    for (;; tensor++) {
+        if (!muon__side_by_side(&s->m->params[tensor])) continue;
+        if (i < s->m->params[tensor].count) break;
+        i -= s->m->params[tensor].count;
+    }
+    const int code = muon_step_one(s->m, tensor, i, s->scratch + (size_t)thread * s->bytes);
+    if (code != MUON_OK) s->codes[thread] = code;
+}
+
+MUONDEF int muon_step_all(const Muon *m, void *scratch, int threads) {
+    if (!m || m->grad_scale < 0.0 || threads < 1) return MUON_E_ARGUMENT;
+    muon__Steps s;
+    int small = 0, code = MUON_OK;
+    memset(&s, 0, sizeof s);
+    s.m = m;
+    s.scratch = (char *)scratch;
+    s.bytes = muon_scratch_bytes(m->params, m->n, &m->options);
+    if (s.bytes > 0 && !scratch) return MUON_E_ARGUMENT;
+    for (int i = 0; i < m->n; i++) small += muon__side_by_side(&m->params[i]) ? m->params[i].count : 0;
+    s.threads = threads = threads < MUON__MAX_THREADS ? threads : MUON__MAX_THREADS;
+    MUON_PARALLEL_FOR(small, threads, muon__step_body, &s);
+    for (int i = 0; i < threads; i++)
+        if (s.codes[i] != MUON_OK) code = s.codes[i];
+    for (int i = 0; i < m->n; i++)
+        for (int j = 0; j < m->params[i].count && !muon__side_by_side(&m->params[i]); j++) {
+            const int one = muon_step_one(m, i, j, scratch);
+            if (one != MUON_OK) code = one;
+        }
     return code;
+}
+
+MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratch, int threads) {
+    const int code = muon_begin_step(m, lr_factor, grad_scale);
+    return code == MUON_OK ? muon_step_all(m, scratch, threads) : code;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -700,16 +1361,21 @@ static void muon__multiply(float *x, size_t n, double factor) {
     for (size_t i = 0; i < n; i++) x[i] *= (float)factor;
 }
 
+static int muon__good_logits(const float *max_logit, int n_heads, double tau) {
+    for (int h = 0; h < n_heads; h++) {
+        const double gamma = muon_qk_gamma(max_logit[h], tau);
+        if (gamma != gamma) return 0;
+    }
+    return 1;
+}
+
 MUONDEF int muon_qk_clip(float *wq, float *bq, float *wk, float *bk, int n_heads, int n_kv_heads, int head_size,
                          int cols, const float *max_logit, double tau, double alpha, int *clipped) {
     if (clipped) *clipped = 0;
     if (!wq || !wk || n_heads < 1 || n_kv_heads < 1 || n_heads % n_kv_heads != 0 || head_size < 1 || cols < 1
         || !max_logit || !muon__not_negative(tau) || !(alpha >= 0.0 && alpha <= 1.0)) return MUON_E_ARGUMENT;
     if (tau == 0.0) return MUON_OK;
-    for (int h = 0; h < n_heads; h++) {
-        double gamma = muon_qk_gamma(max_logit[h], tau);
-        if (gamma != gamma) return MUON_E_LOGIT;
-    }
+    if (!muon__good_logits(max_logit, n_heads, tau)) return MUON_E_LOGIT;
     const int group = n_heads / n_kv_heads;
     const size_t rows = (size_t)head_size, size = rows * (size_t)cols;
     for (int kv = 0; kv < n_kv_heads; kv++) {
@@ -727,6 +1393,26 @@ MUONDEF int muon_qk_clip(float *wq, float *bq, float *wk, float *bk, int n_heads
             muon__multiply(bq ? bq + (size_t)h * rows : NULL, rows, gamma / key_factor);
             if (clipped && gamma < 1.0) ++*clipped;
         }
+    }
+    return MUON_OK;
+}
+
+MUONDEF int muon_qk_clip_mla(float *wq, int q_cols, float *wk, int k_cols, int k_rows, int n_heads, int content,
+                             int rotary, const float *max_logit, double tau, double alpha, int *clipped) {
+    if (clipped) *clipped = 0;
+    if (!wq || !wk || q_cols < 1 || k_cols < 1 || n_heads < 1 || content < 1 || rotary < 0 || k_rows < content
+        || !max_logit || !muon__not_negative(tau) || !(alpha >= 0.0 && alpha <= 1.0)) return MUON_E_ARGUMENT;
+    if (tau == 0.0) return MUON_OK;
+    if (!muon__good_logits(max_logit, n_heads, tau)) return MUON_E_LOGIT;
+    const size_t content_size = (size_t)content * (size_t)q_cols, rotary_size = (size_t)rotary * (size_t)q_cols;
+    for (int h = 0; h < n_heads; h++) {
+        const double gamma = muon_qk_gamma(max_logit[h], tau);
+        float *query = wq + (size_t)h * (content_size + rotary_size);
+        float *key = wk + (size_t)h * (size_t)k_rows * (size_t)k_cols;
+        muon__multiply(query, content_size, pow(gamma, alpha));
+        muon__multiply(query + content_size, rotary_size, gamma);
+        muon__multiply(key, (size_t)content * (size_t)k_cols, pow(gamma, 1.0 - alpha));
+        if (clipped && gamma < 1.0) ++*clipped;
     }
     return MUON_OK;
 }

@@ -464,6 +464,48 @@ TEST(training_steps_match_pytorch) {
     }
 }
 
+// 200 steps of every rule at its default learning rate, on a small model and a cycle of tokens with noise: the loss of
+// the last 20 is below what is stated, which is a little more than what it reaches; it starts at log 37 = 3.6, and 1.2 is
+// about what the noise leaves.
+TEST(every_rule_trains) {
+    static const struct { const char *name; double loss; } rules[] = {
+        {"sgd", 3.0}, {"rmsprop", 3.0}, {"adam", 3.0}, {"adamw", 3.0}, {"muon", 3.0}, {"muonclip", 3.0},
+        {"normuon", 3.0}, {"svd", 3.0}, {"msgd", 3.0}, {"msgds", 3.0}, {"msgdq", 3.0}, {"msgdz", 3.0},
+        {"adams", 3.0}, {"adamq", 3.0}, {"adamz", 3.0}};
+    enum { STEPS = 200, B = 8, T = 16 };
+    for (size_t i = 0; i < COUNT_OF(rules); i++) {
+        Trainer t = {0};
+        char *name = format("--optimizer.name=%s", rules[i].name);
+        config_of_text(&t.config, "{\"model\": {\"arch\": \"llama\", \"layers\": 2, \"heads\": 2, \"width\": 32,"
+                       "\"block\": 16, \"vocab\": 37}, \"train\": {\"steps\": 200, \"batch\": 8, \"precision\": \"fp32\"},"
+                       "\"schedule\": {\"kind\": \"trapezoid\", \"cooldown\": 0.5, \"final\": 0}}", "test", 1, &name);
+        trainer_plan(&t);
+        trainer_allocate(&t);
+        tensors_init(t.model.params, t.model.table, 1);
+        double first = 0.0, last = 0.0;
+        for (t.step = 0; t.step < STEPS; t.step++) {
+            for (int b = 0; b < B; b++) {
+                int phase = (int)(hash64(7, (uint64_t)(t.step * B + b)) % 12);
+                for (int n = 0; n <= T; n++) {
+                    uint64_t h = hash64(hash64(8, (uint64_t)(t.step * B + b)), (uint64_t)n);
+                    int token = h % 4 == 0 ? (int)(h / 4 % 37) : (5 * (phase + n)) % 12 * 3;
+                    if (n < T) t.inputs[b * T + n] = token;
+                    if (n > 0) t.targets[b * T + n - 1] = token;
+                }
+            }
+            StepResult result;
+            CHECK_MSG(train_on_batch(&t, &result), "%s: %s", rules[i].name, result.trouble);
+            if (t.step < 5) first += result.loss / 5;
+            if (t.step >= STEPS - 20) last += result.loss / 20;
+        }
+        CHECK_MSG(first > 3.0 && last < rules[i].loss, "%s: from %.3f to %.3f, not below %.3f", rules[i].name, first, last,
+                  rules[i].loss);
+        printf("     %-8s from %.3f to %.3f\n", rules[i].name, first, last);
+        free(name);
+        trainer_free(&t);
+    }
+}
+
 // On frozen inputs (the first layer's don't depend on its wq, wk) a clipped head's maximum logit becomes gamma times
 // what it was, every other head keeps its own, for MHA and GQA, with and without biases.
 TEST(qk_clip_scales_logits_by_gamma) {
@@ -549,7 +591,7 @@ TEST(tensor_table_covers_every_parameter_once) {
         for (int g = 0; g < t.n_groups; g++) {
             const MuonParam *p = &t.groups[g];
             bool hidden = p->name[0] == 'w' && p->rows > 1 && strcmp(p->name, "wte") && strcmp(p->name, "wpe");
-            CHECK_MSG((p->rule == MUON_RULE_MUON) == (hidden && m->config.optimizer.name != OPTIMIZER_ADAMW),
+            CHECK_MSG((p->rule == MUON_RULE_MUON) == (hidden && optimizer_rule(&m->config) == MUON_RULE_MUON),
                       "%s", p->name);
             CHECK_MSG((p->weight_decay > 0) ==
                       (p->rows > 1 && (!hidden || m->config.optimizer.muon.weight_decay > 0)), "%s", p->name);
@@ -581,6 +623,85 @@ TEST(groups_have_their_own_learning_rates_and_rules) {
         CHECK_MSG(p->weight_decay == 0.1, "%s", p->name);
     }
     CHECK(seen == 6);
+    trainer_free(&t);
+}
+
+// The config's words are muon.h's, in its order: indices of one serve as the other's.
+TEST(names_of_rules_are_those_of_muon_h) {
+    const char *const rules = "none|" RULES;
+    for (int rule = 0; rule < MUON_RULE_COUNT; rule++) CHECK(config_name_index(rules, muon_rule_name(rule)) == rule);
+    int length;
+    CHECK(!config_name_at(rules, MUON_RULE_COUNT, &length));
+    const char *sets = config_find(config_fields, N_FIELDS, "optimizer.muon.coefficients")->choices;
+    for (int set = 0; set < MUON_COEFF_COUNT; set++)
+        CHECK(config_name_index(sets, muon_coefficients(set)->name) == set);
+    CHECK(config_name_index(sets, "own") == MUON_COEFF_COUNT && !config_name_at(sets, MUON_COEFF_COUNT + 1, &length));
+    const char *scales = config_find(config_fields, N_FIELDS, "optimizer.muon.scale")->choices;
+    for (int scale = 0; scale < MUON_SCALE_COUNT; scale++)
+        CHECK(config_name_index(scales, muon_scale_name(scale)) == scale);
+    CHECK(!config_name_at(scales, MUON_SCALE_COUNT, &length));
+}
+
+// What the optimizer's name says of every role, for each kind of rule; and the settings that a rule takes.
+TEST(names_of_optimizers_decide_who_owns_what) {
+    const char *const names[] = {"sgd", "rmsprop", "adam", "adamw", "muon", "muonclip", "normuon", "svd", "msgd", "msgds",
+                                 "msgdq", "msgdz", "adams", "adamq", "adamz"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        char *name = format("--optimizer.name=%s", names[i]);
+        char *overrides[] = {name, "--optimizer.sgd.lr=1", "--optimizer.adamw.lr=2", "--optimizer.muon.lr=3",
+                             "--optimizer.sgd.momentum=0.5", "--optimizer.muon.momentum=0.6"};
+        Trainer t;
+        small_trainer(&t, sockets[0][1], COUNT_OF(overrides), overrides);
+        const char *rule = strcmp(names[i], "muonclip") ? names[i] : "muon";
+        bool elementwise = i < 4;
+        for (int g = 0; g < t.n_groups; g++) {
+            const MuonParam *p = &t.groups[g];
+            bool hidden = p->name[0] == 'w' && p->rows > 1 && strcmp(p->name, "wte") && strcmp(p->name, "wpe");
+            const char *expected = elementwise || hidden ? rule : "adamw";
+            double lr = !strcmp(expected, "sgd") ? 1 : elementwise || !hidden ? 2 : 3;
+            const MuonOptions *o = p->options ? p->options : &t.muon.options;
+            CHECK_MSG(!strcmp(muon_rule_name(p->rule), expected) && p->lr == lr, "%s: %s has %s, lr %g", names[i], p->name,
+                      muon_rule_name(p->rule), p->lr);
+            CHECK(o->momentum == (strcmp(expected, "sgd") ? 0.6 : 0.5));
+            CHECK(o->accumulate == (!strcmp(expected, "sgd") || !strncmp(names[i], "msgd", 4)));
+            CHECK(!p->rows || (p->weight_decay > 0) ==
+                  (p->rows > 1 && (!strcmp(expected, "adamw") || !strcmp(names[i], "muonclip"))));
+        }
+        free(name);
+        trainer_free(&t);
+    }
+}
+
+// Q, K and V of a layer as one matrix, which another polynomial of one's own makes orthogonal.
+TEST(packed_qkv_and_own_polynomials) {
+    char *overrides[] = {"--optimizer.muon.packed_qkv=true", "--optimizer.muon.coefficients=own",
+                         "--optimizer.muon.polynomial=3.4445,-4.775,2.0315,2,-1.5,0.5", "--optimizer.muon.scale=none"};
+    Trainer t;
+    small_trainer(&t, sockets[2][1], COUNT_OF(overrides), overrides);
+    Model *m = &t.model;
+    int C = m->C, rows = C + 2 * m->NKV * m->HS, packed = -1;
+    for (int g = 0; g < t.n_groups; g++) {
+        CHECK(strcmp(t.groups[g].name, "wq") && strcmp(t.groups[g].name, "wk") && strcmp(t.groups[g].name, "wv"));
+        if (!strcmp(t.groups[g].name, "wqkv")) packed = g;
+    }
+    CHECK(packed >= 0);
+    const MuonParam *p = &t.groups[packed];
+    CHECK(p->rows == rows && p->cols == C && p->count == m->L && p->w == weight(m, WQ, 0));
+    CHECK(t.config.optimizer.muon.steps == 2);
+    for (size_t i = 0; i < m->n_params; i++) m->grads[i] = 1e-3f * gauss(hash64(3, i));
+    size_t size = (size_t)rows * C;
+    float *expected = xmalloc(size * sizeof *expected), *before = xmalloc(size * sizeof *before);
+    memcpy(expected, gradient(m, WQ, 1), size * sizeof *expected);
+    memcpy(before, weight(m, WQ, 1), size * sizeof *before);
+    void *room = xmalloc(muon_orthogonalize_bytes(rows, C));
+    MuonCoefficients own = {"mine", 2, 1.0, 2, {{3.4445, -4.775, 2.0315}, {2, -1.5, 0.5}}};
+    CHECK(muon_orthogonalize(expected, rows, C, &own, 2, room) == MUON_OK);
+    CHECK(muon_step(&t.muon, 1.0, 1.0, t.scratch, 1) == MUON_OK);
+    double worst = 0.0;
+    for (size_t i = 0; i < size; i++)
+        worst = fmax(worst, fabs(weight(m, WQ, 1)[i] - (before[i] * (1 - p->lr * p->weight_decay) - p->lr * expected[i])));
+    CHECK_MSG(worst < 1e-6 * p->lr + 1e-7, "%g", worst);
+    free(expected), free(before), free(room);
     trainer_free(&t);
 }
 
@@ -883,7 +1004,12 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"--train.stepz=4", "train.steps"},
         {"--train.steps=ten", "train.steps"},
         {"--model.arch=gpt5", "gpt2"},
-        {"--optimizer.route=q=sgd", "sgd"},
+        {"--optimizer.route=q=sdg", "sdg"},
+        {"--optimizer.name=mouon", "muon"},
+        {"--optimizer.muon.polynomial=2,-1.5,0.5", "optimizer.muon.polynomial: not used"},
+        {"--optimizer.muon.coefficients=own", "optimizer.muon.polynomial: 0 numbers"},
+        {"--optimizer.muon.coefficients=own --optimizer.muon.polynomial=2,-1.5,0.5,1", "4 numbers"},
+        {"--optimizer.muon.packed_qkv=true --optimizer.route=k=adamw", "optimizer.muon.packed_qkv"},
         {"--verbose", "--verbose"},
         {"build/test/run.json", "one config is expected"},
         {"--resume --overwrite", "--overwrite"},
@@ -983,9 +1109,13 @@ int main(int argc, char **argv) {
     RUN(pieces_of_the_head_add_up);
     RUN(packed_weights_change_nothing);
     RUN(training_steps_match_pytorch);
+    RUN(every_rule_trains);
     RUN(qk_clip_scales_logits_by_gamma);
     RUN(schedules_follow_their_formulas);
     RUN(tensor_table_covers_every_parameter_once);
+    RUN(names_of_rules_are_those_of_muon_h);
+    RUN(names_of_optimizers_decide_who_owns_what);
+    RUN(packed_qkv_and_own_polynomials);
     RUN(groups_have_their_own_learning_rates_and_rules);
     RUN(init_has_its_statistics_and_is_independent_of_other_sockets);
     RUN(generate_is_reproducible_and_obeys_its_options);

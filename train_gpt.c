@@ -36,7 +36,7 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
 #include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, VEC_SUM, vec_expf, ..., vec_max, Dropout, dropout_factor
-#include "src/gemm.h"        // defines: gemm, gemm_with, gemm_pack_b, gemm_symmetric, gemm_isa, gemm_use_precision
+#include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
 #include "src/config.h"      // defines: Field, ConfigPreset, config_load, config_text, config_help, config_free
@@ -47,11 +47,13 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 #ifndef MUON_C_COMMIT
 #define MUON_C_COMMIT "unknown"  // the Makefile says which
 #endif
+static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.muon.precision
 #define MUON_STATIC
-#define MUON_GEMM gemm
-#define MUON_GEMM_SYMMETRIC gemm_symmetric
+#define MUON_GEMM(...) gemm_in(muon_precision, __VA_ARGS__)
+#define MUON_GEMM_SYMMETRIC(...) gemm_symmetric_in(muon_precision, __VA_ARGS__)
+#define MUON_GEMM_EXACT(...) gemm_in(GEMM_FP32, __VA_ARGS__)
 #define MUON_IMPLEMENTATION
-#include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_one, muon_qk_clip
+#include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_all, muon_qk_clip
 
 // =====================================================================================================================
 // 1. Config: one table of fields drives the JSON file, --section.key=value, --help and --print-config.
@@ -64,7 +66,7 @@ typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
 typedef enum { PRECISION_AUTO, PRECISION_FP32, PRECISION_BF16 } PrecisionKind;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } RecomputeKind;
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
-typedef enum { OPTIMIZER_ADAMW, OPTIMIZER_MUON, OPTIMIZER_MUONCLIP } OptimizerKind;
+typedef enum { MOMENTUM_EMA, MOMENTUM_ACCUMULATE } MomentumForm;
 
 typedef struct {
     struct { char *dir; int64_t seed; } run;
@@ -86,16 +88,23 @@ typedef struct {
         int name;
         struct {
             double lr, momentum, momentum_start, weight_decay;
-            int momentum_warmup, steps, coefficients, scale;
-            bool nesterov;
+            int momentum_form, momentum_warmup, steps, coefficients, scale, precision;
+            ConfigList polynomial;
+            bool nesterov, cautious, packed_qkv;
         } muon;
+        struct { double lr, momentum, weight_decay; bool nesterov; } sgd;
         struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool decay_vectors; } adamw;
         struct { double tau, alpha; } qk_clip;
         ConfigMap route;
     } optimizer;
 } Config;
 
-#define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role, below
+typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
+               ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
+
+#define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
+#define RULES "sgd|rmsprop|adam|adamw|muon|normuon|svd|msgd|msgds|msgdq|msgdz|adams|adamq|adamz"       // muon.h's
+#define OPTIMIZERS RULES "|muonclip"
 #define F_(member) offsetof(Config, member)
 
 static const Field config_fields[] = {
@@ -142,29 +151,48 @@ static const Field config_fields[] = {
     {"schedule.cooldown", FIELD_FLOAT, F_(schedule.cooldown), "0.4", 0, 1e9, NULL, "trapezoid's decay: steps, or up to 1 a fraction of all steps"},
     {"schedule.final", FIELD_FLOAT, F_(schedule.final), "0.1", 0, 1, NULL, "learning rate at the end, as a fraction of the peak"},
 
-    {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, "adamw|muon|muonclip", "preset of the rules: what owns the hidden matrices, scale, decay, QK-Clip"},
-    {"optimizer.muon.lr", FIELD_FLOAT, F_(optimizer.muon.lr), "0.02", 0, 1e6, NULL, "peak learning rate of the tensors under Muon"},
-    {"optimizer.muon.momentum", FIELD_FLOAT, F_(optimizer.muon.momentum), "0.95", 0, 0.9999, NULL, "decay of the gradient's running mean"},
+    {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, OPTIMIZERS, "preset of the rules: what owns the hidden matrices, and its settings (README, Optimizers)"},
+    {"optimizer.muon.lr", FIELD_FLOAT, F_(optimizer.muon.lr), "0.02", 0, 1e6, NULL, "peak learning rate of the tensors under muon, normuon, svd and the spectral family"},
+    {"optimizer.muon.momentum", FIELD_FLOAT, F_(optimizer.muon.momentum), "0.95", 0, 0.9999, NULL, "decay of the gradient's running mean or sum"},
+    {"optimizer.muon.momentum_form", FIELD_CHOICE, F_(optimizer.muon.momentum_form), "ema", 0, 0, "ema|accumulate", "b = mu b + (1-mu) g, or b = mu b + g"},
     {"optimizer.muon.momentum_warmup", FIELD_INT, F_(optimizer.muon.momentum_warmup), "0", 0, 1e9, NULL, "steps in which the momentum rises from momentum_start; 0: none"},
     {"optimizer.muon.momentum_start", FIELD_FLOAT, F_(optimizer.muon.momentum_start), "0.85", 0, 0.9999, NULL, "momentum at step 0 where it warms up"},
-    {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: orthogonalize (1-mu) g + mu b instead of b"},
-    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "5", 1, 100, NULL, "Newton-Schulz iterations"},
-    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller", "of the Newton-Schulz polynomial"},
-    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw", "of the orthogonal factor: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols))"},
+    {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: (1-mu) g + mu b instead of b, or g + mu b"},
+    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|quintic|cubic|exact12|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
+    {"optimizer.muon.polynomial", FIELD_LIST, F_(optimizer.muon.polynomial), "", -1e6, 1e6, NULL, "a, b, c of the first step, of the second, ...; the last three serve all further steps"},
+    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; quintic 10, cubic 15, exact12 12, own one for each three)"},
+    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one", "of a transformed matrix: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols)), sqrt(max(rows, cols))"},
     {"optimizer.muon.weight_decay", FIELD_FLOAT, F_(optimizer.muon.weight_decay), "0", 0, 1e3, NULL, "decoupled, times the learning rate before any scale"},
-    {"optimizer.adamw.lr", FIELD_FLOAT, F_(optimizer.adamw.lr), "0.001", 0, 1e6, NULL, "peak learning rate of the tensors under AdamW"},
+    {"optimizer.muon.cautious", FIELD_BOOL, F_(optimizer.muon.cautious), "false", 0, 0, NULL, "decay only the weights that the step makes smaller"},
+    {"optimizer.muon.packed_qkv", FIELD_BOOL, F_(optimizer.muon.packed_qkv), "false", 0, 0, NULL, "transform a layer's Q, K and V as one matrix"},
+    {"optimizer.muon.precision", FIELD_CHOICE, F_(optimizer.muon.precision), "auto", 0, 0, "auto|fp32|bf16", "of Newton-Schulz's products; auto: as train.precision"},
+    {"optimizer.sgd.lr", FIELD_FLOAT, F_(optimizer.sgd.lr), "0.1", 0, 1e6, NULL, "peak learning rate of the tensors under sgd"},
+    {"optimizer.sgd.momentum", FIELD_FLOAT, F_(optimizer.sgd.momentum), "0.9", 0, 0.9999, NULL, "decay of the gradient's running sum; 0: plain"},
+    {"optimizer.sgd.nesterov", FIELD_BOOL, F_(optimizer.sgd.nesterov), "false", 0, 0, NULL, "look ahead: g + mu b instead of b"},
+    {"optimizer.sgd.weight_decay", FIELD_FLOAT, F_(optimizer.sgd.weight_decay), "0", 0, 1e3, NULL, "of matrices, added to the gradient"},
+    {"optimizer.adamw.lr", FIELD_FLOAT, F_(optimizer.adamw.lr), "0.001", 0, 1e6, NULL, "peak learning rate of the tensors under adamw, adam and rmsprop"},
     {"optimizer.adamw.embed_lr", FIELD_FLOAT, F_(optimizer.adamw.embed_lr), "0", 0, 1e6, NULL, "of the embeddings; 0: adamw.lr"},
     {"optimizer.adamw.head_lr", FIELD_FLOAT, F_(optimizer.adamw.head_lr), "0", 0, 1e6, NULL, "of an untied head; 0: adamw.lr"},
     {"optimizer.adamw.beta1", FIELD_FLOAT, F_(optimizer.adamw.beta1), "0.9", 0, 0.999999, NULL, "decay of the first moment"},
-    {"optimizer.adamw.beta2", FIELD_FLOAT, F_(optimizer.adamw.beta2), "0.95", 0, 0.999999, NULL, "decay of the second moment"},
+    {"optimizer.adamw.beta2", FIELD_FLOAT, F_(optimizer.adamw.beta2), "0.95", 0, 0.999999, NULL, "decay of every second moment, normuon's too"},
     {"optimizer.adamw.eps", FIELD_FLOAT, F_(optimizer.adamw.eps), "1e-8", 1e-30, 0.1, NULL, "added to the root of the second moment"},
-    {"optimizer.adamw.weight_decay", FIELD_FLOAT, F_(optimizer.adamw.weight_decay), "0.1", 0, 1e3, NULL, "decoupled, of matrices"},
+    {"optimizer.adamw.weight_decay", FIELD_FLOAT, F_(optimizer.adamw.weight_decay), "0.1", 0, 1e3, NULL, "of matrices; decoupled, but added to the gradient under adam and rmsprop"},
     {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
     {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
     {"optimizer.qk_clip.alpha", FIELD_FLOAT, F_(optimizer.qk_clip.alpha), "0.5", 0, 1, NULL, "the queries' share of the scaling, in the exponent"},
-    {"optimizer.route", FIELD_MAP, F_(optimizer.route), "{}", 0, 0, ROLES ":adamw|muon|none", "role to rule, overriding what the optimizer's name says"},
+    {"optimizer.route", FIELD_MAP, F_(optimizer.route), "{}", 0, 0, ROLES ":" RULES "|none", "role to rule, overriding what the optimizer's name says"},
 };
 enum { N_FIELDS = COUNT_OF(config_fields) };
+
+#define SPECTRAL_MOMENTUM(name, lr) \
+    {"optimizer.name", name, "optimizer.muon.lr", lr}, \
+    {"optimizer.name", name, "optimizer.muon.scale", "none"}, \
+    {"optimizer.name", name, "optimizer.muon.momentum", "0.9"}, \
+    {"optimizer.name", name, "optimizer.muon.momentum_form", "accumulate"}, \
+    {"optimizer.name", name, "optimizer.muon.nesterov", "false"}
+#define SPECTRAL_ADAM(name, lr) \
+    {"optimizer.name", name, "optimizer.muon.lr", lr}, \
+    {"optimizer.name", name, "optimizer.muon.scale", "none"}
 
 static const ConfigPreset config_presets[] = {
     {"model.arch", "speedrun", "model.bias", "false"},
@@ -188,10 +216,53 @@ static const ConfigPreset config_presets[] = {
     {"optimizer.name", "muonclip", "optimizer.muon.scale", "match_rms_adamw"},
     {"optimizer.name", "muonclip", "optimizer.muon.weight_decay", "0.1"},
     {"optimizer.name", "muonclip", "optimizer.qk_clip.tau", "100"},
+    {"optimizer.name", "rmsprop", "optimizer.adamw.beta2", "0.99"},
+    {"optimizer.name", "rmsprop", "optimizer.adamw.weight_decay", "0"},
+    {"optimizer.name", "adam", "optimizer.adamw.weight_decay", "0"},
+    // The spectral family as its paper states it (arXiv 2602.04669): a sum of gradients, no look ahead, no scale.
+    SPECTRAL_MOMENTUM("msgd", "1"),
+    SPECTRAL_MOMENTUM("msgds", "0.1"),
+    SPECTRAL_MOMENTUM("msgdq", "0.05"),
+    SPECTRAL_MOMENTUM("msgdz", "0.02"),
+    SPECTRAL_ADAM("adams", "0.01"),
+    SPECTRAL_ADAM("adamq", "0.02"),
+    SPECTRAL_ADAM("adamz", "0.02"),
 };
 
 // Tokens of a micro-batch where the config leaves that open: more would only take more memory.
 enum { MICRO_TOKENS = 4096 };
+
+// The rule that optimizer.name stands for; MuonClip is Muon with other settings.
+static int optimizer_rule(const Config *c) {
+    const char *name = config_choice_name(config_fields, N_FIELDS, "optimizer.name", c->optimizer.name);
+    return config_name_index("none|" RULES, strcmp(name, "muonclip") ? name : "muon");
+}
+
+// Who updates the tensors of a role. A rule that works on single weights owns all of them. One that works on matrices
+// owns the hidden ones; embeddings, head, norms and biases then belong to AdamW (Muon's README; Moonlight, arXiv
+// 2502.16982). optimizer.route overrides by role.
+static int role_rule(const Config *c, Role role) {
+    const ConfigMap *route = &c->optimizer.route;
+    int rule = optimizer_rule(c);
+    for (int i = 0; i < route->n; i++)
+        if (config_name_index(ROLES, route->keys[i]) == (int)role) return config_name_index("none|" RULES, route->values[i]);
+    return rule <= MUON_RULE_ADAMW || (role >= ROLE_Q && role <= ROLE_MLP_OUT) ? rule : MUON_RULE_ADAMW;
+}
+
+static void config_resolve_optimizer(Config *c, const char *where) {
+    const ConfigList *own = &c->optimizer.muon.polynomial;
+    bool use_own = c->optimizer.muon.coefficients == MUON_COEFF_COUNT;   // "own", behind muon.h's
+    if (own->n && !use_own)
+        fail_usage("%s: optimizer.muon.polynomial: not used, since optimizer.muon.coefficients isn't own", where);
+    if (use_own && (own->n == 0 || own->n % 3 || own->n > 3 * MUON_MAX_ROWS))
+        fail_usage("%s: optimizer.muon.polynomial: %d numbers, but coefficients own needs three for each step, up to %d steps",
+                   where, own->n, MUON_MAX_ROWS);
+    if (c->optimizer.muon.steps == 0)
+        c->optimizer.muon.steps = use_own ? own->n / 3 : muon_coefficients(c->optimizer.muon.coefficients)->steps;
+    if (c->optimizer.muon.packed_qkv &&
+        (role_rule(c, ROLE_Q) != role_rule(c, ROLE_K) || role_rule(c, ROLE_Q) != role_rule(c, ROLE_V)))
+        fail_usage("%s: optimizer.muon.packed_qkv: optimizer.route gives q, k and v different rules", where);
+}
 
 // What one key alone can't tell. `where` names the file in messages. Fills in the keys whose 0 means "derive it".
 static void config_resolve(Config *c, const char *where) {
@@ -213,6 +284,7 @@ static void config_resolve(Config *c, const char *where) {
     if (c->train.batch % c->train.micro_batch)
         fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)",
                    where, c->train.micro_batch, c->train.batch);
+    config_resolve_optimizer(c, where);
     if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)
         fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling "
                    "of queries and keys; set tau to 0 (optimizer.name muon has it so) or qk_norm to false", where,
@@ -644,9 +716,6 @@ static void loss_forward_backward(float *losses, float *logits, const int *targe
 // 3. Tensors: one row per kind of tensor. Allocation, initial values, checkpoints, the optimizer's groups, the printed
 // summary and the gradient tests are loops over this table; to add a tensor, add a row.
 
-typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
-               ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
-
 typedef enum { WTE, WPE, NORM1_W, NORM1_B, WQ, WK, WV, BQ, BK, BV, WO, BO, NORM2_W, NORM2_B,
                W_GATE, W_IN, B_GATE, B_IN, W_OUT, B_OUT, NORMF_W, NORMF_B, HEAD, N_TENSORS } TensorId;
 
@@ -664,22 +733,10 @@ typedef struct {
     bool decay;              // is it subject to weight decay
 } Tensor;
 
-// The optimizer's name decides who owns the hidden matrices; embeddings, head, norms and biases belong to AdamW
-// (Muon's README; Moonlight, arXiv 2502.16982); optimizer.route overrides by role.
-static int route(const Config *c, Role role) {
-    for (int i = 0; i < c->optimizer.route.n; i++)
-        if (config_name_index(ROLES, c->optimizer.route.keys[i]) == (int)role) {
-            const char *rule = c->optimizer.route.values[i];
-            return !strcmp(rule, "muon") ? MUON_RULE_MUON : !strcmp(rule, "adamw") ? MUON_RULE_ADAMW : MUON_RULE_NONE;
-        }
-    return c->optimizer.name != OPTIMIZER_ADAMW && role >= ROLE_Q && role <= ROLE_MLP_OUT
-           ? MUON_RULE_MUON : MUON_RULE_ADAMW;
-}
-
 static void tensor_add(Tensor *table, TensorId id, const Config *c, const char *name, Role role,
                        int count, int rows, int cols, Fill fill, double size, size_t *place) {
     bool vector = role == ROLE_NORM || role == ROLE_BIAS;
-    table[id] = (Tensor){name, role, count, rows, cols, *place, 0, fill, (float)size, route(c, role),
+    table[id] = (Tensor){name, role, count, rows, cols, *place, 0, fill, (float)size, role_rule(c, role),
                          !vector || c->optimizer.adamw.decay_vectors};
     if (count) *place += (size_t)rows * cols;
 }
@@ -1194,6 +1251,8 @@ typedef struct {
     Muon muon;
     MuonParam groups[N_TENSORS];         // one for each row of the tensor table that the model has
     int n_groups;
+    MuonOptions options, sgd_options;    // of the optimizer; of tensors under sgd
+    MuonCoefficients own_coefficients;
     void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
     size_t state_bytes, scratch_bytes;
     DataLoader data;
@@ -1219,34 +1278,53 @@ static void on_signal(int number) {      // the first one lets the step finish, 
 // ---------------------------------------------------------------------------------------------------------------------
 // Optimizer
 
+// The peak learning rate of tensors of a role under a rule.
+static double peak_lr(const Config *c, int rule, Role role) {
+    if (rule == MUON_RULE_SGD) return c->optimizer.sgd.lr;
+    if (rule > MUON_RULE_ADAMW) return c->optimizer.muon.lr;
+    if (role == ROLE_EMBED && c->optimizer.adamw.embed_lr > 0) return c->optimizer.adamw.embed_lr;
+    if (role == ROLE_HEAD && c->optimizer.adamw.head_lr > 0) return c->optimizer.adamw.head_lr;
+    return c->optimizer.adamw.lr;
+}
+
+// One group for each kind of tensor; with packed_qkv one for q, k and v, which lie end to end in every layer.
 static void optimizer_groups(Trainer *t) {
     const Config *c = &t->config;
     t->n_groups = 0;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *row = &t->model.table[id];
-        if (!row->count) continue;
-        bool muon = row->rule == MUON_RULE_MUON;
-        double lr = muon ? c->optimizer.muon.lr : c->optimizer.adamw.lr;
-        if (!muon && row->role == ROLE_EMBED && c->optimizer.adamw.embed_lr > 0) lr = c->optimizer.adamw.embed_lr;
-        if (!muon && row->role == ROLE_HEAD && c->optimizer.adamw.head_lr > 0) lr = c->optimizer.adamw.head_lr;
-        double decay = row->decay ? muon ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay : 0.0;
+        bool packed = c->optimizer.muon.packed_qkv && id >= WQ && id <= WV;
+        if (!row->count || (packed && id != WQ)) continue;
+        int rows = packed ? row->rows + row[WK - WQ].rows + row[WV - WQ].rows : row->rows;
+        double decay = row->rule == MUON_RULE_SGD ? c->optimizer.sgd.weight_decay
+                     : row->rule > MUON_RULE_ADAMW ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
         t->groups[t->n_groups++] = (MuonParam){
-            row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
-            row->count, row->rows, row->cols, row->stride, row->rule, lr, decay};
+            packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
+            row->count, rows, row->cols, row->stride, row->rule, peak_lr(c, row->rule, row->role),
+            row->decay ? decay : 0.0, row->rule == MUON_RULE_SGD ? &t->sgd_options : NULL};
     }
 }
 
-static MuonOptions optimizer_options(const Config *c) {
+static void optimizer_options(Trainer *t) {
+    const Config *c = &t->config;
+    const ConfigList *own = &c->optimizer.muon.polynomial;
+    t->own_coefficients = (MuonCoefficients){.name = "own", .norm = 1.0, .rows = own->n / 3, .steps = own->n / 3};
+    for (int i = 0; i < own->n; i++) t->own_coefficients.abc[i / 3][i % 3] = own->v[i];
     MuonOptions o = muon_default_options();
     o.momentum = c->optimizer.muon.momentum;
     o.nesterov = c->optimizer.muon.nesterov;
+    o.accumulate = c->optimizer.muon.momentum_form == MOMENTUM_ACCUMULATE;
+    o.coefficients = own->n ? &t->own_coefficients : muon_coefficients(c->optimizer.muon.coefficients);
     o.ns_steps = c->optimizer.muon.steps;
-    o.coefficients = muon_coefficients(c->optimizer.muon.coefficients);
     o.scale = c->optimizer.muon.scale;
+    o.cautious = c->optimizer.muon.cautious;
     o.beta1 = c->optimizer.adamw.beta1;
     o.beta2 = c->optimizer.adamw.beta2;
     o.eps = c->optimizer.adamw.eps;
-    return o;
+    t->options = t->sgd_options = o;
+    t->sgd_options.momentum = c->optimizer.sgd.momentum;
+    t->sgd_options.nesterov = c->optimizer.sgd.nesterov;
+    t->sgd_options.accumulate = 1;
 }
 
 // What the schedule multiplies every peak learning rate by in this step, counted from 0.
@@ -1268,37 +1346,12 @@ static double muon_momentum(const Config *c, int step) {
     return c->optimizer.muon.momentum_start + done * (c->optimizer.muon.momentum - c->optimizer.muon.momentum_start);
 }
 
-// Matrices under Muon are shared among the threads, one at a time each; the other rules' tensors are shared inside of
-// muon_step_one. Each result is the same whoever computes it.
-static int optimizer_update(Trainer *t) {
-    int jobs = 0, code = MUON_OK;
-    for (int g = 0; g < t->n_groups; g++) jobs += t->groups[g].count;
-    #pragma omp parallel for schedule(dynamic, 1)
-    for (int job = 0; job < jobs; job++) {
-        int g = 0, matrix = job;
-        while (matrix >= t->groups[g].count) matrix -= t->groups[g++].count;
-        if (t->groups[g].rule != MUON_RULE_MUON) continue;
-        int result = muon_step_one(&t->muon, g, matrix,
-                                   (char *)t->scratch + t->scratch_bytes * (size_t)omp_get_thread_num());
-        if (result != MUON_OK) {
-            #pragma omp critical
-            code = result;
-        }
-    }
-    for (int g = 0; g < t->n_groups && code == MUON_OK; g++)
-        for (int i = 0; i < t->groups[g].count && code == MUON_OK && t->groups[g].rule != MUON_RULE_MUON; i++)
-            code = muon_step_one(&t->muon, g, i, NULL);
-    return code;
-}
-
-// What profile.h counts for an update: the products of Newton-Schulz, and each weight's gradient and state.
+// What profile.h counts for an update: the products of Newton-Schulz and its kin.
 static double optimizer_flops(const Trainer *t) {
     double flops = 0.0;
     for (int g = 0; g < t->n_groups; g++) {
         const MuonParam *p = &t->groups[g];
-        double small = min_int(p->rows, p->cols), large = max_int(p->rows, p->cols);
-        if (p->rule == MUON_RULE_MUON)                   // symmetric, symmetric, whole: n^2 m + n^3 + 2 n^2 m
-            flops += p->count * t->config.optimizer.muon.steps * small * small * (3 * large + small);
+        flops += p->count * muon_flops(p->rule, p->rows, p->cols, t->config.optimizer.muon.steps);
     }
     return flops;
 }
@@ -1326,7 +1379,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     const Model *m = &t->model;
     double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
-    result->lr = factor * (c->optimizer.name == OPTIMIZER_ADAMW ? c->optimizer.adamw.lr : c->optimizer.muon.lr);
+    result->lr = factor * peak_lr(c, optimizer_rule(c), ROLE_O);
     result->grad_norm = muon_grad_norm(&t->muon);
     if (clip > 0 && isfinite(result->grad_norm))
         scale = fmin(1.0, clip / (result->grad_norm + 1e-6));                    // as torch's clip_grad_norm_
@@ -1339,7 +1392,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
                  t->groups[t->muon.bad_tensor].name, t->muon.bad_matrix, result->loss);
     else if (!isfinite(result->loss))
         snprintf(result->trouble, sizeof result->trouble, "the loss is %g", result->loss);
-    else if (code != MUON_OK || (code = optimizer_update(t)) != MUON_OK ||
+    else if (code != MUON_OK || (code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads())) != MUON_OK ||
              (code = qk_clip(t, &result->clipped)) != MUON_OK)
         snprintf(result->trouble, sizeof result->trouble, "optimizer: %s", muon_strerror(code));
     profile_lap(PASS_OPTIMIZER, optimizer_flops(t), 12.0 * m->n_params + 2.0 * (double)t->state_bytes);
@@ -1425,17 +1478,21 @@ static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *li
     list[n++] = ckpt_tensor("", "optimizer_t", CKPT_I64, 1, 1, 1, 1, 0, &state->muon_t);
     list[n++] = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &state->fingerprint);
     list[n++] = ckpt_tensor("", "progress", CKPT_F64, 1, PROGRESS_NUMBERS, 1, 1, 0, state->progress);
-    for (int g = 0; g < t->n_groups; g++) {
-        const MuonParam *p = &t->groups[g];
-        size_t count = (size_t)p->count, rows = (size_t)p->rows, cols = (size_t)p->cols, size;
-        list[n++] = ckpt_tensor("w.", p->name, CKPT_F32, 3, count, rows, cols, p->stride, p->w);
-        for (int slot = 0; slot < 2; slot++) {
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *row = &t->model.table[id];
+        if (row->count)
+            list[n++] = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows,
+                                    (size_t)row->cols, row->stride, weight(&t->model, (TensorId)id, 0));
+    }
+    for (int g = 0; g < t->n_groups; g++)
+        for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
+            const MuonParam *p = &t->groups[g];
+            size_t size, count = (size_t)p->count, rows = (size_t)p->rows;
             float *data = muon_state(&t->muon, g, slot, &size);
             if (data)
                 list[n++] = ckpt_tensor(slot == MUON_SLOT_MOMENTUM ? "m." : "v.", p->name, CKPT_F32, 3,
-                                        count, rows, cols, 0, data);
+                                        count, rows, size / count / rows, 0, data);
         }
-    }
     return n;
 }
 
@@ -1538,7 +1595,9 @@ static void wait_politely(char **argv) {
 static void choose_precision(Config *c) {
     if (c->train.precision == PRECISION_AUTO)
         c->train.precision = strcmp(gemm_isa(), "amx") ? PRECISION_FP32 : PRECISION_BF16;
+    if (c->optimizer.muon.precision == PRECISION_AUTO) c->optimizer.muon.precision = c->train.precision;
     gemm_use_precision(c->train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
+    muon_precision = c->optimizer.muon.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32;
 }
 
 static double megabytes(double bytes) { return bytes / 1048576.0; }
@@ -1701,23 +1760,22 @@ static void draw_loss(const Trainer *t) {
 // Sizes of model and optimizer; config must be resolved, with its vocabulary.
 static void trainer_plan(Trainer *t) {
     t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
+    optimizer_options(t);
     optimizer_groups(t);
-    MuonOptions options = optimizer_options(&t->config);
-    t->state_bytes = muon_state_bytes(t->groups, t->n_groups, &options);
-    t->scratch_bytes = (muon_scratch_bytes(t->groups, t->n_groups, &options) + 63) / 64 * 64;
+    t->state_bytes = muon_state_bytes(t->groups, t->n_groups, &t->options);
+    t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options);
 }
 
 // Model and optimizer as planned, with zero weights.
 static void trainer_allocate(Trainer *t) {
-    MuonOptions options = optimizer_options(&t->config);
     model_allocate(&t->model);
     optimizer_groups(t);                                 // again, now that weights and gradients have addresses
     size_t ids = (size_t)t->config.train.batch * (size_t)t->model.T * sizeof *t->inputs;
     t->inputs = xmalloc(ids);
     t->targets = xmalloc(ids);
     t->state = xmalloc(t->state_bytes);
-    t->scratch = xmalloc(t->scratch_bytes * (size_t)omp_get_max_threads());
-    int code = muon_init(&t->muon, t->groups, t->n_groups, &options, t->state);
+    t->scratch = xaligned(t->scratch_bytes * (size_t)omp_get_max_threads());
+    int code = muon_init(&t->muon, t->groups, t->n_groups, &t->options, t->state);
     if (code != MUON_OK) fail("optimizer: %s", muon_strerror(code));
 }
 

@@ -4,7 +4,8 @@
  * defines: gemm                the product, on row-major matrices with row strides
  *          gemm_with           the same with B packed before, or with work on each finished piece of C (GemmExtras)
  *          gemm_pack_b         packs B once for many products
- *          gemm_symmetric      op(A) op(A)^T: one triangle, mirrored
+ *          gemm_symmetric      op(A) op(B)^T where that is symmetric: one triangle, mirrored
+ *          gemm_in, gemm_symmetric_in   these two in a precision of their own
  *          gemm_reference      the product as a plain triple loop: the lesson, and the oracle of the tests
  *          gemm_isa            which instruction set is used: "portable", "avx2", "avx512" or "amx"
  *          gemm_vectors        the vector instructions that come with it
@@ -547,8 +548,8 @@ static const GemmIsa gemm_isas[] = {
 };
 
 static const GemmIsa *gemm_first;       // the first row of the instruction set in use
-static const GemmIsa *gemm_chosen;      // its kernel for the precision in use; NULL before the first choice
-static GemmPrecision gemm_precision;
+static const GemmIsa *gemm_kernels[2];  // its kernels, by precision; NULL before the first choice
+static GemmPrecision gemm_precision;    // the one in use
 
 // The first supported row of an instruction set, or of all where name is NULL; NULL if there is none.
 static inline const GemmIsa *gemm_find(const char *name) {
@@ -558,20 +559,24 @@ static inline const GemmIsa *gemm_find(const char *name) {
 }
 
 // What gemm uses from now on. Several threads may be the first to multiply: all store the same, the last store counts.
-static inline const GemmIsa *gemm_set(const GemmIsa *first, GemmPrecision precision) {
-    const GemmIsa *isa = first;
-    while (isa->precision != precision || !isa->supported()) isa++;      // portable, the last, has every precision
+static inline void gemm_set(const GemmIsa *first, GemmPrecision precision) {
     __atomic_store_n(&gemm_first, first, __ATOMIC_RELAXED);
     __atomic_store_n(&gemm_precision, precision, __ATOMIC_RELAXED);
-    __atomic_store_n(&gemm_chosen, isa, __ATOMIC_RELEASE);
-    return isa;
+    for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++) {
+        const GemmIsa *isa = first;
+        while (isa->precision != p || !isa->supported()) isa++;          // portable, the last, has every precision
+        __atomic_store_n(&gemm_kernels[p], isa, __ATOMIC_RELEASE);
+    }
 }
 
 // What the environment asks for, or else the best of this CPU. The only place that ends the program over a user's word.
-static inline const GemmIsa *gemm_choose(void) {
+static inline void gemm_choose(void) {
     const char *name = getenv("GEMM_ISA");
     const GemmIsa *first = gemm_find(name && *name ? name : NULL);
-    if (first) return gemm_set(first, gemm_precision);
+    if (first) {
+        gemm_set(first, gemm_precision);
+        return;
+    }
     bool known = false;
     for (size_t i = 0; i < sizeof gemm_isas / sizeof gemm_isas[0]; i++) known |= strcmp(name, gemm_isas[i].name) == 0;
     fprintf(stderr, "error: GEMM_ISA=%s: %s; expected one of:", name, known ? "this CPU lacks it" : "unknown");
@@ -584,9 +589,13 @@ static inline const GemmIsa *gemm_choose(void) {
     exit(2);
 }
 
+static inline const GemmIsa *gemm_kernel_of(GemmPrecision precision) {
+    if (!__atomic_load_n(&gemm_kernels[GEMM_BF16], __ATOMIC_ACQUIRE)) gemm_choose();   // stored last
+    return __atomic_load_n(&gemm_kernels[precision], __ATOMIC_RELAXED);
+}
+
 static inline const GemmIsa *gemm_current(void) {
-    const GemmIsa *isa = __atomic_load_n(&gemm_chosen, __ATOMIC_ACQUIRE);
-    return isa ? isa : gemm_choose();
+    return gemm_kernel_of(__atomic_load_n(&gemm_precision, __ATOMIC_RELAXED));
 }
 
 /* The name of the instruction set gemm uses. Chosen at the first call: what the environment's GEMM_ISA names (portable,
@@ -845,14 +854,21 @@ static inline GemmSlab gemm_slab_at(const GemmJob *job, int left, int start) {
     return slab;
 }
 
-// The lower triangle of C from the upper one; the threads take bands of rows in turn.
+// The lower triangle of C from the upper one; the threads take bands of rows in turn: 4 x 4 transposes up to the band's
+// own square on the diagonal.
 static inline void gemm_mirror(const GemmJob *job, int thread, int threads) {
     enum { BAND = 32 };
-    for (int i0 = thread * BAND; i0 < job->n; i0 += threads * BAND)
-        for (int j0 = 0; j0 <= i0; j0 += BAND)
-            for (int i = i0; i < gemm_min(i0 + BAND, job->n); i++)
-                for (int j = j0; j < gemm_min(j0 + BAND, i); j++)
-                    job->c[(size_t)i * job->ldc + j] = job->c[(size_t)j * job->ldc + i];
+    const size_t ld = job->ldc;
+    for (int i0 = thread * BAND; i0 < job->n; i0 += threads * BAND) {
+        int rows = gemm_min(BAND, job->n - i0);
+        for (int j = 0; j < i0; j += 4) {
+            const float *from = job->c + (size_t)j * ld + i0;
+            const float *const lane[4] = { from, from + ld, from + 2 * ld, from + 3 * ld };
+            gemm_pack_four(job->c + (size_t)i0 * ld + j, ld, lane, rows);
+        }
+        for (int i = i0 + 1; i < i0 + rows; i++)
+            for (int j = i0; j < i; j++) job->c[(size_t)i * ld + j] = job->c[(size_t)j * ld + i];
+    }
 }
 
 // What each of the threads does: it packs its part of each slab of B, then takes tasks.
@@ -898,7 +914,7 @@ static inline void gemm_run(GemmJob job) {
         if (job.extras.finish) job.extras.finish(job.extras.arg, 0, 0, job.m, job.n, job.c, job.ldc);
         return;
     }
-    const GemmIsa *isa = job.isa = gemm_current();
+    const GemmIsa *isa = job.isa;
     int threads = gemm_threads(job.m, job.n, job.k);
 
     gemm_plan_slabs(&job);
@@ -947,16 +963,23 @@ static inline void gemm_run(GemmJob job) {
  * Test: dev/test/test_gemm.c. */
 static inline void gemm(bool trans_a, bool trans_b, int m, int n, int k, float alpha, const float *a, size_t lda,
                         const float *b, size_t ldb, float beta, float *c, size_t ldc) {
-    gemm_run((GemmJob){ .a = { a, lda, !trans_a }, .b = { b, ldb, trans_b }, .m = m, .n = n, .k = k,
-                        .alpha = alpha, .beta = beta, .c = c, .ldc = ldc });
+    gemm_run((GemmJob){ .isa = gemm_current(), .a = { a, lda, !trans_a }, .b = { b, ldb, trans_b }, .m = m, .n = n,
+                        .k = k, .alpha = alpha, .beta = beta, .c = c, .ldc = ldc });
 }
 
 /* As gemm, with B packed before or with work on each finished piece of C while it is in cache: a bias, an activation, a
  * residual. The bits of C as handed to `finish` are those of gemm. */
 static inline void gemm_with(GemmExtras extras, bool trans_a, bool trans_b, int m, int n, int k, float alpha,
                              const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
-    gemm_run((GemmJob){ .a = { a, lda, !trans_a }, .b = { b, ldb, trans_b }, .m = m, .n = n, .k = k,
-                        .alpha = alpha, .beta = beta, .c = c, .ldc = ldc, .extras = extras });
+    gemm_run((GemmJob){ .isa = gemm_current(), .a = { a, lda, !trans_a }, .b = { b, ldb, trans_b }, .m = m, .n = n,
+                        .k = k, .alpha = alpha, .beta = beta, .c = c, .ldc = ldc, .extras = extras });
+}
+
+// As gemm, in this precision, whatever the one in use.
+static inline void gemm_in(GemmPrecision precision, bool trans_a, bool trans_b, int m, int n, int k, float alpha,
+                           const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    gemm_run((GemmJob){ .isa = gemm_kernel_of(precision), .a = { a, lda, !trans_a }, .b = { b, ldb, trans_b }, .m = m,
+                        .n = n, .k = k, .alpha = alpha, .beta = beta, .c = c, .ldc = ldc });
 }
 
 // Floats that gemm_pack_b writes for op(B)[k x n], in the precision in use.
@@ -986,13 +1009,19 @@ static inline void gemm_pack_b(float *packed, bool trans_b, int n, int k, const 
     }
 }
 
-/* C[n x n] = alpha * op(A) op(A)^T + beta * C for a symmetric C: one triangle is computed, the other mirrored, about
- * half the cost. op(A) is n x k: trans false: a holds n rows of k floats; true: k rows of n. The bits are those of
- * gemm, made exactly symmetric. Everything else as gemm. */
+/* C[n x n] = alpha * op(A) op(B)^T + beta * C for a symmetric C: one triangle is computed, the other mirrored, about
+ * half the cost. That the product is symmetric is the caller's word: B is A, or A and B are symmetric and commute.
+ * op(A), op(B) are n x k: trans false: a and b hold n rows of k floats; true: k rows of n. The bits are those of gemm on
+ * and above the diagonal. Everything else as gemm. */
+static inline void gemm_symmetric_in(GemmPrecision precision, bool trans, int n, int k, float alpha, const float *a,
+                                     size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    gemm_run((GemmJob){ .isa = gemm_kernel_of(precision), .a = { a, lda, !trans }, .b = { b, ldb, !trans }, .m = n,
+                        .n = n, .k = k, .alpha = alpha, .beta = beta, .c = c, .ldc = ldc, .symmetric = true });
+}
+
 static inline void gemm_symmetric(bool trans, int n, int k, float alpha, const float *a, size_t lda,
-                                  float beta, float *c, size_t ldc) {
-    gemm_run((GemmJob){ .a = { a, lda, !trans }, .b = { a, lda, !trans }, .m = n, .n = n, .k = k,
-                        .alpha = alpha, .beta = beta, .c = c, .ldc = ldc, .symmetric = true });
+                                  const float *b, size_t ldb, float beta, float *c, size_t ldc) {
+    gemm_symmetric_in(gemm_precision, trans, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
 #endif // GEMM_H

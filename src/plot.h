@@ -1,6 +1,7 @@
-/* plot.h - line charts as PNG files: several panels side by side, one title and one legend above them.
+/* plot.h - line charts as PNG files: several panels side by side or in rows, one title and one legend above them.
  *
- * defines: PlotSeries, PlotPanel, PlotStyle, plot_png, plot_render, plot_ticks, plot_tick_label
+ * defines: PlotSeries, PlotPanel, PlotStyle, plot_png, plot_png_small, plot_render, plot_render_rows, plot_ticks,
+ *          plot_tick_label
  * The only file that includes stb (stb_image_write, stb_truetype, stb_easy_font; Debian's libstb-dev).
  * Text is set in an installed font (DejaVu Sans, Liberation Sans, ...), or in stb_easy_font's own where none is found.
  * MUON_FONT in the environment names another TrueType file, or `none` for stb_easy_font.
@@ -13,8 +14,11 @@
 #ifndef PLOT_H
 #define PLOT_H
 
+#include <arpa/inet.h>
 #include <float.h>
+#include <limits.h>
 #include <math.h>
+#include <zlib.h>
 #include "util.h"
 
 #pragma GCC diagnostic push
@@ -44,14 +48,15 @@ typedef enum {
     PLOT_FAINT = 16,        // the line thin and translucent: for noise that another line smooths
 } PlotStyle;
 
-enum { PLOT_GREY = -1, PLOT_COLORS = 7, PLOT_MAX_TICKS = 32, PLOT_MAX_SIZE = 16384 };
+// PLOT_RAMP - k, k = 0 ... PLOT_RAMPS - 1: from light to dark, for series that have an order.
+enum { PLOT_GREY = -1, PLOT_RAMP = -2, PLOT_RAMPS = 6, PLOT_COLORS = 7, PLOT_MAX_TICKS = 32, PLOT_MAX_SIZE = 16384 };
 
 typedef struct {
     const char *label;              // in the legend, once per text; NULL keeps the series out of it
     const double *x, *y;            // n points, x ascending. A NaN, an infinity or, on a log axis, x or y <= 0 is a gap
     const double *lo, *hi;          // PLOT_BAND: the n lower and upper edges
     int n;                          // may be 0: the label alone
-    int color;                      // number in the palette of PLOT_COLORS, repeating; or PLOT_GREY
+    int color;                      // number in the palette of PLOT_COLORS, repeating; or PLOT_GREY, PLOT_RAMP - k
     unsigned style;                 // PlotStyle flags
 } PlotSeries;
 
@@ -89,7 +94,12 @@ static inline PlotColor plot_color(int index) {
     static const PlotColor palette[PLOT_COLORS] = {
         { 0, 114, 178 }, { 213, 94, 0 }, { 0, 158, 115 }, { 204, 121, 167 }, { 86, 180, 233 }, { 230, 159, 0 }, { 0 },
     };
-    return index < 0 ? (PlotColor){ 125, 130, 135 } : palette[index % PLOT_COLORS];
+    static const PlotColor ramp[PLOT_RAMPS] = {
+        { 250, 185, 60 }, { 240, 125, 50 }, { 215, 65, 85 }, { 160, 45, 130 }, { 95, 35, 140 }, { 25, 15, 60 },
+    };
+    if (index >= 0) return palette[index % PLOT_COLORS];
+    int shade = PLOT_RAMP - index;
+    return shade >= 0 && shade < PLOT_RAMPS ? ramp[shade] : (PlotColor){ 125, 130, 135 };
 }
 
 static inline PlotRect plot_intersect(PlotRect a, PlotRect b) {
@@ -672,11 +682,11 @@ static inline double plot_legend(PlotCanvas *c, const PlotPanel *panels, int n_p
 // ---------------------------------------------------------------------------------------------------------------------
 // Pictures
 
-/* The picture as width x height x 3 bytes of RGB, rows from the top; the caller frees it. Arguments are plot_png's.
- * NULL with errno EINVAL where a size isn't in 1 ... PLOT_MAX_SIZE. */
-static inline unsigned char *plot_render(const char *title, const PlotPanel *panels, int n_panels,
-                                         int width, int height) {
-    if (width < 1 || height < 1 || width > PLOT_MAX_SIZE || height > PLOT_MAX_SIZE || n_panels < 0) {
+/* The picture as width x height x 3 bytes of RGB, rows from the top; the caller frees it. Arguments are those of
+ * plot_png_small. NULL with errno EINVAL where a size isn't in 1 ... PLOT_MAX_SIZE or rows < 1. */
+static inline unsigned char *plot_render_rows(const char *title, const PlotPanel *panels, int n_panels, int rows,
+                                              int width, int height) {
+    if (width < 1 || height < 1 || width > PLOT_MAX_SIZE || height > PLOT_MAX_SIZE || n_panels < 0 || rows < 1) {
         errno = EINVAL;
         return NULL;
     }
@@ -687,7 +697,8 @@ static inline unsigned char *plot_render(const char *title, const PlotPanel *pan
     memset(c.rgb, 255, pixels * 3);
     plot_find_font(&c);
 
-    double u = fmax(1, fmin(height / 480.0, width / (420.0 * (n_panels > 0 ? n_panels : 1)))), y = 10 * u;
+    int columns = n_panels > 0 ? (n_panels - 1) / rows + 1 : 1;
+    double u = fmax(1, fmin(height / (480.0 * rows), width / (420.0 * columns))), y = 10 * u;
     if (title) {
         char *fits = plot_fit_text(&c, PLOT_TITLE_SIZE * u, title, width - 2 * PLOT_MARGIN * u);
         plot_text(&c, PLOT_MARGIN * u, y + 14 * u, 0, false, PLOT_TITLE_SIZE * u, plot_text_dark, fits);
@@ -696,12 +707,21 @@ static inline unsigned char *plot_render(const char *title, const PlotPanel *pan
     }
     y += plot_legend(&c, panels, n_panels, y, u) + 10 * u;
     for (int p = 0; p < n_panels; p++) {
-        PlotRect box = { (int)((long)width * p / n_panels), (int)y, (int)((long)width * (p + 1) / n_panels), height };
+        long row = p / columns, column = p % columns;
+        double row_height = (height - y) / rows;
+        PlotRect box = { (int)(width * column / columns), (int)(y + row_height * (double)row),
+                         (int)(width * (column + 1) / columns), (int)(height - row_height * (double)(rows - 1 - row)) };
         plot_panel(&c, box, &panels[p], u);
     }
     free(c.mask);
     free(c.font_file);
     return c.rgb;
+}
+
+// The panels side by side.
+static inline unsigned char *plot_render(const char *title, const PlotPanel *panels, int n_panels,
+                                         int width, int height) {
+    return plot_render_rows(title, panels, n_panels, 1, width, height);
 }
 
 /* Draws the panels side by side, a title above them (NULL: none) and one legend for all, into a PNG of width x height
@@ -717,6 +737,90 @@ static inline int plot_png(const char *path, const char *title, const PlotPanel 
     free(rgb);
     if (!png) { errno = ENOMEM; return -1; }
     int result = write_file(path, png, (size_t)size), error = errno;
+    free(png);
+    errno = error;
+    return result;
+}
+
+enum { PLOT_BUCKETS = 1 << 15, PLOT_PALETTE = 256 };
+
+static inline int plot_bucket(const unsigned char *p) {
+    return p[0] >> 3 << 10 | p[1] >> 3 << 5 | p[2] >> 3;
+}
+
+// The middle of a bucket's colours, but black and white as they are.
+static inline PlotColor plot_bucket_color(int bucket) {
+    int r = bucket >> 10, g = bucket >> 5 & 31, b = bucket & 31;
+    return (PlotColor){ (unsigned char)(r * 255 / 31), (unsigned char)(g * 255 / 31), (unsigned char)(b * 255 / 31) };
+}
+
+/* The picture in at most 256 colours, and for each pixel its number: of the colours in 5 bits per channel (the buckets)
+ * the most frequent ones, and for every other the nearest of those. Returns how many there are. */
+static inline int plot_quantize(const unsigned char *rgb, size_t pixels, PlotColor *palette, unsigned char *index) {
+    int *counts = (int *)xcalloc(PLOT_BUCKETS, sizeof *counts), n = 0;
+    unsigned char *number = (unsigned char *)xcalloc(PLOT_BUCKETS, 1);
+    for (size_t i = 0; i < pixels; i++) counts[plot_bucket(rgb + 3 * i)]++;
+    for (; n < PLOT_PALETTE; n++) {
+        int most = 0;
+        for (int k = 1; k < PLOT_BUCKETS; k++)
+            if (counts[k] > counts[most]) most = k;
+        if (counts[most] <= 0) break;
+        palette[n] = plot_bucket_color(most);
+        number[most] = (unsigned char)n;
+        counts[most] = -1;                                                  // has its own colour
+    }
+    for (int k = 0; k < PLOT_BUCKETS; k++) {
+        PlotColor c = plot_bucket_color(k);
+        for (int i = 0, nearest = INT_MAX; counts[k] > 0 && i < n; i++) {
+            int r = c.r - palette[i].r, g = c.g - palette[i].g, b = c.b - palette[i].b, d = r * r + g * g + b * b;
+            if (d < nearest) { nearest = d; number[k] = (unsigned char)i; }
+        }
+    }
+    for (size_t i = 0; i < pixels; i++) index[i] = number[plot_bucket(rgb + 3 * i)];
+    free(counts);
+    free(number);
+    return n;
+}
+
+// Appends a chunk to a PNG (RFC 2083): length, type, data, CRC of type and data.
+static inline unsigned char *plot_chunk(unsigned char *out, const char *type, const void *data, uint32_t size) {
+    uint32_t length = htonl(size), crc;
+    memcpy(out, &length, 4);
+    memcpy(out + 4, type, 4);
+    if (size > 0) memcpy(out + 8, data, size);
+    crc = htonl((uint32_t)crc32(crc32(0, NULL, 0), out + 4, size + 4));
+    memcpy(out + 8 + size, &crc, 4);
+    return out + 12 + size;
+}
+
+/* As plot_png, but the panels in rows and the file with a palette of 256 colours: a third of the size, for pictures
+ * that are kept with the project. errno is EINVAL also where rows < 1. */
+static inline int plot_png_small(const char *path, const char *title, const PlotPanel *panels, int n_panels, int rows,
+                                 int width, int height) {
+    unsigned char *rgb = plot_render_rows(title, panels, n_panels, rows, width, height);
+    if (!rgb) return -1;
+    size_t line = (size_t)width + 1, pixels = (size_t)width * (size_t)height;
+    unsigned char *index = (unsigned char *)xmalloc(pixels), *lines = (unsigned char *)xcalloc((size_t)height, line);
+    PlotColor palette[PLOT_PALETTE];
+    int colors = plot_quantize(rgb, pixels, palette, index);
+    for (size_t y = 0; y < (size_t)height; y++)                             // each line after a zero: filter "none"
+        memcpy(lines + y * line + 1, index + y * (size_t)width, (size_t)width);
+    uLongf packed = compressBound((uLong)(line * (size_t)height));
+    unsigned char *data = (unsigned char *)xmalloc(packed), *png = (unsigned char *)xmalloc(packed + 1024), *end;
+    if (compress2(data, &packed, lines, (uLong)(line * (size_t)height), 9) != Z_OK) fail("zlib: compress2 failed");
+    uint32_t size[] = { htonl((uint32_t)width), htonl((uint32_t)height) };
+    unsigned char header[13] = { [8] = 8, [9] = 3 };                        // 8 bits, a palette
+    memcpy(header, size, sizeof size);
+    end = (unsigned char *)memcpy(png, "\x89PNG\r\n\x1a\n", 8) + 8;
+    end = plot_chunk(end, "IHDR", header, sizeof header);
+    end = plot_chunk(end, "PLTE", palette, (uint32_t)(3 * colors));
+    end = plot_chunk(end, "IDAT", data, (uint32_t)packed);
+    end = plot_chunk(end, "IEND", NULL, 0);
+    int result = write_file(path, png, (size_t)(end - png)), error = errno;
+    free(rgb);
+    free(index);
+    free(lines);
+    free(data);
     free(png);
     errno = error;
     return result;

@@ -24,158 +24,9 @@
 #define GPT_NO_MAIN
 #include "../../train_gpt.c"
 #include <dlfcn.h>
-#include <sys/wait.h>
+#include "table.h"
 
-static bool quick, json;     // -q: fewer repeats, no large models. --json: lines of JSON instead of tables.
-static bool failed;          // one of the processes did
-static const char *own_isa;  // what the trainer would use, as the environment's GEMM_ISA has it
-
-static const char *const precision_names[] = { [GEMM_FP32] = "fp32", [GEMM_BF16] = "bf16" };
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Output: rows as Markdown or as JSON, from one description of the columns
-
-typedef struct {
-    const char *key;         // in JSON
-    const char *title;       // filled up with spaces to the column's width
-    const char *format;      // of a number in the table; NULL: the column holds text
-} Column;
-
-typedef struct {
-    const Column *columns;
-    int n, at;               // columns, and the next cell's
-    const char *context;     // what each line of JSON begins with, such as "\"kind\": \"gemm\""
-} Table;
-
-static bool noted;           // a note stands on the terminal
-
-static void note_clear(void) {
-    if (noted) fputs("\r\033[K", stderr);
-    noted = false;
-}
-
-// On a terminal a line on stderr that the next note or row replaces; elsewhere nothing, the rows themselves tell.
-PRINTF_LIKE(1, 2) static void note(const char *fmt, ...) {
-    if (!isatty(STDERR_FILENO)) return;
-    note_clear();
-    va_list args;
-    va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
-    va_end(args);
-    noted = true;
-}
-
-// A line of the report, which JSON leaves out.
-PRINTF_LIKE(1, 2) static void say(const char *fmt, ...) {
-    if (json) return;
-    note_clear();
-    va_list args;
-    va_start(args, fmt);
-    vprintf(fmt, args);
-    va_end(args);
-    fflush(stdout);
-}
-
-static Table table_start(const Column *columns, int n, const char *context) {
-    for (int i = 0; i < n; i++) say("| %s ", columns[i].title);
-    say("|\n");
-    static const char dashes[] = "----------------------------------------------------------------";
-    for (int i = 0; i < n; i++) {       // :--- is left-aligned text, ---: a right-aligned number
-        int width = (int)strlen(columns[i].title) + 1;
-        if (columns[i].format) say("|%.*s:", width, dashes);
-        else say("|:%.*s", width, dashes);
-    }
-    say("|\n");
-    return (Table){ columns, n, 0, context };
-}
-
-// The next cell of the row; the last one ends it.
-static void table_cell(Table *t, const char *text, double x) {
-    const Column *c = &t->columns[t->at++];
-    char number[48] = "-";
-    if (!json) {
-        int width = (int)strlen(c->title);
-        if (c->format && isfinite(x)) snprintf(number, sizeof number, c->format, x);
-        say(c->format ? "| %*s " : "| %-*s ", width, text ? text : number);
-    } else {
-        note_clear();
-        if (t->at == 1) printf("{%s", t->context);
-        if (text) printf(", \"%s\": \"%s\"", c->key, text);
-        else printf(", \"%s\": %s", c->key, number_or_null(number, x));
-    }
-    if (t->at < t->n) return;
-    t->at = 0;
-    puts(json ? "}" : "|");
-    fflush(stdout);
-}
-
-static void table_text(Table *t, const char *text) { table_cell(t, text, NAN); }
-static void table_number(Table *t, double x) { table_cell(t, NULL, x); }     // NAN: "-", null
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The machine
-
-// The first CPU's data cache of this level in bytes, 0 where unknown. As Linux has it: glibc's sysconf tells ten times
-// the L3 that is there on some virtual machines with AMD CPUs.
-static double cache_size(int level) {
-    for (int i = 0; i < 16; i++) {
-        static const char *const files[] = { "level", "type", "size" };
-        char words[COUNT_OF(files)][32];
-        size_t n = 0;
-        for (; n < COUNT_OF(files); n++) {
-            char *path = format("/sys/devices/system/cpu/cpu0/cache/index%d/%s", i, files[n]);
-            FILE *f = fopen(path, "r");
-            bool found = f && fscanf(f, "%31s", words[n]) == 1;
-            if (f) fclose(f);
-            free(path);
-            if (!found) break;
-        }
-        if (n == COUNT_OF(files) && atoi(words[0]) == level && strcmp(words[1], "Instruction") != 0)
-            return atof(words[2]) * (strchr(words[2], 'M') ? 1048576 : 1024);
-    }
-    return 0;
-}
-
-// "32 KB", "1 MB", "unknown"; buffer of at least 24 bytes.
-static const char *format_size(char *buffer, double bytes) {
-    if (bytes <= 0) return strcpy(buffer, "unknown");
-    if (bytes < 1048576) snprintf(buffer, 24, "%.0f KB", bytes / 1024);
-    else snprintf(buffer, 24, "%.4g MB", bytes / 1048576);
-    return buffer;
-}
-
-static const char *compiler(void) {
-#if defined(__clang__)
-    return __VERSION__;
-#else
-    return "GCC " __VERSION__;
-#endif
-}
-
-static void print_machine(void) {
-    char cpu[96], l1[24], l2[24], l3[24], date[32];
-    time_t now = time(NULL);
-    double load[1] = { NAN };
-    cpu_name(cpu, sizeof cpu);
-    format_size(l1, cache_size(1));
-    format_size(l2, cache_size(2));
-    format_size(l3, cache_size(3));
-    strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", gmtime(&now));
-    if (getloadavg(load, 1) != 1) load[0] = NAN;
-    int cpus = (int)sysconf(_SC_NPROCESSORS_ONLN), threads = omp_get_max_threads();
-    if (json) {
-        printf("{\"kind\": \"machine\", \"cpu\": \"%s\", \"cpus\": %d, \"threads\": %d, \"isa\": \"%s\", "
-               "\"l1d\": \"%s\", \"l2\": \"%s\", \"l3\": \"%s\", \"compiler\": \"%s\", "
-               "\"commit\": \"%s\", \"date\": \"%s\"}\n",
-               cpu, cpus, threads, own_isa, l1, l2, l3, compiler(), MUON_C_COMMIT, date);
-        return;
-    }
-    say("# Benchmark\n\n");
-    say("- machine: %s, %d CPUs, load before the run %.1f\n", cpu, cpus, load[0]);
-    say("- caches: L1d %s, L2 %s, L3 %s\n", l1, l2, l3);
-    say("- threads: %d; kernels: %s\n", threads, own_isa);
-    say("- compiler: %s; commit: %s; date: %s\n", compiler(), MUON_C_COMMIT, date);
-}
+static const char *const isas[] = { "amx", "avx512", "avx2", "portable" };
 
 // A file's name for this machine's results: words of the CPU's name, threads, instruction set: amd-epyc-2t-avx512.
 static void print_name(void) {
@@ -189,71 +40,6 @@ static void print_name(void) {
         if (*word) putchar('-');
     }
     printf("%dt-%s\n", omp_get_max_threads(), own_isa);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Kernels: what gemm.h has on this CPU
-
-static const char *const isas[] = { "amx", "avx512", "avx2", "portable" };
-
-// Makes gemm use these kernels. False where the CPU has none for this precision of its own.
-static bool kernels_use(const char *isa, GemmPrecision precision) {
-    if (!gemm_use(isa)) return false;
-    gemm_use_precision(precision);
-    return precision == GEMM_FP32 || !gemm_emulated();
-}
-
-// The peak of the kernels that the trainer uses in this precision.
-static const Peak *peak_of_trainer(GemmPrecision precision) {
-    return peak_find(own_isa, kernels_use(own_isa, precision) ? precision : GEMM_FP32);
-}
-
-// The kernels in use, as a part of a line of JSON.
-static const char *kernels_json(char *text, size_t room, GemmPrecision precision) {
-    bool emulated = precision == GEMM_BF16 && gemm_emulated();
-    snprintf(text, room, "\"precision\": \"%s\", \"emulated\": %s, \"isa\": \"%s\", \"threads\": %d",
-             precision_names[precision], emulated ? "true" : "false", gemm_isa(), omp_get_max_threads());
-    return text;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// This program, started by itself
-
-// Runs it with these arguments. Returns what it wrote to stdout, to be freed, or with `captured` false an empty string
-// and it writes to ours; NULL where it failed, which it has said on stderr.
-static char *run_self(bool captured, const char *const *arguments, int n) {
-    char *program = realpath("/proc/self/exe", NULL), **argv = xcalloc((size_t)n + 2, sizeof *argv);
-    int ends[2];
-    if (!program || (captured && pipe(ends) != 0)) fail("cannot start a process: %s", strerror(errno));
-    argv[0] = program;
-    for (int i = 0; i < n; i++) argv[i + 1] = (char *)arguments[i];
-    fflush(stdout);
-    pid_t pid = fork();
-    if (pid < 0) fail("cannot start a process: %s", strerror(errno));
-    if (pid == 0) {
-        if (captured) { dup2(ends[1], STDOUT_FILENO); close(ends[0]); close(ends[1]); }
-        execv(program, argv);
-        _exit(127);
-    }
-    char *text = xcalloc(1, 1);
-    if (captured) {
-        size_t size = 0;
-        char some[512];
-        close(ends[1]);
-        for (ssize_t got; (got = read(ends[0], some, sizeof some)) > 0; size += (size_t)got) {
-            text = xrealloc(text, size + (size_t)got + 1);
-            memcpy(text + size, some, (size_t)got);
-            text[size + (size_t)got] = '\0';
-        }
-        close(ends[0]);
-    }
-    int status = 0;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
-    free(program);
-    free(argv);
-    if (status == 0) return text;
-    free(text);
-    return NULL;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -376,19 +162,11 @@ static void product_openblas(const Shape *s, const float *a, const float *b, flo
 // C = A A^T, by half of the products and by all of them.
 static void product_symmetric(const Shape *s, const float *a, const float *b, float *c) {
     (void)b;
-    gemm_symmetric(false, s->n, s->k, 1, a, (size_t)s->k, 0, c, (size_t)s->n);
+    gemm_symmetric(false, s->n, s->k, 1, a, (size_t)s->k, a, (size_t)s->k, 0, c, (size_t)s->n);
 }
 static void product_full(const Shape *s, const float *a, const float *b, float *c) {
     (void)b;
     gemm(false, true, s->n, s->n, s->k, 1, a, (size_t)s->k, a, (size_t)s->k, 0, c, (size_t)s->n);
-}
-
-static float *random_floats(size_t n, uint64_t seed) {
-    float *x = (float *)aligned_alloc(64, (n * sizeof *x + 63) / 64 * 64);
-    if (!x) fail("out of memory: %zu floats asked for", n);
-    #pragma omp parallel for
-    for (size_t i = 0; i < n; i++) x[i] = uniform_of(hash64(seed, i)) - 0.5f;
-    return x;
 }
 
 static Operands operands_of(const Shape *s) {
@@ -403,18 +181,6 @@ static double block_seconds(Product *product, const Shape *s, const Operands *o,
     double start = seconds_now();
     for (int i = 0; i < calls; i++) product(s, o->a, o->b, o->c);
     return seconds_now() - start;
-}
-
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-// Sorts x. Of nothing it is NAN.
-static double median(double *x, int n) {
-    if (n == 0) return NAN;
-    qsort(x, (size_t)n, sizeof *x, compare_doubles);
-    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
 }
 
 // Lets n products of one shape take turns, in blocks of at least 20 ms, for so many seconds but at least some rounds;
@@ -560,7 +326,7 @@ static void bench_table(const char *isa, GemmPrecision precision) {
 }
 
 static void bench_gemm(void) {
-    char *by_itself = run_self(true, (const char *[]){ "--openblas" }, 1);
+    char *by_itself = run_beside(NULL, true, (const char *[]){ "--openblas" }, 1);
     say("\n## Matrix products\n\n"
         "Medians. forward: x W', dX: dout W, dW: dout' x of a layer of width C. A ratio over 1 means faster than\n"
         "OpenBLAS, which takes turns with ours.\n");
@@ -586,7 +352,7 @@ static void bench_gemm(void) {
             int n = 2;
             if (quick) arguments[n++] = "-q";
             if (json) arguments[n++] = "--json";
-            char *done = run_self(false, arguments, n);
+            char *done = run_beside(NULL, false, arguments, n);
             failed |= !done;
             free(done); free(table); free(threads);
         }
@@ -823,11 +589,6 @@ static void measure_step(const StepTask *task, char **overrides, int n_overrides
     gemm_free();
 }
 
-// Of what isn't there, cJSON gives NULL, and of NULL NAN.
-static double number_in(const cJSON *object, const char *key) {
-    return cJSON_GetNumberValue(cJSON_GetObjectItem(object, key));
-}
-
 // measure_step in a process of its own. What fails is NAN. step_free frees what it returns.
 static Step step_of(StepTask task) {
     char *arguments[COUNT_OF(task.sets) + 6];
@@ -843,7 +604,7 @@ static Step step_of(StepTask task) {
         arguments[n++] = format("--set=%s", task.sets[sets++]);
     note("training %s%s%s in %s, threads: %d", task.model, sets ? " with " : "", sets ? task.sets[0] : "",
          precision_names[task.precision], task.threads);
-    char *line = run_self(true, (const char *const *)arguments, n);
+    char *line = run_beside(NULL, true, (const char *const *)arguments, n);
     cJSON *root = line ? cJSON_Parse(line) : NULL;
     failed |= !root;
     Step s = { .tok_per_s = number_in(root, "tok_per_s"), .ms = number_in(root, "ms"),
@@ -1136,27 +897,6 @@ static const struct { const char *name; void (*run)(void); } sections[] = {
     { "passes", bench_passes }, { "sockets", bench_sockets }, { "growth", bench_growth }, { "threads", bench_threads },
 };
 
-static GemmPrecision parse_precision(const char *name) {
-    for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++)
-        if (!strcmp(precision_names[p], name)) return p;
-    fail_usage("precision %s: fp32 or bf16 is expected", name);
-}
-
-static double parse_number(const char *argument, double min, double max) {
-    const char *text = strchr(argument, '=') + 1;
-    char *end;
-    double x = strtod(text, &end);
-    if (end == text || *end || !(x >= min && x <= max))
-        fail_usage("%s: a number from %g to %g is expected", argument, min, max);
-    return x;
-}
-
-// What follows "--flag=" in argument, or NULL where it is another.
-static const char *value_of(const char *argument, const char *flag) {
-    size_t n = strlen(flag);
-    return strncmp(argument, flag, n) == 0 && argument[n] == '=' ? argument + n + 1 : NULL;
-}
-
 int main(int argc, char **argv) {
     wait_politely(argv);
     choose_threads();
@@ -1203,7 +943,7 @@ int main(int argc, char **argv) {
         bench_table(isa, parse_precision(table + comma + (table[comma] == ',')));
         free(isa);
     } else {
-        print_machine();
+        print_machine("Benchmark");
         for (size_t s = 0; s < COUNT_OF(sections); s++)
             if (wanted[s] || !any) sections[s].run();
         note_clear();

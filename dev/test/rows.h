@@ -35,7 +35,7 @@ static inline bool rows_of_tiles(void) {
 // gemm computes by this row from now on. Returns false where the CPU can't.
 static inline bool use_row(const GemmIsa *row) {
     if (!row->supported()) return false;
-    gemm_first = gemm_chosen = row;
+    gemm_first = gemm_kernels[GEMM_FP32] = gemm_kernels[GEMM_BF16] = row;
     gemm_precision = row->precision;
     return true;
 }
@@ -45,7 +45,7 @@ static inline bool use_row(const GemmIsa *row) {
 // Such as "avx2 bf16 emulated", for messages.
 static inline const char *row_name(void) {
     static char name[64];
-    const GemmIsa *row = gemm_chosen;
+    const GemmIsa *row = gemm_current();
     snprintf(name, sizeof name, "%s %s%s", row->name, row->precision == GEMM_BF16 ? "bf16" : "fp32",
              row->rounds ? " emulated" : "");
     return name;

@@ -82,7 +82,7 @@ static void run_with(GemmExtras extras, Product p, Matrix c) {
 // A copy of a matrix as the row's precision has it.
 static Matrix rounded(Matrix m) {
     Matrix copy = copy_of(m);
-    for (size_t i = 0; gemm_chosen->precision == GEMM_BF16 && i < m.floats; i++) copy.x[i] = gemm_round_bf16(m.x[i]);
+    for (size_t i = 0; gemm_current()->precision == GEMM_BF16 && i < m.floats; i++) copy.x[i] = gemm_round_bf16(m.x[i]);
     return copy;
 }
 
@@ -345,9 +345,9 @@ TEST(test_empty) {
         CHECK(c[0] == 2 && c[1] == 4 && c[2] == 3 && c[3] == 8 && c[4] == 10 && c[5] == 6);
         gemm(true, true, 2, 2, 9, 0, NULL, 3, NULL, 3, 1, c, 3);
         CHECK(c[0] == 2 && c[1] == 4 && c[2] == 3 && c[3] == 8 && c[4] == 10 && c[5] == 6);
-        gemm_symmetric(false, 0, 4, 1, NULL, 4, 0, NULL, 3);
+        gemm_symmetric(false, 0, 4, 1, NULL, 4, NULL, 4, 0, NULL, 3);
         c[0] = NAN;
-        gemm_symmetric(false, 2, 0, 1, NULL, 4, 0, c, 3);
+        gemm_symmetric(false, 2, 0, 1, NULL, 4, NULL, 4, 0, c, 3);
         CHECK(c[0] == 0 && c[1] == 0 && c[2] == 3 && c[3] == 0 && c[4] == 0 && c[5] == 6);
         c[0] = NAN;
         gemm(false, false, 2, 2, 9, 0, NULL, 3, NULL, 3, 0, c, 3);
@@ -445,7 +445,7 @@ static float *floats_before_fence(Fence *fence, size_t floats, size_t align) {
 }
 
 static void products_before_fences(void *form) {
-    const GemmIsa *row = gemm_chosen;
+    const GemmIsa *row = gemm_current();
     const int ms[] = { 1, row->mr + 3, 2 * row->mr }, ns[] = { 1, row->nr + 5, 2 * row->nr };
     const int ks[] = { 1, 15, 31, GEMM_KC + 1 };
     set_threads(1);                     // of a forked process this one alone is left
@@ -586,17 +586,21 @@ TEST(test_inside_parallel_region) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The symmetric product
 
-// The bits of gemm, which are symmetric; the floats between the rows aren't touched.
-static void check_symmetric(bool trans, int n, int k, float alpha, float beta, int gap) {
+// The bits of gemm on and above the diagonal, those mirrored below; the floats between the rows aren't touched. Of two
+// different matrices, too, whose product isn't symmetric: what is above the diagonal then shows that both are read.
+static void check_symmetric(bool trans, bool same, int n, int k, float alpha, float beta, int gap) {
     Matrix a = trans ? random_matrix(k, n, gap, 1) : random_matrix(n, k, gap, 1);
+    Matrix b = same ? copy_of(a) : trans ? random_matrix(k, n, gap, 2) : random_matrix(n, k, gap, 2);
     Matrix full = beta == 0 ? matrix_of(n, n, gap) : random_matrix(n, n, gap, 3);
     for (int i = 0; i < n; i++)
         for (int j = 0; j < i; j++) full.x[i * full.stride + j] = full.x[j * full.stride + i];
     Matrix c = copy_of(full);
     poison_scratch();
-    gemm(trans, !trans, n, n, k, alpha, a.x, a.stride, a.x, a.stride, beta, full.x, full.stride);
+    gemm(trans, !trans, n, n, k, alpha, a.x, a.stride, b.x, b.stride, beta, full.x, full.stride);
+    for (int i = 0; i < n && !same; i++)
+        for (int j = 0; j < i; j++) full.x[i * full.stride + j] = full.x[j * full.stride + i];
     poison_scratch();
-    gemm_symmetric(trans, n, k, alpha, a.x, a.stride, beta, c.x, c.stride);
+    gemm_symmetric(trans, n, k, alpha, a.x, a.stride, b.x, b.stride, beta, c.x, c.stride);
     int asymmetric = 0;
     for (int i = 0; i < n; i++)
         for (int j = 0; j < i; j++)
@@ -604,7 +608,7 @@ static void check_symmetric(bool trans, int n, int k, float alpha, float beta, i
     CHECK_MSG(asymmetric == 0, "%s trans %d n %d k %d: %d pairs differ", row_name(), trans, n, k, asymmetric);
     CHECK_MSG(same_bits(c, full), "%s trans %d n %d k %d alpha %g beta %g: not the bits of gemm", row_name(), trans, n,
               k, alpha, beta);
-    FREE(a, full, c);
+    FREE(a, b, full, c);
 }
 
 TEST(test_symmetric) {
@@ -617,11 +621,33 @@ TEST(test_symmetric) {
             for (size_t j = 0; j < COUNT_OF(ks); j++, count++)
                 for (int trans = 0; trans < 2; trans++) {
                     set_threads((int)count % 4 + 1);
-                    check_symmetric(trans, ns[i], ks[j], alphas[count % 2], betas[count % 3], (int)count % 5);
+                    check_symmetric(trans, count % 4 < 3, ns[i], ks[j], alphas[count % 2], betas[count % 3], (int)count % 5);
                 }
         set_threads(2);
-        if (!row->rounds) check_symmetric(false, WIDE, 3, 0.5f, 0, 1);
+        if (!row->rounds) check_symmetric(false, true, WIDE, 3, 0.5f, 0, 1);
     }
+}
+
+// A precision of its own for one product, whatever the one in use, which stays.
+TEST(test_precision_of_one_product) {
+    enum { N = 70, K = 90 };
+    Matrix a = random_matrix(N, K, 0, 1), b = random_matrix(N, K, 0, 2), c[2][2];
+    CHECK(gemm_use(NULL));
+    for (int used = 0; used < 2; used++)
+        for (int own = 0; own < 2; own++) {
+            c[used][own] = matrix_of(N, N, 0);
+            gemm_use_precision(used ? GEMM_BF16 : GEMM_FP32);
+            gemm_in(own ? GEMM_BF16 : GEMM_FP32, false, true, N, N, K, 1, a.x, a.stride, b.x, b.stride, 0,
+                    c[used][own].x, N);
+            CHECK(gemm_current()->precision == (used ? GEMM_BF16 : GEMM_FP32));
+        }
+    CHECK(same_bits(c[0][0], c[1][0]) && same_bits(c[0][1], c[1][1]) && !same_bits(c[0][0], c[0][1]));
+    for (int own = 0; own < 2; own++) {
+        gemm_symmetric_in(own ? GEMM_BF16 : GEMM_FP32, false, N, K, 1, a.x, a.stride, b.x, b.stride, 0, c[1][own].x, N);
+        CHECK(bits_of(c[1][own].x[1]) == bits_of(c[0][own].x[1]));
+    }
+    gemm_use_precision(GEMM_FP32);
+    FREE(a, b, c[0][0], c[0][1], c[1][0], c[1][1]);
 }
 
 static const GemmIsa *counted_row;
@@ -639,16 +665,16 @@ TEST(test_symmetric_is_cheaper) {
         GemmIsa counting = *row;
         counting.kernel = count_kernel;
         counted_row = row;
-        gemm_chosen = &counting;
+        use_row(&counting);
         Matrix a = random_matrix(N, K, 0, 1), c = matrix_of(N, N, 0);
         kernel_calls = 0;
         gemm(false, true, N, N, K, 1, a.x, a.stride, a.x, a.stride, 0, c.x, c.stride);
         int full = kernel_calls;
         kernel_calls = 0;
-        gemm_symmetric(false, N, K, 1, a.x, a.stride, 0, c.x, c.stride);
+        gemm_symmetric(false, N, K, 1, a.x, a.stride, a.x, a.stride, 0, c.x, c.stride);
         CHECK_MSG(kernel_calls <= 0.56 * full, "%s: %d tiles of %d", row_name(), kernel_calls, full);
         FREE(a, c);
-        gemm_chosen = row;
+        use_row(row);
     }
 }
 
@@ -780,8 +806,10 @@ TEST(test_scratch) {
     }
 }
 
+static void forget_kernels(void) { gemm_kernels[GEMM_FP32] = gemm_kernels[GEMM_BF16] = NULL; }
+
 static void ask_environment(void *isa) {
-    gemm_chosen = NULL;
+    forget_kernels();
     setenv("GEMM_ISA", (const char *)isa, 1);
     if (strcmp(gemm_isa(), (const char *)isa) != 0) fail("%s instead", gemm_isa());
 }
@@ -795,17 +823,18 @@ static void ask_for_lacking_amx(void *isa) {
 
 // The first words of a process in bf16.
 static void ask_precision_first(void *isa) {
-    gemm_chosen = gemm_first = NULL;
+    forget_kernels();
+    gemm_first = NULL;
     setenv("GEMM_ISA", (const char *)isa, 1);
     gemm_use_precision(GEMM_BF16);
     if (strcmp(gemm_isa(), (const char *)isa) != 0) fail("%s instead", gemm_isa());
-    if (gemm_chosen->precision != GEMM_BF16) fail("fp32 instead");
+    if (gemm_current()->precision != GEMM_BF16) fail("fp32 instead");
 }
 
 // An empty GEMM_ISA is none.
 static void ask_nothing(void *unused) {
     (void)unused;
-    gemm_chosen = NULL;
+    forget_kernels();
     setenv("GEMM_ISA", "", 1);
     if (gemm_find(NULL)->name != gemm_isa()) fail("%s instead", gemm_isa());
 }
@@ -898,6 +927,7 @@ static void run_tests(void) {
     RUN(test_block_same_bits);
     RUN(test_inside_parallel_region);
     RUN(test_symmetric);
+    RUN(test_precision_of_one_product);
     RUN(test_symmetric_is_cheaper);
     RUN(test_packed_same_bits);
     RUN(test_finish);

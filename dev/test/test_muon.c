@@ -1,7 +1,78 @@
 // test_muon.c - muon.h against plain double-precision statements of its rules, and as a stand-alone library.
 //
-// Run from the project's root: the last tests compile muon.h with ${CC:-cc} and, where there is one, a C++ compiler.
+// Run from the project's root: the last tests compile muon.h with ${CC:-cc} and, where there is one, a C++ compiler;
+// and this file once more with TEST_HOOKS, where every macro that muon.h takes is one of its own.
 #define _GNU_SOURCE
+#ifdef TEST_HOOKS
+#include <assert.h>
+#include <pthread.h>
+
+static long long hook_flops, symmetric_products, exact_products, loops;   // what the hooks were called for
+
+static void counted(long long *counter, long long n) { __atomic_fetch_add(counter, n, __ATOMIC_RELAXED); }
+
+// The products, as plainly as can be.
+static void own_gemm(int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda,
+                     const float *b, int ldb, float beta, float *c, int ldc) {
+    for (int i = 0; i < m; i++)
+        for (int j = 0; j < n; j++) {
+            double sum = 0.0;
+            for (int l = 0; l < k; l++)
+                sum += (double)a[trans_a ? l * lda + i : i * lda + l] * b[trans_b ? j * ldb + l : l * ldb + j];
+            c[i * ldc + j] = (float)(alpha * sum + (beta == 0.0f ? 0.0 : (double)beta * c[i * ldc + j]));
+        }
+    counted(&hook_flops, 2LL * m * n * k);
+}
+
+// The lower triangle of op(A) op(B)^T, mirrored.
+static void own_symmetric(int trans, int n, int k, float alpha, const float *a, int lda, const float *b, int ldb,
+                          float beta, float *c, int ldc) {
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j <= i; j++) {
+            double sum = 0.0;
+            for (int l = 0; l < k; l++)
+                sum += (double)a[trans ? l * lda + i : i * lda + l] * b[trans ? l * ldb + j : j * ldb + l];
+            c[i * ldc + j] = (float)(alpha * sum + (beta == 0.0f ? 0.0 : (double)beta * c[i * ldc + j]));
+            c[j * ldc + i] = c[i * ldc + j];
+        }
+    counted(&hook_flops, (long long)n * n * k);
+    counted(&symmetric_products, 1);
+}
+
+// A loop shared by threads: each takes the next number until none is left.
+typedef struct { int n, next; void (*body)(void *, int, int); void *context; } Loop;
+typedef struct { Loop *loop; int thread; } Worker;
+
+static void *work(void *arg) {
+    Worker *w = (Worker *)arg;
+    for (int i; (i = __atomic_fetch_add(&w->loop->next, 1, __ATOMIC_RELAXED)) < w->loop->n; )
+        w->loop->body(w->loop->context, i, w->thread);
+    return NULL;
+}
+
+static void own_parallel_for(int n, int threads, void (*body)(void *, int, int), void *context) {
+    enum { MOST = 8 };
+    Loop loop = { n, 0, body, context };
+    Worker workers[MOST];
+    pthread_t ids[MOST];
+    const int used = threads == 0 ? 3 : threads < MOST ? threads : MOST;
+    for (int i = 0; i < used; i++) {
+        workers[i] = (Worker){ &loop, i };
+        if (i > 0) assert(pthread_create(&ids[i], NULL, work, &workers[i]) == 0);
+    }
+    work(&workers[0]);
+    for (int i = 1; i < used; i++) pthread_join(ids[i], NULL);
+    counted(&loops, 1);
+}
+
+#define MUON_GEMM own_gemm
+#define MUON_GEMM_SYMMETRIC own_symmetric
+#define MUON_GEMM_EXACT(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) \
+    (counted(&exact_products, 1), own_gemm(ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc))
+#define MUON_PARALLEL_FOR own_parallel_for
+#define MUON_ASSERT assert
+#endif
+
 #define MUON_IMPLEMENTATION
 #include "../../muon.h"
 #include "test.h"
@@ -112,12 +183,12 @@ static void release(Optimizer *o) {
 }
 
 static MuonParam matrix_param(float *w, const float *g, int rows, int cols, int rule, double lr, double weight_decay) {
-    MuonParam p = { "w", w, g, 1, rows, cols, 0, rule, lr, weight_decay };
+    MuonParam p = { "w", w, g, 1, rows, cols, 0, rule, lr, weight_decay, NULL };
     return p;
 }
 
 static int step_of(Optimizer *o, double lr_factor, double grad_scale) {
-    return muon_step(&o->m, lr_factor, grad_scale, o->scratch);
+    return muon_step(&o->m, lr_factor, grad_scale, o->scratch, 1);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -146,7 +217,7 @@ TEST(scalar_map_of_keller) {
 TEST(diagonal_matrices) {
     const double in[] = { 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 0.5, 0.0 };
     enum { N = COUNT_OF(in) };
-    float x[N * N] = { 0 }, scratch[3 * N * N];
+    float x[N * N] = { 0 }, scratch[5 * N * N];
     CHECK(muon_orthogonalize_bytes(N, N) == sizeof scratch);
     double diagonal[N], square = 0.0;
     for (int i = 0; i < N; i++) square += in[i] * in[i];
@@ -163,8 +234,8 @@ TEST(diagonal_matrices) {
 
 // A set with a norm above 1 and a row per step, shorter than the number of steps: what a caller's own set may be.
 TEST(own_coefficients) {
-    MuonCoefficients c = { "own", 1.02, 2, { { 4.0, -6.0, 2.9 }, { 1.875, -1.25, 0.375 } } };
-    float x[12 * 20], scratch[12 * 20 + 2 * 12 * 12];
+    MuonCoefficients c = { "own", 4, 1.02, 2, { { 4.0, -6.0, 2.9 }, { 1.875, -1.25, 0.375 } } };
+    float x[12 * 20], scratch[12 * 20 + 4 * 12 * 12];
     double before[12], after[12], expected[12], norm = 0.0;
     fill_normal(x, COUNT_OF(x), 7);
     singular_values(x, 12, 20, before);
@@ -208,7 +279,7 @@ TEST(gemm_against_triple_loop) {
                 }
                 ref[i * ldc + j] = sum;
             }
-        muon__gemm(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+        MUON_GEMM(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
         double e = relative_error(c, ref, (size_t)m * (size_t)ldc);
         CHECK_MSG(e < 1e-6, "%d x %d x %d, trans %d %d: error %g", m, n, k, trans_a, trans_b, e);
         free(a); free(b); free(c); free(ref);
@@ -232,8 +303,9 @@ TEST(singular_values_of_an_update) {
             MuonParam p = matrix_param(w, g, rows, cols, MUON_RULE_MUON, 0.02, 0.1);
             Optimizer o = optimizer(&p, 1, &options);
             CHECK(step_of(&o, 0.5, 1.0) == MUON_OK);
-            double s = scale == MUON_SCALE_NONE ? 1.0
-                     : scale == MUON_SCALE_KELLER ? sqrt(fmax(1.0, (double)rows / cols)) : 0.2 * sqrt(fmax(rows, cols));
+            const double scales[MUON_SCALE_COUNT] = { 1.0, sqrt(fmax(1.0, (double)rows / cols)),
+                                                      0.2 * sqrt(fmax(rows, cols)), sqrt(fmax(rows, cols)) };
+            const double s = scales[scale];
             for (size_t i = 0; i < n; i++) w[i] = (float)(-w[i] / (0.02 * 0.5 * s));
             double sigma[64], out[64], norm = 0.0;
             int count = singular_values(g, rows, cols, sigma);
@@ -254,20 +326,28 @@ TEST(singular_values_of_an_update) {
 
 TEST(orientations_and_thin_matrices) {
     enum { R = 24, C = 57 };
-    float x[R * C], y[R * C], z[R * C], scratch[R * C + 2 * R * R];
+    float x[R * C], y[R * C], z[R * C], scratch[R * C + 4 * R * R], other[R * C + 4 * R * R];
     const MuonCoefficients *c = muon_coefficients(MUON_COEFF_KELLER);
-    fill_normal(x, R * C, 11);
-    transpose(y, x, R, C);
-    for (int steps = 1; steps <= 5; steps += 2) {   // odd: the result is copied back from scratch
-        CHECK(muon_orthogonalize(x, R, C, c, steps, scratch) == MUON_OK);
-        CHECK(muon_orthogonalize(y, C, R, c, steps, scratch) == MUON_OK);
-        transpose(z, y, C, R);
-        CHECK_MSG(difference(z, x, R * C) < 2e-6, "transposed: %g after %d steps", difference(z, x, R * C), steps);
+    for (int steps = 1; steps <= 8; steps++) {   // runs of every length, the result in x or copied back from scratch
+        for (int alone = 0; alone < 2; alone++) {   // rounding grows where steps share a Gram matrix
+            const double bound = alone ? 2e-6 : 2e-5;
+            double length;
+            const float *in_x = x, *in_y = y;
+            fill_normal(x, R * C, 11);
+            transpose(y, x, R, C);
+            if (alone) {
+                CHECK(muon__normalize(x, R * C, 1.0, &length) && muon__normalize(y, R * C, 1.0, &length));
+                in_x = muon__newton_schulz(x, scratch, R, C, c, steps, 1);
+                in_y = muon__newton_schulz(y, other, C, R, c, steps, 1);
+            } else {
+                CHECK(muon_orthogonalize(x, R, C, c, steps, scratch) == MUON_OK);
+                CHECK(muon_orthogonalize(y, C, R, c, steps, other) == MUON_OK);
+            }
+            transpose(z, in_y, C, R);
+            CHECK_MSG(difference(z, in_x, R * C) < bound, "transposed: %g after %d steps", difference(z, in_x, R * C),
+                      steps);
+        }
     }
-    CHECK(muon_orthogonalize(x, R, C, c, 4, scratch) == MUON_OK);
-    CHECK(muon_orthogonalize(y, C, R, c, 4, scratch) == MUON_OK);
-    transpose(z, y, C, R);
-    CHECK(difference(z, x, R * C) < 2e-6);
     for (int t = 0; t < 3; t++) {   // 1 x n, n x 1, 1 x 1: x / |x| times phi(1)
         int rows = t == 1 ? 9 : 1, cols = t == 0 ? 9 : 1, n = rows * cols;
         float v[9];
@@ -290,7 +370,7 @@ TEST(orientations_and_thin_matrices) {
 
 // Rank one of 16 x 24: the other singular values stay zero.
 TEST(rank_deficient) {
-    float x[16 * 24], scratch[16 * 24 + 2 * 16 * 16];
+    float x[16 * 24], scratch[16 * 24 + 4 * 16 * 16];
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < 24; j++) x[i * 24 + j] = (float)((i + 1) * (j - 7));
     const MuonCoefficients *c = muon_coefficients(MUON_COEFF_KELLER);
@@ -301,35 +381,66 @@ TEST(rank_deficient) {
     CHECK_MSG(sigma[1] < 1e-4, "%g", sigma[1]);   // rounding, times the slope 485
 }
 
+// Rules whose direction is a momentum, transformed so that its size doesn't matter.
+static bool ignores_size(int rule) {
+    return rule == MUON_RULE_MUON || rule == MUON_RULE_NORMUON || rule == MUON_RULE_SVD || rule == MUON_RULE_MSGDZ;
+}
+
 TEST(scale_of_the_gradient_does_not_matter) {
     enum { R = 20, C = 30, N = R * C };
     const double scales[] = { 1.0, 1e-30, 1e30, 1e-36, 1e37 };
     float w[COUNT_OF(scales)][N], g[N];
-    for (size_t t = 0; t < COUNT_OF(scales); t++) {
-        memset(w[t], 0, sizeof w[t]);
-        MuonOptions options = muon_default_options();
-        MuonParam p = matrix_param(w[t], g, R, C, MUON_RULE_MUON, 0.1, 0.0);
-        Optimizer o = optimizer(&p, 1, &options);
-        for (int step = 0; step < 3; step++) {
-            for (size_t i = 0; i < N; i++) g[i] = (float)(scales[t] * normal(20 + (uint64_t)step, i));
-            CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++)
+        for (size_t t = 0; t < COUNT_OF(scales) && ignores_size(rule); t++) {
+            memset(w[t], 0, sizeof w[t]);
+            MuonOptions options = muon_default_options();
+            MuonParam p = matrix_param(w[t], g, R, C, rule, 0.1, 0.0);
+            Optimizer o = optimizer(&p, 1, &options);
+            for (int step = 0; step < 3; step++) {
+                for (size_t i = 0; i < N; i++) g[i] = (float)(scales[t] * normal(20 + (uint64_t)step, i));
+                CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+            }
+            CHECK_MSG(difference(w[t], w[0], N) < 2e-5, "%s, %g: %g", muon_rule_name(rule), scales[t],
+                      difference(w[t], w[0], N));
+            release(&o);
         }
-        CHECK_MSG(difference(w[t], w[0], N) < 2e-5, "%g: %g", scales[t], difference(w[t], w[0], N));
-        release(&o);
-    }
-    // the smallest floats there are, and AdamW where squares leave the range of a float: finite
-    for (int rule = MUON_RULE_ADAMW; rule <= MUON_RULE_MUON; rule++) {
+    // the smallest floats there are, and second moments where squares leave the range of a float: finite
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++) {
         const float tiny_and_huge[] = { 1e-42f, 1e-30f, 1e30f, 3e38f };
         for (size_t t = 0; t < COUNT_OF(tiny_and_huge); t++) {
             MuonOptions options = muon_default_options();
-            MuonParam p = matrix_param(w[0], g, R, C, rule, 0.1, 0.1);
+            MuonParam p = matrix_param(w[0], g, R, C, rule, 1e-3, 0.1);
             Optimizer o = optimizer(&p, 1, &options);
+            fill_normal(w[0], N, 29);
             for (size_t i = 0; i < N; i++) g[i] = (i % 3 ? 1.0f : -1.0f) * tiny_and_huge[t];
             for (int step = 0; step < 3; step++) CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
-            CHECK_MSG(muon__all_finite(w[0], N, 1.0f), "rule %d, gradients of %g", rule, tiny_and_huge[t]);
+            CHECK_MSG(muon__all_finite(w[0], N, 1.0f), "%s, gradients of %g", muon_rule_name(rule), tiny_and_huge[t]);
             release(&o);
         }
     }
+}
+
+// Gradients of rank one, of one row and of one column, under every rule: finite weights, and steps that aren't zero.
+TEST(degenerate_gradients) {
+    const int shapes[][2] = { { 12, 18 }, { 18, 12 }, { 12, 12 }, { 1, 9 }, { 9, 1 }, { 1, 1 } };
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++)
+        for (size_t t = 0; t < COUNT_OF(shapes); t++) {
+            int rows = shapes[t][0], cols = shapes[t][1];
+            size_t n = (size_t)rows * (size_t)cols;
+            float w[12 * 18] = { 0 }, before[12 * 18], g[12 * 18];
+            MuonOptions options = muon_default_options();
+            MuonParam p = matrix_param(w, g, rows, cols, rule, 0.1, 0.1);
+            Optimizer o = optimizer(&p, 1, &options);
+            for (int step = 0; step < 4; step++) {
+                for (size_t i = 0; i < n; i++)   // of rank one in each step, of a higher one in the momentum
+                    g[i] = (float)(normal(900 + (uint64_t)step, i / (size_t)cols) * normal(950, i % (size_t)cols));
+                memcpy(before, w, sizeof w);
+                CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+                CHECK_MSG(muon__all_finite(w, n, 1.0f) && memcmp(w, before, n * sizeof *w) != 0, "%s, %d x %d",
+                          muon_rule_name(rule), rows, cols);
+            }
+            release(&o);
+        }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -337,36 +448,54 @@ TEST(scale_of_the_gradient_does_not_matter) {
 
 static double schedule(int step) { return step < 10 ? (step + 1) / 10.0 : 1.0 - 0.01 * step; }
 
-TEST(adamw_against_double) {
+// What sgd, rmsprop, adam and adamw are in double precision: torch.optim's statements, whose decay is added to g.
+TEST(elementwise_rules_against_double) {
     enum { N = 700, STEPS = 50 };
-    float w[N], g[N];
-    double rw[N], rm[N] = { 0 }, rv[N] = { 0 };
     const double lr = 3e-3, wd = 0.1, b1 = 0.9, b2 = 0.999, eps = 1e-8, clip = 0.37;
-    fill_normal(w, N, 31);
-    for (int i = 0; i < N; i++) rw[i] = w[i];
-    MuonOptions options = muon_default_options();
-    options.beta2 = b2;
-    MuonParam p = matrix_param(w, g, 1, N, MUON_RULE_ADAMW, lr, wd);
-    Optimizer o = optimizer(&p, 1, &options);
-    for (int step = 0; step < STEPS; step++) {
-        for (size_t i = 0; i < N; i++) g[i] = (float)(normal(1000 + (uint64_t)step, i) * pow(10.0, -(double)(i % 7)));
-        CHECK(step_of(&o, schedule(step), clip) == MUON_OK);
-        double rate = lr * schedule(step);
-        for (int i = 0; i < N; i++) {
-            double gi = clip * g[i];
-            rm[i] = b1 * rm[i] + (1 - b1) * gi;
-            rv[i] = b2 * rv[i] + (1 - b2) * gi * gi;
-            rw[i] *= 1 - rate * wd;
-            rw[i] -= rate * (rm[i] / (1 - pow(b1, step + 1))) / (sqrt(rv[i] / (1 - pow(b2, step + 1))) + eps);
+    for (int t = 0; t < 16; t++) {
+        const int rule = MUON_RULE_SGD + t / 4, nesterov = t & 1, accumulate = (t >> 1) & 1;
+        float w[N], g[N];
+        double rw[N], rm[N] = { 0 }, rv[N] = { 0 };
+        fill_normal(w, N, 31);
+        for (int i = 0; i < N; i++) rw[i] = w[i];
+        MuonOptions options = muon_default_options();
+        options.beta2 = b2;
+        options.nesterov = nesterov;
+        options.accumulate = accumulate;
+        MuonParam p = matrix_param(w, g, 1, N, rule, lr, wd);
+        Optimizer o = optimizer(&p, 1, &options);
+        for (int step = 0; step < STEPS; step++) {
+            for (size_t i = 0; i < N; i++)
+                g[i] = (float)(normal(1000 + (uint64_t)step, i) * pow(10.0, -(double)(i % 7)));
+            const double mu = step < 20 ? 0.85 + 0.005 * step : 0.95, rate = lr * schedule(step);   // warm-up of both
+            o.m.options.momentum = mu;
+            CHECK(step_of(&o, schedule(step), clip) == MUON_OK);
+            for (int i = 0; i < N; i++) {
+                double gi = clip * g[i] + (rule == MUON_RULE_ADAMW ? 0.0 : wd * rw[i]), u;
+                rv[i] = b2 * rv[i] + (1 - b2) * gi * gi;
+                if (rule == MUON_RULE_SGD) {
+                    rm[i] = mu * rm[i] + (accumulate ? gi : (1 - mu) * gi);
+                    u = !nesterov ? rm[i] : mu * rm[i] + (accumulate ? gi : (1 - mu) * gi);
+                } else if (rule == MUON_RULE_RMSPROP) {
+                    u = gi / (sqrt(rv[i]) + eps);
+                } else {
+                    rm[i] = b1 * rm[i] + (1 - b1) * gi;
+                    u = rm[i] / (1 - pow(b1, step + 1)) / (sqrt(rv[i] / (1 - pow(b2, step + 1))) + eps);
+                }
+                if (rule == MUON_RULE_ADAMW) rw[i] *= 1 - rate * wd;
+                rw[i] -= rate * u;
+            }
+            double e = relative_error(w, rw, N);
+            CHECK_MSG(e <= 1e-6, "%s, step %d: error %g", muon_rule_name(rule), step, e);
         }
-        double e = relative_error(w, rw, N);
-        CHECK_MSG(e <= 1e-6, "step %d: error %g", step, e);
+        size_t n;
+        const float *momentum = muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &n);
+        CHECK(rule == MUON_RULE_RMSPROP ? !momentum : n == N && relative_error(momentum, rm, N) <= 1e-6);
+        const float *second = muon_state(&o.m, 0, MUON_SLOT_SECOND_MOMENT, &n);
+        CHECK(rule == MUON_RULE_SGD ? !second : n == N && relative_error(second, rv, N) <= 1e-6);
+        CHECK(o.m.t == STEPS);
+        release(&o);
     }
-    size_t n;
-    CHECK(relative_error(muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &n), rm, N) <= 1e-6 && n == N);
-    CHECK(relative_error(muon_state(&o.m, 0, MUON_SLOT_SECOND_MOMENT, &n), rv, N) <= 1e-6 && n == N);
-    CHECK(o.m.t == STEPS);
-    release(&o);
 }
 
 // X <- phi(U) by the textbook: transpose a tall matrix, then X <- a X + (b A + c A A) X with A = X X^T.
@@ -401,22 +530,40 @@ static void newton_schulz_in_double(double *x, int rows, int cols, int steps) {
     free(u); free(next); free(A); free(B);
 }
 
+// NorMuon: each row over the root of its running mean square, then the Frobenius norm it all had before.
+static void normalize_rows_in_double(double *x, double *second, int rows, int cols, double beta2, double eps) {
+    double before = 0.0, after = 0.0;
+    for (int i = 0; i < rows; i++) {
+        double mean = 0.0;
+        for (int j = 0; j < cols; j++) mean += x[i * cols + j] * x[i * cols + j] / cols;
+        before += mean * cols;
+        second[i] = beta2 * second[i] + (1 - beta2) * mean;
+        for (int j = 0; j < cols; j++) {
+            x[i * cols + j] /= sqrt(second[i]) + eps;
+            after += x[i * cols + j] * x[i * cols + j];
+        }
+    }
+    for (int i = 0; i < rows * cols; i++) x[i] *= sqrt(before / after);
+}
+
 TEST(muon_against_double) {
     const int shapes[][2] = { { 24, 40 }, { 40, 24 }, { 16, 17 }, { 1, 12 } };
     enum { MOST = 24 * 40, STEPS = 50 };
-    for (size_t t = 0; t < COUNT_OF(shapes) * 2; t++) {
-        int rows = shapes[t / 2][0], cols = shapes[t / 2][1], nesterov = t & 1;
+    for (size_t t = 0; t < COUNT_OF(shapes) * 8; t++) {
+        int rows = shapes[t / 8][0], cols = shapes[t / 8][1], nesterov = t & 1, accumulate = (t >> 1) & 1;
+        int rule = t & 4 ? MUON_RULE_NORMUON : MUON_RULE_MUON;
         size_t n = (size_t)rows * (size_t)cols;
         float w[MOST], g[MOST];
-        double rw[MOST], rb[MOST] = { 0 }, u[MOST];
+        double rw[MOST], rb[MOST] = { 0 }, rv[40] = { 0 }, u[MOST];
         const double lr = 0.01, wd = 0.2, clip = 0.6;
         fill_normal(w, n, 41);
         for (size_t i = 0; i < n; i++) rw[i] = w[i];
         MuonOptions options = muon_default_options();
         options.nesterov = nesterov;
+        options.accumulate = accumulate;
         options.scale = nesterov ? MUON_SCALE_MATCH_RMS_ADAMW : MUON_SCALE_KELLER;
         double s = nesterov ? 0.2 * sqrt(fmax(rows, cols)) : sqrt(fmax(1.0, (double)rows / cols));
-        MuonParam p = matrix_param(w, g, rows, cols, MUON_RULE_MUON, lr, wd);
+        MuonParam p = matrix_param(w, g, rows, cols, rule, lr, wd);
         Optimizer o = optimizer(&p, 1, &options);
         double worst = 0.0;
         for (int step = 0; step < STEPS; step++) {
@@ -426,17 +573,21 @@ TEST(muon_against_double) {
             CHECK(step_of(&o, schedule(step), clip) == MUON_OK);
             for (size_t i = 0; i < n; i++) {
                 double gi = clip * g[i];
-                rb[i] = mu * rb[i] + (1 - mu) * gi;
-                u[i] = nesterov ? (1 - mu) * gi + mu * rb[i] : rb[i];
+                rb[i] = mu * rb[i] + (accumulate ? gi : (1 - mu) * gi);
+                u[i] = nesterov ? (accumulate ? gi : (1 - mu) * gi) + mu * rb[i] : rb[i];
             }
             newton_schulz_in_double(u, rows, cols, 5);
+            if (rule == MUON_RULE_NORMUON) normalize_rows_in_double(u, rv, rows, cols, options.beta2, options.eps);
             for (size_t i = 0; i < n; i++) rw[i] = (1 - rate * wd) * rw[i] - rate * s * u[i];
             worst = fmax(worst, relative_error(w, rw, n));
         }
-        CHECK_MSG(worst <= 1e-5, "%d x %d, nesterov %d: error %g", rows, cols, nesterov, worst);
+        CHECK_MSG(worst <= 1e-5, "%s, %d x %d, nesterov %d: error %g", muon_rule_name(rule), rows, cols, nesterov,
+                  worst);
         size_t count;
         float *momentum = muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &count);
         CHECK(count == n && relative_error(momentum, rb, n) < 1e-6);
+        float *second = muon_state(&o.m, 0, MUON_SLOT_SECOND_MOMENT, &count);
+        CHECK(rule == MUON_RULE_MUON ? !second : count == (size_t)rows && relative_error(second, rv, count) < 1e-5);
         release(&o);
     }
 }
@@ -462,33 +613,39 @@ static void model_gradients(Model *model, int step) {
     fill_normal(model->g_vectors, LAYERS * VECTOR, 80 + (uint64_t)step);
 }
 
-static void model_params(Model *model, MuonParam params[3]) {
+// The vectors are AdamW's, the matrices of any rule.
+static void model_params(Model *model, MuonParam params[3], int rule) {
     MuonParam rows[3] = {
-        { "vectors", model->vectors, model->g_vectors, LAYERS, 1, VECTOR, VECTOR, MUON_RULE_ADAMW, 0.01, 0.0 },
-        { "frozen", model->frozen, NULL, 1, 2, 2, 0, MUON_RULE_NONE, 0.01, 0.1 },
-        { "matrices", model->matrices, model->g_matrices, LAYERS, ROWS, COLS, STRIDE, MUON_RULE_MUON, 0.02, 0.1 },
+        { "vectors", model->vectors, model->g_vectors, LAYERS, 1, VECTOR, VECTOR, MUON_RULE_ADAMW, 0.01, 0.0, NULL },
+        { "frozen", model->frozen, NULL, 1, 2, 2, 0, MUON_RULE_NONE, 0.01, 0.1, NULL },
+        { "matrices", model->matrices, model->g_matrices, LAYERS, ROWS, COLS, STRIDE, rule, 0.02, 0.1, NULL },
     };
     memcpy(params, rows, sizeof rows);
 }
 
-// count > 1 equals single tensors; one whole step equals its pieces in any order; what lies between matrices is left.
-TEST(counts_strides_and_order) {
-    Model whole, pieces, single;
-    MuonParam params[3], piece_params[3], single_params[2 * LAYERS];
+// count > 1 equals single tensors; one whole step equals its pieces in any order, and any number of threads; what lies
+// between matrices is left.
+static void counts_strides_and_order_of(int rule) {
+    Model whole, pieces, single, threads[2];
+    MuonParam params[3], piece_params[3], single_params[2 * LAYERS], thread_params[2][3];
     MuonOptions options = muon_default_options();
     model_init(&whole);
-    model_init(&pieces);
-    model_init(&single);
-    model_params(&whole, params);
-    model_params(&pieces, piece_params);
+    pieces = single = threads[0] = threads[1] = whole;
+    model_params(&whole, params, rule);
+    model_params(&pieces, piece_params, rule);
     for (int i = 0; i < LAYERS; i++) {
         float *w = single.matrices + i * STRIDE, *v = single.vectors + i * VECTOR;
         float *dw = single.g_matrices + i * STRIDE, *dv = single.g_vectors + i * VECTOR;
-        single_params[2 * i] = matrix_param(w, dw, ROWS, COLS, MUON_RULE_MUON, 0.02, 0.1);
+        single_params[2 * i] = matrix_param(w, dw, ROWS, COLS, rule, 0.02, 0.1);
         single_params[2 * i + 1] = matrix_param(v, dv, 1, VECTOR, MUON_RULE_ADAMW, 0.01, 0.0);
     }
     Optimizer a = optimizer(params, 3, &options), b = optimizer(piece_params, 3, &options);
-    Optimizer c = optimizer(single_params, 2 * LAYERS, &options);
+    Optimizer c = optimizer(single_params, 2 * LAYERS, &options), d[2];
+    for (int i = 0; i < 2; i++) {
+        model_params(&threads[i], thread_params[i], rule);
+        d[i] = optimizer(thread_params[i], 3, &options);
+        d[i].scratch = xrealloc(d[i].scratch, (size_t)(i + 2) * muon_scratch_bytes(params, 3, &options));
+    }
     for (int step = 0; step < 4; step++) {
         model_gradients(&whole, step);
         model_gradients(&pieces, step);
@@ -498,11 +655,14 @@ TEST(counts_strides_and_order) {
         for (int i = 2; i >= 0; i--)
             for (int j = piece_params[i].count - 1; j >= 0; j--)
                 CHECK(muon_step_one(&b.m, i, j, i == 2 ? b.scratch : NULL) == MUON_OK);
+        for (int i = 0; i < 2; i++) {
+            model_gradients(&threads[i], step);
+            CHECK(muon_step(&d[i].m, 0.7, 0.9, d[i].scratch, i + 2) == MUON_OK);
+        }
     }
-    CHECK(memcmp(whole.matrices, pieces.matrices, sizeof whole.matrices) == 0);
-    CHECK(memcmp(whole.vectors, pieces.vectors, sizeof whole.vectors) == 0);
-    CHECK(memcmp(whole.matrices, single.matrices, sizeof whole.matrices) == 0);
-    CHECK(memcmp(whole.vectors, single.vectors, sizeof whole.vectors) == 0);
+    CHECK(memcmp(&whole, &pieces, sizeof whole) == 0 && memcmp(&whole, &single, sizeof whole) == 0);
+    CHECK_MSG(memcmp(&whole, &threads[0], sizeof whole) == 0, "%s, two threads", muon_rule_name(rule));
+    CHECK_MSG(memcmp(&whole, &threads[1], sizeof whole) == 0, "%s, three threads", muon_rule_name(rule));
     Model first;
     model_init(&first);
     CHECK(memcmp(whole.frozen, first.frozen, sizeof first.frozen) == 0);
@@ -517,23 +677,156 @@ TEST(counts_strides_and_order) {
         for (int j = 0; j < VECTOR; j++) sum += pow(whole.g_vectors[i * VECTOR + j], 2);
     }
     CHECK_MSG(fabs(muon_grad_norm(&a.m) - sqrt(sum)) < 1e-12 * sqrt(sum), "%.17g", muon_grad_norm(&a.m));
+    for (int i = 0; i < 2; i++) release(&d[i]);
     release(&a);
     release(&b);
     release(&c);
 }
 
-TEST(state_slots_and_resume) {
-    Model model, resumed;
-    MuonParam params[3], resumed_params[3];
+TEST(counts_strides_and_order) {
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++) counts_strides_and_order_of(rule);
+}
+
+/* A vector and a matrix so large that all threads share them: the same bits for every number of threads. (msgd takes
+ * the way of the large matrices, but multiplies nothing.) The hash of all weights is the same too in a program without
+ * OpenMP, which the test of hooks compares. */
+TEST(large_tensors_and_threads) {
+    enum { LARGE = 660, LONG = 200001 };
+    static float w[LARGE * LARGE], g[LARGE * LARGE], v[LONG], dv[LONG];
+    uint64_t hashes[3];
+    for (int threads = 1; threads <= 3; threads++) {
+        MuonOptions options = muon_default_options();
+        MuonParam params[3] = { matrix_param(w, g, LARGE, LARGE, MUON_RULE_MSGD, 0.1, 0.1),
+                                matrix_param(v, dv, 1, LONG, MUON_RULE_ADAMW, 0.1, 0.1),
+                                { "few", v, dv, 5, 40, 24, 40 * 24, MUON_RULE_NORMUON, 0.1, 0.1, NULL } };
+        Optimizer o = optimizer(params, 3, &options);
+        o.scratch = xrealloc(o.scratch, (size_t)threads * muon_scratch_bytes(params, 3, &options));
+        for (size_t i = 0; i < LARGE * LARGE; i++) {
+            w[i] = uniform_of(hash64(1, i));
+            g[i] = uniform_of(hash64(2, i)) - 0.5f;
+        }
+        for (size_t i = 0; i < LONG; i++) {
+            v[i] = uniform_of(hash64(3, i));
+            dv[i] = uniform_of(hash64(4, i)) - 0.5f;
+        }
+        CHECK(muon_step(&o.m, 1.0, 1.0, o.scratch, threads) == MUON_OK);
+        CHECK(muon_step(&o.m, 1.0, 1.0 / muon_grad_norm(&o.m), o.scratch, threads) == MUON_OK);
+        uint64_t hash = 0;
+        for (size_t i = 0; i < LARGE * LARGE; i++) hash = hash64(hash, (uint64_t)(int64_t)(w[i] * 0x1p40));
+        for (size_t i = 0; i < LONG; i++) hash = hash64(hash, (uint64_t)(int64_t)(v[i] * 0x1p40));
+        hashes[threads - 1] = hash;
+        release(&o);
+    }
+    CHECK(hashes[0] == hashes[1] && hashes[0] == hashes[2]);
+    printf("     bits %016llx\n", (unsigned long long)hashes[0]);
+}
+
+// A tensor's own options: the weights of a Muon that has them for all; read anew in every step; refused where bad.
+TEST(options_of_a_tensor) {
+    enum { N = 10 * 14 };
+    float w[4][N], g[N];
+    MuonOptions common = muon_default_options(), own = common, now_own;
+    own.momentum = 0.5;
+    own.nesterov = 0;
+    own.scale = MUON_SCALE_KELLER;
+    own.coefficients = muon_coefficients(MUON_COEFF_POLAR_EXPRESS);
+    own.ns_steps = 3;
+    now_own = own;
+    for (int i = 0; i < 4; i++) fill_normal(w[i], N, 41);
+    MuonParam params[2] = { matrix_param(w[0], g, 10, 14, MUON_RULE_MUON, 0.1, 0.1),
+                            matrix_param(w[1], g, 10, 14, MUON_RULE_MUON, 0.1, 0.1) };
+    params[1].options = &now_own;
+    MuonParam plain = matrix_param(w[2], g, 10, 14, MUON_RULE_MUON, 0.1, 0.1);
+    MuonParam changed = matrix_param(w[3], g, 10, 14, MUON_RULE_MUON, 0.1, 0.1);
+    Optimizer both = optimizer(params, 2, &common), a = optimizer(&plain, 1, &common);
+    Optimizer b = optimizer(&changed, 1, &own);
+    for (int step = 0; step < 4; step++) {
+        fill_normal(g, N, 42 + (uint64_t)step);
+        both.m.options.momentum = a.m.options.momentum = 0.8 + 0.01 * step;
+        now_own.momentum = b.m.options.momentum = 0.5 + 0.1 * step;
+        CHECK(step_of(&both, 1.0, 1.0) == MUON_OK && step_of(&a, 1.0, 1.0) == MUON_OK);
+        CHECK(step_of(&b, 1.0, 1.0) == MUON_OK);
+    }
+    CHECK(memcmp(w[0], w[2], sizeof w[0]) == 0 && memcmp(w[1], w[3], sizeof w[1]) == 0);
+    CHECK(memcmp(w[0], w[1], sizeof w[0]) != 0);
+    now_own.beta1 = 2.0;
+    CHECK(step_of(&both, 1.0, 1.0) == MUON_E_OPTIONS && both.m.bad_tensor == 1 && both.m.t == 4);
+    now_own.beta1 = 0.9;
+    both.m.options.eps = -1.0;
+    CHECK(step_of(&both, 1.0, 1.0) == MUON_E_OPTIONS && both.m.bad_tensor == -1 && both.m.t == 4);
+    CHECK(memcmp(w[0], w[2], sizeof w[0]) == 0 && memcmp(w[1], w[3], sizeof w[1]) == 0);
+    release(&both);
+    release(&a);
+    release(&b);
+}
+
+/* With a constant momentum, b of the accumulating form is 1 / (1 - momentum) times the averaged one: under rules that
+ * ignore size the weights are the same; msgd's step is that much longer; with a changing momentum they differ. */
+TEST(accumulate_against_averages) {
+    enum { N = 16 * 24 };
+    for (int rule = MUON_RULE_MUON; rule <= MUON_RULE_MSGD; rule++)
+        for (int t = 0; t < 4; t++) {
+            const int nesterov = t & 1, changing = t >> 1;
+            float w[2][N] = { { 0 } }, g[N];
+            for (int accumulate = 0; accumulate < 2; accumulate++) {
+                MuonOptions options = muon_default_options();
+                options.accumulate = accumulate;
+                options.nesterov = nesterov;
+                MuonParam p = matrix_param(w[accumulate], g, 16, 24, rule, 0.1, 0.0);
+                Optimizer o = optimizer(&p, 1, &options);
+                for (int step = 0; step < 5; step++) {
+                    fill_normal(g, N, 70 + (uint64_t)step);
+                    if (changing) o.m.options.momentum = 0.5 + 0.1 * step;
+                    CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+                }
+                release(&o);
+            }
+            for (int i = 0; i < N && rule == MUON_RULE_MSGD; i++) w[0][i] = (float)(w[0][i] / (1.0 - 0.95));
+            const double e = difference(w[1], w[0], N);
+            CHECK_MSG(changing ? e > 1e-3 : e < 2e-5, "%s, nesterov %d, changing %d: %g", muon_rule_name(rule),
+                      nesterov, changing, e);
+        }
+}
+
+// Cautious decay: entry by entry the plain step's result where u W >= 0, else that of a step without decay.
+TEST(cautious_decay) {
+    enum { N = 12 * 20 };
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++) {
+        float w[4][N], g[N];   // before, without decay, plain, cautious
+        const bool added = rule == MUON_RULE_SGD || rule == MUON_RULE_RMSPROP || rule == MUON_RULE_ADAM;
+        fill_normal(g, N, 92);
+        for (int t = 0; t < 4; t++) {
+            fill_normal(w[t], N, 93);
+            MuonOptions options = muon_default_options();
+            options.cautious = t == 3;
+            MuonParam p = matrix_param(w[t], g, 12, 20, rule, 0.1, t > 1 ? 0.5 : 0.0);
+            Optimizer o = optimizer(&p, 1, &options);
+            CHECK(t == 0 || step_of(&o, 1.0, 1.0) == MUON_OK);
+            release(&o);
+        }
+        int with = 0;
+        for (int i = 0; i < N; i++) {
+            const bool agrees = (w[0][i] - w[1][i]) * w[0][i] >= 0.0f;
+            const float expected = agrees || added ? w[2][i] : w[1][i];   // decay added to g is not decoupled
+            with += agrees;
+            CHECK_MSG(fabsf(w[3][i] - expected) <= 1e-6f, "%s: %g, expected %g", muon_rule_name(rule), w[3][i],
+                      expected);
+        }
+        CHECK(with > N / 4 && with < 3 * N / 4);
+    }
+}
+
+TEST(state_slots) {
+    Model model;
+    MuonParam params[3];
     MuonOptions options = muon_default_options();
-    model_init(&model);
-    model_params(&model, params);
-    model_params(&resumed, resumed_params);
+    model_params(&model, params, MUON_RULE_MUON);
     size_t expected = (2 * LAYERS * VECTOR + LAYERS * ROWS * COLS) * sizeof(float), n;
     CHECK_MSG(muon_state_bytes(params, 3, &options) == expected, "%zu", muon_state_bytes(params, 3, &options));
-    CHECK(muon_scratch_bytes(params, 3, &options) == 2 * ROWS * (ROWS + COLS) * sizeof(float));
+    size_t scratch = muon_scratch_bytes(params, 3, &options), stated = 2 * ROWS * (2 * ROWS + COLS) * sizeof(float);
+    CHECK_MSG(scratch >= stated && scratch < stated + 128, "%zu", scratch);   // rounded up
     CHECK(muon_scratch_bytes(params, 2, &options) == 0);
-    Optimizer o = optimizer(params, 3, &options), r = optimizer(resumed_params, 3, &options);
+    Optimizer o = optimizer(params, 3, &options);
     float *m = muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &n);
     CHECK(m == o.m.state && n == LAYERS * VECTOR);
     CHECK(muon_state(&o.m, 0, MUON_SLOT_SECOND_MOMENT, &n) == m + LAYERS * VECTOR && n == LAYERS * VECTOR);
@@ -542,40 +835,67 @@ TEST(state_slots_and_resume) {
     CHECK(muon_state(&o.m, 2, 0, &n) == m + 2 * LAYERS * VECTOR && n == LAYERS * ROWS * COLS);
     CHECK(muon_state(&o.m, 2, 1, &n) == NULL && muon_state(&o.m, 2, -1, &n) == NULL);
     CHECK(muon_state(&o.m, 3, 0, &n) == NULL && muon_state(&o.m, -1, 0, &n) == NULL);
-    for (int step = 0; step < 6; step++) {
-        model_gradients(&model, step);
-        CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
-        if (step == 2) {   // a checkpoint: weights, every slot, t
-            resumed = model;
-            for (int i = 0; i < 3; i++)
-                for (int slot = 0; ; slot++) {
-                    float *from = muon_state(&o.m, i, slot, &n), *to = muon_state(&r.m, i, slot, &n);
-                    if (!from) break;
-                    memcpy(to, from, n * sizeof(float));
-                }
-            r.m.t = o.m.t;
-        } else if (step > 2) {
-            model_gradients(&resumed, step);
-            CHECK(step_of(&r, 1.0, 1.0) == MUON_OK);
-        }
-    }
-    CHECK(memcmp(&model, &resumed, sizeof model) == 0);
-    CHECK(o.m.t == 6 && r.m.t == 6);
     release(&o);
-    release(&r);
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++) {   // what the table at the head of muon.h says
+        const size_t all = LAYERS * ROWS * COLS;
+        const bool adam = rule == MUON_RULE_ADAM || rule == MUON_RULE_ADAMW || rule >= MUON_RULE_ADAMS;
+        const size_t first = rule == MUON_RULE_RMSPROP ? 0 : all;
+        const size_t second = adam || rule == MUON_RULE_RMSPROP ? all : rule == MUON_RULE_NORMUON ? LAYERS * ROWS : 0;
+        params[2].rule = rule;
+        o = optimizer(params + 2, 1, &options);
+        CHECK(muon_state_bytes(params + 2, 1, &options) == (first + second) * sizeof(float));
+        CHECK((muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &n) != NULL) == (first > 0) && n == first);
+        CHECK((muon_state(&o.m, 0, MUON_SLOT_SECOND_MOMENT, &n) != NULL) == (second > 0) && n == second);
+        release(&o);
+    }
+}
+
+TEST(resume) {
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++) {
+        Model model, resumed;
+        MuonParam params[3], resumed_params[3];
+        MuonOptions options = muon_default_options();
+        model_init(&model);
+        model_params(&model, params, rule);
+        model_params(&resumed, resumed_params, rule);
+        Optimizer o = optimizer(params, 3, &options), r = optimizer(resumed_params, 3, &options);
+        for (int step = 0; step < 6; step++) {
+            model_gradients(&model, step);
+            CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+            if (step == 2) {   // a checkpoint: weights, every slot, t
+                resumed = model;
+                for (int i = 0; i < 3; i++)
+                    for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
+                        size_t n;
+                        float *from = muon_state(&o.m, i, slot, &n), *to = muon_state(&r.m, i, slot, &n);
+                        if (from) memcpy(to, from, n * sizeof(float));
+                    }
+                r.m.t = o.m.t;
+            } else if (step > 2) {
+                model_gradients(&resumed, step);
+                CHECK(step_of(&r, 1.0, 1.0) == MUON_OK);
+            }
+        }
+        CHECK_MSG(memcmp(&model, &resumed, sizeof model) == 0, "%s", muon_rule_name(rule));
+        CHECK(o.m.t == 6 && r.m.t == 6);
+        release(&o);
+        release(&r);
+    }
 }
 
 TEST(zero_gradient_only_decays) {
     float w[12], before[12], g[12] = { 0 };
-    for (int rule = MUON_RULE_ADAMW; rule <= MUON_RULE_MUON; rule++) {
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++) {
+        const bool added = rule == MUON_RULE_SGD || rule == MUON_RULE_RMSPROP || rule == MUON_RULE_ADAM;
         fill_normal(w, 12, 91);
         memcpy(before, w, sizeof w);
         MuonOptions options = muon_default_options();
-        MuonParam p = matrix_param(w, g, 3, 4, rule, 0.5, 0.1);
+        MuonParam p = matrix_param(w, g, 3, 4, rule, 0.5, added ? 0.0 : 0.1);   // an added decay is a gradient
         Optimizer o = optimizer(&p, 1, &options);
         CHECK(step_of(&o, 0.4, 1.0) == MUON_OK);
         for (int i = 0; i < 12; i++)
-            CHECK_MSG(fabs(w[i] - 0.98 * before[i]) <= 1e-7 * fabs(before[i]), "%g from %g", w[i], before[i]);
+            CHECK_MSG(fabs(w[i] - (added ? 1.0 : 0.98) * before[i]) <= 1e-7 * fabs(before[i]), "%s: %g from %g",
+                      muon_rule_name(rule), w[i], before[i]);
         memcpy(before, w, sizeof w);
         CHECK(step_of(&o, 0.0, 1.0) == MUON_OK);   // a learning rate of zero: nothing at all
         CHECK(memcmp(w, before, sizeof w) == 0);
@@ -585,19 +905,20 @@ TEST(zero_gradient_only_decays) {
 
 TEST(bad_gradients_change_nothing) {
     const float bad[] = { NAN, INFINITY, -INFINITY };
-    for (size_t t = 0; t < 2 * COUNT_OF(bad); t++) {
+    for (size_t t = 0; t < 2 * COUNT_OF(bad) * (MUON_RULE_COUNT - 1); t++) {
         Model model, before;
         MuonParam params[3];
         MuonOptions options = muon_default_options();
+        const int rule = MUON_RULE_SGD + (int)(t / (2 * COUNT_OF(bad)));
         model_init(&model);
-        model_params(&model, params);
+        model_params(&model, params, rule);
         Optimizer o = optimizer(params, 3, &options);
         model_gradients(&model, 0);
         CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
         model_gradients(&model, 1);
         int tensor = t & 1 ? 2 : 0, matrix = 1;
-        if (tensor == 2) model.g_matrices[matrix * STRIDE + ROWS * COLS - 1] = bad[t / 2];
-        else model.g_vectors[matrix * VECTOR] = bad[t / 2];
+        if (tensor == 2) model.g_matrices[matrix * STRIDE + ROWS * COLS - 1] = bad[t / 2 % COUNT_OF(bad)];
+        else model.g_vectors[matrix * VECTOR] = bad[t / 2 % COUNT_OF(bad)];
         before = model;
         size_t bytes = muon_state_bytes(params, 3, &options);
         void *state = xmalloc(bytes);
@@ -614,10 +935,14 @@ TEST(bad_gradients_change_nothing) {
         CHECK(step_of(&o, 1.0, 1e30) == MUON_E_NOT_FINITE && o.m.bad_tensor == 0 && o.m.bad_matrix == 0);
         model_gradients(&model, 2);            // a damaged state
         size_t n;
-        muon_state(&o.m, 2, 0, &n)[3] = NAN;
-        before = model;
-        CHECK(muon_begin_step(&o.m, 1.0, 1.0) == MUON_OK);
-        CHECK(muon_step_one(&o.m, 2, 0, o.scratch) == MUON_E_NOT_FINITE && memcmp(&model, &before, sizeof model) == 0);
+        float *momentum = muon_state(&o.m, 2, MUON_SLOT_MOMENTUM, &n);
+        if (rule >= MUON_RULE_MUON) {          // what is transformed is looked at
+            momentum[3] = NAN;
+            before = model;
+            CHECK(muon_begin_step(&o.m, 1.0, 1.0) == MUON_OK);
+            CHECK(muon_step_one(&o.m, 2, 0, o.scratch) == MUON_E_STATE);
+            CHECK(memcmp(&model, &before, sizeof model) == 0);
+        }
         free(state);
         release(&o);
     }
@@ -635,14 +960,14 @@ TEST(arguments) {
     CHECK(muon_init(&m, p, -1, &good, memory) == MUON_E_ARGUMENT);
     CHECK(muon_init(&m, p, 1, NULL, memory) == MUON_E_ARGUMENT);
     CHECK(muon_init(&m, p, 1, &good, NULL) == MUON_E_ARGUMENT);
-    CHECK(muon_init(&m, NULL, 0, &good, NULL) == MUON_OK && muon_step(&m, 1.0, 1.0, NULL) == MUON_OK);
+    CHECK(muon_init(&m, NULL, 0, &good, NULL) == MUON_OK && muon_step(&m, 1.0, 1.0, NULL, 1) == MUON_OK);
     for (int t = 0; t < 12; t++) {
         MuonOptions o = good;
         MuonCoefficients c = *good.coefficients;
         o.coefficients = &c;
         if (t == 0) o.momentum = 1.0;
         if (t == 1) o.momentum = NAN;
-        if (t == 2) o.ns_steps = 0;
+        if (t == 2) o.ns_steps = -1;
         if (t == 3) o.ns_steps = MUON_MAX_NS_STEPS + 1;
         if (t == 4) o.coefficients = NULL;
         if (t == 5) o.scale = MUON_SCALE_COUNT;
@@ -671,7 +996,7 @@ TEST(arguments) {
         CHECK_MSG(muon_init(&m, bad, 2, &good, memory) == MUON_E_PARAM && m.bad_tensor == 1, "case %d", t);
         CHECK((muon_scratch_bytes(bad, 2, &good) == 0) == (t > 1));     // memory can be planned before w and g exist
     }
-    float scratch[2 * 3 * 7];
+    float scratch[2 * 3 * (4 + 2 * 3)];
     CHECK(muon_init(&m, p, 1, &good, memory) == MUON_OK);
     CHECK(muon_step_one(&m, 0, 0, scratch) == MUON_E_ARGUMENT);   // no step has begun
     CHECK(muon_begin_step(&m, NAN, 1.0) == MUON_E_ARGUMENT && muon_begin_step(&m, 1.0, -1.0) == MUON_E_ARGUMENT);
@@ -816,11 +1141,140 @@ TEST(qk_clip_edges) {
     CHECK(memcmp(&p, &old, sizeof p) != 0);
 }
 
+enum { CONTENT = 5, ROTARY = 4, VALUE = 3, LATENT = 8 };
+
+typedef struct {
+    float wq[HEADS * (CONTENT + ROTARY) * WIDTH], wk[HEADS * (CONTENT + VALUE) * LATENT];
+} Latent;
+
+// Logits of one head of latent attention: content . content + rotary . the rotary key that all heads share.
+static double latent_logits(const Latent *p, int h, const float *x, const float *latent, const float *key,
+                            double *out) {
+    const double root = sqrt(CONTENT + ROTARY);
+    double largest = -INFINITY;
+    for (int i = 0; i < TIME; i++)
+        for (int j = 0; j < TIME; j++) {
+            double sum = 0.0;
+            for (int d = 0; d < CONTENT + ROTARY; d++) {
+                double q = 0.0, k = d < CONTENT ? 0.0 : key[j * ROTARY + d - CONTENT];
+                const float *wq = p->wq + (h * (CONTENT + ROTARY) + d) * WIDTH;
+                for (int c = 0; c < WIDTH; c++) q += (double)wq[c] * x[i * WIDTH + c];
+                const float *wk = p->wk + (h * (CONTENT + VALUE) + d) * LATENT;
+                for (int c = 0; c < LATENT && d < CONTENT; c++) k += (double)wk[c] * latent[j * LATENT + c];
+                sum += q * k / root;
+            }
+            out[i * TIME + j] = sum;
+            largest = fmax(largest, sum);
+        }
+    return largest;
+}
+
+TEST(qk_clip_of_latent_attention) {
+    const double alphas[] = { 0.5, 0.0, 1.0, 0.3 };
+    for (size_t t = 0; t < COUNT_OF(alphas); t++) {
+        Latent p, old;
+        double before[HEADS][TIME * TIME], after[TIME * TIME], sorted[HEADS];
+        float x[TIME * WIDTH], latent[TIME * LATENT], key[TIME * ROTARY], max_logit[HEADS];
+        fill_normal(p.wq, COUNT_OF(p.wq), 400 + t);
+        fill_normal(p.wk, COUNT_OF(p.wk), 410 + t);
+        fill_normal(x, COUNT_OF(x), 420 + t);
+        fill_normal(latent, COUNT_OF(latent), 430 + t);
+        fill_normal(key, COUNT_OF(key), 440 + t);
+        old = p;
+        for (int h = 0; h < HEADS; h++) {
+            max_logit[h] = (float)latent_logits(&p, h, x, latent, key, before[h]);
+            sorted[h] = max_logit[h];
+        }
+        qsort(sorted, HEADS, sizeof *sorted, descending);
+        const double tau = 0.5 * (sorted[1] + sorted[2]);
+        int clipped = -1;
+        CHECK(muon_qk_clip_mla(p.wq, WIDTH, p.wk, LATENT, CONTENT + VALUE, HEADS, CONTENT, ROTARY, max_logit, tau,
+                               alphas[t], &clipped) == MUON_OK && clipped == 2);
+        for (int h = 0; h < HEADS; h++) {
+            const double gamma = max_logit[h] > tau ? tau / max_logit[h] : 1.0;
+            const double largest = latent_logits(&p, h, x, latent, key, after);
+            for (int i = 0; i < TIME * TIME; i++)
+                CHECK_MSG(fabs(after[i] - gamma * before[h][i]) <= 2e-5, "alpha %g, head %d: %g not %g", alphas[t], h,
+                          after[i], gamma * before[h][i]);
+            CHECK_MSG(fabs(largest - fmin(tau, max_logit[h])) <= 2e-5 * tau, "%g, tau %g", largest, tau);
+            const int q = h * (CONTENT + ROTARY) * WIDTH, k = h * (CONTENT + VALUE) * LATENT;
+            const int rotary = q + CONTENT * WIDTH, value = k + CONTENT * LATENT;
+            CHECK(fabs(p.wq[q] - old.wq[q] * pow(gamma, alphas[t])) <= 2e-6);
+            CHECK(fabs(p.wk[k] - old.wk[k] * pow(gamma, 1 - alphas[t])) <= 2e-6);
+            CHECK(fabs(p.wq[rotary] - old.wq[rotary] * gamma) <= 2e-6);
+            CHECK(memcmp(p.wk + value, old.wk + value, VALUE * LATENT * sizeof(float)) == 0);
+            if (gamma == 1.0) CHECK(memcmp(p.wq + q, old.wq + q, (CONTENT + ROTARY) * WIDTH * sizeof(float)) == 0);
+            if (gamma == 1.0) CHECK(memcmp(p.wk + k, old.wk + k, CONTENT * LATENT * sizeof(float)) == 0);
+        }
+    }
+}
+
+// With one of the sizes another one.
+static int clip_latent(Latent *p, int shape, int value, const float *max_logit, double tau, double alpha,
+                       int *clipped) {
+    int shapes[6] = { WIDTH, LATENT, CONTENT + VALUE, HEADS, CONTENT, ROTARY };
+    if (shape >= 0) shapes[shape] = value;
+    return muon_qk_clip_mla(p->wq, shapes[0], p->wk, shapes[1], shapes[2], shapes[3], shapes[4], shapes[5], max_logit,
+                            tau, alpha, clipped);
+}
+
+TEST(qk_clip_of_latent_attention_edges) {
+    Latent p, old;
+    const float quiet[HEADS] = { -300.0f, -INFINITY, 0.0f, 100.0f }, loud[HEADS] = { 200.0f, 1.0f, 400.0f, 100.0f };
+    int clipped;
+    fill_normal(p.wq, COUNT_OF(p.wq), 450);
+    fill_normal(p.wk, COUNT_OF(p.wk), 451);
+    old = p;
+    CHECK(clip_latent(&p, -1, 0, quiet, 100.0, 0.5, &clipped) == MUON_OK && clipped == 0);
+    CHECK(clip_latent(&p, -1, 0, loud, 0.0, 0.5, &clipped) == MUON_OK && clipped == 0);   // off
+    for (int t = 0; t < 2; t++) {
+        const float bad[HEADS] = { 200.0f, 300.0f, 1.0f, t ? INFINITY : NAN };
+        CHECK(clip_latent(&p, -1, 0, bad, 100.0, 0.5, &clipped) == MUON_E_LOGIT && clipped == 0);
+    }
+    for (int i = 0; i < 5; i++) CHECK(clip_latent(&p, i, 0, loud, 100.0, 0.5, &clipped) == MUON_E_ARGUMENT);
+    CHECK(clip_latent(&p, 2, CONTENT - 1, loud, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(clip_latent(&p, 5, -1, loud, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(clip_latent(&p, -1, 0, NULL, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(clip_latent(&p, -1, 0, loud, NAN, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(clip_latent(&p, -1, 0, loud, 100.0, -0.1, NULL) == MUON_E_ARGUMENT);
+    CHECK(muon_qk_clip_mla(NULL, 1, p.wk, 1, 1, 1, 1, 0, loud, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(muon_qk_clip_mla(p.wq, 1, NULL, 1, 1, 1, 1, 0, loud, 100.0, 0.5, NULL) == MUON_E_ARGUMENT);
+    CHECK(memcmp(&p, &old, sizeof p) == 0);
+    CHECK(clip_latent(&p, 5, 0, loud, 100.0, 0.5, NULL) == MUON_OK);   // no rotary part: the content's alone
+    CHECK(memcmp(&p, &old, sizeof p) != 0);
+}
+
+#ifdef TEST_HOOKS
+// Every hook is called, and muon_flops is what the products of one step cost.
+TEST(hooks_are_called) {
+    const int shapes[][2] = { { 16, 48 }, { 48, 16 }, { 20, 20 } };
+    symmetric_products = exact_products = loops = 0;
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++)
+        for (size_t t = 0; t < COUNT_OF(shapes); t++) {
+            float w[48 * 20], g[48 * 20];
+            fill_normal(w, COUNT_OF(w), 95);
+            fill_normal(g, COUNT_OF(g), 96);
+            MuonOptions options = muon_default_options();
+            options.ns_steps = 1 + (int)t * 3;
+            MuonParam p = matrix_param(w, g, shapes[t][0], shapes[t][1], rule, 0.1, 0.1);
+            Optimizer o = optimizer(&p, 1, &options);
+            hook_flops = 0;
+            CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+            const double expected = muon_flops(rule, p.rows, p.cols, options.ns_steps);
+            CHECK_MSG((double)hook_flops == expected, "%s, %d x %d: %lld FLOPs, muon_flops: %.0f", muon_rule_name(rule),
+                      p.rows, p.cols, hook_flops, expected);
+            release(&o);
+        }
+    CHECK(symmetric_products > 0 && exact_products > 0 && loops > 0);
+}
+#else
+
 // ---------------------------------------------------------------------------------------------------------------------
 // As a library: the example at the head, two users in one program, C and C++
 
-// Commands run in a folder under build/test; $cc and $cxx are the compilers, cxx empty where there is none.
+// Commands run in a folder under build/test; $gnu, $cc (C99) and $cxx are the compilers; cxx is empty without one.
 #define COMPILERS \
+    "gnu=\"${CC:-cc} -std=gnu11 -Wall -Wextra -Wshadow -Werror -O2 -fno-math-errno\"; " \
     "flags='-pedantic -Wall -Wextra -Wshadow -Werror -O2 -I../../..'; cc=\"${CC:-cc} -std=c99 $flags\"; " \
     "cxx=\"${CXX:-$(command -v c++ || command -v g++ || command -v clang++)}\"; " \
     "if [ -n \"$cxx\" ]; then cxx=\"$cxx -std=c++17 $flags\"; fi; "
@@ -904,24 +1358,30 @@ static const char user[] =
     "#endif\n"
     "int count_products(void);\n"
     "int main(void) {\n"
-    "    float w[6] = { 0 }, g[6] = { 3, 0, 0, 0, 4, 0 }, state[6], scratch[20];\n"
+    "    float w[6] = { 0 }, g[6] = { 3, 0, 0, 0, 4, 0 }, state[6];\n"
+    "    double scratch[32];\n"
     "    float q[1] = { 2 }, k[1] = { 1 }, logit[1] = { 2 };\n"
-    "    MuonParam p[1] = { { \"w\", w, g, 1, 2, 3, 0, MUON_RULE_MUON, 1.0, 0.0 } };\n"
+    "    MuonParam p[1] = { { \"w\", w, g, 1, 2, 3, 0, MUON_RULE_MUON, 1.0, 0.0, NULL } };\n"
     "    MuonOptions o = muon_default_options();\n"
     "    Muon m;\n"
     "    size_t n;\n"
     "    o.scale = MUON_SCALE_NONE;\n"
-    "    if (muon_state_bytes(p, 1, &o) != sizeof state || muon_scratch_bytes(p, 1, &o) != sizeof scratch) return 1;\n"
-    "    if (muon_init(&m, p, 1, &o, state) || muon_step(&m, 1.0, 1.0, scratch)) return 2;\n"
+    "    if (muon_state_bytes(p, 1, &o) != sizeof state || muon_scratch_bytes(p, 1, &o) > sizeof scratch) return 1;\n"
+    "    if (muon_init(&m, p, 1, &o, state) || muon_step(&m, 1.0, 1.0, scratch, 1)) return 2;\n"
     "    if (fabs(w[0] + muon_phi(o.coefficients, 5, 0.6)) > 1e-5) return 3;\n"
     "    if (fabs(w[4] + muon_phi(o.coefficients, 5, 0.8)) > 1e-5) return 3;\n"
-    "    if (count_products() != 15) return 4;\n"
+    "    if (count_products() != 18) return 4;\n"
     "    if (muon_begin_step(&m, 1.0, 1.0) || muon_step_one(&m, 0, 0, scratch) || m.t != 2) return 5;\n"
     "    if (muon_grad_norm(&m) != 5.0 || !muon_state(&m, 0, MUON_SLOT_MOMENTUM, &n) || n != 6) return 6;\n"
     "    if (muon_orthogonalize(w, 3, 2, muon_coefficients(MUON_COEFF_KELLER), 5, scratch)) return 7;\n"
     "    if (muon_orthogonalize_bytes(3, 2) > sizeof scratch || muon_qk_gamma(4.0, 2.0) != 0.5) return 8;\n"
     "    if (muon_qk_clip(q, NULL, k, NULL, 1, 1, 1, 1, logit, 1.0, 1.0, NULL) || q[0] != 1.0f) return 9;\n"
-    "    return muon_rule_name(9) || muon_scale_name(9) || muon_scale(0, 1, 1) != 1.0 || !muon_strerror(0)[0];\n"
+    "    if (muon_qk_clip_mla(q, 1, k, 1, 1, 1, 1, 0, logit, 1.0, 1.0, NULL) || q[0] != 0.5f) return 10;\n"
+    "    if (muon_step(&m, 1.0, 1.0, scratch, 1) || muon_step_all(&m, scratch, 1)) return 11;\n"
+    "    if (muon_svd_power_bytes(2, 3) > sizeof scratch || muon_svd_power(w, 2, 3, 1.0, scratch)) return 12;\n"
+    "    if (muon_spectral_power_bytes(2, 3) > sizeof scratch) return 13;\n"
+    "    if (muon_spectral_power(w, 2, 3, 0.5, scratch) || !(muon_flops(MUON_RULE_MUON, 2, 3, 5) > 0.0)) return 14;\n"
+    "    return muon_rule_name(99) || muon_scale_name(9) || muon_scale(0, 1, 1) != 1.0 || !muon_strerror(0)[0];\n"
     "}\n";
 
 TEST(two_users_link) {
@@ -941,6 +1401,45 @@ TEST(two_users_link) {
     shell("muon_users", "$cxx owner.o user++.o -o c_cc && ./c_cc");
 }
 
+// This file once more: with hooks of its own, whose every test must pass; and with and without OpenMP, the same bits.
+TEST(hooks) {
+    free(test_folder("muon_hooks"));
+    shell("muon_hooks", "f=../../../dev/test/test_muon.c; $gnu -pthread -DTEST_HOOKS $f -o hooks -lm && "
+                        "{ ./hooks > hooks.txt || { grep -v ^ok hooks.txt; false; }; }");
+    shell("muon_hooks", "f=../../../dev/test/test_muon.c; $gnu $f -o loop -lm && "
+                        "./loop large_tensors | grep bits > loop.txt");
+    if (system(COMPILERS "echo 'int main(void) { return 0; }' | $gnu -fopenmp -x c - -o /dev/null 2>/dev/null") != 0)
+        return;
+    shell("muon_hooks", "f=../../../dev/test/test_muon.c; $gnu -fopenmp $f -o openmp -lm && "
+                        "./openmp large_tensors | grep bits > openmp.txt && cmp loop.txt openmp.txt");
+}
+
+// The second example: NaN left out, a falling loss, and an accuracy far above the guess of one in three.
+static void check_mlp(const char *path) {
+    char *text = read_file(path, NULL);
+    if (!text) fail("%s: %s", path, strerror(errno));
+    double first = 0.0, loss = 0.0, accuracy = 0.0;
+    for (char *line = strstr(text, "  loss "); line; line = strstr(line + 1, "  loss ")) {
+        sscanf(line, "  loss %lf", &loss);
+        if (first == 0.0) first = loss;
+    }
+    const char *result = strstr(text, "\nmuon: ");
+    CHECK(strstr(text, "left out") && result && sscanf(result, "\nmuon: %lf", &accuracy) == 1);
+    CHECK_MSG(accuracy > 97.0 && loss < 0.5 * first, "accuracy %g %%, loss from %g to %g", accuracy, first, loss);
+    free(text);
+}
+
+TEST(mlp_example) {
+    free(test_folder("muon_mlp"));
+    if (shell("muon_mlp", "$cc ../../../dev/mlp.c -o mlp -lm && ./mlp > mlp.txt"))
+        check_mlp("build/test/muon_mlp/mlp.txt");
+    shell("muon_mlp", "./mlp normuon | grep -q '^normuon: ' && ./mlp sgd 0.1 | grep -q '^sgd: ' && ! ./mlp x > x.txt");
+    if (!have_cxx()) return;
+    if (shell("muon_mlp", "cp ../../../dev/mlp.c mlp.cc && $cxx mlp.cc -o twin && ./twin > twin.txt"))
+        check_mlp("build/test/muon_mlp/twin.txt");
+}
+#endif // TEST_HOOKS
+
 int main(int argc, char **argv) {
     if (argc > 1) tests_only = argv[1];
     RUN(scalar_map_of_keller);
@@ -951,10 +1450,16 @@ int main(int argc, char **argv) {
     RUN(orientations_and_thin_matrices);
     RUN(rank_deficient);
     RUN(scale_of_the_gradient_does_not_matter);
-    RUN(adamw_against_double);
+    RUN(degenerate_gradients);
+    RUN(elementwise_rules_against_double);
     RUN(muon_against_double);
     RUN(counts_strides_and_order);
-    RUN(state_slots_and_resume);
+    RUN(large_tensors_and_threads);
+    RUN(options_of_a_tensor);
+    RUN(accumulate_against_averages);
+    RUN(cautious_decay);
+    RUN(state_slots);
+    RUN(resume);
     RUN(zero_gradient_only_decays);
     RUN(bad_gradients_change_nothing);
     RUN(arguments);
@@ -962,7 +1467,15 @@ int main(int argc, char **argv) {
     RUN(qk_gamma);
     RUN(qk_clip_scales_logits_by_gamma);
     RUN(qk_clip_edges);
+    RUN(qk_clip_of_latent_attention);
+    RUN(qk_clip_of_latent_attention_edges);
+#ifdef TEST_HOOKS
+    RUN(hooks_are_called);
+#else
     RUN(example_at_the_head);
+    RUN(mlp_example);
     RUN(two_users_link);
+    RUN(hooks);
+#endif
     return tests_end();
 }

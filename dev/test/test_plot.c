@@ -376,6 +376,75 @@ TEST(a_png_is_whole_or_absent) {
     free(folder);
 }
 
+TEST(panels_stand_in_rows) {
+    double x[] = { 0, 100 }, y[] = { 0.5, 0.5 };
+    PlotSeries s[] = { { .x = x, .y = y, .n = 2, .color = PLOT_RAMP - 2 }, { .label = "nothing" } };
+    PlotPanel p[] = { { .series = s + 1, .n_series = 1 }, { .series = s + 1, .n_series = 1 },
+                      { .series = s, .n_series = 1, .ymin = 0, .ymax = 1 } };
+    unsigned char *rgb = plot_render_rows("t", p, 3, 2, 840, 960);
+    int rows[2] = { 0 }, n = rgb ? count_color(rgb, 840, 960, plot_color(PLOT_RAMP - 2), rows) : 0;
+    CHECK_MSG(n > 300 && n < 3 * 420, "%d pixels", n);                  // in the left half of the second row
+    CHECK_MSG(rows[0] > 600 && rows[1] < 800 && rows[1] - rows[0] <= 3, "rows %d-%d", rows[0], rows[1]);
+    free(rgb);
+    unsigned char *row = plot_render("t", p, 3, 840, 480), *same = plot_render_rows("t", p, 3, 1, 840, 480);
+    CHECK(row && same && memcmp(row, same, 840 * 480 * 3) == 0);
+    free(row);
+    free(same);
+    errno = 0;
+    CHECK(plot_render_rows("t", p, 3, 0, 840, 480) == NULL && errno == EINVAL);
+    for (int k = 0; k <= PLOT_RAMPS; k++) {                             // darker and darker; beyond: grey
+        PlotColor a = plot_color(PLOT_RAMP - k), b = plot_color(PLOT_RAMP - k - 1), grey = plot_color(PLOT_GREY);
+        if (k + 1 < PLOT_RAMPS) CHECK(a.r + a.g + a.b > b.r + b.g + b.b);
+        if (k == PLOT_RAMPS) CHECK(memcmp(&a, &grey, sizeof a) == 0);
+    }
+}
+
+TEST(a_small_png_shows_the_same) {
+    enum { W = 421, H = 333 };
+    char *folder = test_folder("plot"), *small = format("%s/small.png", folder), *full = format("%s/full.png", folder);
+    double x[50], y[PLOT_COLORS][50];
+    PlotSeries s[PLOT_COLORS];
+    for (int k = 0; k < PLOT_COLORS; k++) {
+        for (int i = 0; i < 50; i++) x[i] = i, y[k][i] = sin(0.1 * (k + 1) * i);
+        s[k] = (PlotSeries){ .label = "series", .x = x, .y = y[k], .n = 50, .color = k };
+    }
+    PlotPanel p = { .title = "title", .xlabel = "x", .ylabel = "y", .series = s, .n_series = PLOT_COLORS };
+    CHECK(plot_png_small(small, "title", &p, 1, 1, W, H) == 0 && plot_png(full, "title", &p, 1, W, H) == 0);
+    unsigned char *rgb = plot_render("title", &p, 1, W, H), lines[H * (W + 1)];
+    size_t size = 0, full_size = 0, at = 8;
+    char *bytes = read_file(small, &size), *others = read_file(full, &full_size);
+    CHECK_MSG(size > 0 && size * 2 < full_size, "%zu bytes of %zu", size, full_size);
+    const unsigned char *palette = NULL;
+    uLongf got = 0;
+    while (bytes && at + 12 <= size) {
+        uint32_t n = big_endian(bytes + at);
+        const unsigned char *data = (const unsigned char *)bytes + at + 8;
+        CHECK(at + 12 + n <= size && big_endian((const char *)data + n) == crc32(0, data - 4, n + 4));
+        if (memcmp(data - 4, "IHDR", 4) == 0) CHECK(n == 13 && big_endian(bytes + at + 8) == W && data[9] == 3);
+        if (memcmp(data - 4, "PLTE", 4) == 0) palette = data;
+        if (memcmp(data - 4, "IDAT", 4) == 0) { got = sizeof lines; CHECK(uncompress(lines, &got, data, n) == Z_OK); }
+        at += 12 + n;
+    }
+    CHECK(at == size && palette && got == sizeof lines);
+    double squares = 0;
+    for (size_t i = 0; rgb && palette && i < (size_t)W * H; i++)
+        for (size_t c = 0; c < 3; c++) {
+            double d = (double)palette[3 * lines[i / W * (W + 1) + 1 + i % W] + c] - rgb[3 * i + c];
+            squares += d * d;
+            if (rgb[3 * i] + rgb[3 * i + 1] + rgb[3 * i + 2] == 3 * 255) CHECK(d == 0);
+        }
+    CHECK_MSG(sqrt(squares / (3 * W * H)) < 4, "colours differ by %g", sqrt(squares / (3 * W * H)));
+    errno = 0;
+    CHECK(plot_png_small(small, "title", &p, 1, 0, W, H) == -1 && errno == EINVAL);
+    CHECK(plot_png_small(folder, "title", &p, 1, 1, W, H) == -1 && errno != 0);    // a folder stands there
+    free(rgb);
+    free(bytes);
+    free(others);
+    free(small);
+    free(full);
+    free(folder);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Logs
 
@@ -622,6 +691,8 @@ int main(int argc, char **argv) {
     RUN(a_series_is_drawn_where_its_values_are);
     RUN(odd_series_and_sizes_do_no_harm);
     RUN(a_png_is_whole_or_absent);
+    RUN(panels_stand_in_rows);
+    RUN(a_small_png_shows_the_same);
     RUN(a_log_is_read);
     RUN(half_a_last_line_is_no_error);
     RUN(a_bad_line_is_named);

@@ -35,7 +35,7 @@ TEST(test_threads_release_their_tiles) {
             tile_configurations = 0;
             if (way == 0) run(p, c);
             if (way == 1) run_with((GemmExtras){ .packed_b = packed }, p, c);
-            if (way == 2) gemm_symmetric(false, p.m, p.k, 1, p.a.x, p.a.stride, 0, c.x, c.stride);
+            if (way == 2) gemm_symmetric(false, p.m, p.k, 1, p.a.x, p.a.stride, p.a.x, p.a.stride, 0, c.x, c.stride);
             CHECK_MSG(tile_configurations == expected && tile_threads_configured == 0,
                       "way %d, %d threads: %d configured, %d not released", way, threads, tile_configurations,
                       tile_threads_configured);

@@ -1,0 +1,334 @@
+/* pictures.c - what Muon does to singular values and to a descent, drawn by the library's own functions.
+ *
+ *     build/pictures FOLDER        -> FOLDER/newton_schulz_spectrum.png, ... (README.md beside this file explains them)
+ *
+ * A matrix with given singular values is made as U diag(sigma) V^T from orthonormal U and V, and the singular values of
+ * what a function f(sigma) made of it are u_i^T X v_i: no SVD is needed, and each is known by its number i.
+ */
+#define _GNU_SOURCE
+#include "../../src/gemm.h"
+#include "../../src/plot.h"
+#define MUON_STATIC
+#define MUON_GEMM gemm
+#define MUON_GEMM_SYMMETRIC gemm_symmetric
+#define MUON_IMPLEMENTATION
+#include "../../muon.h"
+
+enum {
+    P = 64, Q = 128,                // every matrix is P x Q
+    MAPS = 5, SHOWN = MAPS + 1,     // Newton-Schulz steps drawn one by one; then all that a set has
+    MAX_STEPS = 16, X_POINTS = 400, POWERS = 4,
+    DESCENT_STEPS = 300, RULES = 3, RATES = 13,
+    WIDTH = 900, HEIGHT_1 = 420, HEIGHT_2 = 640,       // a picture of one row of panels, of two
+};
+
+static char scratch[1 << 20];       // for every transform: main checks that it is enough
+static const char *folder;
+
+static void check(int code) {
+    if (code != MUON_OK) fail("muon.h: %s", muon_strerror(code));
+}
+
+static void draw(const char *name, const char *title, const PlotPanel *panels, int n, int rows) {
+    char *path = format("%s/%s.png", folder, name);
+    if (plot_png_small(path, title, panels, n, rows, WIDTH, rows == 1 ? HEIGHT_1 : HEIGHT_2) != 0)
+        fail("%s: %s", path, strerror(errno));
+    printf("wrote %s\n", path);
+    free(path);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Matrices
+
+// Standard normal numbers, a function of (stream, index): Box and Muller, 1958.
+static double normal(uint64_t stream, uint64_t i) {
+    double u = ((double)(hash64(stream, 2 * i) >> 11) + 0.5) * 0x1p-53;
+    double v = ((double)(hash64(stream, 2 * i + 1) >> 11) + 0.5) * 0x1p-53;
+    return sqrt(-2 * log(u)) * cos(2 * 3.14159265358979323846 * v);
+}
+
+static void fill_normal(float *x, size_t n, uint64_t stream) {
+    for (size_t i = 0; i < n; i++) x[i] = (float)normal(stream, i);
+}
+
+// Random orthonormal rows: the polar factor of a Gaussian matrix is uniform among them.
+static void fill_orthonormal(float *x, int rows, int cols, uint64_t stream) {
+    fill_normal(x, (size_t)rows * (size_t)cols, stream);
+    check(muon_svd_power(x, rows, cols, 0, scratch));
+}
+
+// x = U diag(sigma) V^T; u is U, P x P, and v is V^T, P x Q.
+static void with_spectrum(float *x, const float *u, const float *v, const double *sigma) {
+    static float scaled[P * Q];
+    for (int i = 0; i < P * Q; i++) scaled[i] = (float)(sigma[i / Q] * v[i]);
+    gemm(false, false, P, Q, P, 1, u, P, scaled, Q, 0, x, Q);
+}
+
+// sigma_i = u_i^T x v_i, in the order that with_spectrum had them.
+static void spectrum_of(double *sigma, const float *x, const float *u, const float *v) {
+    static float utx[P * Q];
+    gemm(true, false, P, Q, P, 1, u, P, x, Q, 0, utx, Q);
+    for (int i = 0; i < P; i++) {
+        sigma[i] = 0;
+        for (int j = 0; j < Q; j++) sigma[i] += (double)utx[i * Q + j] * v[i * Q + j];
+    }
+}
+
+static double norm_of(const double *x, int n) {
+    double squares = 0;
+    for (int i = 0; i < n; i++) squares += x[i] * x[i];
+    return sqrt(squares);
+}
+
+// |x - y|_F / |y|_F
+static double relative_error(const float *x, const float *y, int n) {
+    double e = 0, r = 0;
+    for (int i = 0; i < n; i++) {
+        e += ((double)x[i] - y[i]) * ((double)x[i] - y[i]);
+        r += (double)y[i] * y[i];
+    }
+    return sqrt(e / r);
+}
+
+static int descending(const void *a, const void *b) {
+    return -plot_compare(a, b);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Newton-Schulz: one panel for each coefficient set, a curve for each of the first steps and one for all of the set's
+
+typedef struct {
+    char title[64];
+    PlotSeries series[1 + SHOWN];
+} SetPanel;
+
+static const char *const step_labels[SHOWN] = {
+    "1 step", "2 steps", "3 steps", "4 steps", "5 steps", "all of its steps",
+};
+
+// How many steps curve k has; 0 where the set has no more than the curves before.
+static int steps_of_curve(const MuonCoefficients *c, int k) {
+    return k < MAPS ? k + 1 : c->steps > MAPS ? c->steps : 0;
+}
+
+// The panel of set number s: curves y[k] over n points x, after those already in it.
+static PlotPanel set_panel(SetPanel *p, int n_before, int s, const double *x, double (*y)[X_POINTS], int n) {
+    const MuonCoefficients *c = muon_coefficients(s);
+    snprintf(p->title, sizeof p->title, "%s, %d steps", c->name, c->steps);
+    for (int k = 0; k < SHOWN; k++)
+        p->series[n_before + k] = (PlotSeries){ .label = step_labels[k], .x = x, .y = y[k],
+                                                .n = steps_of_curve(c, k) ? n : 0, .color = PLOT_RAMP - k };
+    return (PlotPanel){ .title = p->title, .series = p->series, .n_series = n_before + SHOWN };
+}
+
+static void draw_spectrum(const float *u, const float *v) {
+    static double number[P], sigma[P], before[P], after[MUON_COEFF_COUNT][SHOWN][X_POINTS];
+    static SetPanel sets[MUON_COEFF_COUNT];
+    PlotPanel panels[MUON_COEFF_COUNT];
+    float x[P * Q], y[P * Q];
+    for (int i = 0; i < P; i++) {
+        number[i] = i + 1;
+        sigma[i] = pow(i + 1, -1.5);
+    }
+    with_spectrum(x, u, v, sigma);
+    for (int i = 0; i < P; i++) before[i] = sigma[i] / norm_of(sigma, P);
+    for (int s = 0; s < MUON_COEFF_COUNT; s++) {
+        const MuonCoefficients *c = muon_coefficients(s);
+        for (int k = 0; k < SHOWN; k++) {
+            if (!steps_of_curve(c, k)) continue;
+            memcpy(y, x, sizeof y);
+            check(muon_orthogonalize(y, P, Q, c, steps_of_curve(c, k), scratch));
+            spectrum_of(after[s][k], y, u, v);
+            qsort(after[s][k], P, sizeof **after[s], descending);
+        }
+        sets[s].series[0] = (PlotSeries){ .label = "before", .x = number, .y = before, .n = P, .color = PLOT_GREY,
+                                          .style = PLOT_DASHED };
+        panels[s] = set_panel(&sets[s], 1, s, number, after[s], P);
+        panels[s].ylog = true;
+        panels[s].ymin = 5e-4, panels[s].ymax = 2;
+        panels[s].ylabel = "singular value";
+        panels[s].xlabel = "its number, largest first";
+    }
+    draw("newton_schulz_spectrum", "Newton-Schulz lifts the singular values of a matrix, i^-1.5 here, to about 1",
+         panels, MUON_COEFF_COUNT, 2);
+}
+
+static void draw_maps(void) {
+    static double x[X_POINTS], phi[MUON_COEFF_COUNT][SHOWN][X_POINTS];
+    static SetPanel sets[MUON_COEFF_COUNT];
+    PlotPanel panels[MUON_COEFF_COUNT];
+    for (int i = 0; i < X_POINTS; i++) x[i] = pow(10, -4 + 4.0 * i / (X_POINTS - 1));
+    for (int s = 0; s < MUON_COEFF_COUNT; s++) {
+        const MuonCoefficients *c = muon_coefficients(s);
+        for (int k = 0; k < SHOWN; k++)
+            for (int i = 0; i < X_POINTS; i++) phi[s][k][i] = muon_phi(c, steps_of_curve(c, k), x[i]);
+        panels[s] = set_panel(&sets[s], 0, s, x, phi[s], X_POINTS);
+        panels[s].xlog = panels[s].ylog = true;
+        panels[s].xmin = 1e-4, panels[s].xmax = 1, panels[s].ymin = 1e-3, panels[s].ymax = 2;
+        panels[s].xlabel = "x = singular value / |u|_F";
+        panels[s].ylabel = "phi(x)";
+    }
+    draw("newton_schulz_maps", "Newton-Schulz as a function: a singular value x becomes phi(x)", panels,
+         MUON_COEFF_COUNT, 2);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Distance from the exact polar factor
+
+static void draw_error(const float *u, const float *v) {
+    static double steps[MAX_STEPS], error[2][MUON_COEFF_COUNT][MAX_STEPS];
+    static PlotSeries series[2][MUON_COEFF_COUNT];
+    static const char *const titles[] = { "Gaussian matrix", "singular values 1, 1/2, 1/3, ... 1/64" };
+    PlotPanel panels[2];
+    float x[P * Q], y[P * Q], polar[P * Q];
+    double sigma[P];
+    for (int i = 0; i < P; i++) sigma[i] = 1.0 / (i + 1);
+    for (int k = 0; k < MAX_STEPS; k++) steps[k] = k + 1;
+    for (int m = 0; m < 2; m++) {
+        if (m == 0) fill_normal(x, P * Q, 3);
+        else with_spectrum(x, u, v, sigma);
+        memcpy(polar, x, sizeof polar);
+        check(muon_svd_power(polar, P, Q, 0, scratch));
+        for (int s = 0; s < MUON_COEFF_COUNT; s++) {
+            const MuonCoefficients *c = muon_coefficients(s);
+            for (int k = 0; k < MAX_STEPS; k++) {
+                memcpy(y, x, sizeof y);
+                check(muon_orthogonalize(y, P, Q, c, k + 1, scratch));
+                error[m][s][k] = relative_error(y, polar, P * Q);
+            }
+            series[m][s] = (PlotSeries){ .label = c->name, .x = steps, .y = error[m][s], .n = MAX_STEPS, .color = s,
+                                         .style = PLOT_LINE | PLOT_POINTS };
+        }
+        panels[m] = (PlotPanel){ .title = titles[m], .xlabel = "Newton-Schulz steps", .ylog = true, .ymin = 1e-7,
+                                 .ymax = 2, .ylabel = "|X - U V^T| / |U V^T|", .series = series[m],
+                                 .n_series = MUON_COEFF_COUNT };
+    }
+    draw("polar_error", "Distance from the exact polar factor U V^T", panels, 2, 1);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The spectral family
+
+static void draw_family(const float *u, const float *v) {
+    static const double powers[POWERS] = { 1, 0.5, 0.25, 0 };
+    static const char *const labels[POWERS] = { "p = 1", "p = 1/2", "p = 1/4", "p = 0" };
+    static double before[P], exact[POWERS][P], products[POWERS][P];
+    PlotSeries series[2 * POWERS + 2];
+    float x[P * Q], y[P * Q];
+    for (int i = 0; i < P; i++) before[i] = pow(10, -4.0 * (P - 1 - i) / (P - 1));
+    with_spectrum(x, u, v, before);
+    for (int k = 0; k < POWERS; k++) {
+        memcpy(y, x, sizeof y);
+        check(muon_svd_power(y, P, Q, powers[k], scratch));
+        spectrum_of(exact[k], y, u, v);
+        memcpy(y, x, sizeof y);
+        check(muon_spectral_power(y, P, Q, powers[k], scratch));
+        spectrum_of(products[k], y, u, v);
+        series[k] = (PlotSeries){ .label = labels[k], .x = before, .y = exact[k], .n = P, .color = k };
+        series[POWERS + k] = (PlotSeries){ .x = before, .y = products[k], .n = P, .color = k, .style = PLOT_POINTS };
+    }
+    series[2 * POWERS] = (PlotSeries){ .label = "muon_svd_power", .color = PLOT_GREY };
+    series[2 * POWERS + 1] = (PlotSeries){ .label = "muon_spectral_power", .color = PLOT_GREY, .style = PLOT_POINTS };
+    PlotPanel panel = { .xlabel = "singular value before", .ylabel = "singular value after", .xlog = true, .ylog = true,
+                        .series = series, .n_series = 2 * POWERS + 2 };
+    draw("spectral_family", "The spectral family: U S V^T becomes U S^p V^T", &panel, 1, 1);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Descent on L(W) = 1/2 |A (W - W*) B|^2 from W = 0. Its gradient is G = H (W - W*) K with H = A^T A and K = B B^T,
+// each with eigenvalues 1 ... 1e-2 in random directions: a condition number of 1e4. L = 1/2 <W - W*, G>.
+
+typedef struct {
+    float h[P * P], k[Q * Q], target[P * Q];
+} Quadratic;
+
+// A symmetric matrix, n x n, with eigenvalues 1 ... 1e-2 in equal ratios: O^T diag(lambda) O of a random orthogonal O.
+static void fill_symmetric(float *h, int n, uint64_t stream) {
+    static float o[Q * Q], scaled[Q * Q];
+    fill_orthonormal(o, n, n, stream);
+    for (int i = 0; i < n * n; i++) scaled[i] = (float)(o[i] * pow(10, -2.0 * (i / n) / (n - 1)));
+    gemm(true, false, n, n, n, 1, o, (size_t)n, scaled, (size_t)n, 0, h, (size_t)n);
+}
+
+static double loss_and_gradient(const Quadratic *problem, const float *w, float *g) {
+    static float difference[P * Q], product[P * Q];
+    double loss = 0;
+    for (int i = 0; i < P * Q; i++) difference[i] = w[i] - problem->target[i];
+    gemm(false, false, P, Q, P, 1, problem->h, P, difference, Q, 0, product, Q);
+    gemm(false, false, P, Q, Q, 1, product, Q, problem->k, Q, 0, g, Q);
+    for (int i = 0; i < P * Q; i++) loss += 0.5 * difference[i] * g[i];
+    return loss;
+}
+
+// losses: the loss before each step and after the last, over that at the start; NaN from where they leave all bounds.
+static void descend(const Quadratic *problem, int rule, double lr, double *losses) {
+    static float w[P * Q], g[P * Q], memory[2 * P * Q];
+    MuonParam param = { .name = "W", .w = w, .g = g, .count = 1, .rows = P, .cols = Q, .rule = rule, .lr = lr };
+    MuonOptions options = muon_default_options();
+    Muon m;
+    memset(w, 0, sizeof w);
+    check(muon_init(&m, &param, 1, &options, memory));
+    double start = loss_and_gradient(problem, w, g);
+    for (int t = 0; t <= DESCENT_STEPS; t++) {
+        losses[t] = t > 0 && isnan(losses[t - 1]) ? NAN : loss_and_gradient(problem, w, g) / start;
+        if (!(losses[t] < 1e6)) losses[t] = NAN;
+        else check(muon_step(&m, 1 - (double)t / DESCENT_STEPS, 1, scratch, 1));
+    }
+}
+
+static void draw_descent(void) {
+    static const int rules[RULES] = { MUON_RULE_SGD, MUON_RULE_ADAM, MUON_RULE_MUON };
+    static Quadratic problem;
+    static double step[DESCENT_STEPS + 1], rates[RATES], losses[RULES][RATES][DESCENT_STEPS + 1], last[RULES][RATES];
+    char labels[RULES][64];
+    PlotSeries curves[RULES], finals[RULES];
+    fill_symmetric(problem.h, P, 4);
+    fill_symmetric(problem.k, Q, 5);
+    fill_normal(problem.target, P * Q, 6);
+    for (int t = 0; t <= DESCENT_STEPS; t++) step[t] = t;
+    for (int r = 0; r < RATES; r++) rates[r] = pow(10, -4 + r / 2) * (r % 2 ? 3 : 1);
+    for (int k = 0; k < RULES; k++) {
+        int best = 0;
+        for (int r = 0; r < RATES; r++) {
+            descend(&problem, rules[k], rates[r], losses[k][r]);
+            last[k][r] = losses[k][r][DESCENT_STEPS];
+            if (isnan(last[k][best]) || last[k][r] < last[k][best]) best = r;
+        }
+        snprintf(labels[k], sizeof labels[k], "%s, best with lr %g", muon_rule_name(rules[k]), rates[best]);
+        curves[k] = (PlotSeries){ .label = labels[k], .x = step, .y = losses[k][best], .n = DESCENT_STEPS + 1,
+                                  .color = k };
+        finals[k] = (PlotSeries){ .label = labels[k], .x = rates, .y = last[k], .n = RATES, .color = k,
+                                  .style = PLOT_LINE | PLOT_POINTS };
+    }
+    PlotPanel panels[] = {
+        { .title = "each rule with its best learning rate", .xlabel = "step", .ylabel = "loss / loss at the start",
+          .ylog = true, .series = curves, .n_series = RULES },
+        { .title = "the grid it was chosen from: 1e-4, 3e-4, ... 100", .xlabel = "learning rate",
+          .ylabel = "final loss / loss at the start", .xlog = true, .ylog = true, .series = finals,
+          .n_series = RULES },
+    };
+    draw("descent", "A quadratic of condition number 1e4; the learning rate falls to zero", panels, 2, 1);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2 || argv[1][0] == '-') fail_usage("usage: pictures FOLDER");
+    folder = argv[1];
+    if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
+    if (muon_svd_power_bytes(Q, Q) > sizeof scratch || muon_spectral_power_bytes(P, Q) > sizeof scratch)
+        fail("the scratch memory is too small");
+    gemm_use("portable");           // the same pictures on every machine
+#if defined(_OPENMP)
+    omp_set_num_threads(1);         // the matrices are too small to share
+#endif
+
+    static float u[P * P], v[P * Q];
+    fill_orthonormal(u, P, P, 1);
+    fill_orthonormal(v, P, Q, 2);
+    draw_spectrum(u, v);
+    draw_maps();
+    draw_error(u, v);
+    draw_family(u, v);
+    draw_descent();
+    gemm_free();
+    return 0;
+}
