@@ -95,7 +95,8 @@ int main(void) {
                  u <- b, or with Nesterov's look ahead: momentum b + (1 - momentum) g, or momentum b + g
                  With a constant momentum both forms give a transform that ignores size (muon, svd) the same u but for a
                  factor; with a changing one (a warm-up such as 0.85 to 0.95 over 300 steps: set m.options.momentum
-                 before each step) they do not. sgd and the msgd rules are stated in the accumulating form.
+                 before each step) they do not. torch's sgd and the paper's msgd rules accumulate, without a
+                 look ahead; muon_default_options averages and looks ahead.
       rms        v <- beta2 v + (1 - beta2) g^2            u <- g / (sqrt(v) + eps)
       adam       m <- beta1 m + (1 - beta1) g              v as above
                  u <- (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
@@ -106,17 +107,18 @@ int main(void) {
                           A = X X^T                        (a, b, c) from the coefficient set: every singular value
                           X <- (a I + b A + c A A) X       s of X becomes a s + b s^3 + c s^5
                       A tall matrix uses X^T X from the right, so that A is always of the smaller side.
-      then rows       v <- beta2 v + (1 - beta2) mean of the row's squares; each row of X / (sqrt(v) + eps); then X is
-                      scaled back to the Frobenius norm it had
+      rows, after     v <- beta2 v + (1 - beta2) mean of the row's squares; each row of X / (sqrt(v) + eps); then X is
+                      scaled back to the Frobenius norm it had, as modded-nanogpt and nanochat do it (the paper gives
+                      the update an RMS of 0.2)
       U V^T exactly   one-sided Jacobi SVD in double: some hundred times the work of Newton-Schulz. Singular values
                       below the float32 noise, 1.2e-7 max(rows, cols) times the largest, count as zero and stay zero.
       U S^p V^T       muon_spectral_power: coupled Newton iterations, no SVD
 
-      Coefficient sets (MuonCoefficients: one of yours works as well as those of muon_coefficients); gain: what a tiny
-      singular value is multiplied by in all steps
-      MUON_COEFF_KELLER                5 steps   gain 485    not exact: 0.0052..1 (of |u|_F) goes into 0.68..1.14
-      MUON_COEFF_POLAR_EXPRESS         5 steps   gain 989    modded-nanogpt's list, on X / (1.02 |u|_F): 0.86..1.14
-      MUON_COEFF_POLAR_EXPRESS_PAPER   5 steps   gain 974    arXiv 2505.16932, algorithm 1; more steps make it exact
+      Coefficient sets (MuonCoefficients: one of yours works as well as those of muon_coefficients), with the gain, what
+      all steps together multiply a tiny singular value by, and where singular values go (relative to |u|_F; muon_phi)
+      MUON_COEFF_KELLER                5 steps   gain 485    not exact: 0.0052..1 goes into 0.68..1.14
+      MUON_COEFF_POLAR_EXPRESS         5 steps   gain 970    modded-nanogpt's list: 0.003..1 into 0.86..1.14
+      MUON_COEFF_POLAR_EXPRESS_PAPER   5 steps   gain 967    arXiv 2505.16932: 0.003..1 into 0.87..1.13; exact with more
       MUON_COEFF_QUINTIC              10 steps   gain 537    (15/8, -10/8, 3/8): converges to 1 from below
       MUON_COEFF_CUBIC                15 steps   gain 438    (3/2, -1/2): the classical iteration
       MUON_COEFF_EXACT12              12 steps   gain 4096   (2, -3/2, 1/2): modded-nanogpt's track 3, nearly U V^T
@@ -129,7 +131,7 @@ int main(void) {
       MUON_SCALE_RMS_ONE           sqrt(max(rows, cols))           an RMS of 1: the first Muon of modded-nanogpt
       Converting one into the other:  lr_keller sqrt(max(1, rows / cols)) = lr_match 0.2 sqrt(max(rows, cols)),
       for a square matrix lr_keller = 0.2 sqrt(cols) lr_match: 2.3 times at 128, 3.9 at 384, 5.5 at 768.
-      The spectral family is stated without a scale (MUON_SCALE_NONE).
+      The spectral family is stated without a scale for p > 0, with MUON_SCALE_KELLER for p = 0.
 
    4. Decay is decoupled and takes lr without the scale; sgd, rmsprop and adam add wd W to g instead, as torch does.
       options.cautious (arXiv 2510.12402): only where u W >= 0, so that the decay never works against the step.
@@ -154,15 +156,16 @@ int main(void) {
    P's multiplied into one Q: X <- Q X comes once at the end ("Gram space", Dao-AILab's gram-newton-schulz). s steps
    that share an R cost 3 p^2 q + (4 s - 3) p^3 FLOPs, p <= q: as much as s steps alone where p = q, less for every
    longer matrix (s = 1, 3, 5 of a 1 : 4 matrix: 13, 7, 5.8 p^3 a step). Rounding grows with s, so that the first
-   2 steps share one, then 3 at a time; square matrices take each step alone. muon_flops counts it.
+   MUON_GRAM_STEPS - 1 = 2 steps share one, then 3 at a time; square matrices take each step alone. muon_flops counts
+   it.
 
    The contract
      - The caller's memory: muon_state_bytes for a Muon's life, muon_scratch_bytes per thread while stepping; aligned as
        malloc does (to 64 bytes is faster). No allocation, no stdio, no exit, no globals. Functions return 0 or a code
        MUON_E_*.
-     - The params array, options and coefficient sets stay the caller's and must outlive the Muon. lr, weight_decay, w,
-       g and every option may change between steps; count, rows, cols and rule may not: the state's layout follows from
-       them.
+     - The params array, a param's own options and the coefficient sets stay the caller's and must outlive the Muon
+       (muon_init copies the common options). lr, weight_decay, w, g and every option may change between steps; count,
+       rows, cols and rule may not: the state's layout follows from them.
      - NaN or infinity in any gradient: muon_begin_step returns MUON_E_NOT_FINITE, says where (bad_tensor, bad_matrix)
        and has changed nothing. The rules with second moments stay finite with gradients from 1e19 to 1e38, but their
        squares do not hold them.
@@ -178,6 +181,8 @@ int main(void) {
        MUON_GEMM_SYMMETRIC(trans, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
            your own C = alpha op(A) op(B)^T + beta C, op(A) and op(B) n x k, for products known to be symmetric: compute
            one triangle, half of the cost, and mirror it. Without it MUON_GEMM computes both, and one is mirrored.
+       MUON_GRAM_STEPS   how many steps may share a Gram matrix: 3 unless you define it, also as an expression. Where
+           MUON_GEMM rounds to bf16: 2, for that noise grows faster. 1: every step takes its own
        MUON_GEMM_EXACT
            as MUON_GEMM, for muon_spectral_power, which needs float: where MUON_GEMM rounds to bf16. Without it, that.
        MUON_PARALLEL_FOR(n, threads, body, context)
@@ -186,7 +191,7 @@ int main(void) {
            Called from within a body, it may run all of them on that thread. Built in: OpenMP where the compiler has it
            on, else a loop.
        MUON_ASSERT(condition)   states what must hold inside; off unless you define it, such as as assert
-       MUON_STATIC              makes every function static
+       MUON_STATIC              makes every function static, in a program whose only file with muon.h this is
 */
 #ifndef MUON_H
 #define MUON_H
@@ -224,6 +229,7 @@ enum {                      // what the functions return; muon_strerror puts it 
     MUON_E_PARAM,           // a MuonParam that can't be: m->bad_tensor is its index
     MUON_E_NOT_FINITE,      // NaN or infinity in a gradient: m->bad_tensor, m->bad_matrix say which; or in a matrix
     MUON_E_STATE,           // NaN or infinity in a tensor's state, as from a damaged checkpoint
+    MUON_E_DIVERGED,        // a transform's result is not finite, as of coefficients that don't converge
     MUON_E_LOGIT,           // NaN or +infinity among QK-Clip's maximum logits
     MUON_E_COUNT
 };
@@ -248,7 +254,7 @@ typedef struct {
     int scale;                              // MUON_SCALE_*, of transformed matrices
     int cautious;                           // 1: decoupled decay only where it agrees with the step
     double beta1, beta2;                    // in [0, 1); beta2 of every second moment: Adam's, RMSprop's, NorMuon's
-    double eps;                             // > 0. Where a mean loss makes embedding gradients tiny: 1e-10
+    double eps;                             // >= 1.2e-38. Where a mean loss makes embedding gradients tiny: 1e-10
 } MuonOptions;
 
 typedef struct {
@@ -274,7 +280,7 @@ typedef struct {
 } Muon;
 
 /* momentum 0.95, averaged, Nesterov, MUON_COEFF_KELLER and its 5 steps, MUON_SCALE_MATCH_RMS_ADAMW, plain decay; betas
-   0.9 and 0.95, eps 1e-8. Source: Moonlight's examples/toy_train.py. */
+   0.9 and 0.95, eps 1e-8. Source: Moonlight's examples/toy_train.py; averaged as in torch.optim.Muon. */
 MUONDEF MuonOptions muon_default_options(void);
 
 /* Bytes of state for these n tensors: the table of rules says how many floats per weight. Bytes of scratch that one
@@ -297,8 +303,8 @@ MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale);
 
 /* Steps one matrix by its rule. To be called once for each tensor and matrix after muon_begin_step; reads m and writes
    only this matrix, its state and scratch (one per thread; NULL where muon_scratch_bytes is 0), so calls may run at
-   once. Fails with MUON_E_ARGUMENT (as where no step has begun), or MUON_E_STATE where a matrix to be transformed isn't
-   finite, which then comes from its state; the weights are untouched. */
+   once. Fails with MUON_E_ARGUMENT (as where no step has begun), MUON_E_STATE where a matrix to be transformed isn't
+   finite, which then comes from its state, or MUON_E_DIVERGED; the weights are untouched. */
 MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch);
 
 /* Every matrix after muon_begin_step. scratch: threads (>= 1) times muon_scratch_bytes. Matrices that are transformed
@@ -319,7 +325,7 @@ MUONDEF float *muon_state(const Muon *m, int tensor, int slot, size_t *n);
 
 /* x <- about U V^T of x = U S V^T, in place: steps of the set on x / (c->norm |x|_F). A zero x stays zero.
    x: rows x cols, row-major, of any orientation. scratch: muon_orthogonalize_bytes. Fails with MUON_E_ARGUMENT or
-   MUON_E_NOT_FINITE, x unchanged. */
+   MUON_E_NOT_FINITE, x unchanged; or MUON_E_DIVERGED. */
 MUONDEF int muon_orthogonalize(float *x, int rows, int cols, const MuonCoefficients *c, int steps, void *scratch);
 MUONDEF size_t muon_orthogonalize_bytes(int rows, int cols);
 
@@ -330,12 +336,12 @@ MUONDEF size_t muon_orthogonalize_bytes(int rows, int cols);
 MUONDEF int muon_svd_power(float *x, int rows, int cols, double power, void *scratch);
 MUONDEF size_t muon_svd_power_bytes(int rows, int cols);
 
-/* x <- about U S^power V^T for power 1, 1/2, 1/4 or 0, by products alone, whatever the size of x. With X = x / |x|_F,
-   G = X X^T (of the smaller side) and the relative ridge r = 1e-4 trace(G) / p, a coupled Newton iteration gives
-   (G + r I)^(-1/2); power 0 is that times X; 1/2 takes the root of it by another one; 1/4 is 1/2 of 1/2. Each iteration
-   is 15 steps of three products, 6 p^3 FLOPs each. The ridge bounds the error: singular values below
-   1 % / sqrt(p) of |x|_F come out too small. Source: arXiv 2602.04669 and its code, whose absolute ridge of 1e-6 made
-   it depend on the size of x. x, failures: as muon_orthogonalize. scratch: muon_spectral_power_bytes. */
+/* x <- about U S^power V^T for power 1, 1/2, 1/4 or 0, by products alone, whatever the size of x. With X = x / |x|_F
+   and G = X X^T (of the smaller side), a coupled Newton iteration gives (G + r I)^(-1/2) with the relative ridge
+   r = 1e-4 trace(G) / p; power 0 is that times X; 1/2 takes the root of it by another iteration, with a ridge of its
+   own; 1/4 is 1/2 of 1/2. An iteration is 15 steps of three products, 90 p^3 FLOPs. The ridge bounds the error: singular
+   values below 1 % / sqrt(p) of |x|_F come out too small. Source: arXiv 2602.04669 and its code, whose absolute ridge of
+   1e-6 made it depend on the size of x. x, failures: as muon_orthogonalize. scratch: muon_spectral_power_bytes. */
 MUONDEF int muon_spectral_power(float *x, int rows, int cols, double power, void *scratch);
 MUONDEF size_t muon_spectral_power_bytes(int rows, int cols);
 
@@ -345,9 +351,9 @@ MUONDEF const MuonCoefficients *muon_coefficients(int set);
 /* What muon_orthogonalize makes of a singular value x = S_i / |S|_F, in exact arithmetic. */
 MUONDEF double muon_phi(const MuonCoefficients *c, int steps, double x);
 
-/* FLOPs (a multiply-add is two) of a rule's products in one step of one matrix, one triangle of each symmetric product
-   counted. steps: of Newton-Schulz. 0 for rules without products and for svd, whose work depends on the matrix; NaN for
-   an unknown rule. */
+/* FLOPs (a multiply-add is two) of a rule's products in one step of one matrix: of Newton-Schulz, in `steps` steps, one
+   triangle of each symmetric product; of the spectral family all of it. 0 for rules without products and for svd, whose
+   work depends on the matrix; NaN for an unknown rule. */
 MUONDEF double muon_flops(int rule, int rows, int cols, int steps);
 
 /* The factor MUON_SCALE_* for a matrix of this shape; NaN for any other number. */
@@ -452,6 +458,7 @@ MUONDEF const char *muon_strerror(int code) {
         "a tensor's entry in the parameter table is not valid",
         "NaN or infinity in a gradient",
         "NaN or infinity in the optimizer's state",
+        "a transform diverged: NaN or infinity in its result",
         "NaN or infinity in a maximum attention logit",
     };
     return code >= 0 && code < MUON_E_COUNT ? words[code] : "unknown error code";
@@ -550,7 +557,7 @@ static const MuonOptions *muon__options(const MuonParam *p, const MuonOptions *c
     return p->options ? p->options : common;
 }
 
-static int muon__not_negative(double x) { return x >= 0.0 && x <= 1e300; }   // and neither NaN nor infinity
+static int muon__not_negative(double x) { return x >= 0.0 && x <= FLT_MAX; }   // and neither NaN nor infinity
 
 static int muon__good_coefficients(const MuonCoefficients *c, int steps) {
     if (!c || c->rows < 1 || c->rows > MUON_MAX_ROWS || !(c->norm > 0.0)) return 0;
@@ -564,7 +571,7 @@ static int muon__ns_steps(const MuonOptions *o) { return o->ns_steps ? o->ns_ste
 
 static int muon__good_options(const MuonOptions *o) {
     return o->momentum >= 0.0 && o->momentum < 1.0 && o->beta1 >= 0.0 && o->beta1 < 1.0 && o->beta2 >= 0.0
-        && o->beta2 < 1.0 && (float)o->eps > 0.0f && o->eps < 1.0 && muon_scale_name(o->scale)
+        && o->beta2 < 1.0 && o->eps >= FLT_MIN && o->eps < 1.0 && muon_scale_name(o->scale)
         && o->coefficients && muon__good_coefficients(o->coefficients, muon__ns_steps(o));
 }
 
@@ -730,6 +737,9 @@ static void muon__gemm_symmetric(int trans, int n, int k, float alpha, const flo
 #ifndef MUON_GEMM_EXACT
 #define MUON_GEMM_EXACT MUON_GEMM
 #endif
+#ifndef MUON_GRAM_STEPS
+#define MUON_GRAM_STEPS 3
+#endif
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Sums, scans
@@ -818,11 +828,12 @@ static int muon__normalize(float *x, size_t n, double norm, double *length) {
    on; R P and P R P, up to the last but one; and Q X 2 p^2 q. */
 static double muon__run_flops(double p, double q, int s) { return 3.0 * p * p * q + (4.0 * s - 3.0) * p * p * p; }
 
-// How many steps from `step` on share a Gram matrix: the first 2, then 3 at a time, as long as that is less work.
-static int muon__run_length(int p, int q, int step, int steps) {
-    int s = step == 0 ? 2 : 3;
+/* How many steps from `step` on share a Gram matrix: most - 1 at first, while small singular values are far off, then
+   most at a time, as long as that is less work. */
+static int muon__run_length(int p, int q, int step, int steps, int most) {
+    int s = step == 0 ? most - 1 : most;
     if (s > steps - step) s = steps - step;
-    return muon__run_flops(p, q, s) < s * muon__run_flops(p, q, 1) ? s : 1;
+    return s > 1 && muon__run_flops(p, q, s) < s * muon__run_flops(p, q, 1) ? s : 1;
 }
 
 MUONDEF double muon_flops(int rule, int rows, int cols, int steps) {
@@ -836,7 +847,7 @@ MUONDEF double muon_flops(int rule, int rows, int cols, int steps) {
     }
     if (r->transform != MUON__NEWTON_SCHULZ && r->transform != MUON__ROWS) return 0.0;
     for (int step = 0, s; step < steps; step += s) {
-        s = muon__run_length(p, q, step, steps);
+        s = muon__run_length(p, q, step, steps, MUON_GRAM_STEPS);
         flops += muon__run_flops(p, q, s);
     }
     return flops;
@@ -854,56 +865,68 @@ static void muon__swap(float **a, float **b) {
     *b = c;
 }
 
-// C = A B for p x p matrices that commute and are symmetric, so that C is.
-static void muon__commuting(float *c, const float *a, const float *b, int p) {
-    MUON_GEMM_SYMMETRIC(0, p, p, 1.0f, a, p, b, p, 0.0f, c, p);
+// C = A (a I + Z) for p x p matrices that commute and are symmetric, so that C is.
+static void muon__times(float *C, const float *A, float a, const float *Z, int p) {
+    memcpy(C, A, (size_t)p * (size_t)p * sizeof(float));
+    MUON_GEMM_SYMMETRIC(0, p, p, 1.0f, A, p, Z, p, a, C, p);
 }
 
 /* The iteration on x, rows x cols with Frobenius norm at most 1, and so singular values at most 1. `other` has the same
-   size and the p x p matrices behind it; returns the one of the two that holds the result. alone: every step takes a
-   Gram matrix of its own, the textbook's iteration. */
+   size and the p x p matrices behind it; returns the one of the two that holds the result. most: how many steps may
+   share a Gram matrix; 1 is the textbook's iteration. P = a I + Z is never stored, but where it has to be: what a
+   product of a rounding MUON_GEMM leaves out of a I would be noise, a S is not. */
 static float *muon__newton_schulz(float *x, float *other, int rows, int cols, const MuonCoefficients *c, int steps,
-                                  int alone) {
+                                  int most) {
     const int wide = rows <= cols, p = wide ? rows : cols, q = wide ? cols : rows;
-    const size_t pp = (size_t)p * (size_t)p;
-    float *R = other + (size_t)rows * (size_t)cols, *P = R + pp, *Q = P + pp, *S = Q + pp;
+    const size_t n = (size_t)rows * (size_t)cols, pp = (size_t)p * (size_t)p;
+    float *R = other + n, *Z = R + pp, *Q = Z + pp, *S = Q + pp;
     for (int step = 0, end; step < steps; step = end) {
-        end = step + (alone ? 1 : muon__run_length(p, q, step, steps));
-        MUON_GEMM_SYMMETRIC(!wide, p, q, 1.0f, x, cols, x, cols, 0.0f, R, p);                 // R = X X^T, or X^T X
+        end = step + muon__run_length(p, q, step, steps, most);
+        const int alone = end == step + 1;
+        MUON_GEMM_SYMMETRIC(!wide, p, q, 1.0f, x, cols, x, cols, 0.0f, R, p);             // R = X X^T, or X^T X
         for (int i = step; i < end; i++) {
             const double *abc = muon__abc(c, i);
-            const float a = (float)abc[0], b = (float)abc[1];
-            MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], R, p, R, p, 0.0f, P, p);              // P = a I + b R + c R R
-            for (size_t k = 0; k < pp; k++) P[k] += b * R[k];
-            for (size_t k = 0; k < pp; k += (size_t)p + 1) P[k] += a;
-            if (i + 1 < end) {                                                                // R <- P R P
-                muon__commuting(S, R, P, p);
-                muon__commuting(R, P, S, p);
+            const float a = (float)abc[0];
+            memcpy(Z, R, pp * sizeof(float));
+            MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], R, p, R, p, (float)abc[1], Z, p); // Z = b R + c R R
+            if (i + 1 < end) {                                                            // R <- P R P
+                muon__times(S, R, a, Z, p);
+                muon__times(R, S, a, Z, p);
             }
-            if (i > step) muon__commuting(S, Q, P, p), muon__swap(&Q, &S);                    // Q <- Q P
-            else muon__swap(&Q, &P);                                                          // Q = P
+            if (i > step) muon__times(S, Q, a, Z, p);                                     // Q <- Q P
+            else memcpy(S, Z, pp * sizeof(float));                                        // or, at first, Q = P
+            for (size_t k = 0; k < pp && i == step && !alone; k += (size_t)p + 1) S[k] += a;
+            muon__swap(&Q, &S);
         }
-        if (wide) MUON_GEMM(0, 0, rows, cols, p, 1.0f, Q, p, x, cols, 0.0f, other, cols);     // X <- Q X
-        else      MUON_GEMM(0, 0, rows, cols, p, 1.0f, x, cols, Q, p, 0.0f, other, cols);     // X <- X Q
+        const float a = alone ? (float)muon__abc(c, step)[0] : 0.0f;                      // X <- a X + Z X, or Q X
+        if (alone) memcpy(other, x, n * sizeof(float));
+        if (wide) MUON_GEMM(0, 0, rows, cols, p, 1.0f, Q, p, x, cols, a, other, cols);
+        else      MUON_GEMM(0, 0, rows, cols, p, 1.0f, x, cols, Q, p, a, other, cols);
         muon__swap(&x, &other);
     }
     return x;
 }
 
-/* x <- about U V^T, with `other` and what lies behind it as room. Returns x or other, whichever holds the result, or
-   NULL, x unchanged, where x is not finite. */
-static float *muon__polar(float *x, float *other, int rows, int cols, const MuonCoefficients *c, int steps) {
+// The code of a transform whose result is x.
+static int muon__result(const float *x, size_t n) { return muon__all_finite(x, n, 1.0f) ? MUON_OK : MUON_E_DIVERGED; }
+
+/* *x <- about U V^T, with `other` and what lies behind it as room; the result is in *x or in other, *x then points to
+   it. Fails with MUON_E_NOT_FINITE, *x unchanged, or MUON_E_DIVERGED. */
+static int muon__polar(float **x, float *other, int rows, int cols, const MuonCoefficients *c, int steps) {
+    const size_t n = (size_t)rows * (size_t)cols;
     double length;
-    if (!muon__normalize(x, (size_t)rows * (size_t)cols, c->norm, &length)) return NULL;
-    return length == 0.0 ? x : muon__newton_schulz(x, other, rows, cols, c, steps, 0);
+    if (!muon__normalize(*x, n, c->norm, &length)) return MUON_E_NOT_FINITE;
+    if (length == 0.0) return MUON_OK;
+    *x = muon__newton_schulz(*x, other, rows, cols, c, steps, MUON_GRAM_STEPS);
+    return muon__result(*x, n);
 }
 
 MUONDEF int muon_orthogonalize(float *x, int rows, int cols, const MuonCoefficients *c, int steps, void *scratch) {
     if (!x || rows < 1 || cols < 1 || !scratch || !muon__good_coefficients(c, steps)) return MUON_E_ARGUMENT;
-    float *result = muon__polar(x, (float *)scratch, rows, cols, c, steps);
-    if (!result) return MUON_E_NOT_FINITE;
+    float *result = x;
+    const int code = muon__polar(&result, (float *)scratch, rows, cols, c, steps);
     if (result != x) memcpy(x, result, (size_t)rows * (size_t)cols * sizeof(float));
-    return MUON_OK;
+    return code;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -977,6 +1000,7 @@ MUONDEF int muon_svd_power(float *x, int rows, int cols, double power, void *scr
         for (size_t j = 0; j < q; j++) {
             double sum = 0.0;
             for (size_t k = 0; k < p; k++) sum += J[k * p + i] * A[k * q + j];
+            if (!(fabs(sum) <= FLT_MAX)) return MUON_E_DIVERGED;      // as a large power of a large x
             x[wide ? i * c + j : j * c + i] = (float)sum;
         }
     return MUON_OK;
@@ -1046,33 +1070,34 @@ static void muon__inverse_root(const float *x, float *other, int rows, int cols,
     else      MUON_GEMM_EXACT(0, 0, rows, cols, p, 1.0f, x, cols, inverse, p, 0.0f, other, cols);
 }
 
-/* x <- about U S^power V^T; result and failure as muon__polar. |x|_F is taken out before each map and put back as its
+/* *x <- about U S^power V^T; result and failures as muon__polar. |x|_F is taken out before each map and put back as its
    power: (f X)^(1/2) = f^(1/2) X^(1/2). */
-static float *muon__spectral(float *x, float *other, int rows, int cols, double power) {
+static int muon__spectral(float **x, float *other, int rows, int cols, double power) {
     const size_t n = (size_t)rows * (size_t)cols;
     double length;
-    if (power == 1.0) return muon__all_finite(x, n, 1.0f) ? x : NULL;
-    if (!muon__normalize(x, n, 1.0, &length)) return NULL;
-    if (length == 0.0) return x;
+    if (power == 1.0) return muon__all_finite(*x, n, 1.0f) ? MUON_OK : MUON_E_NOT_FINITE;
+    if (!muon__normalize(*x, n, 1.0, &length)) return MUON_E_NOT_FINITE;
+    if (length == 0.0) return MUON_OK;
     double factor = pow(length, power);
-    muon__inverse_root(x, other, rows, cols, power == 0.0 ? 2 : 1);
+    muon__inverse_root(*x, other, rows, cols, power == 0.0 ? 2 : 1);
     if (power == 0.25) {                                          // 1/2 of 1/2
-        memcpy(x, other, n * sizeof(float));
-        if (!muon__normalize(x, n, 1.0, &length)) return NULL;
+        memcpy(*x, other, n * sizeof(float));
+        if (!muon__normalize(*x, n, 1.0, &length)) return MUON_E_DIVERGED;
         factor *= sqrt(length);
-        muon__inverse_root(x, other, rows, cols, 1);
+        muon__inverse_root(*x, other, rows, cols, 1);
     }
     for (size_t i = 0; i < n; i++) other[i] = (float)(other[i] * factor);
-    return muon__all_finite(other, n, 1.0f) ? other : NULL;
+    *x = other;
+    return muon__result(other, n);
 }
 
 MUONDEF int muon_spectral_power(float *x, int rows, int cols, double power, void *scratch) {
     if (!x || rows < 1 || cols < 1 || !scratch || !(power == 1.0 || power == 0.5 || power == 0.25 || power == 0.0))
         return MUON_E_ARGUMENT;
-    float *result = muon__spectral(x, (float *)scratch, rows, cols, power);
-    if (!result) return MUON_E_NOT_FINITE;
+    float *result = x;
+    const int code = muon__spectral(&result, (float *)scratch, rows, cols, power);
     if (result != x) memcpy(x, result, (size_t)rows * (size_t)cols * sizeof(float));
-    return MUON_OK;
+    return code;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1105,6 +1130,11 @@ MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale) {
     for (int i = 0; i < m->n; i++) {
         const MuonParam *p = &m->params[i];
         if (p->rule == MUON_RULE_NONE) continue;
+        const double lr = p->lr * lr_factor, scale = muon_scale(muon__options(p, &m->options)->scale, p->rows, p->cols);
+        if (!muon__not_negative(lr * scale) || !muon__not_negative(lr * p->weight_decay)) {
+            m->bad_tensor = i;
+            return MUON_E_PARAM;
+        }
         for (int j = 0; j < p->count; j++) {
             if (muon__all_finite(p->g + (size_t)j * p->stride, muon__size(p), (float)grad_scale)) continue;
             m->bad_tensor = i;
@@ -1194,18 +1224,19 @@ static void muon__normalize_rows(const muon__Matrix *a, float *u) {
     }
 }
 
-// Stage 2: u in place, or in `other`, the room behind it; NULL where u isn't finite.
-static float *muon__transform(const muon__Matrix *a, float *u, float *other) {
+// Stage 2: *u in place, or in `other`, the room behind it.
+static int muon__transform(const muon__Matrix *a, float **u, float *other) {
     const MuonOptions *o = a->options;
+    int code;
     switch (a->rule->transform) {
     case MUON__SVD:
-        return muon_svd_power(u, a->rows, a->cols, 0.0, other) == MUON_OK ? u : NULL;
+        return muon_svd_power(*u, a->rows, a->cols, 0.0, other);
     case MUON__POWER:
         return muon__spectral(u, other, a->rows, a->cols, a->rule->power);
     default:
-        u = muon__polar(u, other, a->rows, a->cols, o->coefficients, muon__ns_steps(o));
-        if (u && a->rule->transform == MUON__ROWS) muon__normalize_rows(a, u);
-        return u;
+        code = muon__polar(u, other, a->rows, a->cols, o->coefficients, muon__ns_steps(o));
+        if (code == MUON_OK && a->rule->transform == MUON__ROWS) muon__normalize_rows(a, *u);
+        return code;
     }
 }
 
@@ -1290,22 +1321,33 @@ MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch) 
     if (!scratch) return MUON_E_ARGUMENT;
     a.u = (float *)scratch;
     muon__for_parts(n, muon__direction_body, &a);
-    a.u = muon__transform(&a, a.u, a.u + muon__room(n));
-    if (!a.u) return MUON_E_STATE;
+    const int code = muon__transform(&a, &a.u, a.u + muon__room(n));
+    if (code != MUON_OK) return code == MUON_E_NOT_FINITE ? MUON_E_STATE : code;   // the gradient was finite
     muon__for_parts(n, muon__apply_body, &a);
     return MUON_OK;
 }
 
-// Multiply-adds of a product p x p x q from which on it is worth all threads: below, a matrix is one thread's.
-enum { MUON__ALL_THREADS = 1 << 28, MUON__MAX_THREADS = 256 };
+/* Matrices run side by side, one per thread, where a product p x p x q has fewer multiply-adds than this: small ones
+   always, middling ones where there are enough of them for all threads. For others all threads work together. */
+enum { MUON__SMALL = 1 << 24, MUON__MIDDLING = 1 << 28, MUON__MAX_THREADS = 256 };
 
-// Whether a tensor's matrices run side by side.
-static int muon__side_by_side(const MuonParam *p) {
+static int muon__side_by_side(const MuonParam *p, int below) {
     const double small = p->rows < p->cols ? p->rows : p->cols;
-    return muon__rule(p->rule)->transform != MUON__ELEMENTWISE && small * p->rows * p->cols < MUON__ALL_THREADS;
+    return muon__rule(p->rule)->transform != MUON__ELEMENTWISE && small * p->rows * p->cols < below;
 }
 
-typedef struct { const Muon *m; char *scratch; size_t bytes; int threads, codes[MUON__MAX_THREADS]; } muon__Steps;
+static int muon__count_side_by_side(const Muon *m, int below) {
+    int count = 0;
+    for (int i = 0; i < m->n; i++) count += muon__side_by_side(&m->params[i], below) ? m->params[i].count : 0;
+    return count;
+}
+
+typedef struct {
+    const Muon *m;
+    char *scratch;
+    size_t bytes;                           // of each thread's scratch
+    int below, threads, codes[MUON__MAX_THREADS];
+} muon__Steps;
 
 // Matrix number i of all those that run side by side.
 static void muon__step_body(void *context, int i, int thread) {
@@ -1313,7 +1355,7 @@ static void muon__step_body(void *context, int i, int thread) {
     int tensor = 0;
     MUON_ASSERT(thread >= 0 && thread < s->threads);   // or else two would share scratch
     for (;; tensor++) {
-        if (!muon__side_by_side(&s->m->params[tensor])) continue;
+        if (!muon__side_by_side(&s->m->params[tensor], s->below)) continue;
         if (i < s->m->params[tensor].count) break;
         i -= s->m->params[tensor].count;
     }
@@ -1324,19 +1366,19 @@ static void muon__step_body(void *context, int i, int thread) {
 MUONDEF int muon_step_all(const Muon *m, void *scratch, int threads) {
     if (!m || m->grad_scale < 0.0 || threads < 1) return MUON_E_ARGUMENT;
     muon__Steps s;
-    int small = 0, code = MUON_OK;
+    int code = MUON_OK;
     memset(&s, 0, sizeof s);
     s.m = m;
     s.scratch = (char *)scratch;
     s.bytes = muon_scratch_bytes(m->params, m->n, &m->options);
     if (s.bytes > 0 && !scratch) return MUON_E_ARGUMENT;
-    for (int i = 0; i < m->n; i++) small += muon__side_by_side(&m->params[i]) ? m->params[i].count : 0;
+    s.below = muon__count_side_by_side(m, MUON__MIDDLING) >= threads ? MUON__MIDDLING : MUON__SMALL;
     s.threads = threads = threads < MUON__MAX_THREADS ? threads : MUON__MAX_THREADS;
-    MUON_PARALLEL_FOR(small, threads, muon__step_body, &s);
+    MUON_PARALLEL_FOR(muon__count_side_by_side(m, s.below), threads, muon__step_body, &s);
     for (int i = 0; i < threads; i++)
         if (s.codes[i] != MUON_OK) code = s.codes[i];
     for (int i = 0; i < m->n; i++)
-        for (int j = 0; j < m->params[i].count && !muon__side_by_side(&m->params[i]); j++) {
+        for (int j = 0; j < m->params[i].count && !muon__side_by_side(&m->params[i], s.below); j++) {
             const int one = muon_step_one(m, i, j, scratch);
             if (one != MUON_OK) code = one;
         }
@@ -1361,21 +1403,25 @@ static void muon__multiply(float *x, size_t n, double factor) {
     for (size_t i = 0; i < n; i++) x[i] *= (float)factor;
 }
 
-static int muon__good_logits(const float *max_logit, int n_heads, double tau) {
-    for (int h = 0; h < n_heads; h++) {
+// What both clips ask of these arguments; *off where there is nothing to do.
+static int muon__check_clip(const float *max_logit, int n_heads, double tau, double alpha, int *clipped, int *off) {
+    if (clipped) *clipped = 0;
+    *off = tau == 0.0;
+    if (!max_logit || n_heads < 1 || !muon__not_negative(tau) || !(alpha >= 0.0 && alpha <= 1.0))
+        return MUON_E_ARGUMENT;
+    for (int h = 0; h < n_heads && !*off; h++) {
         const double gamma = muon_qk_gamma(max_logit[h], tau);
-        if (gamma != gamma) return 0;
+        if (gamma != gamma) return MUON_E_LOGIT;
     }
-    return 1;
+    return MUON_OK;
 }
 
 MUONDEF int muon_qk_clip(float *wq, float *bq, float *wk, float *bk, int n_heads, int n_kv_heads, int head_size,
                          int cols, const float *max_logit, double tau, double alpha, int *clipped) {
-    if (clipped) *clipped = 0;
-    if (!wq || !wk || n_heads < 1 || n_kv_heads < 1 || n_heads % n_kv_heads != 0 || head_size < 1 || cols < 1
-        || !max_logit || !muon__not_negative(tau) || !(alpha >= 0.0 && alpha <= 1.0)) return MUON_E_ARGUMENT;
-    if (tau == 0.0) return MUON_OK;
-    if (!muon__good_logits(max_logit, n_heads, tau)) return MUON_E_LOGIT;
+    int off;
+    const int code = muon__check_clip(max_logit, n_heads, tau, alpha, clipped, &off);
+    if (!wq || !wk || n_kv_heads < 1 || n_heads % n_kv_heads != 0 || head_size < 1 || cols < 1) return MUON_E_ARGUMENT;
+    if (code != MUON_OK || off) return code;
     const int group = n_heads / n_kv_heads;
     const size_t rows = (size_t)head_size, size = rows * (size_t)cols;
     for (int kv = 0; kv < n_kv_heads; kv++) {
@@ -1399,11 +1445,10 @@ MUONDEF int muon_qk_clip(float *wq, float *bq, float *wk, float *bk, int n_heads
 
 MUONDEF int muon_qk_clip_mla(float *wq, int q_cols, float *wk, int k_cols, int k_rows, int n_heads, int content,
                              int rotary, const float *max_logit, double tau, double alpha, int *clipped) {
-    if (clipped) *clipped = 0;
-    if (!wq || !wk || q_cols < 1 || k_cols < 1 || n_heads < 1 || content < 1 || rotary < 0 || k_rows < content
-        || !max_logit || !muon__not_negative(tau) || !(alpha >= 0.0 && alpha <= 1.0)) return MUON_E_ARGUMENT;
-    if (tau == 0.0) return MUON_OK;
-    if (!muon__good_logits(max_logit, n_heads, tau)) return MUON_E_LOGIT;
+    int off;
+    const int code = muon__check_clip(max_logit, n_heads, tau, alpha, clipped, &off);
+    if (!wq || !wk || q_cols < 1 || k_cols < 1 || content < 1 || rotary < 0 || k_rows < content) return MUON_E_ARGUMENT;
+    if (code != MUON_OK || off) return code;
     const size_t content_size = (size_t)content * (size_t)q_cols, rotary_size = (size_t)rotary * (size_t)q_cols;
     for (int h = 0; h < n_heads; h++) {
         const double gamma = muon_qk_gamma(max_logit[h], tau);

@@ -52,6 +52,7 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #define MUON_GEMM(...) gemm_in(muon_precision, __VA_ARGS__)
 #define MUON_GEMM_SYMMETRIC(...) gemm_symmetric_in(muon_precision, __VA_ARGS__)
 #define MUON_GEMM_EXACT(...) gemm_in(GEMM_FP32, __VA_ARGS__)
+#define MUON_GRAM_STEPS (muon_precision == GEMM_BF16 ? 2 : 3)
 #define MUON_IMPLEMENTATION
 #include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_all, muon_qk_clip
 
@@ -90,6 +91,7 @@ typedef struct {
             double lr, momentum, momentum_start, weight_decay;
             int momentum_form, momentum_warmup, steps, coefficients, scale, precision;
             ConfigList polynomial;
+            double polynomial_norm;
             bool nesterov, cautious, packed_qkv;
         } muon;
         struct { double lr, momentum, weight_decay; bool nesterov; } sgd;
@@ -103,6 +105,8 @@ typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
                ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
 
 #define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
+#define TENSORS "wte|wpe|norm1_w|norm1_b|wq|wk|wv|bq|bk|bv|wo|bo|norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|" \
+                "normf_w|normf_b"                                      // their names below; the head is called as its role
 #define RULES "sgd|rmsprop|adam|adamw|muon|normuon|svd|msgd|msgds|msgdq|msgdz|adams|adamq|adamz"       // muon.h's
 #define OPTIMIZERS RULES "|muonclip"
 #define F_(member) offsetof(Config, member)
@@ -160,17 +164,18 @@ static const Field config_fields[] = {
     {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: (1-mu) g + mu b instead of b, or g + mu b"},
     {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|quintic|cubic|exact12|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
     {"optimizer.muon.polynomial", FIELD_LIST, F_(optimizer.muon.polynomial), "", -1e6, 1e6, NULL, "a, b, c of the first step, of the second, ...; the last three serve all further steps"},
+    {"optimizer.muon.polynomial_norm", FIELD_FLOAT, F_(optimizer.muon.polynomial_norm), "1", 1, 100, NULL, "of one's own polynomial: it begins with u / (norm |u|_F)"},
     {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; quintic 10, cubic 15, exact12 12, own one for each three)"},
     {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one", "of a transformed matrix: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols)), sqrt(max(rows, cols))"},
     {"optimizer.muon.weight_decay", FIELD_FLOAT, F_(optimizer.muon.weight_decay), "0", 0, 1e3, NULL, "decoupled, times the learning rate before any scale"},
     {"optimizer.muon.cautious", FIELD_BOOL, F_(optimizer.muon.cautious), "false", 0, 0, NULL, "decay only the weights that the step makes smaller"},
-    {"optimizer.muon.packed_qkv", FIELD_BOOL, F_(optimizer.muon.packed_qkv), "false", 0, 0, NULL, "transform a layer's Q, K and V as one matrix"},
+    {"optimizer.muon.packed_qkv", FIELD_BOOL, F_(optimizer.muon.packed_qkv), "false", 0, 0, NULL, "transform a layer's Q, K and V as one matrix; the scale is then that of its shape, up to sqrt(3) larger"},
     {"optimizer.muon.precision", FIELD_CHOICE, F_(optimizer.muon.precision), "auto", 0, 0, "auto|fp32|bf16", "of Newton-Schulz's products; auto: as train.precision"},
-    {"optimizer.sgd.lr", FIELD_FLOAT, F_(optimizer.sgd.lr), "0.1", 0, 1e6, NULL, "peak learning rate of the tensors under sgd"},
+    {"optimizer.sgd.lr", FIELD_FLOAT, F_(optimizer.sgd.lr), "0.2", 0, 1e6, NULL, "peak learning rate of the tensors under sgd"},
     {"optimizer.sgd.momentum", FIELD_FLOAT, F_(optimizer.sgd.momentum), "0.9", 0, 0.9999, NULL, "decay of the gradient's running sum; 0: plain"},
     {"optimizer.sgd.nesterov", FIELD_BOOL, F_(optimizer.sgd.nesterov), "false", 0, 0, NULL, "look ahead: g + mu b instead of b"},
     {"optimizer.sgd.weight_decay", FIELD_FLOAT, F_(optimizer.sgd.weight_decay), "0", 0, 1e3, NULL, "of matrices, added to the gradient"},
-    {"optimizer.adamw.lr", FIELD_FLOAT, F_(optimizer.adamw.lr), "0.001", 0, 1e6, NULL, "peak learning rate of the tensors under adamw, adam and rmsprop"},
+    {"optimizer.adamw.lr", FIELD_FLOAT, F_(optimizer.adamw.lr), "0.005", 0, 1e6, NULL, "peak learning rate of the tensors under adamw, adam and rmsprop"},
     {"optimizer.adamw.embed_lr", FIELD_FLOAT, F_(optimizer.adamw.embed_lr), "0", 0, 1e6, NULL, "of the embeddings; 0: adamw.lr"},
     {"optimizer.adamw.head_lr", FIELD_FLOAT, F_(optimizer.adamw.head_lr), "0", 0, 1e6, NULL, "of an untied head; 0: adamw.lr"},
     {"optimizer.adamw.beta1", FIELD_FLOAT, F_(optimizer.adamw.beta1), "0.9", 0, 0.999999, NULL, "decay of the first moment"},
@@ -180,19 +185,19 @@ static const Field config_fields[] = {
     {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
     {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
     {"optimizer.qk_clip.alpha", FIELD_FLOAT, F_(optimizer.qk_clip.alpha), "0.5", 0, 1, NULL, "the queries' share of the scaling, in the exponent"},
-    {"optimizer.route", FIELD_MAP, F_(optimizer.route), "{}", 0, 0, ROLES ":" RULES "|none", "role to rule, overriding what the optimizer's name says"},
+    {"optimizer.route", FIELD_MAP, F_(optimizer.route), "{}", 0, 0, ROLES "|" TENSORS ":" RULES "|none", "role or tensor to rule, overriding what the optimizer's name says; a tensor's own name counts more"},
 };
 enum { N_FIELDS = COUNT_OF(config_fields) };
 
-#define SPECTRAL_MOMENTUM(name, lr) \
+#define SPECTRAL_MOMENTUM(name, lr, scale) \
     {"optimizer.name", name, "optimizer.muon.lr", lr}, \
-    {"optimizer.name", name, "optimizer.muon.scale", "none"}, \
+    {"optimizer.name", name, "optimizer.muon.scale", scale}, \
     {"optimizer.name", name, "optimizer.muon.momentum", "0.9"}, \
     {"optimizer.name", name, "optimizer.muon.momentum_form", "accumulate"}, \
     {"optimizer.name", name, "optimizer.muon.nesterov", "false"}
-#define SPECTRAL_ADAM(name, lr) \
+#define SPECTRAL_ADAM(name, lr, scale) \
     {"optimizer.name", name, "optimizer.muon.lr", lr}, \
-    {"optimizer.name", name, "optimizer.muon.scale", "none"}
+    {"optimizer.name", name, "optimizer.muon.scale", scale}
 
 static const ConfigPreset config_presets[] = {
     {"model.arch", "speedrun", "model.bias", "false"},
@@ -212,21 +217,23 @@ static const ConfigPreset config_presets[] = {
     {"model.arch", "llama", "model.head", "untied"},
     // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay
     // serve both.
-    {"optimizer.name", "muonclip", "optimizer.muon.lr", "0.001"},
+    {"optimizer.name", "muonclip", "optimizer.muon.lr", "0.008"},
     {"optimizer.name", "muonclip", "optimizer.muon.scale", "match_rms_adamw"},
     {"optimizer.name", "muonclip", "optimizer.muon.weight_decay", "0.1"},
     {"optimizer.name", "muonclip", "optimizer.qk_clip.tau", "100"},
+    {"optimizer.name", "rmsprop", "optimizer.adamw.lr", "0.000625"},
     {"optimizer.name", "rmsprop", "optimizer.adamw.beta2", "0.99"},
     {"optimizer.name", "rmsprop", "optimizer.adamw.weight_decay", "0"},
     {"optimizer.name", "adam", "optimizer.adamw.weight_decay", "0"},
-    // The spectral family as its paper states it (arXiv 2602.04669): a sum of gradients, no look ahead, no scale.
-    SPECTRAL_MOMENTUM("msgd", "1"),
-    SPECTRAL_MOMENTUM("msgds", "0.1"),
-    SPECTRAL_MOMENTUM("msgdq", "0.05"),
-    SPECTRAL_MOMENTUM("msgdz", "0.02"),
-    SPECTRAL_ADAM("adams", "0.01"),
-    SPECTRAL_ADAM("adamq", "0.02"),
-    SPECTRAL_ADAM("adamz", "0.02"),
+    // The spectral family as its paper states it (arXiv 2602.04669): a sum of gradients, no look ahead, a scale only for
+    // the power 0.
+    SPECTRAL_MOMENTUM("msgd", "1", "none"),
+    SPECTRAL_MOMENTUM("msgds", "0.1", "none"),
+    SPECTRAL_MOMENTUM("msgdq", "0.05", "none"),
+    SPECTRAL_MOMENTUM("msgdz", "0.02", "keller"),
+    SPECTRAL_ADAM("adams", "0.01", "none"),
+    SPECTRAL_ADAM("adamq", "0.02", "none"),
+    SPECTRAL_ADAM("adamz", "0.02", "keller"),
 };
 
 // Tokens of a micro-batch where the config leaves that open: more would only take more memory.
@@ -238,15 +245,19 @@ static int optimizer_rule(const Config *c) {
     return config_name_index("none|" RULES, strcmp(name, "muonclip") ? name : "muon");
 }
 
-// Who updates the tensors of a role. A rule that works on single weights owns all of them. One that works on matrices
-// owns the hidden ones; embeddings, head, norms and biases then belong to AdamW (Muon's README; Moonlight, arXiv
-// 2502.16982). optimizer.route overrides by role.
-static int role_rule(const Config *c, Role role) {
+// Who updates a tensor. A rule that works on single weights owns all of them. One that works on matrices owns the hidden
+// ones; embeddings, head, norms and biases then belong to AdamW (Muon's README; Moonlight, arXiv 2502.16982).
+// optimizer.route overrides by role, and by name.
+static int tensor_rule(const Config *c, Role role, const char *name) {
     const ConfigMap *route = &c->optimizer.route;
     int rule = optimizer_rule(c);
+    if (rule > MUON_RULE_ADAMW && (role < ROLE_Q || role > ROLE_MLP_OUT)) rule = MUON_RULE_ADAMW;
     for (int i = 0; i < route->n; i++)
-        if (config_name_index(ROLES, route->keys[i]) == (int)role) return config_name_index("none|" RULES, route->values[i]);
-    return rule <= MUON_RULE_ADAMW || (role >= ROLE_Q && role <= ROLE_MLP_OUT) ? rule : MUON_RULE_ADAMW;
+        if (config_name_index(ROLES, route->keys[i]) == (int)role)
+            rule = config_name_index("none|" RULES, route->values[i]);
+    for (int i = 0; i < route->n; i++)
+        if (!strcmp(route->keys[i], name)) rule = config_name_index("none|" RULES, route->values[i]);
+    return rule;
 }
 
 static void config_resolve_optimizer(Config *c, const char *where) {
@@ -259,8 +270,11 @@ static void config_resolve_optimizer(Config *c, const char *where) {
                    where, own->n, MUON_MAX_ROWS);
     if (c->optimizer.muon.steps == 0)
         c->optimizer.muon.steps = use_own ? own->n / 3 : muon_coefficients(c->optimizer.muon.coefficients)->steps;
-    if (c->optimizer.muon.packed_qkv &&
-        (role_rule(c, ROLE_Q) != role_rule(c, ROLE_K) || role_rule(c, ROLE_Q) != role_rule(c, ROLE_V)))
+    if (c->optimizer.qk_clip.tau > 0 && !(tensor_rule(c, ROLE_Q, "wq") && tensor_rule(c, ROLE_K, "wk")))
+        fail_usage("%s: optimizer.qk_clip.tau: %g, but optimizer.route keeps q or k as they are; set tau to 0", where,
+                   c->optimizer.qk_clip.tau);
+    int q = tensor_rule(c, ROLE_Q, "wq"), k = tensor_rule(c, ROLE_K, "wk"), v = tensor_rule(c, ROLE_V, "wv");
+    if (c->optimizer.muon.packed_qkv && (q != k || q != v))
         fail_usage("%s: optimizer.muon.packed_qkv: optimizer.route gives q, k and v different rules", where);
 }
 
@@ -736,7 +750,7 @@ typedef struct {
 static void tensor_add(Tensor *table, TensorId id, const Config *c, const char *name, Role role,
                        int count, int rows, int cols, Fill fill, double size, size_t *place) {
     bool vector = role == ROLE_NORM || role == ROLE_BIAS;
-    table[id] = (Tensor){name, role, count, rows, cols, *place, 0, fill, (float)size, role_rule(c, role),
+    table[id] = (Tensor){name, role, count, rows, cols, *place, 0, fill, (float)size, tensor_rule(c, role, name),
                          !vector || c->optimizer.adamw.decay_vectors};
     if (count) *place += (size_t)rows * cols;
 }
@@ -1251,7 +1265,7 @@ typedef struct {
     Muon muon;
     MuonParam groups[N_TENSORS];         // one for each row of the tensor table that the model has
     int n_groups;
-    MuonOptions options, sgd_options;    // of the optimizer; of tensors under sgd
+    MuonOptions options, sgd_options, adam_options;   // of the optimizer; of tensors under sgd, and adamw and its kin
     MuonCoefficients own_coefficients;
     void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
     size_t state_bytes, scratch_bytes;
@@ -1301,14 +1315,16 @@ static void optimizer_groups(Trainer *t) {
         t->groups[t->n_groups++] = (MuonParam){
             packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
             row->count, rows, row->cols, row->stride, row->rule, peak_lr(c, row->rule, row->role),
-            row->decay ? decay : 0.0, row->rule == MUON_RULE_SGD ? &t->sgd_options : NULL};
+            row->decay ? decay : 0.0, row->rule == MUON_RULE_SGD ? &t->sgd_options
+                                    : row->rule <= MUON_RULE_ADAMW ? &t->adam_options : NULL};
     }
 }
 
 static void optimizer_options(Trainer *t) {
     const Config *c = &t->config;
     const ConfigList *own = &c->optimizer.muon.polynomial;
-    t->own_coefficients = (MuonCoefficients){.name = "own", .norm = 1.0, .rows = own->n / 3, .steps = own->n / 3};
+    t->own_coefficients = (MuonCoefficients){.name = "own", .norm = c->optimizer.muon.polynomial_norm,
+                                           .rows = own->n / 3, .steps = own->n / 3};
     for (int i = 0; i < own->n; i++) t->own_coefficients.abc[i / 3][i % 3] = own->v[i];
     MuonOptions o = muon_default_options();
     o.momentum = c->optimizer.muon.momentum;
@@ -1321,7 +1337,8 @@ static void optimizer_options(Trainer *t) {
     o.beta1 = c->optimizer.adamw.beta1;
     o.beta2 = c->optimizer.adamw.beta2;
     o.eps = c->optimizer.adamw.eps;
-    t->options = t->sgd_options = o;
+    t->options = t->sgd_options = t->adam_options = o;
+    t->adam_options.cautious = 0;
     t->sgd_options.momentum = c->optimizer.sgd.momentum;
     t->sgd_options.nesterov = c->optimizer.sgd.nesterov;
     t->sgd_options.accumulate = 1;

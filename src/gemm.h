@@ -1011,8 +1011,8 @@ static inline void gemm_pack_b(float *packed, bool trans_b, int n, int k, const 
 
 /* C[n x n] = alpha * op(A) op(B)^T + beta * C for a symmetric C: one triangle is computed, the other mirrored, about
  * half the cost. That the product is symmetric is the caller's word: B is A, or A and B are symmetric and commute.
- * op(A), op(B) are n x k: trans false: a and b hold n rows of k floats; true: k rows of n. The bits are those of gemm on
- * and above the diagonal. Everything else as gemm. */
+ * op(A), op(B) are n x k: trans false: a and b hold n rows of k floats; true: k rows of n. The bits are those of gemm
+ * on and above the diagonal. Everything else as gemm. */
 static inline void gemm_symmetric_in(GemmPrecision precision, bool trans, int n, int k, float alpha, const float *a,
                                      size_t lda, const float *b, size_t ldb, float beta, float *c, size_t ldc) {
     gemm_run((GemmJob){ .isa = gemm_kernel_of(precision), .a = { a, lda, !trans }, .b = { b, ldb, !trans }, .m = n,
@@ -1021,7 +1021,8 @@ static inline void gemm_symmetric_in(GemmPrecision precision, bool trans, int n,
 
 static inline void gemm_symmetric(bool trans, int n, int k, float alpha, const float *a, size_t lda,
                                   const float *b, size_t ldb, float beta, float *c, size_t ldc) {
-    gemm_symmetric_in(gemm_precision, trans, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    gemm_symmetric_in(__atomic_load_n(&gemm_precision, __ATOMIC_RELAXED), trans, n, k, alpha, a, lda, b, ldb, beta, c,
+                      ldc);
 }
 
 #endif // GEMM_H

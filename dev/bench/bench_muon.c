@@ -128,7 +128,7 @@ static void step_body(void *context, int i, int thread) {
     if (!muon__normalize(a.u, n, o->coefficients->norm, &length)) fail("muon.h: %s", muon_strerror(MUON_E_NOT_FINITE));
     a.u = c->way == PLAIN
         ? newton_schulz_plain(a.u, other, a.rows, a.cols, o->coefficients, muon__ns_steps(o))
-        : muon__newton_schulz(a.u, other, a.rows, a.cols, o->coefficients, muon__ns_steps(o), true);
+        : muon__newton_schulz(a.u, other, a.rows, a.cols, o->coefficients, muon__ns_steps(o), 1);
     muon__for_parts(n, muon__apply_body, &a);
 }
 
@@ -136,7 +136,7 @@ static void case_step(Case *c) {
     int threads = omp_get_max_threads(), matrices = KINDS * c->layers;
     check(muon_begin_step(&c->muon, 1, 1));
     if (c->way == SHARED) check(muon_step_all(&c->muon, c->scratch, threads));
-    else if (muon__side_by_side(&c->params[KINDS - 1])) MUON_PARALLEL_FOR(matrices, threads, step_body, c);
+    else if (muon__side_by_side(&c->params[KINDS - 1], MUON__MIDDLING)) MUON_PARALLEL_FOR(matrices, threads, step_body, c);
     else for (int i = 0; i < matrices; i++) step_body(c, i, 0);
 }
 

@@ -16,8 +16,8 @@ export OMP_NUM_THREADS=1 config steps out
 key_of() {
     case $1 in sgd) echo sgd.lr ;; rmsprop | adam | adamw) echo adamw.lr ;; *) echo muon.lr ;; esac
 }
-# The config without its own settings of the optimizer, so that the defaults of the rule's name hold; AdamW, where it
-# owns embeddings, head and norms, keeps the config's learning rate.
+# The config without its own settings of the optimizer (its last section), so that the defaults of the rule's name hold;
+# AdamW, where it owns embeddings, head and norms, keeps the config's learning rate.
 sed '/"optimizer"/,$d' "$config" > $out/config.json
 adamw_lr=$(sed -n 's/.*"adamw".*"lr": *\([0-9.e-]*\).*/\1/p' "$config")
 echo "  \"optimizer\": {\"name\": \"muon\"${adamw_lr:+, \"adamw\": {\"lr\": $adamw_lr}}}}" >> $out/config.json
@@ -52,7 +52,11 @@ for rule in $rules; do
         elif [ "$best" = "$highest" ]; then rates="$(times "$highest" 2) $(times "$highest" 4)"
         else break; fi
     done
+    edge=
+    [ "$best" = "$lowest" ] || [ "$best" = "$highest" ] && edge=" (at the edge)"
     stats=$(seq "$seeds" | xargs -P "$(nproc)" -I{} bash -c "loss_of $rule $key $best {}" |
-        awk '{ n++; s += $2; q += $2 * $2 } END { m = s / n; v = q / n - m * m; printf "%.4f (%.4f)", m, sqrt((v > 0 ? v : 0) * n / (n > 1 ? n - 1 : 1)) }')
-    printf "| %s | %s | %s | %s | %s |\n" "$rule" "optimizer.$key" "$(printf '%s' "$table" | awk '{ printf "%s%s: %s", s, $1, $2 == 99 ? "diverged" : sprintf("%.3f", $2); s = ", " }')" "$best" "$stats"
+        awk '$2 == 99 { bad++; next } { n++; s += $2; q += $2 * $2 }
+            END { if (n) { m = s / n; v = q / n - m * m; printf "%.4f (%.4f)", m, sqrt((v > 0 ? v : 0) * n / (n > 1 ? n - 1 : 1)) }
+                  if (bad) printf " %d diverged", bad }')
+    printf "| %s | %s | %s | %s | %s |\n" "$rule" "optimizer.$key" "$(printf '%s' "$table" | awk '{ printf "%s%s: %s", s, $1, $2 == 99 ? "diverged" : sprintf("%.3f", $2); s = ", " }')" "$best$edge" "$stats"
 done

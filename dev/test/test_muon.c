@@ -204,13 +204,25 @@ TEST(scalar_map_of_keller) {
         double y = muon_phi(c, 5, in[i]);
         CHECK_MSG(fabs(y - out[i]) <= 6e-7, "phi(%g) = %.7f, expected %.6f", in[i], y, out[i]);
     }
-    double low = 1e9, high = 0.0;   // the band the head of muon.h states
-    for (double x = 0.0052; x <= 1.0; x += 1e-5) {
-        double y = muon_phi(c, 5, x);
-        low = fmin(low, y);
-        high = fmax(high, y);
+}
+
+// Steps, gain and band of every set, as the head of muon.h states them.
+TEST(coefficient_sets_are_as_stated) {
+    const struct { int steps; double gain, from, low, high; } stated[] = {
+        { 5, 485, 0.0052, 0.68, 1.14 }, { 5, 970, 0.003, 0.855, 1.145 }, { 5, 967, 0.003, 0.865, 1.13 },
+        { 10, 537, 0.01, 0.99, 1.0 }, { 15, 438, 0.01, 0.99, 1.0 }, { 12, 4096, 0.001, 0.99, 1.001 } };
+    for (int set = 0; set < MUON_COEFF_COUNT; set++) {
+        const MuonCoefficients *c = muon_coefficients(set);
+        const double gain = muon_phi(c, c->steps, 1e-9) / 1e-9;
+        double low = 1e9, high = 0.0;
+        for (double x = stated[set].from; x <= 1.0; x += 1e-5) {
+            low = fmin(low, muon_phi(c, c->steps, x));
+            high = fmax(high, muon_phi(c, c->steps, x));
+        }
+        CHECK_MSG(c->steps == stated[set].steps && fabs(gain - stated[set].gain) < 0.6, "%s: %d steps, gain %.2f", c->name,
+                  c->steps, gain);
+        CHECK_MSG(low >= stated[set].low && high <= stated[set].high + 1e-9, "%s: %.4f .. %.4f", c->name, low, high);
     }
-    CHECK_MSG(low >= 0.68 && high <= 1.14, "band %.4f .. %.4f", low, high);
 }
 
 // The same table through the matrix code: a diagonal of unit Frobenius norm, whose image is diag(phi(x)).
@@ -369,6 +381,28 @@ TEST(orientations_and_thin_matrices) {
 }
 
 // Rank one of 16 x 24: the other singular values stay zero.
+// Coefficients that don't converge: a code, and weights as they were.
+TEST(divergence_is_reported) {
+    enum { R = 8, C = 12 };
+    MuonCoefficients c = { "wild", 30, 1.0, 1, { { 9.0, 30.0, 50.0 } } };
+    float w[R * C], before[R * C], g[R * C], x[R * C];
+    fill_normal(w, R * C, 14);
+    fill_normal(g, R * C, 15);
+    memcpy(before, w, sizeof w);
+    memcpy(x, g, sizeof x);
+    MuonOptions options = muon_default_options();
+    options.coefficients = &c;
+    MuonParam p = matrix_param(w, g, R, C, MUON_RULE_MUON, 0.1, 0.1);
+    Optimizer o = optimizer(&p, 1, &options);
+    CHECK(step_of(&o, 1.0, 1.0) == MUON_E_DIVERGED && memcmp(w, before, sizeof w) == 0);
+    CHECK(muon_orthogonalize(x, R, C, &c, 30, o.scratch) == MUON_E_DIVERGED);
+    release(&o);
+    for (int i = 0; i < R * C; i++) x[i] = 1e30f;
+    void *room = xmalloc(muon_svd_power_bytes(R, C));
+    CHECK(muon_svd_power(x, R, C, 2.0, room) == MUON_E_DIVERGED);
+    free(room);
+}
+
 TEST(rank_deficient) {
     float x[16 * 24], scratch[16 * 24 + 4 * 16 * 16];
     for (int i = 0; i < 16; i++)
@@ -1443,11 +1477,13 @@ TEST(mlp_example) {
 int main(int argc, char **argv) {
     if (argc > 1) tests_only = argv[1];
     RUN(scalar_map_of_keller);
+    RUN(coefficient_sets_are_as_stated);
     RUN(diagonal_matrices);
     RUN(own_coefficients);
     RUN(gemm_against_triple_loop);
     RUN(singular_values_of_an_update);
     RUN(orientations_and_thin_matrices);
+    RUN(divergence_is_reported);
     RUN(rank_deficient);
     RUN(scale_of_the_gradient_does_not_matter);
     RUN(degenerate_gradients);

@@ -348,7 +348,7 @@ static float *iterated(const float *x, int p, int q, const MuonCoefficients *c, 
     float *y = turned(x, p, q, turn), *other = xmalloc(muon_orthogonalize_bytes(p, q));
     double length;
     CHECK(muon__normalize(y, (size_t)p * (size_t)q, c->norm, &length));
-    float *out = turned(muon__newton_schulz(y, other, rows, cols, c, c->steps, alone), rows, cols, turn);
+    float *out = turned(muon__newton_schulz(y, other, rows, cols, c, c->steps, alone ? 1 : MUON_GRAM_STEPS), rows, cols, turn);
     free(y); free(other);
     return out;
 }
