@@ -509,14 +509,16 @@ TEST(bf16_newton_schulz_stays_in_its_band) {
 }
 
 // 200 steps of every rule at its default learning rate, on a small model and a cycle of tokens with noise: the loss of
-// the last 20 is below what is stated, which is a little more than what it reaches; it starts at log 37 = 3.6, and 1.2 is
-// about what the noise leaves.
+// the last 20 is below what is stated, which is a little more than what it reaches; it starts at log 37 = 3.6, and knowing
+// how often each token comes would give 3.06.
 TEST(every_rule_trains) {
     static const struct { const char *name; double loss; } rules[] = {
-        {"sgd", 3.0}, {"rmsprop", 3.0}, {"adam", 3.0}, {"adamw", 3.0}, {"muon", 3.0}, {"muonclip", 3.0},
-        {"normuon", 3.0}, {"svd", 3.0}, {"msgd", 3.0}, {"msgds", 3.0}, {"msgdq", 3.0}, {"msgdz", 3.0},
-        {"adams", 3.0}, {"adamq", 3.0}, {"adamz", 3.0}};
+        {"sgd", 2.0}, {"rmsprop", 1.95}, {"adam", 1.85}, {"adamw", 1.85}, {"muon", 1.8}, {"muonclip", 1.85},
+        {"normuon", 1.8}, {"svd", 1.8}, {"msgd", 2.1}, {"msgds", 1.95}, {"msgdq", 1.95}, {"msgdz", 1.8},
+        {"adams", 1.85}, {"adamq", 1.85}, {"adamz", 1.8}};
     enum { STEPS = 200, B = 4, T = 16 };
+    int threads = omp_get_max_threads();
+    omp_set_num_threads(1);                              // so small a model only waits for others
     for (size_t i = 0; i < COUNT_OF(rules); i++) {
         Trainer t = {0};
         char *name = format("--optimizer.name=%s", rules[i].name);
@@ -548,6 +550,7 @@ TEST(every_rule_trains) {
         free(name);
         trainer_free(&t);
     }
+    omp_set_num_threads(threads);
 }
 
 // On frozen inputs (the first layer's don't depend on its wq, wk) a clipped head's maximum logit becomes gamma times

@@ -229,8 +229,8 @@ static const ConfigPreset config_presets[] = {
     // the power 0.
     SPECTRAL_MOMENTUM("msgd", "1", "none"),
     SPECTRAL_MOMENTUM("msgds", "0.1", "none"),
-    SPECTRAL_MOMENTUM("msgdq", "0.05", "none"),
-    SPECTRAL_MOMENTUM("msgdz", "0.02", "keller"),
+    SPECTRAL_MOMENTUM("msgdq", "0.1", "none"),
+    SPECTRAL_MOMENTUM("msgdz", "0.01", "keller"),
     SPECTRAL_ADAM("adams", "0.01", "none"),
     SPECTRAL_ADAM("adamq", "0.02", "none"),
     SPECTRAL_ADAM("adamz", "0.02", "keller"),
