@@ -7,11 +7,12 @@ MARCH  ?=                        # such as -march=native; the matrix kernels cho
 CONFIG ?= configs/default.json
 DATA   ?=
 TOKENIZER ?= char
+VOCAB  ?= 4096
 ARGS   ?=
 RUN    ?= $(patsubst %/checkpoint.bin,%,$(firstword $(shell ls -t runs/*/checkpoint.bin 2>/dev/null)))
 RUNS   ?= $(RUN)
 PROMPT ?=
-export DATA PROMPT               # reach the shell as they are, whatever they contain
+export DATA PROMPT VOCAB               # reach the shell as they are, whatever they contain
 
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
 B := build$(if $(SAN),/san)
@@ -22,7 +23,7 @@ Q := $(if $(V),,@)
 
 OPENMP   := $(shell echo 'int main(void){return 0;}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp || echo -fopenmp-simd)
 FLAGS     = -std=gnu11 -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math $(OPENMP) $(MARCH)
-LIBS      = -lcjson -lz -lm
+LIBS      = -lcjson -lpcre2-8 -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
 TESTS    := $(B)/test_gpt $(patsubst dev/test/%.c,$(B)/%,$(wildcard dev/test/test_*.c))
 TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
@@ -38,7 +39,7 @@ all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
 train: all data                                          ## train CONFIG on its data or on DATA (kjv, shakespeare, path.txt), with ARGS
 	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA),--data.dir="$$(data/prepare.sh --folder "$$DATA")") $(ARGS)
 
-data: $(B)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte) under build/data
+data: $(B)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe, VOCAB=4096) under build/data
 	$(Q)$(if $(or $(DATA),$(CORPUS)),BUILD=$(B) data/prepare.sh "$${DATA:-$(CORPUS)}" "$(TOKENIZER)",:)
 
 # The corpus that the config names by its folder; any other folder is the user's own and must be there.

@@ -115,7 +115,7 @@ static const Field config_fields[] = {
     // key, type, where, default, min, max, choices, help
     {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, or -2, -3, ... when taken"},
     {"run.seed", FIELD_INT64, F_(run.seed), "1", 0, 9007199254740992.0, NULL, "seeds the weights, the order of the data, dropout and the samples"},
-    {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin (`make data`)"},
+    {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin or .json (`make data`)"},
 
     {"model.arch", FIELD_CHOICE, F_(model.arch), "gpt2", 0, 0, "gpt2|speedrun|llama", "preset of the keys from model.bias to model.init"},
     {"model.layers", FIELD_INT, F_(model.layers), "4", 1, 1000, NULL, "L, number of blocks"},
@@ -123,7 +123,7 @@ static const Field config_fields[] = {
     {"model.kv_heads", FIELD_INT, F_(model.kv_heads), "0", 0, 1024, NULL, "NKV, key/value heads shared by groups of query heads; 0: as many as heads"},
     {"model.width", FIELD_INT, F_(model.width), "128", 1, 65536, NULL, "C, channels of the residual stream"},
     {"model.block", FIELD_INT, F_(model.block), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
-    {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 65536, NULL, "V; 0: what tokenizer.bin in data.dir says"},
+    {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 65536, NULL, "V; 0: what the tokenizer in data.dir says"},
     {"model.dropout", FIELD_FLOAT, F_(model.dropout), "0", 0, 0.95, NULL, "rate, on the embedding, the attention weights and both residual branches"},
     {"model.bias", FIELD_BOOL, F_(model.bias), "true", 0, 0, NULL, "biases in the linear layers and in layernorm"},
     {"model.norm", FIELD_CHOICE, F_(model.norm), "layernorm", 0, 0, "layernorm|rmsnorm|rmsnorm_plain", "in front of each branch and of the head; rmsnorm_plain has no gain"},
@@ -1810,7 +1810,7 @@ static void trainer_open(Trainer *t, const char *where) {
     Config *c = &t->config;
     char error[512];
     config_resolve(c, where);
-    char *path = format("%s/tokenizer.bin", c->data.dir);
+    char *path = tokenizer_path(c->data.dir);
     if (file_exists(path) && tokenizer_load(&t->tokenizer, path, error, sizeof error) != 0) fail("%s", error);
     if (c->model.vocab == 0) c->model.vocab = t->tokenizer.size;
     if (c->model.vocab == 0) {
@@ -2037,7 +2037,7 @@ static void write_run_file(const char *dir, const char *name, const char *bytes,
 
 static void remove_run_files(const char *dir) {
     static const char *const files[] = {"config.json", "log.jsonl", "loss.png", "checkpoint.bin",
-                                        "checkpoint.prev.bin", "sample.txt", "tokenizer.bin"};
+                                        "checkpoint.prev.bin", "sample.txt", "tokenizer.bin", "tokenizer.json"};
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         char *path = format("%s/%s", dir, files[i]);
         if (unlink(path) != 0 && errno != ENOENT) fail("%s: cannot be removed: %s", path, strerror(errno));
@@ -2089,11 +2089,11 @@ static int train_main(int argc, char **argv) {
         tensors_init(t.model.params, t.model.table, (uint64_t)t.config.run.seed);
     }
     char *text = config_text(&t.config, config_fields, N_FIELDS),
-         *from = format("%s/tokenizer.bin", t.config.data.dir), *bytes;
+         *from = tokenizer_path(t.config.data.dir), *bytes;
     size_t size;
     write_run_file(dir, "config.json", text, strlen(text));
     if (t.tokenizer.size && (bytes = read_file(from, &size))) {
-        write_run_file(dir, "tokenizer.bin", bytes, size);
+        write_run_file(dir, strrchr(from, '/') + 1, bytes, size);
         free(bytes);
     }
     free(text); free(from); free(where); free(a.overrides);

@@ -2,7 +2,7 @@
 # Makes a data folder (token shards, tokenizer) from a corpus by name or from a text. Run from the project's folder,
 # after build/tokenize is built:
 #
-#   data/prepare.sh kjv|shakespeare|path/to/text.txt [char|byte]     prepares build/data/NAME, or says it is up to date
+#   data/prepare.sh kjv|shakespeare|path/to/text.txt [char|byte|bpe] prepares build/data/NAME, or says it is up to date
 #   data/prepare.sh --folder kjv|shakespeare|path/to/text.txt        prints that folder's name and does nothing
 #
 # NAME is the corpus, or the text's file name without extension. What a folder was made of is in its `fingerprint`: the
@@ -10,6 +10,7 @@
 # its own that takes the old one's place when it is complete.
 #
 # Environment: DATA_MIRROR, a folder with tinyshakespeare/input.txt, used instead of a download;
+#              VOCAB, the tokens of a byte-pair encoding (4096), which is trained on the training text;
 #              DATA_ROOT, where the prepared folders go (build/data); BUILD, where tokenize is (build).
 set -eu
 
@@ -88,7 +89,11 @@ esac
 folder=$root/$name
 if [ $only_folder = yes ]; then echo "$folder"; exit 0; fi
 
-case $tokenizer in char | byte) ;; *) fail_usage "TOKENIZER=$tokenizer: char or byte expected" ;; esac
+case $tokenizer in
+    char | byte) kind=$tokenizer ;;
+    bpe) kind="bpe of ${VOCAB:=4096}" ;;
+    *) fail_usage "TOKENIZER=$tokenizer: char, byte or bpe expected" ;;
+esac
 case $data in
     kjv)         text=$kjv_sha256 split="every 10th chapter" ;;
     shakespeare) text=$shakespeare_sha256 split="last 10 %" ;;
@@ -99,8 +104,8 @@ case $data in
         text=$(sha256 "$data") split="last 10 %" ;;
 esac
 
-fingerprint="text sha256 $text, tokenizer $tokenizer, validation $split, format $format"
-if [ "$(cat "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] && [ -e "$folder/tokenizer.bin" ] &&
+fingerprint="text sha256 $text, tokenizer $kind, validation $split, format $format"
+if [ "$(cat "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] && [ -e "$folder/tokenizer.bin" -o -e "$folder/tokenizer.json" ] &&
         [ -e "$folder/train_000000.bin" ] && [ -e "$folder/val_000000.bin" ]; then
     echo "$folder: up to date"
     exit 0
@@ -115,13 +120,24 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 mkdir "$new" || fail "$new: cannot be made"
 
+# shards TEXT [ARGUMENT]: the tokenizer, trained on TEXT where it has merges, and the shards
+shards() {
+    if [ "$tokenizer" = bpe ]; then
+        "$tokenize" train --vocab="$VOCAB" --out="$new/bpe.json" "$1"
+        "$tokenize" shards --tokenizer="$new/bpe.json" --out="$new" ${2:+"$2"} "$1"
+        rm "$new/bpe.json"
+    else
+        "$tokenize" shards --tokenizer="$tokenizer" --out="$new" ${2:+"$2"} "$1"
+    fi
+}
+
 case $data in
     kjv)
         sh "$(dirname "$0")/../dev/setup.sh" corpus
         kjv_text >"$new/all.txt" || fail "bible -f gen1:1-rev22:21 failed"
         check_sha256 "$new/all.txt" $kjv_sha256 "the text of \`bible -f gen1:1-rev22:21\` (Debian: bible-kjv)"
         kjv_split "$new" <"$new/all.txt" || fail "$new: cannot be written"
-        "$tokenize" shards --tokenizer="$tokenizer" --out="$new" --val="$new/val.txt" "$new/train.txt" ;;
+        shards "$new/train.txt" --val="$new/val.txt" ;;
     shakespeare)
         # The download stays, for another tokenizer.
         kept=$root/shakespeare.txt
@@ -129,10 +145,10 @@ case $data in
             shakespeare_text "$new/all.txt"
             mv "$new/all.txt" "$kept"
         fi
-        "$tokenize" shards --tokenizer="$tokenizer" --out="$new" "$kept" ;;
+        shards "$kept" ;;
     *)
         case $data in -*) data=./$data ;; esac
-        "$tokenize" shards --tokenizer="$tokenizer" --out="$new" "$data" ;;
+        shards "$data" ;;
 esac
 
 rm -f "$new/all.txt" "$new/train.txt" "$new/val.txt"

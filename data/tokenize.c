@@ -12,12 +12,15 @@ enum { DEFAULT_SHARD_TOKENS = 100000000 };  // 200 MB a shard, as the FineWeb sh
 
 static const char help[] =
     "Usage:\n"
-    "  tokenize shards --tokenizer=char|byte --out=DIR [--val=FILE] [--name=NAME] [--shard-tokens=N] TEXT\n"
-    "      Writes DIR/train_000000.bin, ..., DIR/val_000000.bin, ... and DIR/tokenizer.bin; DIR must hold no shards.\n"
+    "  tokenize train --vocab=N --out=FILE.json TEXT ...\n"
+    "      A byte-pair encoding of N tokens (<|endoftext|>, 256 bytes, merges), in Hugging Face's format.\n"
+    "  tokenize shards --tokenizer=char|byte|FILE --out=DIR [--val=FILE] [--name=NAME] [--shard-tokens=N] TEXT\n"
+    "      Writes DIR/train_000000.bin, ..., DIR/val_000000.bin, ... and the tokenizer; DIR must hold no shards.\n"
     "      The first 90 % of TEXT's characters are for training, the rest for validation (nanoGPT's split);\n"
     "      with --val=FILE all of TEXT is for training and FILE for validation. The vocabulary comes from both.\n"
     "      --tokenizer=char    a token is a UTF-8 character that occurs in the text (default)\n"
     "      --tokenizer=byte    a token is a byte: 256 tokens, takes any file\n"
+    "      --tokenizer=FILE    a tokenizer.json of a byte-pair encoding, or a tokenizer.bin; takes any file\n"
     "      --name=NAME         files are called NAME_train_000000.bin and so on\n"
     "      --shard-tokens=N    at most N tokens a shard (100000000)\n"
     "  tokenize encode --tokenizer=FILE [--u16] < text > ids\n"
@@ -30,7 +33,9 @@ static const char help[] =
 // Arguments
 
 typedef struct {
-    const char *tokenizer, *out, *val, *name, *shard_tokens, *argument;
+    const char *tokenizer, *out, *val, *name, *shard_tokens, *vocab, *argument;
+    char **texts;                               // of train: the last `text_count` words
+    int text_count;
     bool u16;
 } Arguments;
 
@@ -42,21 +47,29 @@ static const char *flag_value(const char *word, const char *name) {
 
 static Arguments parse_arguments(const char *command, int argc, char **argv) {
     bool shards = strcmp(command, "shards") == 0, info = strcmp(command, "info") == 0;
+    bool train = strcmp(command, "train") == 0;
     Arguments a = { 0 };
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i], *value;
-        if (!info && (value = flag_value(word, "--tokenizer"))) a.tokenizer = value;
+        if (train && a.text_count > 0 && word[0] != '-') a.text_count++;
+        else if (train && word[0] != '-') a.texts = argv + i, a.text_count = 1;
+        else if (train && !a.texts && (value = flag_value(word, "--vocab"))) a.vocab = value;
+        else if (train && !a.texts && (value = flag_value(word, "--out"))) a.out = value;
+        else if (!train && !info && (value = flag_value(word, "--tokenizer"))) a.tokenizer = value;
         else if (shards && (value = flag_value(word, "--out"))) a.out = value;
         else if (shards && (value = flag_value(word, "--val"))) a.val = value;
         else if (shards && (value = flag_value(word, "--name"))) a.name = value;
         else if (shards && (value = flag_value(word, "--shard-tokens"))) a.shard_tokens = value;
-        else if (!shards && !info && strcmp(word, "--u16") == 0) a.u16 = true;
+        else if (!train && !shards && !info && strcmp(word, "--u16") == 0) a.u16 = true;
         else if (word[0] != '-' && (shards || info) && !a.argument) a.argument = word;
         else fail_usage("tokenize %s: %s: not expected here (see tokenize --help)", command, word);
     }
     if ((shards || info) && !a.argument)
         fail_usage("tokenize %s: %s is missing (see tokenize --help)", command, info ? "the folder" : "the text file");
-    if (!shards && !info && !a.tokenizer) fail_usage("tokenize %s: --tokenizer=FILE is missing", command);
+    if (train && (!a.vocab || !a.out || !*a.out || !a.texts))
+        fail_usage("tokenize train: %s is missing",
+                   !a.vocab ? "--vocab=N" : !a.texts ? "the text file" : "--out=FILE.json");
+    if (!train && !shards && !info && !a.tokenizer) fail_usage("tokenize %s: --tokenizer=FILE is missing", command);
     if (shards && (!a.out || !*a.out)) fail_usage("tokenize shards: --out=DIR is missing");
     return a;
 }
@@ -74,6 +87,13 @@ typedef struct {
     size_t tokens;
     int shards;
 } Written;
+
+static Tokenizer load_tokenizer(const char *path) {
+    Tokenizer t;
+    char error[4400];
+    if (tokenizer_load(&t, path, error, sizeof error) != 0) fail("%s", error);
+    return t;
+}
 
 static Text read_text(const char *path) {
     Text t = { path, NULL, 0 };
@@ -126,34 +146,40 @@ static void keep_or_undo(int result, char *path) {
     fail("%s: cannot be written: %s", path, strerror(error));
 }
 
-// Encodes n bytes of text, which the vocabulary is known to cover, into shards prefix_SPLIT_000000.bin, ...
+// Encodes n bytes of text, which the vocabulary is known to cover, into shards prefix_SPLIT_000000.bin, ... of
+// shard_tokens tokens each but for the last.
 static Written write_split(const Tokenizer *t, const char *text, size_t n, const char *prefix, const char *split,
                            size_t shard_tokens) {
-    uint16_t *ids = (uint16_t *)xmalloc((n < shard_tokens ? n : shard_tokens) * sizeof *ids);
-    size_t held = 0, done = 0;
+    uint16_t *shard = (uint16_t *)xmalloc((n < shard_tokens ? n : shard_tokens) * sizeof *shard), *ids = NULL;
+    size_t held = 0, done = 0, room = 0;
     Written w = { 0, 0 };
     Progress progress = progress_start();
     while (done < n) {
-        size_t take = n - done;
-        if (take > shard_tokens - held) take = shard_tokens - held;     // a token is at least one byte long
-        if (take > CHUNK_BYTES) take = CHUNK_BYTES;
-        for (int i = 1; i < UTF8_LONGEST && done + take < n && (text[done + take] & 0xc0) == 0x80; i++)
+        size_t take = n - done < CHUNK_BYTES ? n - done : CHUNK_BYTES;
+        if (t->bpe) take = take == n - done ? take : bpe_cut(text + done, take, n - done);
+        for (int i = 1; !t->bpe && i < UTF8_LONGEST && done + take < n && (text[done + take] & 0xc0) == 0x80; i++)
             take--;                                                     // don't cut through a character
+        if (take > room) ids = (uint16_t *)xrealloc(ids, (room = take) * sizeof *ids);
         char error[128];
-        long got = tokenizer_encode(t, text + done, take, ids + held, error, sizeof error);
+        long got = tokenizer_encode(t, text + done, take, ids, error, sizeof error);
         if (got < 0) fail("%s", error);
-        held += (size_t)got;
         done += take;
         w.tokens += (size_t)got;
-        if (done == n || held + UTF8_LONGEST > shard_tokens) {
+        for (size_t from = 0, part; from < (size_t)got || done == n; from += part) {
+            part = (size_t)got - from < shard_tokens - held ? (size_t)got - from : shard_tokens - held;
+            memcpy(shard + held, ids + from, part * sizeof *shard);
+            held += part;
+            if (held < shard_tokens && !(done == n && from + part == (size_t)got)) continue;
             char *path = format("%s%s_%06d.bin", prefix, split, w.shards++);
-            keep_or_undo(shard_write(path, ids, held), path);
+            keep_or_undo(shard_write(path, shard, held), path);
             held = 0;
+            if (done == n && from + part == (size_t)got) break;
         }
         if (done < n && progress_due(&progress, false))
             progress_line(&progress, "%s: %.0f of %.0f MB", split, 1e-6 * (double)done, 1e-6 * (double)n);
     }
     progress_end(&progress);
+    free(shard);
     free(ids);
     return w;
 }
@@ -165,8 +191,9 @@ static void print_split(const char *split, Written w, size_t bytes) {
 
 static void command_shards(const Arguments *a) {
     const char *kind = a->tokenizer ? a->tokenizer : "char";
-    if (strcmp(kind, "char") != 0 && strcmp(kind, "byte") != 0)
-        fail_usage("--tokenizer=%s: char or byte expected", kind);
+    bool chars = strcmp(kind, "char") == 0, bytes = strcmp(kind, "byte") == 0;
+    if (!chars && !bytes && !file_exists(kind))
+        fail_usage("--tokenizer=%s: char, byte or a tokenizer's file expected", kind);
     if (a->name && strchr(a->name, '/')) fail_usage("--name=%s: a name without '/' expected", a->name);
     char *rest = NULL;
     long long shard_tokens = a->shard_tokens ? strtoll(a->shard_tokens, &rest, 10) : DEFAULT_SHARD_TOKENS;
@@ -178,8 +205,11 @@ static void command_shards(const Arguments *a) {
 
     Tokenizer t;
     char error[160];
-    if (strcmp(kind, "byte") == 0) {
+    if (bytes) {
         tokenizer_bytes(&t);
+    } else if (!chars) {
+        t = load_tokenizer(kind);
+        if (t.kind == TOKENIZER_OTHER) fail("%s: a vocabulary that decodes only: a tokenizer.json expected", kind);
     } else {
         static uint8_t seen[UTF8_CODE_POINTS];
         const char *hint = "; --tokenizer=byte (make: TOKENIZER=byte) takes any file";
@@ -193,9 +223,9 @@ static void command_shards(const Arguments *a) {
     const char *train_text = train.bytes, *val_text = val.bytes;
     size_t train_size = train.size, val_size = val.size;
     if (!a->val) {
-        size_t chars = count_chars(&train), train_chars = (size_t)((double)chars * 0.9);
-        if (train_chars < 2 || chars - train_chars < 2)     // an input and its target
-            fail("%s: %zu characters: too short to split 90 : 10 (at least 11 expected)", train.path, chars);
+        size_t all = count_chars(&train), train_chars = (size_t)((double)all * 0.9);
+        if (train_chars < 2 || all - train_chars < 2)       // an input and its target
+            fail("%s: %zu characters: too short to split 90 : 10 (at least 11 expected)", train.path, all);
         train_size = skip_chars(&train, train_chars);
         val_text = train_text + train_size;
         val_size = train.size - train_size;
@@ -208,10 +238,10 @@ static void command_shards(const Arguments *a) {
     char *prefix = a->name && *a->name ? format("%s/%s_", a->out, a->name) : format("%s/", a->out);
     Written w_train = write_split(&t, train_text, train_size, prefix, "train", (size_t)shard_tokens);
     Written w_val = write_split(&t, val_text, val_size, prefix, "val", (size_t)shard_tokens);
-    char *tokenizer_path = format("%s/tokenizer.bin", a->out);
-    keep_or_undo(tokenizer_save(&t, tokenizer_path), tokenizer_path);
+    char *vocabulary = format("%s/tokenizer.%s", a->out, t.bpe ? "json" : "bin");
+    keep_or_undo(tokenizer_save(&t, vocabulary), vocabulary);
 
-    printf("  %-6s %12d tokens, kind %s\n", "vocab", t.size, kind);
+    printf("  %-6s %12d tokens, kind %s\n", "vocab", t.size, tokenizer_kind_name(&t));
     print_split("train", w_train, train_size);
     print_split("val", w_val, val_size);
 
@@ -224,14 +254,34 @@ static void command_shards(const Arguments *a) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// encode, decode: filters from stdin to stdout
+// train
 
-static Tokenizer load_tokenizer(const char *path) {
-    Tokenizer t;
-    char error[4400];
-    if (tokenizer_load(&t, path, error, sizeof error) != 0) fail("%s", error);
-    return t;
+static void command_train(const Arguments *a) {
+    static const char *const special[] = { "<|endoftext|>" };
+    char *rest;
+    long vocab = strtol(a->vocab, &rest, 10);
+    if (rest == a->vocab || *rest || vocab < 257 || vocab > TOKENIZER_MAX_TOKENS)
+        fail_usage("--vocab=%s: a number of 257 to %d expected", a->vocab, TOKENIZER_MAX_TOKENS);
+    BpeWords words = { 0 };
+    Bpe bpe;
+    char error[256];
+    size_t size = 0;
+    for (int i = 0; i < a->text_count; i++) {
+        Text text = read_text(a->texts[i]);
+        if (bpe_count(&words, text.bytes, text.size, error, sizeof error) != 0) fail("%s: %s", text.path, error);
+        size += text.size;
+        free(text.bytes);
+    }
+    if (bpe_train(&bpe, &words, (size_t)vocab, special, COUNT_OF(special), error, sizeof error) != 0) fail("%s", error);
+    if (bpe_save(&bpe, a->out) != 0) fail("%s: cannot be written: %s", a->out, strerror(errno));
+    printf("%s: %zu tokens from %zu bytes of text, %zu different words%s\n", a->out, bpe.tokens.count, size,
+           words.strings.count, bpe.tokens.count < (size_t)vocab ? "; there is nothing left to merge" : "");
+    bpe_words_free(&words);
+    bpe_free(&bpe);
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// encode, decode: filters from stdin to stdout
 
 static char *read_stdin(size_t *size) {
     size_t n = 0, room = 1 << 16;
@@ -309,7 +359,7 @@ static void print_shards(const char *split, const Shard *shards, int count) {
 
 static void command_info(const Arguments *a) {
     const char *dir = a->argument;
-    char *path = format("%s/tokenizer.bin", dir);
+    char *path = tokenizer_path(dir);
     Tokenizer t = { 0 };
     if (file_exists(path)) t = load_tokenizer(path);
     DataLoader d;
@@ -341,13 +391,14 @@ static void command_info(const Arguments *a) {
 
 int main(int argc, char **argv) {
     static const struct { const char *name; void (*run)(const Arguments *); } commands[] = {
-        { "shards", command_shards }, { "encode", command_encode },
+        { "train", command_train }, { "shards", command_shards }, { "encode", command_encode },
         { "decode", command_decode }, { "info", command_info },
     };
     signal(SIGXFSZ, SIG_IGN);   // a file-size limit is an error of write, to be reported as a full disk is
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) { fputs(help, stdout); return 0; }
-    if (argc < 2) fail_usage("tokenize: a command expected: shards, encode, decode or info (see tokenize --help)");
+    if (argc < 2)
+        fail_usage("tokenize: a command expected: train, shards, encode, decode or info (see tokenize --help)");
     for (size_t i = 0; i < COUNT_OF(commands); i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         Arguments a = parse_arguments(argv[1], argc - 2, argv + 2);
@@ -355,5 +406,5 @@ int main(int argc, char **argv) {
         if (fflush(stdout) != 0 || ferror(stdout)) fail("stdout: cannot be written: %s", strerror(errno));
         return 0;
     }
-    fail_usage("tokenize: %s: unknown command: shards, encode, decode or info expected", argv[1]);
+    fail_usage("tokenize: %s: unknown command: train, shards, encode, decode or info expected", argv[1]);
 }

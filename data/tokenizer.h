@@ -1,34 +1,38 @@
-/* tokenizer.h - text to token ids and back: character-level and byte-level vocabularies, in llm.c's tokenizer file.
+/* tokenizer.h - text to token ids and back: characters, bytes, and byte-pair encoding (bpe.h).
  *
- * defines: Tokenizer, tokenizer_bytes, tokenizer_scan_chars, tokenizer_train_chars, tokenizer_load, tokenizer_save,
- *          tokenizer_token, tokenizer_encode, tokenizer_kind_name, tokenizer_free, utf8_decode, utf8_encode
+ * defines: Tokenizer, tokenizer_bytes, tokenizer_scan_chars, tokenizer_train_chars, tokenizer_of_bpe, tokenizer_load,
+ *          tokenizer_save, tokenizer_path, tokenizer_token, tokenizer_encode, tokenizer_kind_name, tokenizer_free,
+ *          utf8_decode, utf8_encode
  *
  * A vocabulary is a list of byte strings; id i is the i-th. Decoding is writing them one after another, whatever the
  * vocabulary's kind. Functions that can fail return -1 and put one line into `error` (room bytes), never exit: a
  * sampler wants to report a bad prompt and go on.
  *
- * The file, little endian (llm.c, llmc/tokenizer.h): 256 int32 of header, then per token one length byte and its bytes.
+ * Byte-pair encodings are in tokenizer.json (Hugging Face's format), the others in tokenizer.bin, llm.c's.
+ * That file, little endian (llm.c, llmc/tokenizer.h): 256 int32 of header, then per token a length byte and its bytes.
  *     [0] 20240328   [1] version 2   [2] number of tokens   [3] id of the end-of-text token, -1 where there is none
  *     [4] kind (ours: 0 other, 1 byte, 2 char; llm.c leaves it 0)   the rest 0
  */
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
-#include "../src/util.h"
+#include "bpe.h"
 
 enum { TOKENIZER_MAGIC = 20240328, TOKENIZER_VERSION = 2, TOKENIZER_HEADER_BYTES = 256 * 4 };
 enum { TOKENIZER_MAX_TOKENS = 65535 };              // ids are uint16 in the shards
-enum { TOKENIZER_OTHER = 0, TOKENIZER_BYTE = 1, TOKENIZER_CHAR = 2 };
+enum { TOKENIZER_OTHER = 0, TOKENIZER_BYTE = 1, TOKENIZER_CHAR = 2, TOKENIZER_BPE = 3 };
 enum { UTF8_CODE_POINTS = 0x110000 };
 
 typedef struct {
-    int kind;               // TOKENIZER_BYTE, TOKENIZER_CHAR, or TOKENIZER_OTHER, which decodes only
+    int kind;               // TOKENIZER_BYTE, _CHAR, _BPE, or TOKENIZER_OTHER, which decodes only
     int size;               // V, the number of tokens
     int eot;                // id of the end-of-text token, -1 where there is none
     uint8_t *bytes;         // all tokens, end to end
     uint32_t *start;        // (V + 1): token i is bytes[start[i]] .. bytes[start[i + 1] - 1]
     int32_t byte_id[256];   // the token that is just this byte, -1 where there is none
     uint16_t *char_id;      // (UTF8_CODE_POINTS): 1 + the token that is just this character, 0 where there is none
+    Bpe *bpe;               // of TOKENIZER_BPE, else NULL
+    BpeEncoder *encoder;    // likewise: encoding is one thread's
 } Tokenizer;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -70,6 +74,10 @@ static inline void tokenizer_free(Tokenizer *t) {
     free(t->bytes);
     free(t->start);
     free(t->char_id);
+    if (t->encoder) bpe_encoder_close(t->encoder);
+    if (t->bpe) bpe_free(t->bpe);
+    free(t->encoder);
+    free(t->bpe);
     memset(t, 0, sizeof *t);
 }
 
@@ -104,6 +112,29 @@ static inline void tokenizer_bytes(Tokenizer *t) {
         t->start[b + 1] = (uint32_t)b + 1;
     }
     tokenizer_index(t);
+}
+
+// The vocabulary of a byte-pair encoding, which becomes the tokenizer's. Returns 0, or -1 with b freed.
+static inline int tokenizer_of_bpe(Tokenizer *t, Bpe *b, char *error, size_t room) {
+    size_t size = b->tokens.count;
+    memset(t, 0, sizeof *t);
+    if (size > TOKENIZER_MAX_TOKENS) {
+        snprintf(error, room, "%zu tokens: at most %d expected, since ids are 16 bits in the shards", size,
+                 TOKENIZER_MAX_TOKENS);
+        bpe_free(b);
+        return -1;
+    }
+    tokenizer_reserve(t, TOKENIZER_BPE, (int)size, b->tokens.start[size]);
+    memcpy(t->bytes, b->tokens.bytes, b->tokens.start[size]);
+    for (size_t id = 0; id <= size; id++) t->start[id] = (uint32_t)b->tokens.start[id];
+    uint32_t eot = bpe_special(b, "<|endoftext|>");
+    t->eot = eot == BPE_NONE ? -1 : (int)eot;
+    t->bpe = (Bpe *)xmalloc(sizeof *t->bpe);
+    *t->bpe = *b;
+    t->encoder = (BpeEncoder *)xmalloc(sizeof *t->encoder);
+    if (bpe_encoder_open(t->encoder, t->bpe, error, room) == 0) return 0;
+    tokenizer_free(t);
+    return -1;
 }
 
 static inline size_t tokenizer_line(const char *text, size_t position) {
@@ -152,8 +183,17 @@ static inline int tokenizer_train_chars(Tokenizer *t, const uint8_t *seen, char 
 // ---------------------------------------------------------------------------------------------------------------------
 // The file
 
-// Reads a tokenizer file of ours or of llm.c (version 2). Returns 0, or -1 with a line that names path and what is
-// damaged; t then needs no tokenizer_free.
+// The tokenizer's file in the folder of a corpus or of a run: tokenizer.json, or where there is none tokenizer.bin,
+// whether that exists or not. To be freed.
+static inline char *tokenizer_path(const char *dir) {
+    char *path = format("%s/tokenizer.json", dir);
+    if (file_exists(path)) return path;
+    free(path);
+    return format("%s/tokenizer.bin", dir);
+}
+
+// Reads a tokenizer file: Hugging Face's tokenizer.json of a byte-pair encoding, or ours or llm.c's (version 2).
+// Returns 0, or -1 with a line that names path and what is damaged; t then needs no tokenizer_free.
 static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, size_t room) {
     memset(t, 0, sizeof *t);
     size_t n;
@@ -161,6 +201,11 @@ static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, si
     if (!file) {
         snprintf(error, room, "%s: cannot be read: %s", path, strerror(errno));
         return -1;
+    }
+    if (n > 0 && file[strspn(file, " \t\r\n")] == '{') {
+        Bpe bpe;
+        free(file);
+        return bpe_load(&bpe, path, error, room) == 0 ? tokenizer_of_bpe(t, &bpe, error, room) : -1;
     }
     int32_t header[5] = { 0 };
     memcpy(header, file, n < sizeof header ? n : sizeof header);
@@ -199,8 +244,10 @@ static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, si
     return 0;
 }
 
-// Writes the file as a whole or not at all. Tokens are at most 255 bytes long. Returns 0, or -1 with errno set.
+// Writes the file as a whole or not at all: a byte-pair encoding as tokenizer.json, else llm.c's, whose tokens are at
+// most 255 bytes long. Returns 0, or -1 with errno set.
 static inline int tokenizer_save(const Tokenizer *t, const char *path) {
+    if (t->bpe) return bpe_save(t->bpe, path);
     int32_t header[TOKENIZER_HEADER_BYTES / 4] = { TOKENIZER_MAGIC, TOKENIZER_VERSION, t->size, t->eot, t->kind };
     size_t n = sizeof header;
     uint8_t *file = (uint8_t *)xmalloc(n + (size_t)t->size + t->start[t->size]);
@@ -221,7 +268,8 @@ static inline int tokenizer_save(const Tokenizer *t, const char *path) {
 // Encoding and decoding
 
 static inline const char *tokenizer_kind_name(const Tokenizer *t) {
-    return t->kind == TOKENIZER_BYTE ? "byte" : t->kind == TOKENIZER_CHAR ? "char" : "other";
+    return t->kind == TOKENIZER_BYTE ? "byte" : t->kind == TOKENIZER_CHAR ? "char"
+         : t->kind == TOKENIZER_BPE ? "bpe" : "other";
 }
 
 // The bytes of token id, *length of them, no NUL behind; NULL where id is not in 0 .. V-1.
@@ -237,8 +285,16 @@ static inline const char *tokenizer_token(const Tokenizer *t, int id, int *lengt
 // but wrong tokens, which a model was never trained on.
 static inline long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, uint16_t *ids, char *error,
                                     size_t room) {
+    if (t->bpe) {
+        uint32_t *wide = (uint32_t *)xmalloc(n * sizeof *wide);
+        long count = bpe_encode(t->encoder, text, n, wide, error, room);
+        for (long i = 0; i < count; i++) ids[i] = (uint16_t)wide[i];
+        free(wide);
+        return count;
+    }
     if (t->kind != TOKENIZER_BYTE && t->kind != TOKENIZER_CHAR) {
-        snprintf(error, room, "this vocabulary of %d tokens decodes only: encoding needs kind char or byte", t->size);
+        snprintf(error, room, "this vocabulary of %d tokens decodes only: encoding needs kind char, byte or bpe",
+                 t->size);
         return -1;
     }
     long count = 0;

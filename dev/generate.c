@@ -2,7 +2,7 @@
  *
  *     build/generate runs/default --prompt="In the beginning" [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]
  *
- * Needs only the run's folder: config.json, checkpoint.bin and tokenizer.bin. The same seed writes the same text.
+ * Needs only the run's folder: config.json, checkpoint.bin and the tokenizer. The same seed writes the same text.
  */
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
@@ -47,7 +47,7 @@ int main(int argc, char **argv) {
     if (!run) fail_usage("the folder of a run is expected, such as runs/default");
     if (!*prompt) prompt = "\n";
 
-    char *config_path = format("%s/config.json", run), *tokenizer_path = format("%s/tokenizer.bin", run);
+    char *config_path = format("%s/config.json", run), *vocabulary = tokenizer_path(run);
     char *checkpoint_path = format("%s/checkpoint.bin", run), error[512];
     if (!file_exists(config_path)) fail("%s: no such file: %s holds no run", config_path, run);
     Config config;
@@ -55,11 +55,11 @@ int main(int argc, char **argv) {
     Checkpoint checkpoint;
     config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config_path, 0, NULL);
     config_resolve(&config, config_path);
-    if (tokenizer_load(&tokenizer, tokenizer_path, error, sizeof error) != 0) fail("%s", error);
+    if (tokenizer_load(&tokenizer, vocabulary, error, sizeof error) != 0) fail("%s", error);
     if (checkpoint_open(&checkpoint, checkpoint_path, error, sizeof error) != 0) fail("%s", error);
     if (tokenizer.size > config.model.vocab)
         fail("%s: %d tokens, but the model of %s has %d",
-             tokenizer_path, tokenizer.size, config_path, config.model.vocab);
+             vocabulary, tokenizer.size, config_path, config.model.vocab);
 
     choose_threads();
     choose_precision(&config);
@@ -84,7 +84,7 @@ int main(int argc, char **argv) {
     generate(&model, start, (int)n_prompt, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
              print_token, &tokenizer);
     putchar('\n');
-    free(start); free(ids); free(config_path); free(tokenizer_path); free(checkpoint_path);
+    free(start); free(ids); free(config_path); free(vocabulary); free(checkpoint_path);
     model_free(&model);
     tokenizer_free(&tokenizer);
     config_free(&config, config_fields, N_FIELDS);

@@ -10,18 +10,19 @@
 set -u
 
 has_header() {
-    printf '#include <%s>\n' "$@" | ${CC:-cc} -E - >/dev/null 2>&1
+    printf '#include <%s>\n' "$@" | ${CC:-cc} -DPCRE2_CODE_UNIT_WIDTH=8 -E - >/dev/null 2>&1
 }
 
 # Prints the packages of group build that are missing. The first line is the fast path: one run of the preprocessor.
 missing_build() {
-    if ! has_header stdio.h cjson/cJSON.h stb/stb_image_write.h zlib.h; then
+    if ! has_header stdio.h cjson/cJSON.h stb/stb_image_write.h zlib.h pcre2.h; then
         command -v "${CC:-cc}" >/dev/null || echo gcc
         has_header stdio.h || echo libc6-dev
         # Without a compiler no header can be found: then all of them are asked for, and apt leaves out what is there.
         has_header cjson/cJSON.h || echo libcjson-dev
         has_header stb/stb_image_write.h || echo libstb-dev
         has_header zlib.h || echo zlib1g-dev
+        has_header pcre2.h || echo libpcre2-dev
     fi
     command -v make >/dev/null || echo make
     # Pictures have a built-in font to fall back to: only where apt can bring the better one is it missing.

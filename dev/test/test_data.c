@@ -681,6 +681,41 @@ TEST(tokenize_encodes_and_decodes) {
     CHECK_FAILS(shell, TOKENIZE " info " ROOT "/filter/ids", 1, "Not a directory");
 }
 
+// A byte-pair encoding of the project's own sources: trained, kept beside the shards it made; every byte comes back.
+TEST(tokenize_trains_and_uses_a_byte_pair_encoding) {
+    free(test_folder("data/bpe"));
+#define BPE(command) TOKENIZE " " command " --tokenizer=" ROOT "/bpe/tok.json"
+    CHECK(run(TOKENIZE " train --vocab=700 --out=" ROOT "/bpe/tok.json train_gpt.c muon.h") == 0);
+    CHECK(run(BPE("encode") " <muon.h >" ROOT "/bpe/ids && " BPE("decode") " <" ROOT "/bpe/ids | cmp - muon.h") == 0);
+    CHECK(run("printf 'a\\0b\\377\\303\\r\\n' >" ROOT "/bpe/odd && " BPE("encode --u16") " <" ROOT "/bpe/odd | "
+              BPE("decode --u16") " | cmp - " ROOT "/bpe/odd") == 0);
+    CHECK(run("! printf '<|endoftext|>' | " BPE("encode") " | grep -qx 0") == 0);  // text never makes a special token
+    // Shards of 1,000 tokens: all full but the last, and together what encoding the text at once gives.
+    CHECK(run(BPE("shards") " --shard-tokens=1000 --out=" ROOT "/bpe/out --val=" ROOT "/bpe/odd muon.h") == 0);
+    DataLoader d;
+    dataloader_open(&d, ROOT "/bpe/out", 1, 700, 0);
+    size_t n, at = 0;
+    char *text = read_file(ROOT "/bpe/ids", &n), *place = text;
+    for (int i = 0; i < d.train_shards; i++) {
+        CHECK(i == d.train_shards - 1 || d.train[i].count == 1000);
+        for (size_t k = 0; k < d.train[i].count; k++, at++)
+            if (d.train[i].tokens[k] != strtol(place, &place, 10)) { CHECK_MSG(false, "token %zu differs", at); break; }
+    }
+    CHECK(strtol(place, &place, 10) == 0 && *place == '\n' && !place[1]);
+    free(text);
+    dataloader_close(&d);
+    CHECK(run("cmp " ROOT "/bpe/tok.json " ROOT "/bpe/out/tokenizer.json") == 0);
+    CHECK(!file_exists(ROOT "/bpe/out/tokenizer.bin"));
+    CHECK(run(TOKENIZE " info " ROOT "/bpe/out | grep -q '700 tokens, kind bpe'") == 0);
+    CHECK_FAILS(shell, TOKENIZE " train --vocab=256 --out=" ROOT "/bpe/x muon.h", 2, "--vocab=256: a number of 257");
+    CHECK_FAILS(shell, TOKENIZE " train --vocab=300 muon.h", 2, "--out=FILE.json is missing");
+    CHECK_FAILS(shell, TOKENIZE " train --vocab=300 --out=" ROOT "/bpe/x", 2, "the text file is missing");
+    CHECK_FAILS(shell, TOKENIZE " train --vocab=300 --out=" ROOT "/none/x muon.h", 1, "/none/x: cannot be written");
+    CHECK_FAILS(shell, TOKENIZE " train --vocab=300 --out=" ROOT "/bpe/x " ROOT "/none", 1, "/none: cannot be read");
+    put_text(ROOT "/bpe/bad.json", "{\"model\": {\"type\": \"WordPiece\"}}");
+    CHECK_FAILS(shell, TOKENIZE " encode --tokenizer=" ROOT "/bpe/bad.json </dev/null", 1, "bad.json: ");
+}
+
 TEST(tokenize_refuses_bad_texts_and_writes_nothing) {
     free(test_folder("data/texts"));
 #define SHARDS TOKENIZE " shards --out=" ROOT "/texts/out "
@@ -697,7 +732,7 @@ TEST(tokenize_refuses_bad_texts_and_writes_nothing) {
     CHECK_FAILS(shell, SHARDS ROOT "/texts/latin1", 1, "/latin1: line 3: byte 0xE9 is not UTF-8; --tokenizer=byte");
     CHECK_FAILS(shell_as_nobody, SHARDS ROOT "/texts/secret", 1, "/secret: cannot be read: Permission denied");
     CHECK_FAILS(shell, SHARDS "--val=" ROOT "/texts/latin1 " ROOT "/texts/short", 1, "/latin1: line 3: byte 0xE9");
-    CHECK_FAILS(shell, SHARDS "--tokenizer=bpe " ROOT "/texts/short", 2, "char or byte expected");
+    CHECK_FAILS(shell, SHARDS "--tokenizer=bpe " ROOT "/texts/short", 2, "char, byte or a tokenizer's file expected");
     CHECK_FAILS(shell, SHARDS "--shard-tokens=1e6 " ROOT "/texts/short", 2, "--shard-tokens=1e6");
     CHECK_FAILS(shell, SHARDS "--colour " ROOT "/texts/short", 2, "--colour: not expected here");
     CHECK_FAILS(shell, SHARDS, 2, "the text file is missing");
@@ -739,6 +774,11 @@ TEST(prepare_makes_a_folder_once) {
     dataloader_close(&d);
 
     // Another tokenizer, another text or a missing part: anew.
+    CHECK(run("VOCAB=280 " PREPARE MY_TEXT " bpe | grep -q '280 tokens, kind bpe'") == 0);
+    CHECK(run("VOCAB=280 " PREPARE MY_TEXT " bpe | grep -q 'up to date'") == 0);
+    CHECK(run("VOCAB=270 " PREPARE MY_TEXT " bpe | grep -q '270 tokens, kind bpe'") == 0);
+    CHECK(run("test \"$(ls " ROOT "/prepare/out/my_text.v2)\" = "
+              "\"$(printf 'fingerprint\\ntokenizer.json\\ntrain_000000.bin\\nval_000000.bin')\"") == 0);
     CHECK(run(PREPARE MY_TEXT " byte | grep -q 'kind byte'") == 0);
     CHECK(run(PREPARE MY_TEXT " char | grep -q 'kind char'") == 0);
     put_text(ROOT "/prepare/my text.v2.txt", "The quick brown fox jumps over the lazy cat.\n");
@@ -756,7 +796,7 @@ TEST(prepare_makes_a_folder_once) {
     CHECK(file_exists(ROOT "/prepare/out/my_text.v2/fingerprint"));
     CHECK_FAILS(shell, PREPARE "nonsuch", 2, "DATA=nonsuch: neither a corpus (kjv, shakespeare) nor a text file");
     CHECK_FAILS(shell, PREPARE ROOT "/prepare", 2, "a folder: a text file expected");
-    CHECK_FAILS(shell, PREPARE "kjv words", 2, "TOKENIZER=words: char or byte expected");
+    CHECK_FAILS(shell, PREPARE "kjv words", 2, "TOKENIZER=words: char, byte or bpe expected");
     CHECK_FAILS(shell, PREPARE, 2, "a corpus (kjv, shakespeare) or a text file expected");
     chmod(ROOT "/prepare/my text.v2.txt", 0);
     CHECK_FAILS(shell_as_nobody, PREPARE MY_TEXT, 1, "my text.v2.txt: cannot be read");
@@ -791,6 +831,7 @@ int main(int argc, char **argv) {
     RUN(tokenize_shards_splits_as_nanogpt);
     RUN(tokenize_shards_takes_a_validation_text);
     RUN(tokenize_encodes_and_decodes);
+    RUN(tokenize_trains_and_uses_a_byte_pair_encoding);
     RUN(tokenize_refuses_bad_texts_and_writes_nothing);
     RUN(prepare_makes_a_folder_once);
     RUN(prepare_checks_what_a_mirror_holds);

@@ -1,0 +1,516 @@
+/* test_bpe.c - byte-level BPE: the ids of `tokenizers` and `tiktoken`, its training, the field's files, any bytes.
+ *
+ * Run from the project's folder; reads dev/golden/bpe_ids.golden (see make_bpe.py), writes under build/test/bpe only.
+ */
+#define _GNU_SOURCE
+#include "../../data/bpe.h"
+#include "../../src/checkpoint.h"
+#include "test.h"
+
+#define ROOT "build/test/bpe"
+#define EOT "<|endoftext|>"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Helpers
+
+static Checkpoint golden_file;
+static char *golden_json;       // tokenizer.json of the golden file, as `tokenizers` wrote it
+static Bpe golden;
+
+static const CkptTensor *golden_tensor(const char *kind, const char *name) {
+    char *full = format("%s%s", kind, name);
+    const CkptTensor *t = checkpoint_find(&golden_file, full);
+    if (!t) fail("%s: no %s", golden_file.path, full);
+    free(full);
+    return t;
+}
+
+static void put_text(const char *path, const char *text) {
+    if (write_file(path, text, strlen(text)) != 0) fail("%s: %s", path, strerror(errno));
+}
+
+static void open_golden(void) {
+    char error[512];
+    free(test_folder("bpe"));
+    if (checkpoint_open(&golden_file, "dev/golden/bpe_ids.golden", error, sizeof error) != 0) fail("%s", error);
+    const CkptTensor *json = golden_tensor("", "tokenizer.json");
+    golden_json = format("%.*s", (int)json->shape[0], (const char *)json->data);
+    put_text(ROOT "/golden.json", golden_json);
+    if (bpe_load(&golden, ROOT "/golden.json", error, sizeof error) != 0) fail("%s", error);
+}
+
+static BpeEncoder encoder_of(const Bpe *b) {
+    BpeEncoder e;
+    char error[256];
+    if (bpe_encoder_open(&e, b, error, sizeof error) != 0) fail("%s", error);
+    return e;
+}
+
+// The ids of a text, which the caller frees.
+static uint32_t *encode(BpeEncoder *e, const char *text, size_t n, size_t *count) {
+    char error[256];
+    uint32_t *ids = (uint32_t *)xmalloc(n * sizeof *ids);
+    long result = bpe_encode(e, text, n, ids, error, sizeof error);
+    if (result < 0) fail("%s", error);
+    *count = (size_t)result;
+    return ids;
+}
+
+static bool round_trip(BpeEncoder *e, const char *text, size_t n) {
+    size_t count;
+    uint32_t *ids = encode(e, text, n, &count);
+    bool same = bpe_decode(e->bpe, ids, count, NULL) == (long)n;
+    char *back = (char *)xmalloc(n);
+    same = same && bpe_decode(e->bpe, ids, count, back) == (long)n && memcmp(back, text, n) == 0;
+    free(ids);
+    free(back);
+    return same;
+}
+
+static bool same_strings(const BpeStrings *a, const BpeStrings *b) {
+    return a->count == b->count && memcmp(a->start, b->start, (a->count + 1) * sizeof *a->start) == 0 &&
+           memcmp(a->bytes, b->bytes, a->start[a->count]) == 0;
+}
+
+static bool same_bpe(const Bpe *a, const Bpe *b) {
+    return same_strings(&a->tokens, &b->tokens) && a->merge_count == b->merge_count &&
+           memcmp(a->merges, b->merges, a->merge_count * sizeof *a->merges) == 0 &&
+           a->special_count == b->special_count &&
+           memcmp(a->special, b->special, a->special_count * sizeof *a->special) == 0;
+}
+
+static Bpe train(const BpeWords *words, size_t size) {
+    static const char *const special[] = { EOT };
+    Bpe b;
+    char error[256];
+    if (bpe_train(&b, words, size, special, 1, error, sizeof error) != 0) fail("%s", error);
+    return b;
+}
+
+static void count_words(BpeWords *words, const char *text, size_t n) {
+    char error[256];
+    if (bpe_count(words, text, n, error, sizeof error) != 0) fail("%s", error);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Encoding and decoding
+
+static void check_ids(BpeEncoder *e, const char *name, const char *text, size_t n, const int32_t *expected,
+                      size_t size) {
+    size_t count, same = 0;
+    uint32_t *ids = encode(e, text, n, &count);
+    while (same < count && same < size && ids[same] == (uint32_t)expected[same]) same++;
+    CHECK_MSG(same == count && same == size, "%s: %zu ids of %zu, the same up to %zu", name, count, size, same);
+    free(ids);
+}
+
+TEST(ids_are_those_of_tokenizers_and_tiktoken) {
+    static const char *const texts[] = { "kjv", "code", "torture" };
+    BpeEncoder e = encoder_of(&golden);
+    for (int jit = 1; jit >= 0; jit--) {        // without JIT the matcher sees the text in windows
+        if (!jit) e.splitter.jit = false;
+        for (size_t i = 0; i < COUNT_OF(texts); i++) {
+            const CkptTensor *text = golden_tensor("text.", texts[i]), *ids = golden_tensor("ids.", texts[i]);
+            check_ids(&e, texts[i], text->data, text->shape[0], ids->data, ids->shape[0]);
+        }
+        const char *text = golden_tensor("text.", "random")->data;
+        const int32_t *ids = golden_tensor("ids.", "random")->data;
+        const int32_t *bytes = golden_tensor("text.", "random.bytes")->data;
+        const CkptTensor *counts = golden_tensor("ids.", "random.count");
+        CHECK(counts->shape[0] == 1000);
+        for (size_t i = 0; i < counts->shape[0]; i++) {
+            size_t count = (size_t)((const int32_t *)counts->data)[i];
+            check_ids(&e, "random string", text, (size_t)bytes[i], ids, count);
+            text += bytes[i];
+            ids += count;
+        }
+    }
+    bpe_encoder_close(&e);
+}
+
+// n bytes of a kind: any; text with bytes that are wrong in it; parts of characters; spaces.
+static void fill(char *text, size_t n, int kind, uint64_t seed) {
+    static const char *const parts[] = { "the ", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\n", " ",
+                                         "\xc2\xa0", "\xe2\x80\x83", "'s", "9", "\xff", "\xed\xa0\x80", "\xc0\x80",
+                                         "\xf0\x9f" };
+    for (size_t i = 0; i < n; ) {
+        uint64_t h = hash64(seed, i);
+        if (kind == 0) text[i++] = (char)h;
+        else if (kind == 1) for (const char *p = parts[h % COUNT_OF(parts)]; *p && i < n; ) text[i++] = *p++;
+        else if (kind == 2) text[i++] = "\x80\xbf\xc3\xe2\xf0\xf4\x8f\x90 a"[h % 10];
+        else text[i++] = " \n\t\r\v\f\0a"[h % 8];
+    }
+}
+
+TEST(any_bytes_come_back) {
+    BpeEncoder e = encoder_of(&golden);
+    static char text[5000];
+    CHECK(round_trip(&e, "", 0));
+    for (int b = 0; b < 256; b++) CHECK_MSG(round_trip(&e, &(char){ (char)b }, 1), "byte %d", b);
+    for (uint64_t i = 0; i < 2000; i++) {
+        size_t n = i < 1900 ? i % 60 : sizeof text;
+        e.splitter.jit = e.splitter.jit && i % 40 != 39;
+        fill(text, n, (int)(i % 4), i);
+        CHECK_MSG(round_trip(&e, text, n), "text %d of %zu bytes", (int)i, n);
+    }
+    CHECK(bpe_decode(&golden, &(uint32_t){ (uint32_t)golden.tokens.count }, 1, text) == -1);
+    CHECK(bpe_decode(&golden, &(uint32_t){ BPE_NONE }, 1, text) == -1);
+    bpe_encoder_close(&e);
+}
+
+TEST(pieces_are_those_of_gpt2) {
+    static const struct { const char *text, *pieces; } cases[] = {      // pieces, with | between them
+        { "Hello world's end", "Hello| world|'s| end" },
+        { "I'LL we'll", "I|'|LL| we|'ll" },
+        { "a  b\n\n c \n", "a| | b|\n\n| c| \n" },
+        { "'s't'm'd'll've're'x", "'s|'t|'m|'d|'ll|'ve|'re|'|x" },
+        { "x1 22,3", "x|1| 22|,|3" },
+        { "a \xff b\xc3", "a| |\xff| b|\xc3" },
+        { "\xc3\xa9t\xc3\xa9\xe2\x80\xa8!", "\xc3\xa9t\xc3\xa9|\xe2\x80\xa8|!" },
+        { "a \xc2\xa0 b", "a| \xc2\xa0| b" },
+        { "a\xe1\xa0\x8e" "b", "a|\xe1\xa0\x8e|b" },
+        { "  \xe1\xa0\x8e" "b", " | \xe1\xa0\x8e|b" },      // U+180E is no space
+    };
+    BpeSplitter s;
+    char error[256];
+    CHECK(bpe_splitter_open(&s, error, sizeof error) == 0);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char joined[64];
+        size_t at = 0;
+        const char *piece;
+        bpe_splitter_start(&s, cases[i].text, strlen(cases[i].text));
+        for (long n; (n = bpe_split(&s, &piece, error, sizeof error)) > 0; at += (size_t)n) {
+            if (at > 0) joined[at++] = '|';
+            memcpy(joined + at, piece, (size_t)n);
+        }
+        joined[at] = '\0';
+        CHECK_MSG(strcmp(joined, cases[i].pieces) == 0, "case %zu: %s instead of %s", i, joined, cases[i].pieces);
+    }
+    bpe_splitter_close(&s);
+}
+
+// The golden vocabulary with runs of up to eight a, made of any two shorter ones, and its merges in another order: a
+// merge can make a pair of a lower rank, and a token in several ways.
+static Bpe shuffled_merges(uint64_t seed) {
+    Bpe b;
+    char error[512];
+    if (bpe_load(&b, ROOT "/golden.json", error, sizeof error) != 0) fail("%s", error);
+    uint32_t runs[9] = { 0 };
+    for (size_t n = 1; n <= 8; n++) {
+        runs[n] = bpe_strings_add(&b.tokens, "aaaaaaaa", n);
+        for (size_t left = 1; left < n; left++) bpe_add_merge(&b, runs[left], runs[n - left], runs[n]);
+    }
+    BpeMerge *merges = b.merges;
+    uint32_t count = b.merge_count;
+    free(b.ranks.slots);
+    b.ranks.count = 0;
+    bpe_pairs_make(&b.ranks, 1024);
+    b.merges = NULL;
+    b.merge_count = 0;
+    for (uint32_t left = count; left > 0; left--) {
+        uint32_t i = (uint32_t)(hash64(seed, left) % left);
+        bpe_add_merge(&b, merges[i].left, merges[i].right, merges[i].token);
+        merges[i] = merges[left - 1];
+    }
+    free(merges);
+    return b;
+}
+
+TEST(long_pieces_merge_as_short_ones) {
+    static const char runs[] = "aaaaaaaaaa-= ", english[] = "etaoinshr dlu";    // pairs that overlap; all kinds
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        Bpe b = shuffled_merges(seed);
+        BpeEncoder e = encoder_of(seed ? &b : &golden);
+        for (uint64_t i = 0; i < 3000; i++) {
+            uint32_t one[BPE_SHORT], other[BPE_SHORT];
+            size_t n = 1 + i % BPE_SHORT;
+            for (size_t k = 0; k < n; k++) {
+                uint64_t h = hash64(hash64(seed, i), k);
+                one[k] = other[k] = b.byte_id[(uint8_t)(i / 64 % 2 ? runs : english)[h % 13]];
+            }
+            size_t count = bpe_merge_short(e.bpe, one, n);
+            CHECK_MSG(bpe_merge_long(&e, other, n) == count && memcmp(one, other, count * sizeof *one) == 0,
+                      "order %d, case %d", (int)seed, (int)i);
+        }
+        bpe_encoder_close(&e);
+        bpe_free(&b);
+    }
+}
+
+TEST(a_line_of_20_megabytes_is_one_piece) {
+    static const char *const of[] = { "a", " ", "-=", "\xc3\xa9", "\x80\xff" };
+    enum { N = 20 << 20 };
+    BpeEncoder e = encoder_of(&golden);
+    char *text = (char *)xmalloc(N), error[256];
+    for (size_t i = 0; i < COUNT_OF(of); i++) {
+        const char *piece;
+        for (size_t k = 0, n = strlen(of[i]); k < N; k++) text[k] = of[i][k % n];
+        bpe_splitter_start(&e.splitter, text, N);
+        CHECK_MSG(bpe_split(&e.splitter, &piece, error, sizeof error) == N, "piece %zu", i);
+        CHECK_MSG(i > 2 || round_trip(&e, text, N), "piece %zu", i);
+    }
+    free(text);
+    bpe_encoder_close(&e);
+}
+
+// Writes where the pieces of a text end, counted from `base`. Returns how many there are.
+static size_t piece_ends(BpeSplitter *s, const char *text, size_t n, size_t base, size_t *ends) {
+    char error[256];
+    size_t count = 0;
+    const char *piece;
+    bpe_splitter_start(s, text, n);
+    for (long length; (length = bpe_split(s, &piece, error, sizeof error)) > 0; )
+        ends[count++] = base + (size_t)(piece - text) + (size_t)length;
+    return count;
+}
+
+TEST(a_text_may_be_cut_at_bpe_cut) {
+    static char text[20000];
+    static size_t whole[20000], parts[20000];
+    BpeSplitter s;
+    char error[256];
+    CHECK(bpe_splitter_open(&s, error, sizeof error) == 0);
+    int cuts = 0;
+    for (uint64_t i = 0; i < 400; i++) {
+        size_t n = i < 380 ? 100 : sizeof text, count = 0;
+        fill(text, n, (int)(i % 4), i);
+        for (size_t from = 0, to; from < n; from = to) {
+            to = bpe_cut(text, from + 1, n);
+            cuts += to < n;
+            count += piece_ends(&s, text + from, to - from, from, parts + count);
+        }
+        bool same = piece_ends(&s, text, n, 0, whole) == count && memcmp(whole, parts, count * sizeof *whole) == 0;
+        CHECK_MSG(same, "text %d", (int)i);
+    }
+    CHECK_MSG(cuts > 1000, "%d cuts", cuts);
+    bpe_splitter_close(&s);
+}
+
+TEST(special_tokens_are_never_made_from_text) {
+    uint32_t eot = bpe_special(&golden, EOT);
+    CHECK(eot == 0 && bpe_special(&golden, "<|other|>") == BPE_NONE);
+    BpeEncoder e = encoder_of(&golden);
+    size_t count;
+    uint32_t *ids = encode(&e, EOT, strlen(EOT), &count);
+    for (size_t i = 0; i < count; i++) CHECK(ids[i] != eot);
+    free(ids);
+    bpe_encoder_close(&e);
+    char text[32];
+    CHECK(bpe_decode(&golden, &eot, 1, text) == (long)strlen(EOT) && memcmp(text, EOT, strlen(EOT)) == 0);
+
+    // Nor by training, where its text is a word: HF's trainer would give the merge the special token's id.
+    BpeWords words = { 0 };
+    static const char *const special[] = { "the" };
+    char error[256];
+    Bpe b;
+    count_words(&words, "the the the these", 17);
+    CHECK(bpe_train(&b, &words, 300, special, 1, error, sizeof error) == 0);
+    for (uint32_t id = 0; id < b.tokens.count; id++) {
+        size_t n;
+        const char *token = bpe_token(&b, id, &n);
+        CHECK(id == bpe_special(&b, "the") || n != 3 || memcmp(token, "the", 3) != 0);
+    }
+    bpe_words_free(&words);
+    bpe_free(&b);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Training
+
+TEST(training_gives_the_merges_of_tokenizers) {
+    static const char *const texts[] = { "torture", "code", "kjv" };    // in whatever order
+    BpeWords words = { 0 };
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        const CkptTensor *text = golden_tensor("text.", texts[i]);
+        count_words(&words, text->data, text->shape[0]);
+    }
+    Bpe b = train(&words, golden.tokens.count);
+    uint32_t same = 0;
+    while (same < b.merge_count && same < golden.merge_count &&
+           memcmp(&b.merges[same], &golden.merges[same], sizeof *b.merges) == 0) same++;
+    CHECK_MSG(same_bpe(&b, &golden), "the same up to merge %u of %u", same, golden.merge_count);
+    bpe_free(&b);
+
+    // Every part of a text counts: twice the text is twice the counts, and the same vocabulary.
+    uint64_t total = 0, again = 0;
+    for (size_t i = 0; i < words.strings.count; i++) total += words.counts[i] * bpe_string_length(&words.strings, i);
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        const CkptTensor *text = golden_tensor("text.", texts[i]);
+        again += text->shape[0];
+        count_words(&words, text->data, text->shape[0]);
+    }
+    CHECK(total == again);
+    b = train(&words, golden.tokens.count);
+    CHECK(same_bpe(&b, &golden));
+    bpe_free(&b);
+    bpe_words_free(&words);
+}
+
+TEST(small_and_impossible_vocabularies) {
+    BpeWords words = { 0 };
+    char error[256];
+    Bpe b = train(&words, 1000);                // of no text
+    CHECK(b.tokens.count == 257 && b.merge_count == 0 && bpe_special(&b, EOT) == 0);
+    CHECK(b.byte_id['!'] == 1 && b.byte_id[0] == 189 && b.byte_id[' '] == 221 && b.byte_id[0xad] == 256);
+    bpe_free(&b);
+    count_words(&words, "aaaa", 4);
+    b = train(&words, 1000);                    // aa, then aaaa, then nothing is left to merge
+    CHECK(b.tokens.count == 259 && b.merge_count == 2);
+    bpe_free(&b);
+    static const char *const twice[] = { EOT, EOT }, *const byte[] = { "a" };
+    CHECK(bpe_train(&b, &words, 256, twice, 1, error, sizeof error) == -1 && strstr(error, "at least 257 expected"));
+    CHECK(bpe_train(&b, &words, 300, twice, 2, error, sizeof error) == -1 && strstr(error, "given twice"));
+    CHECK(bpe_train(&b, &words, 300, byte, 1, error, sizeof error) == -1 && strstr(error, "two characters or more"));
+    bpe_words_free(&words);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files
+
+TEST(saved_and_loaded_again_the_same) {
+    char error[512];
+    Bpe b;
+    CHECK(bpe_save(&golden, ROOT "/saved.json") == 0);
+    CHECK_MSG(bpe_load(&b, ROOT "/saved.json", error, sizeof error) == 0, "%s", error);
+    CHECK(same_bpe(&b, &golden) && memcmp(b.byte_id, golden.byte_id, sizeof b.byte_id) == 0);
+    char *saved = read_file(ROOT "/saved.json", NULL);      // merges "a b"; `tokenizers` writes ["a","b"]
+    CHECK(strstr(golden_json, "[\"t\",\"h\"]") && strstr(saved, "\"t h\""));
+    free(saved);
+    bpe_free(&b);
+    CHECK(bpe_save(&golden, ROOT "/none/saved.json") == -1 && errno == ENOENT);
+}
+
+// GPT-2's two files of the golden vocabulary.
+static void write_gpt2(const char *version, const char *more) {
+    FILE *encoder = fopen(ROOT "/encoder.json", "w"), *merges = fopen(ROOT "/vocab.bpe", "w");
+    if (!encoder || !merges) fail(ROOT ": %s", strerror(errno));
+    char **names = (char **)xcalloc(golden.tokens.count, sizeof *names);
+    for (uint32_t id = 0; id < golden.tokens.count; id++) {
+        size_t n;
+        const char *bytes = bpe_token(&golden, id, &n);
+        names[id] = bpe_make_name((const uint8_t *)bytes, n);
+        cJSON *name = cJSON_CreateString(names[id]);
+        char *quoted = cJSON_PrintUnformatted(name);
+        fprintf(encoder, "%s%s: %u", id ? ", " : "{", quoted, id);
+        cJSON_Delete(name);
+        free(quoted);
+    }
+    fputs("}\n", encoder);
+    fputs(version, merges);
+    for (uint32_t i = 0; i < golden.merge_count; i++)
+        fprintf(merges, "%s %s\n", names[golden.merges[i].left], names[golden.merges[i].right]);
+    fputs(more, merges);
+    for (uint32_t id = 0; id < golden.tokens.count; id++) free(names[id]);
+    free(names);
+    fclose(encoder);
+    fclose(merges);
+}
+
+TEST(gpt2_files) {
+    char error[512];
+    Bpe b;
+    write_gpt2("#version: 0.2\n", "");
+    CHECK_MSG(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == 0, "%s", error);
+    CHECK(same_bpe(&b, &golden));
+    bpe_free(&b);
+    write_gpt2("#version: 0.2\n", "th\n");
+    CHECK(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "vocab.bpe: line 945: two tokens expected"), "%s", error);
+    CHECK(bpe_load_gpt2(&b, ROOT "/vocab.bpe", ROOT "/vocab.bpe", error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "vocab.bpe: not JSON"), "%s", error);
+    CHECK(bpe_load_gpt2(&b, ROOT "/golden.json", ROOT "/vocab.bpe", error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "golden.json: model.vocab: "), "%s", error);
+    CHECK(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/none", error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "none: cannot be read: No such file"), "%s", error);
+}
+
+TEST(other_tokenizer_files_are_refused_in_one_line) {
+    static const struct { const char *find, *replace, *words; } cases[] = {
+        { "\"truncation\":null", "\"truncation\":{\"max_length\":9}", "truncation: {\"max_length\":9}: null expected" },
+        { "\"padding\":null", "\"padding\":1", "padding: 1: null expected" },
+        { "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "normalizer: {\"type\":\"NFC\"}: null expected" },
+        { "\"pre_tokenizer\":{\"type\":\"ByteLevel\"", "\"pre_tokenizer\":{\"type\":\"Metaspace\"", "\"Metaspace\"" },
+        { "\"pre_tokenizer\":", "\"pre\":", "pre_tokenizer.type: missing: \"ByteLevel\" expected" },
+        { "\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space: true: false expected" },
+        { "\"use_regex\":true", "\"use_regex\":false", "pre_tokenizer.use_regex: false: true expected" },
+        { "\"post_processor\":{\"type\":\"ByteLevel", "\"post_processor\":{\"type\":\"X", "processor.type: \"X\"" },
+        { "\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"X\"", "decoder.type: \"X\"" },
+        { "\"type\":\"BPE\"", "\"type\":\"Unigram\"", "model.type: \"Unigram\": \"BPE\" expected" },
+        { "\"dropout\":null", "\"dropout\":0.1", "model.dropout: 0.1: null expected" },
+        { "\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\"", "model.end_of_word_suffix: \"</w>\"" },
+        { "\"byte_fallback\":false", "\"byte_fallback\":true", "model.byte_fallback: true" },
+        { "\"ignore_merges\":false", "\"ignore_merges\":true", "model.ignore_merges: true" },
+        { "\"special\":true", "\"special\":false", "added_tokens[0].special: true expected" },
+        { "\"added_tokens\":[{\"id\":0", "\"added_tokens\":[{\"id\":-1", "added_tokens[0]: content" },
+        { "\"added_tokens\":[{\"id\":0", "\"added_tokens\":[{\"id\":7", "model.vocab: \"'\": an id of its own" },
+        { "\"added_tokens\":[", "\"added_tokens\":{\"a\":1},\"other\":[", "added_tokens: a list expected" },
+        { "\"vocab\":{", "\"vocab\":3,\"other\":{", "model.vocab: an object" },
+        { "\"!\":1,", "\"!\":1.5,", "model.vocab: \"!\": an id of its own" },
+        { "\"!\":1,", "\"!\":\"1\",", "model.vocab: \"!\": an id of its own" },
+        { "\"!\":1,", "\"!\":2,", "an id of its own of 0, 1, 2, ... expected" },
+        { "\"!\":1,", "", "model.vocab: no token has id 1, of 1199 tokens" },
+        { "\"!\":1,", "\"th!\":1,", "model.vocab: no token is byte 0x21 alone" },
+        { "\"!\":1,", "\"\":1,", "model.vocab: \"\": not a token of bytes" },
+        { "\"!\":1,", "\"\\n!\":1,", "model.vocab: \"?!\": not a token of bytes" },
+        { "\"!\":1,", "\" !\":1,", "model.vocab: \" !\": not a token of bytes" },
+        { "\"!\":1,", "\"\xe2\x96\x81\":1,", "not a token of bytes (byte-level BPE)" },
+        { "\"!\":1,", "\"\xc1\xa1\":1,", "not a token of bytes" },
+        { "\"!\":1,\"\\\"\":2,", "\"!\":1,\"!\":2,", "model.vocab: \"!\": a second token of these bytes" },
+        { "\"merges\":[", "\"merges\":[\"t\",", "model.merges[0]: two tokens expected" },
+        { "\"merges\":[", "\"merges\":[\"t h e\",", "model.merges[0]: two tokens expected" },
+        { "\"merges\":[", "\"merges\":[[\"t\",\"h\",\"e\"],", "model.merges[0]: two tokens expected" },
+        { "\"merges\":[", "\"merges\":[[\"t\"],", "model.merges[0]: two tokens expected" },
+        { "\"merges\":[", "\"merges\":[3,", "model.merges[0]: two tokens expected" },
+        { "\"merges\":[", "\"merges\":[\"z q\",", "model.merges[0]: two tokens expected" },
+        { "\"merges\":[", "\"merges\":1,\"other\":[", "model.merges: a list expected" },
+        { "{\"version\"", "[{\"version\"", "not JSON" },
+        { "{\"version\"", "{\"version\"\n", NULL },         // still a tokenizer.json
+    };
+    Bpe b;
+    char error[512];
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const char *at = strstr(golden_json, cases[i].find);
+        CHECK_MSG(at, "case %zu: %s is not in the file", i, cases[i].find);
+        if (!at) continue;
+        char *changed = format("%.*s%s%s", (int)(at - golden_json), golden_json, cases[i].replace,
+                               at + strlen(cases[i].find));
+        put_text(ROOT "/changed.json", changed);
+        int result = bpe_load(&b, ROOT "/changed.json", error, sizeof error);
+        if (result == 0) bpe_free(&b);
+        CHECK_MSG(result == (cases[i].words ? -1 : 0), "case %zu: %s", i, cases[i].replace);
+        if (result != 0 && cases[i].words)
+            CHECK_MSG(strstr(error, ROOT "/changed.json: ") && strstr(error, cases[i].words) && !strchr(error, '\n'),
+                      "case %zu: no \"%s\" in: %s", i, cases[i].words, error);
+        free(changed);
+    }
+    size_t n = strlen(golden_json);
+    for (size_t cut = 0; cut < n; cut += 1 + cut / 16) {
+        CHECK(write_file(ROOT "/cut.json", golden_json, cut) == 0);
+        bool refused = bpe_load(&b, ROOT "/cut.json", error, sizeof error) == -1 && strstr(error, "not JSON");
+        CHECK_MSG(refused, "cut at %zu", cut);
+    }
+    CHECK(write_file(ROOT "/nul.json", golden_json, n + 1) == 0);
+    CHECK(bpe_load(&b, ROOT "/nul.json", error, sizeof error) == -1 && strstr(error, "nul.json: not JSON"));
+    CHECK(bpe_load(&b, ROOT "/none.json", error, sizeof error) == -1 && strstr(error, "No such file"));
+}
+
+int main(int argc, char **argv) {
+    tests_only = argc > 1 ? argv[1] : NULL;
+    open_golden();
+    RUN(ids_are_those_of_tokenizers_and_tiktoken);
+    RUN(any_bytes_come_back);
+    RUN(pieces_are_those_of_gpt2);
+    RUN(long_pieces_merge_as_short_ones);
+    RUN(a_line_of_20_megabytes_is_one_piece);
+    RUN(a_text_may_be_cut_at_bpe_cut);
+    RUN(special_tokens_are_never_made_from_text);
+    RUN(training_gives_the_merges_of_tokenizers);
+    RUN(small_and_impossible_vocabularies);
+    RUN(saved_and_loaded_again_the_same);
+    RUN(gpt2_files);
+    RUN(other_tokenizer_files_are_refused_in_one_line);
+    bpe_free(&golden);
+    free(golden_json);
+    checkpoint_close(&golden_file);
+    return tests_end();
+}
