@@ -339,9 +339,10 @@ MUONDEF size_t muon_svd_power_bytes(int rows, int cols);
 /* x <- about U S^power V^T for power 1, 1/2, 1/4 or 0, by products alone, whatever the size of x. With X = x / |x|_F
    and G = X X^T (of the smaller side), a coupled Newton iteration gives (G + r I)^(-1/2) with the relative ridge
    r = 1e-4 trace(G) / p; power 0 is that times X; 1/2 takes the root of it by another iteration, with a ridge of its
-   own; 1/4 is 1/2 of 1/2. An iteration is 15 steps of three products, 90 p^3 FLOPs. The ridge bounds the error: singular
-   values below 1 % / sqrt(p) of |x|_F come out too small. Source: arXiv 2602.04669 and its code, whose absolute ridge of
-   1e-6 made it depend on the size of x. x, failures: as muon_orthogonalize. scratch: muon_spectral_power_bytes. */
+   own; 1/4 is 1/2 of 1/2. An iteration is 15 steps of three products, 90 p^3 FLOPs. The ridge bounds the error:
+   singular values below 1 % / sqrt(p) of |x|_F come out too small. Source: arXiv 2602.04669 and its code, whose absolute
+   ridge of 1e-6 made it depend on the size of x. x, failures: as muon_orthogonalize. scratch:
+   muon_spectral_power_bytes. */
 MUONDEF int muon_spectral_power(float *x, int rows, int cols, double power, void *scratch);
 MUONDEF size_t muon_spectral_power_bytes(int rows, int cols);
 
@@ -893,10 +894,13 @@ static float *muon__newton_schulz(float *x, float *other, int rows, int cols, co
                 muon__times(S, R, a, Z, p);
                 muon__times(R, S, a, Z, p);
             }
-            if (i > step) muon__times(S, Q, a, Z, p);                                     // Q <- Q P
-            else memcpy(S, Z, pp * sizeof(float));                                        // or, at first, Q = P
-            for (size_t k = 0; k < pp && i == step && !alone; k += (size_t)p + 1) S[k] += a;
-            muon__swap(&Q, &S);
+            if (i > step) {                                                               // Q <- Q P
+                muon__times(S, Q, a, Z, p);
+                muon__swap(&Q, &S);
+            } else {                                                                      // or, at first, Q = P, or Z
+                muon__swap(&Q, &Z);
+                for (size_t k = 0; k < pp && !alone; k += (size_t)p + 1) Q[k] += a;
+            }
         }
         const float a = alone ? (float)muon__abc(c, step)[0] : 0.0f;                      // X <- a X + Z X, or Q X
         if (alone) memcpy(other, x, n * sizeof(float));

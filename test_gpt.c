@@ -24,10 +24,6 @@ static double distance(const float *a, const float *b, size_t n) {
     return sqrt(sum);
 }
 
-static float gauss(uint64_t h) {
-    return (float)(sqrt(-2.0 * log(1.0 - uniform_of(h))) * cos(2.0 * M_PI * uniform_of(mix64(h))));
-}
-
 static void config_of_text(Config *c, const char *text, const char *name, int n, char **overrides) {
     config_load_text(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
                      text, strlen(text), name, n, overrides);
@@ -46,7 +42,7 @@ static void small_trainer(Trainer *t, const char *text, int n, char **overrides)
         float sigma = p->rows > 1 ? 0.7f / sqrtf((float)p->cols) : 0.2f;
         for (int m = 0; m < p->count; m++)
             for (int i = 0; i < p->rows * p->cols; i++)
-                p->w[p->stride * m + i] = gain + sigma * gauss(hash64(hash64(hash_string(p->name), m), i));
+                p->w[p->stride * m + i] = gain + sigma * normal_of(hash64(hash64(hash_string(p->name), m), i));
     }
 }
 
@@ -259,7 +255,7 @@ TEST(gradients_match_finite_differences) {
                     memcpy(kept + each * l, p->w + p->stride * l, each * sizeof(float));
                     memcpy(grad + each * l, grads + (p->g - m->grads) + p->stride * l, each * sizeof(float));
                 }
-                for (size_t e = 0; e < n; e++) d[e] = gauss(hash64(hash_string(p->name), e));
+                for (size_t e = 0; e < n; e++) d[e] = normal_of(hash64(hash_string(p->name), e));
                 double length = norm_of(grad, n), ratio = norm_of(d, n) / (length + 1e-30), along = 0.0, loss[2];
                 for (size_t e = 0; e < n; e++) d[e] += (float)ratio * grad[e];
                 double size = 1.0 / norm_of(d, n), h = 2e-3 * sqrt((double)n) * (p->rows > 1 ? 0.1 : 0.4);
@@ -470,8 +466,8 @@ TEST(bf16_newton_schulz_stays_in_its_band) {
     enum { P = 64, Q = 256, N = P * Q };
     float *x = xmalloc(N * sizeof *x), *u = xmalloc(P * P * sizeof *u), *v = xmalloc(N * sizeof *v);
     void *room = xmalloc(muon_svd_power_bytes(P, Q) + muon_orthogonalize_bytes(P, Q));
-    for (int i = 0; i < P * P; i++) u[i] = gauss(hash64(11, (uint64_t)i));
-    for (int i = 0; i < N; i++) v[i] = gauss(hash64(12, (uint64_t)i));
+    for (int i = 0; i < P * P; i++) u[i] = normal_of(hash64(11, (uint64_t)i));
+    for (int i = 0; i < N; i++) v[i] = normal_of(hash64(12, (uint64_t)i));
     CHECK(muon_svd_power(u, P, P, 0, room) == MUON_OK && muon_svd_power(v, P, Q, 0, room) == MUON_OK);
     for (int spectrum = 1; spectrum <= 2; spectrum++)
         for (int set = 0; set < MUON_COEFF_COUNT; set++) {
@@ -739,7 +735,7 @@ TEST(packed_qkv_and_own_polynomials) {
     const MuonParam *p = &t.groups[packed];
     CHECK(p->rows == rows && p->cols == C && p->count == m->L && p->w == weight(m, WQ, 0));
     CHECK(t.config.optimizer.muon.steps == 2);
-    for (size_t i = 0; i < m->n_params; i++) m->grads[i] = 1e-3f * gauss(hash64(3, i));
+    for (size_t i = 0; i < m->n_params; i++) m->grads[i] = 1e-3f * normal_of(hash64(3, i));
     size_t size = (size_t)rows * C;
     float *expected = xmalloc(size * sizeof *expected), *before = xmalloc(size * sizeof *before);
     memcpy(expected, gradient(m, WQ, 1), size * sizeof *expected);

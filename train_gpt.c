@@ -239,10 +239,12 @@ static const ConfigPreset config_presets[] = {
 // Tokens of a micro-batch where the config leaves that open: more would only take more memory.
 enum { MICRO_TOKENS = 4096 };
 
+static int rule_named(const char *name) { return config_name_index("none|" RULES, name); }
+
 // The rule that optimizer.name stands for; MuonClip is Muon with other settings.
 static int optimizer_rule(const Config *c) {
     const char *name = config_choice_name(config_fields, N_FIELDS, "optimizer.name", c->optimizer.name);
-    return config_name_index("none|" RULES, strcmp(name, "muonclip") ? name : "muon");
+    return rule_named(strcmp(name, "muonclip") ? name : "muon");
 }
 
 // Who updates a tensor. A rule that works on single weights owns all of them. One that works on matrices owns the hidden
@@ -253,10 +255,9 @@ static int tensor_rule(const Config *c, Role role, const char *name) {
     int rule = optimizer_rule(c);
     if (rule > MUON_RULE_ADAMW && (role < ROLE_Q || role > ROLE_MLP_OUT)) rule = MUON_RULE_ADAMW;
     for (int i = 0; i < route->n; i++)
-        if (config_name_index(ROLES, route->keys[i]) == (int)role)
-            rule = config_name_index("none|" RULES, route->values[i]);
+        if (config_name_index(ROLES, route->keys[i]) == (int)role) rule = rule_named(route->values[i]);
     for (int i = 0; i < route->n; i++)
-        if (!strcmp(route->keys[i], name)) rule = config_name_index("none|" RULES, route->values[i]);
+        if (!strcmp(route->keys[i], name)) rule = rule_named(route->values[i]);
     return rule;
 }
 
@@ -819,8 +820,7 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
                 if (t->fill == FILL_ZERO) w[i] = 0.0f;
                 else if (t->fill == FILL_ONE) w[i] = 1.0f;
                 else if (t->fill == FILL_UNIFORM) w[i] = t->size * (2.0f * uniform_of(h) - 1.0f);
-                else w[i] = t->size * (float)(sqrt(-2.0 * log(1.0 - uniform_of(h))) *             // Box-Muller
-                                              cos(2.0 * M_PI * uniform_of(mix64(h))));
+                else w[i] = t->size * normal_of(h);
             }
         }
     }

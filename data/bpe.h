@@ -425,7 +425,7 @@ static inline void bpe_note(BpeEncoder *e, const uint32_t *ids, uint32_t at) {
 
 // The same for any n < BPE_NONE in O(n log n): the tokens are a linked list, and each rank has a list of the places
 // where its pair begins, in which those that are no longer true are passed over. Where places of one rank can exclude
-// each other (XXX, pair XX), they are noted from left to right: X is made so.
+// each other (aaa, pair aa), they are noted from left to right: a token comes to be so.
 static inline size_t bpe_merge_long(BpeEncoder *e, uint32_t *ids, size_t n) {
     if (!e->places) e->places = (BpePlaces *)xcalloc(e->bpe->merge_count, sizeof *e->places);
     if (n > e->room) {

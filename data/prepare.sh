@@ -105,7 +105,8 @@ case $data in
 esac
 
 fingerprint="text sha256 $text, tokenizer $kind, validation $split, format $format"
-if [ "$(cat "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] && [ -e "$folder/tokenizer.bin" -o -e "$folder/tokenizer.json" ] &&
+if [ "$(cat "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] &&
+        { [ -e "$folder/tokenizer.bin" ] || [ -e "$folder/tokenizer.json" ]; } &&
         [ -e "$folder/train_000000.bin" ] && [ -e "$folder/val_000000.bin" ]; then
     echo "$folder: up to date"
     exit 0
@@ -122,13 +123,12 @@ mkdir "$new" || fail "$new: cannot be made"
 
 # shards TEXT [ARGUMENT]: the tokenizer, trained on TEXT where it has merges, and the shards
 shards() {
+    vocabulary=$tokenizer
     if [ "$tokenizer" = bpe ]; then
-        "$tokenize" train --vocab="$VOCAB" --out="$new/bpe.json" "$1"
-        "$tokenize" shards --tokenizer="$new/bpe.json" --out="$new" ${2:+"$2"} "$1"
-        rm "$new/bpe.json"
-    else
-        "$tokenize" shards --tokenizer="$tokenizer" --out="$new" ${2:+"$2"} "$1"
+        vocabulary=$new/bpe.json
+        "$tokenize" train --vocab="$VOCAB" --out="$vocabulary" "$1"
     fi
+    "$tokenize" shards --tokenizer="$vocabulary" --out="$new" ${2:+"$2"} "$1"
 }
 
 case $data in
@@ -151,7 +151,7 @@ case $data in
         shards "$data" ;;
 esac
 
-rm -f "$new/all.txt" "$new/train.txt" "$new/val.txt"
+rm -f "$new/all.txt" "$new/train.txt" "$new/val.txt" "$new/bpe.json"
 echo "$fingerprint" >"$new/fingerprint" || fail "$new/fingerprint: cannot be written"
 rm -rf "$folder"
 mv "$new" "$folder"

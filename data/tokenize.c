@@ -146,6 +146,13 @@ static void keep_or_undo(int result, char *path) {
     fail("%s: cannot be written: %s", path, strerror(error));
 }
 
+// Writes what a shard holds as the next one of its split, and empties it.
+static void write_shard(Written *w, const char *prefix, const char *split, const uint16_t *shard, size_t *held) {
+    char *path = format("%s%s_%06d.bin", prefix, split, w->shards++);
+    keep_or_undo(shard_write(path, shard, *held), path);
+    *held = 0;
+}
+
 // Encodes n bytes of text, which the vocabulary is known to cover, into shards prefix_SPLIT_000000.bin, ... of
 // shard_tokens tokens each but for the last.
 static Written write_split(const Tokenizer *t, const char *text, size_t n, const char *prefix, const char *split,
@@ -165,19 +172,16 @@ static Written write_split(const Tokenizer *t, const char *text, size_t n, const
         if (got < 0) fail("%s", error);
         done += take;
         w.tokens += (size_t)got;
-        for (size_t from = 0, part; from < (size_t)got || done == n; from += part) {
+        for (size_t from = 0, part; from < (size_t)got; from += part) {
             part = (size_t)got - from < shard_tokens - held ? (size_t)got - from : shard_tokens - held;
             memcpy(shard + held, ids + from, part * sizeof *shard);
             held += part;
-            if (held < shard_tokens && !(done == n && from + part == (size_t)got)) continue;
-            char *path = format("%s%s_%06d.bin", prefix, split, w.shards++);
-            keep_or_undo(shard_write(path, shard, held), path);
-            held = 0;
-            if (done == n && from + part == (size_t)got) break;
+            if (held == shard_tokens) write_shard(&w, prefix, split, shard, &held);
         }
         if (done < n && progress_due(&progress, false))
             progress_line(&progress, "%s: %.0f of %.0f MB", split, 1e-6 * (double)done, 1e-6 * (double)n);
     }
+    if (held > 0) write_shard(&w, prefix, split, shard, &held);
     progress_end(&progress);
     free(shard);
     free(ids);

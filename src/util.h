@@ -1,7 +1,7 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
  * defines: fail, fail_usage, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, read_file, make_dirs, file_exists,
- *          sync_folder, write_file, mix64, hash64, hash_string, seconds_now, resident_bytes,
+ *          sync_folder, write_file, mix64, hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes,
  *          Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -206,6 +207,11 @@ static inline uint64_t hash_string(const char *s) {
 // [0, 1) from a hash, 24 bits: exact in a float.
 static inline float uniform_of(uint64_t hash) {
     return (float)(hash >> 40) * 0x1p-24f;
+}
+
+// Standard normal from a hash (Box and Muller, 1958).
+static inline float normal_of(uint64_t hash) {
+    return (float)(sqrt(-2.0 * log(1.0 - uniform_of(hash))) * cos(2.0 * M_PI * uniform_of(mix64(hash))));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -40,15 +40,8 @@ static void draw(const char *name, const char *title, const PlotPanel *panels, i
 // ---------------------------------------------------------------------------------------------------------------------
 // Matrices
 
-// Standard normal numbers, a function of (stream, index): Box and Muller, 1958.
-static double normal(uint64_t stream, uint64_t i) {
-    double u = ((double)(hash64(stream, 2 * i) >> 11) + 0.5) * 0x1p-53;
-    double v = ((double)(hash64(stream, 2 * i + 1) >> 11) + 0.5) * 0x1p-53;
-    return sqrt(-2 * log(u)) * cos(2 * 3.14159265358979323846 * v);
-}
-
 static void fill_normal(float *x, size_t n, uint64_t stream) {
-    for (size_t i = 0; i < n; i++) x[i] = (float)normal(stream, i);
+    for (size_t i = 0; i < n; i++) x[i] = normal_of(hash64(stream, i));
 }
 
 // Random orthonormal rows: the polar factor of a Gaussian matrix is uniform among them.

@@ -81,14 +81,10 @@ static void own_parallel_for(int n, int threads, void (*body)(void *, int, int),
 // Numbers
 
 // Standard normal numbers, a function of (stream, index).
-static double normal(uint64_t stream, uint64_t i) {
-    double u = ((double)(hash64(stream, 2 * i) >> 11) + 0.5) * 0x1p-53;
-    double v = ((double)(hash64(stream, 2 * i + 1) >> 11) + 0.5) * 0x1p-53;
-    return sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * v);
-}
+static double normal(uint64_t stream, uint64_t i) { return normal_of(hash64(stream, i)); }
 
 static void fill_normal(float *x, size_t n, uint64_t stream) {
-    for (size_t i = 0; i < n; i++) x[i] = (float)normal(stream, i);
+    for (size_t i = 0; i < n; i++) x[i] = normal_of(hash64(stream, i));
 }
 
 static void transpose(float *out, const float *x, int rows, int cols) {
