@@ -434,6 +434,168 @@ TEST(the_order_is_a_function_of_the_seed) {
     free(dir);
 }
 
+// A training shard of documents: 0, then ids that occur nowhere else; it begins in the middle of one. Returns its length.
+static int put_documents(const char *dir, int documents) {
+    uint32_t ids[4096];
+    int n = 0;
+    char *train = format("%s/x_train.bin", dir), *val = format("%s/x_val.bin", dir);
+    for (int i = 0; i < documents; i++) {
+        if (i > 0) ids[n++] = 0;
+        for (int length = i % 5 == 3 ? 0 : (int)(hash64(9, (uint64_t)i) % 60); length > 0; length--, n++)
+            ids[n] = (uint32_t)n + 1;
+    }
+    if (shard_write(train, ids, (size_t)n, VOCAB - 1) != 0) fail("%s: %s", train, strerror(errno));
+    put_shard(val, 0, 100);
+    free(train);
+    free(val);
+    return n;
+}
+
+TEST(documents_are_shuffled_whole) {
+    char *dir = test_folder("data/documents"), *path = format("%s/x_train.bin", dir);
+    int n = put_documents(dir, 70), seams = 0, same_seams = 0;
+    DataLoader d, again;
+    dataloader_open(&d, dir, T, VOCAB, 3);
+    dataloader_by_documents(&d, 0);
+    Shard shard = shard_open(path);
+    static int32_t after[4096];                             // in the first epoch: what follows each document's end
+    for (uint64_t epoch = 0; epoch < 3; epoch++) {
+        static bool seen[4096];
+        int count = 0;
+        memset(seen, 0, sizeof seen);
+        for (uint64_t w = 0; w < d.train_windows; w++) {
+            int32_t inputs[T], targets[T];
+            dataloader_train(&d, epoch * d.train_windows + w, inputs, targets);
+            for (int k = 0; k < T; k++) {
+                if (k > 0) CHECK(inputs[k] == targets[k - 1]);
+                if (inputs[k] == 0) continue;               // its place is inputs[k] - 1
+                CHECK_MSG(!seen[inputs[k]], "token %d twice in an epoch", inputs[k]);
+                seen[inputs[k]] = true;
+                count++;
+                bool end = inputs[k] == n || shard_token(&shard, (size_t)inputs[k]) == 0;
+                CHECK_MSG(targets[k] == (end ? 0 : inputs[k] + 1) || (end && targets[k] == 1), "%d after %d", targets[k],
+                          inputs[k]);
+                if (!end || k + 1 >= T) continue;           // which document comes next
+                int32_t next = targets[k] == 0 ? inputs[k + 1] + 4096 * targets[k + 1] : 1;
+                if (epoch == 0) after[inputs[k]] = next;
+                else if (after[inputs[k]]) { seams++; same_seams += after[inputs[k]] == next; }
+            }
+        }
+        int zeros = 0;
+        for (int i = 0; i < n; i++) zeros += shard_token(&shard, (size_t)i) == 0;
+        CHECK_MSG(count >= n - zeros - 2 * T, "%d of %d tokens in epoch %d", count, n - zeros, (int)epoch);
+    }
+    CHECK_MSG(seams > 40 && same_seams * 4 < seams, "%d of %d documents have the same one behind in another epoch",
+              same_seams, seams);
+
+    // A loader that begins in the middle of the second epoch, as a resume does, and goes backwards.
+    dataloader_open(&again, dir, T, VOCAB, 3);
+    dataloader_by_documents(&again, 0);
+    for (uint64_t k = 0; k < d.train_windows; k++) {
+        uint64_t sequence = d.train_windows * 3 / 2 + (k % 2 ? k : d.train_windows - k);
+        int32_t x[2][T], y[2][T];
+        dataloader_train(&d, d.train_windows * 3 / 2 + k, x[0], y[0]);
+        dataloader_train(&d, sequence, x[0], y[0]);
+        dataloader_train(&again, sequence, x[1], y[1]);
+        CHECK(memcmp(x[0], x[1], sizeof x[0]) == 0 && memcmp(y[0], y[1], sizeof y[0]) == 0);
+    }
+    dataloader_close(&again);
+    dataloader_close(&d);
+    shard_close(&shard);
+    free(path);
+    free(dir);
+}
+
+TEST(ranks_together_have_what_one_has) {
+    char *folders[2] = { loader_folder(), test_folder("data/ranks") };
+    put_documents(folders[1], 70);
+    for (int by_documents = 0; by_documents < 2; by_documents++) {
+        enum { BATCH = 12 };
+        DataLoader one, part;
+        dataloader_open(&one, folders[by_documents], T, VOCAB, 7);
+        dataloader_open(&part, folders[by_documents], T, VOCAB, 7);
+        if (by_documents) dataloader_by_documents(&one, 0), dataloader_by_documents(&part, 0);
+        for (uint64_t step = 0; step < 20; step++) {        // through several epochs
+            static int32_t whole[2][BATCH * T], parts[2][BATCH * T];
+            dataloader_batch(&one, step, BATCH, 0, 1, whole[0], whole[1]);
+            for (int size = 2; size <= 4; size++) {
+                memset(parts, 0xff, sizeof parts);
+                for (int rank = 0; rank < size; rank++)
+                    dataloader_batch(&part, step, BATCH, rank, size, parts[0] + rank * (BATCH / size * T),
+                                     parts[1] + rank * (BATCH / size * T));
+                CHECK_MSG(memcmp(whole, parts, sizeof whole) == 0, "step %d, %d ranks", (int)step, size);
+            }
+        }
+        dataloader_close(&one);
+        dataloader_close(&part);
+        free(folders[by_documents]);
+    }
+}
+
+// Reads many windows of 1 GB of shards; fails where that takes much memory.
+static void read_a_gigabyte(void *arg) {
+    DataLoader d;
+    int32_t inputs[4 * T], targets[4 * T];
+    double before = resident_bytes();
+    dataloader_open(&d, (const char *)arg, T, VOCAB, 7);
+    free(dataloader_classes(&d));
+    for (uint64_t step = 0; step < 10000; step++) dataloader_batch(&d, step, 4, 0, 1, inputs, targets);
+    double grown = resident_bytes() - before;
+    dataloader_close(&d);
+    if (grown > 1.5 * DATALOADER_RESIDENT) fail("%.0f MB more memory", 1e-6 * grown);
+}
+
+TEST(a_large_corpus_takes_no_memory) {
+    char *dir = test_folder("data/large"), *val = format("%s/x_val.bin", dir), errors[256];
+    put_shard(val, 0, 100);
+    for (int i = 0; i < 5; i++) {                           // 100,000,000 tokens each, all 0: no blocks on the disk
+        enum { TOKENS = 100000000 };
+        char *path = format("%s/x_train_%d.bin", dir, i);
+        int32_t header[SHARD_HEADER_BYTES / 4] = { shard_kinds[0].magic, shard_kinds[0].version, TOKENS };
+        put(path, header, sizeof header);
+        if (truncate(path, SHARD_HEADER_BYTES + 2ll * TOKENS) != 0) fail("%s: %s", path, strerror(errno));
+        free(path);
+    }
+    CHECK_MSG(run_child(read_a_gigabyte, dir, errors, sizeof errors) == 0, "%s", errors);
+    free(test_folder("data/large"));
+    free(val);
+    free(dir);
+}
+
+// The shard is cut while it is mapped.
+static void cut_open_shard(void *arg) {
+    DataLoader d;
+    int32_t inputs[T], targets[T];
+    dataloader_open(&d, (const char *)arg, T, VOCAB, 1);
+    if (truncate(d.train[0].path, 0) != 0) fail("truncate");
+    for (uint64_t n = 0; n < d.train_windows; n++) dataloader_train(&d, n, inputs, targets);
+}
+
+TEST(a_shard_that_is_cut_while_open_is_named) {
+    char *dir = loader_folder();
+    CHECK_FAILS(cut_open_shard, dir, 1, "x_train_000000.bin: cannot be read any more");
+    free(dir);
+}
+
+TEST(classes_are_tenths_of_the_text) {
+    char *dir = test_folder("data/classes"), *train = format("%s/x_train.bin", dir), *val = format("%s/x_val.bin", dir);
+    uint32_t ids[1000];
+    for (int i = 0; i < 1000; i++) ids[i] = i < 250 ? 7 : i < 350 ? 3 : (uint32_t)(20 + (i - 350) / 13);     // 50 of 1.3 %
+    CHECK(shard_write(train, ids, 1000, 100) == 0);
+    put_shard(val, 0, 50);
+    DataLoader d;
+    dataloader_open(&d, dir, T, 100, 7);
+    uint8_t *classes = dataloader_classes(&d);
+    CHECK(classes[7] == 1 && classes[3] == 3);              // their middles at 12.5 and 30 %
+    CHECK(classes[20] == 3 && classes[69] == 9 && classes[99] == 9 && classes[0] == 9);
+    for (int t = 21; t < 70; t++) CHECK(classes[t] == classes[t - 1] || classes[t] == classes[t - 1] + 1);
+    free(classes);
+    dataloader_close(&d);
+    free(train);
+    free(val);
+    free(dir);
+}
+
 TEST(validation_windows_are_consecutive) {
     char *dir = loader_folder();
     DataLoader d;
@@ -856,6 +1018,11 @@ int main(int argc, char **argv) {
     RUN(permutation_is_a_bijection);
     RUN(an_epoch_takes_every_window_once);
     RUN(the_order_is_a_function_of_the_seed);
+    RUN(documents_are_shuffled_whole);
+    RUN(ranks_together_have_what_one_has);
+    RUN(a_large_corpus_takes_no_memory);
+    RUN(a_shard_that_is_cut_while_open_is_named);
+    RUN(classes_are_tenths_of_the_text);
     RUN(validation_windows_are_consecutive);
     RUN(short_shards_give_the_windows_that_fit);
     RUN(the_later_word_of_a_name_says_its_split);
