@@ -78,7 +78,7 @@ typedef struct {
         double dropout;
         int norm, position, mlp, mlp_width, head, init;
         double norm_eps, rope_theta, attn_softcap, logit_softcap;
-        bool bias, embed_norm, qk_norm;
+        bool attn_dropout, bias, embed_norm, qk_norm;
     } model;
     struct {
         int steps, batch, micro_batch, eval_every, save_every, sample_every, precision, recompute;
@@ -127,6 +127,7 @@ static const Field config_fields[] = {
     {"model.block", FIELD_INT, F_(model.block), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
     {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 1048576, NULL, "V; 0: what the tokenizer in data.dir says"},
     {"model.dropout", FIELD_FLOAT, F_(model.dropout), "0", 0, 0.95, NULL, "rate, on the embedding, the attention weights and both residual branches"},
+    {"model.attn_dropout", FIELD_BOOL, F_(model.attn_dropout), "true", 0, 0, NULL, "false: none on the attention weights"},
     {"model.bias", FIELD_BOOL, F_(model.bias), "true", 0, 0, NULL, "biases in the linear layers and in layernorm"},
     {"model.norm", FIELD_CHOICE, F_(model.norm), "layernorm", 0, 0, "layernorm|rmsnorm|rmsnorm_plain", "in front of each branch and of the head; rmsnorm_plain has no gain"},
     {"model.norm_eps", FIELD_FLOAT, F_(model.norm_eps), "1e-5", 1e-12, 1, NULL, "added to the variance, or to the mean square"},
@@ -887,7 +888,8 @@ static float *gradient(const Model *m, TensorId id, int layer) {
 
 static Dropout dropout_of(const Model *m, DropSite site, int layer, uint64_t first_sequence, bool training) {
     uint64_t key = hash64(hash64(hash64((uint64_t)m->config.run.seed, hash_string("dropout")), site), (uint64_t)layer);
-    return (Dropout){training ? (float)m->config.model.dropout : 0.0f, key, first_sequence};
+    bool on = training && (site != DROP_ATTENTION || m->config.model.attn_dropout);
+    return (Dropout){on ? (float)m->config.model.dropout : 0.0f, key, first_sequence};
 }
 
 static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t first_sequence, bool training) {
