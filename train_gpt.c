@@ -123,7 +123,7 @@ static const Field config_fields[] = {
     {"model.kv_heads", FIELD_INT, F_(model.kv_heads), "0", 0, 1024, NULL, "NKV, key/value heads shared by groups of query heads; 0: as many as heads"},
     {"model.width", FIELD_INT, F_(model.width), "128", 1, 65536, NULL, "C, channels of the residual stream"},
     {"model.block", FIELD_INT, F_(model.block), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
-    {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 65536, NULL, "V; 0: what the tokenizer in data.dir says"},
+    {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 1048576, NULL, "V; 0: what the tokenizer in data.dir says"},
     {"model.dropout", FIELD_FLOAT, F_(model.dropout), "0", 0, 0.95, NULL, "rate, on the embedding, the attention weights and both residual branches"},
     {"model.bias", FIELD_BOOL, F_(model.bias), "true", 0, 0, NULL, "biases in the linear layers and in layernorm"},
     {"model.norm", FIELD_CHOICE, F_(model.norm), "layernorm", 0, 0, "layernorm|rmsnorm|rmsnorm_plain", "in front of each branch and of the head; rmsnorm_plain has no gain"},
@@ -1811,7 +1811,9 @@ static void trainer_open(Trainer *t, const char *where) {
     char error[512];
     config_resolve(c, where);
     char *path = tokenizer_path(c->data.dir);
-    if (file_exists(path) && tokenizer_load(&t->tokenizer, path, error, sizeof error) != 0) fail("%s", error);
+    if (file_exists(path) && (tokenizer_load(&t->tokenizer, path, error, sizeof error) != 0 ||
+                              tokenizer_check(&t->tokenizer, path, c->data.dir, error, sizeof error) != 0))
+        fail("%s", error);
     if (c->model.vocab == 0) c->model.vocab = t->tokenizer.size;
     if (c->model.vocab == 0) {
         if (!file_exists(c->data.dir))

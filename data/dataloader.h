@@ -2,10 +2,12 @@
  *
  * defines: DataLoader, Shard, dataloader_open, dataloader_close, dataloader_epoch, dataloader_place, dataloader_train,
  *          dataloader_val_windows, dataloader_val, dataloader_fingerprint, dataloader_names, shard_open, shard_close,
- *          shard_write
+ *          shard_token, shard_width, shard_write
  *
  * A shard, little endian (llm.c, dev/data/data_common.py; modded-nanogpt's FineWeb files are the same): 256 int32 of
- * header, [0] = 20240520, [1] = version 1, [2] = number of tokens, the rest 0; then one uint16 a token.
+ * header, [0] = 20240520, [1] = version 1, [2] = number of tokens, the rest 0; then one uint16 a token. Vocabularies of
+ * more than 65,535 tokens: [0] = 20240801, [1] = 7, then one uint32 a token (llm.c's Llama 3 shards). A file called
+ * train.bin or val.bin that begins with neither is nanoGPT's: uint16 tokens and nothing else.
  * A data folder: the shards are the files *train*.bin and *val*.bin, in the order of their names. They are mapped,
  * never read whole: a corpus may be larger than the memory.
  *
@@ -25,14 +27,17 @@
 #error "shards are mapped as they are: a little-endian machine is needed"
 #endif
 
-enum { SHARD_MAGIC = 20240520, SHARD_VERSION = 1, SHARD_HEADER_BYTES = 256 * 4 };
+enum { SHARD_HEADER_BYTES = 256 * 4, SHARD_NARROW_TOKENS = 65535 };     // a larger vocabulary needs four bytes a token
+
+static const struct { int32_t magic, version; int width; } shard_kinds[] = { { 20240520, 1, 2 }, { 20240801, 7, 4 } };
 enum { DATALOADER_CHECK_TOKENS = 1 << 29 };     // up to here all are checked when opened (a second); always when used
 
 typedef struct {
     char *path;
     void *map;                  // the whole file
     size_t bytes;               // its size
-    const uint16_t *tokens;     // behind the header
+    const void *tokens;         // behind the header
+    int width;                  // bytes a token: 2 or 4
     size_t count;               // number of tokens
     uint64_t windows;           // how many windows of T tokens (and one target more) it gives, 0 where it is too short
 } Shard;
@@ -50,6 +55,19 @@ typedef struct {
 // ---------------------------------------------------------------------------------------------------------------------
 // Shards
 
+static inline uint32_t shard_token(const Shard *s, size_t i) {
+    return s->width == 2 ? ((const uint16_t *)s->tokens)[i] : ((const uint32_t *)s->tokens)[i];
+}
+
+// Which of shard_kinds a vocabulary of V tokens is written as.
+static inline int shard_kind(int V) { return V > SHARD_NARROW_TOKENS; }
+
+// Whether a file of this path may be nanoGPT's.
+static inline bool shard_may_be_raw(const char *path) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    return strcmp(name, "train.bin") == 0 || strcmp(name, "val.bin") == 0;
+}
+
 // Maps the shard at path. Ends the program with one line where it can't be read or its size contradicts its header.
 static inline Shard shard_open(const char *path) {
     int fd = open(path, O_RDONLY);
@@ -57,20 +75,33 @@ static inline Shard shard_open(const char *path) {
     if (fd < 0 || fstat(fd, &st) != 0) fail("%s: cannot be read: %s", path, strerror(errno));
     if (!S_ISREG(st.st_mode)) fail("%s: not a file: a token shard expected", path);
     size_t bytes = (size_t)st.st_size;
-    if (bytes < SHARD_HEADER_BYTES)
+    bool may_be_raw = shard_may_be_raw(path);
+    if (bytes < (may_be_raw ? 2 : SHARD_HEADER_BYTES))
         fail("%s: %zu bytes: a token shard has a header of %d bytes", path, bytes, SHARD_HEADER_BYTES);
     void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED) fail("%s: cannot be mapped: %s", path, strerror(errno));
     close(fd);
-    const int32_t *header = (const int32_t *)map;
-    if (header[0] != SHARD_MAGIC || header[1] != SHARD_VERSION)
-        fail("%s: magic %d, version %d: not a shard of uint16 tokens (%d, version %d expected)", path, header[0],
-             header[1], SHARD_MAGIC, SHARD_VERSION);
-    long long need = SHARD_HEADER_BYTES + 2ll * header[2];
+    int32_t header[3] = { 0 };
+    memcpy(header, map, bytes < sizeof header ? bytes : sizeof header);
+    Shard s = { .path = xstrdup(path), .map = map, .bytes = bytes };
+    for (size_t kind = 0; kind < COUNT_OF(shard_kinds); kind++)
+        if (header[0] == shard_kinds[kind].magic && header[1] == shard_kinds[kind].version)
+            s.width = shard_kinds[kind].width;
+    if (!s.width && may_be_raw) {
+        if (bytes % 2) fail("%s: %zu bytes: neither a shard's header nor an even number, as nanoGPT's files have", path, bytes);
+        s.width = 2;
+        s.tokens = map;
+        s.count = bytes / 2;
+        return s;
+    }
+    if (!s.width)
+        fail("%s: magic %d, version %d: not a token shard (%d, version %d or %d, version %d expected)", path, header[0],
+             header[1], shard_kinds[0].magic, shard_kinds[0].version, shard_kinds[1].magic, shard_kinds[1].version);
+    long long need = SHARD_HEADER_BYTES + (long long)s.width * header[2];
     if (header[2] < 0 || need != (long long)bytes)
         fail("%s: the header says %d tokens (%lld bytes), the file has %zu bytes", path, header[2], need, bytes);
-    const uint16_t *tokens = (const uint16_t *)((const char *)map + SHARD_HEADER_BYTES);
-    Shard s = { xstrdup(path), map, bytes, tokens, (size_t)header[2], 0 };
+    s.tokens = (const char *)map + SHARD_HEADER_BYTES;
+    s.count = (size_t)header[2];
     return s;
 }
 
@@ -79,20 +110,26 @@ static inline void shard_close(Shard *s) {
     free(s->path);
 }
 
-// Writes n tokens as a shard, as a whole or not at all (temporary file, rename). Returns 0, or -1 with errno set.
-static inline int shard_write(const char *path, const uint16_t *ids, size_t n) {
+// Writes n tokens of a vocabulary of V as a shard, as a whole or not at all (temporary file, rename). Returns 0, or -1
+// with errno set.
+static inline int shard_write(const char *path, const uint32_t *ids, size_t n, int V) {
     if (n > INT32_MAX) { errno = EFBIG; return -1; }
-    int32_t header[SHARD_HEADER_BYTES / 4] = { SHARD_MAGIC, SHARD_VERSION, (int32_t)n };
+    int kind = shard_kind(V), width = shard_kinds[kind].width;
+    int32_t header[SHARD_HEADER_BYTES / 4] = { shard_kinds[kind].magic, shard_kinds[kind].version, (int32_t)n };
+    uint16_t *narrow = width == 2 ? (uint16_t *)xmalloc(n * sizeof *narrow) : NULL;
+    for (size_t i = 0; narrow && i < n; i++) narrow[i] = (uint16_t)ids[i];
+    const void *tokens = narrow ? (const void *)narrow : ids;
     char *temporary = format("%s.tmp", path);
     FILE *f = fopen(temporary, "wb");
     int error = f ? 0 : errno;
     if (f) {
-        if (fwrite(header, sizeof header, 1, f) != 1 || fwrite(ids, 2, n, f) != n) error = errno ? errno : EIO;
+        if (fwrite(header, sizeof header, 1, f) != 1 || fwrite(tokens, (size_t)width, n, f) != n) error = errno ? errno : EIO;
         if (fclose(f) != 0 && !error) error = errno;
         if (!error && rename(temporary, path) != 0) error = errno;
         if (error) unlink(temporary);
     }
     free(temporary);
+    free(narrow);
     errno = error;
     return error ? -1 : 0;
 }
@@ -149,15 +186,16 @@ static inline Shard *dataloader_shards(const char *dir, char split, int *count) 
 
 // Ends the program with the shard's first token from position `at` on that is not less than V; there must be one.
 __attribute__((noreturn)) static inline void dataloader_bad_token(const Shard *s, size_t at, int V) {
-    while (s->tokens[at] < V) at++;
-    fail("%s: token %zu is %d: the vocabulary has %d tokens (0 to %d)", s->path, at, s->tokens[at], V, V - 1);
+    while (shard_token(s, at) < (uint32_t)V) at++;
+    fail("%s: token %zu is %u: the vocabulary has %d tokens (0 to %d)%s", s->path, at, shard_token(s, at), V, V - 1,
+         s->tokens == s->map ? "; it has no shard's header and was read as nanoGPT's, uint16 tokens alone" : "");
 }
 
 // Reads every token of a shard, so that one outside the vocabulary is found now and not hours into training.
 static inline void dataloader_check_tokens(const Shard *s, int V) {
-    uint16_t largest = 0;
-    for (size_t i = 0; i < s->count; i++) largest = s->tokens[i] > largest ? s->tokens[i] : largest;
-    if (largest >= V) dataloader_bad_token(s, 0, V);
+    uint32_t largest = 0;
+    for (size_t i = 0; i < s->count; i++) largest = shard_token(s, i) > largest ? shard_token(s, i) : largest;
+    if (largest >= (uint32_t)V) dataloader_bad_token(s, 0, V);
 }
 
 // Opens a data folder for windows of T tokens. V: every token must be less. seed: of the training order. Ends the
@@ -228,14 +266,14 @@ static inline uint64_t dataloader_fingerprint(const DataLoader *d) {
 // Copies the window at token `start` of shard s: inputs[i] = token[start + i], targets[i] = token[start + i + 1].
 static inline void dataloader_window(const DataLoader *d, const Shard *s, size_t start, int32_t *inputs,
                                      int32_t *targets) {
-    const uint16_t *tokens = s->tokens + start;
-    int largest = tokens[d->T];
-    for (int i = 0; i < d->T; i++) {
-        inputs[i] = tokens[i];
-        targets[i] = tokens[i + 1];
-        largest = tokens[i] > largest ? tokens[i] : largest;
+    uint32_t largest = 0;
+    for (int i = 0; i <= d->T; i++) {
+        uint32_t token = shard_token(s, start + (size_t)i);
+        if (i < d->T) inputs[i] = (int32_t)token;
+        if (i > 0) targets[i - 1] = (int32_t)token;
+        largest = token > largest ? token : largest;
     }
-    if (largest >= d->V) dataloader_bad_token(s, start, d->V);
+    if (largest >= (uint32_t)d->V) dataloader_bad_token(s, start, d->V);
 }
 
 // Image of i under a permutation of 0 .. n-1 that key chooses: a Feistel network (Luby, Rackoff 1988) over the smallest

@@ -147,9 +147,10 @@ static void keep_or_undo(int result, char *path) {
 }
 
 // Writes what a shard holds as the next one of its split, and empties it.
-static void write_shard(Written *w, const char *prefix, const char *split, const uint16_t *shard, size_t *held) {
+static void write_shard(Written *w, const char *prefix, const char *split, const uint32_t *shard, size_t *held,
+                        int V) {
     char *path = format("%s%s_%06d.bin", prefix, split, w->shards++);
-    keep_or_undo(shard_write(path, shard, *held), path);
+    keep_or_undo(shard_write(path, shard, *held, V), path);
     *held = 0;
 }
 
@@ -157,7 +158,7 @@ static void write_shard(Written *w, const char *prefix, const char *split, const
 // shard_tokens tokens each but for the last.
 static Written write_split(const Tokenizer *t, const char *text, size_t n, const char *prefix, const char *split,
                            size_t shard_tokens) {
-    uint16_t *shard = (uint16_t *)xmalloc((n < shard_tokens ? n : shard_tokens) * sizeof *shard), *ids = NULL;
+    uint32_t *shard = (uint32_t *)xmalloc((n < shard_tokens ? n : shard_tokens) * sizeof *shard), *ids = NULL;
     size_t held = 0, done = 0, room = 0;
     Written w = { 0, 0 };
     Progress progress = progress_start();
@@ -166,7 +167,7 @@ static Written write_split(const Tokenizer *t, const char *text, size_t n, const
         if (t->bpe) take = take == n - done ? take : bpe_cut(text + done, take, n - done);
         for (int i = 1; !t->bpe && i < UTF8_LONGEST && done + take < n && (text[done + take] & 0xc0) == 0x80; i++)
             take--;                                                     // don't cut through a character
-        if (take > room) ids = (uint16_t *)xrealloc(ids, (room = take) * sizeof *ids);
+        if (take > room) ids = (uint32_t *)xrealloc(ids, (room = take) * sizeof *ids);
         char error[128];
         long got = tokenizer_encode(t, text + done, take, ids, error, sizeof error);
         if (got < 0) fail("%s", error);
@@ -176,12 +177,12 @@ static Written write_split(const Tokenizer *t, const char *text, size_t n, const
             part = (size_t)got - from < shard_tokens - held ? (size_t)got - from : shard_tokens - held;
             memcpy(shard + held, ids + from, part * sizeof *shard);
             held += part;
-            if (held == shard_tokens) write_shard(&w, prefix, split, shard, &held);
+            if (held == shard_tokens) write_shard(&w, prefix, split, shard, &held, t->size);
         }
         if (done < n && progress_due(&progress, false))
             progress_line(&progress, "%s: %.0f of %.0f MB", split, 1e-6 * (double)done, 1e-6 * (double)n);
     }
-    if (held > 0) write_shard(&w, prefix, split, shard, &held);
+    if (held > 0) write_shard(&w, prefix, split, shard, &held, t->size);
     progress_end(&progress);
     free(shard);
     free(ids);
@@ -244,6 +245,7 @@ static void command_shards(const Arguments *a) {
     Written w_val = write_split(&t, val_text, val_size, prefix, "val", (size_t)shard_tokens);
     char *vocabulary = format("%s/tokenizer.%s", a->out, t.bpe ? "json" : "bin");
     keep_or_undo(tokenizer_save(&t, vocabulary), vocabulary);
+    keep_or_undo(tokenizer_sign(&t, a->out), format("%s/vocabulary", a->out));
 
     printf("  %-6s %12d tokens, kind %s\n", "vocab", t.size, tokenizer_kind_name(&t));
     print_split("train", w_train, train_size);
@@ -304,11 +306,15 @@ static void command_encode(const Arguments *a) {
     Tokenizer t = load_tokenizer(a->tokenizer);
     size_t n;
     char *text = read_stdin(&n), error[160];
-    uint16_t *ids = (uint16_t *)xmalloc(n * sizeof *ids);
+    if (a->u16 && t.size > UINT16_MAX + 1) fail_usage("--u16: %d tokens don't fit 16 bits", t.size);
+    uint32_t *ids = (uint32_t *)xmalloc(n * sizeof *ids);
     long count = tokenizer_encode(&t, text, n, ids, error, sizeof error);
     if (count < 0) fail("stdin: %s", error);
-    if (a->u16) fwrite(ids, sizeof *ids, (size_t)count, stdout);
-    else for (long i = 0; i < count; i++) printf("%d\n", ids[i]);
+    for (long i = 0; i < count; i++) {
+        uint16_t narrow = (uint16_t)ids[i];
+        if (a->u16) fwrite(&narrow, sizeof narrow, 1, stdout);
+        else printf("%u\n", ids[i]);
+    }
     free(ids);
     free(text);
     tokenizer_free(&t);
@@ -365,9 +371,13 @@ static void command_info(const Arguments *a) {
     const char *dir = a->argument;
     char *path = tokenizer_path(dir);
     Tokenizer t = { 0 };
-    if (file_exists(path)) t = load_tokenizer(path);
+    char error[512];
+    if (file_exists(path)) {
+        t = load_tokenizer(path);
+        if (tokenizer_check(&t, path, dir, error, sizeof error) != 0) fail("%s", error);
+    }
     DataLoader d;
-    dataloader_open(&d, dir, 1, t.size ? t.size : TOKENIZER_MAX_TOKENS + 1, 0);
+    dataloader_open(&d, dir, 1, t.size ? t.size : INT32_MAX, 0);
     printf("%s\n", dir);
     print_shards("train", d.train, d.train_shards);
     print_shards("val", d.val, d.val_shards);
@@ -377,8 +387,8 @@ static void command_info(const Arguments *a) {
             const Shard *s = &d.val[i];
             for (size_t k = 0; k < s->count; k++, tokens++) {
                 int length;
-                if (!tokenizer_token(&t, s->tokens[k], &length))
-                    fail("%s: token %zu is %d: %s has %d tokens", s->path, k, s->tokens[k], path, t.size);
+                if (!tokenizer_token(&t, (int)shard_token(s, k), &length))
+                    fail("%s: token %zu is %u: %s has %d tokens", s->path, k, shard_token(s, k), path, t.size);
                 bytes += (uint64_t)length;
             }
         }

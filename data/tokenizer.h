@@ -1,8 +1,8 @@
 /* tokenizer.h - text to token ids and back: characters, bytes, and byte-pair encoding (bpe.h).
  *
  * defines: Tokenizer, tokenizer_bytes, tokenizer_scan_chars, tokenizer_train_chars, tokenizer_of_bpe, tokenizer_load,
- *          tokenizer_save, tokenizer_path, tokenizer_token, tokenizer_encode, tokenizer_kind_name, tokenizer_free,
- *          utf8_decode, utf8_encode
+ *          tokenizer_save, tokenizer_path, tokenizer_hash, tokenizer_sign, tokenizer_check, tokenizer_token,
+ *          tokenizer_encode, tokenizer_kind_name, tokenizer_free, utf8_decode, utf8_encode
  *
  * A vocabulary is a list of byte strings; id i is the i-th. Decoding is writing them one after another, whatever the
  * vocabulary's kind. Functions that can fail return -1 and put one line into `error` (room bytes), never exit: a
@@ -19,7 +19,7 @@
 #include "bpe.h"
 
 enum { TOKENIZER_MAGIC = 20240328, TOKENIZER_VERSION = 2, TOKENIZER_HEADER_BYTES = 256 * 4 };
-enum { TOKENIZER_MAX_TOKENS = 65535 };              // ids are uint16 in the shards
+enum { TOKENIZER_MAX_TOKENS = 1 << 20 };
 enum { TOKENIZER_OTHER = 0, TOKENIZER_BYTE = 1, TOKENIZER_CHAR = 2, TOKENIZER_BPE = 3 };
 enum { UTF8_CODE_POINTS = 0x110000 };
 
@@ -30,7 +30,7 @@ typedef struct {
     uint8_t *bytes;         // all tokens, end to end
     uint32_t *start;        // (V + 1): token i is bytes[start[i]] .. bytes[start[i + 1] - 1]
     int32_t byte_id[256];   // the token that is just this byte, -1 where there is none
-    uint16_t *char_id;      // (UTF8_CODE_POINTS): 1 + the token that is just this character, 0 where there is none
+    uint32_t *char_id;      // (UTF8_CODE_POINTS): 1 + the token that is just this character, 0 where there is none
     Bpe *bpe;               // of TOKENIZER_BPE, else NULL
     BpeEncoder *encoder;    // likewise: encoding is one thread's
 } Tokenizer;
@@ -90,17 +90,17 @@ static inline void tokenizer_reserve(Tokenizer *t, int kind, int size, size_t by
     t->start = (uint32_t *)xcalloc((size_t)size + 1, sizeof *t->start);
 }
 
-// Fills the two tables encoding looks into, from the tokens. char_id is 2 MB of addresses, of which only the pages of
+// Fills the two tables encoding looks into, from the tokens. char_id is 4 MB of addresses, of which only the pages of
 // the scripts in use become memory.
 static inline void tokenizer_index(Tokenizer *t) {
     for (int b = 0; b < 256; b++) t->byte_id[b] = -1;
-    t->char_id = (uint16_t *)xcalloc(UTF8_CODE_POINTS, sizeof *t->char_id);
+    t->char_id = (uint32_t *)xcalloc(UTF8_CODE_POINTS, sizeof *t->char_id);
     for (int id = 0; id < t->size; id++) {
         const uint8_t *token = t->bytes + t->start[id];
         size_t length = t->start[id + 1] - t->start[id];
         uint32_t c = 0;
         if (length == 1) t->byte_id[token[0]] = id;
-        if ((size_t)utf8_decode((const char *)token, length, &c) == length) t->char_id[c] = (uint16_t)(id + 1);
+        if ((size_t)utf8_decode((const char *)token, length, &c) == length) t->char_id[c] = (uint32_t)id + 1;
     }
 }
 
@@ -119,8 +119,7 @@ static inline int tokenizer_of_bpe(Tokenizer *t, Bpe *b, char *error, size_t roo
     size_t size = b->tokens.count;
     memset(t, 0, sizeof *t);
     if (size > TOKENIZER_MAX_TOKENS) {
-        snprintf(error, room, "%zu tokens: at most %d expected, since ids are 16 bits in the shards", size,
-                 TOKENIZER_MAX_TOKENS);
+        snprintf(error, room, "%zu tokens: at most %d expected", size, TOKENIZER_MAX_TOKENS);
         bpe_free(b);
         return -1;
     }
@@ -161,7 +160,7 @@ static inline long tokenizer_scan_chars(uint8_t *seen, const char *text, size_t 
 }
 
 // The character vocabulary: the distinct code points in order, id = rank (nanoGPT's sorted(set(text))).
-// seen: from tokenizer_scan_chars over every text. Returns 0, or -1 where there are none or more than 65,535.
+// seen: from tokenizer_scan_chars over every text. Returns 0, or -1 where there are none or too many.
 static inline int tokenizer_train_chars(Tokenizer *t, const uint8_t *seen, char *error, size_t room) {
     int size = 0;
     for (uint32_t c = 0; c < UTF8_CODE_POINTS; c++) size += seen[c] != 0;
@@ -265,6 +264,52 @@ static inline int tokenizer_save(const Tokenizer *t, const char *path) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// The sidecar: DIR/vocabulary says which vocabulary the shards in DIR were written with, so that ids are never read with
+// another one that happens to have as many tokens.
+
+// A hash of all tokens in their order; the file's format and the merges don't count.
+static inline uint64_t tokenizer_hash(const Tokenizer *t) {
+    uint64_t h = (uint64_t)t->size;
+    for (int id = 0; id < t->size; id++) {
+        h = hash64(h, t->start[id + 1] - t->start[id]);
+        for (uint32_t i = t->start[id]; i < t->start[id + 1]; i++) h = mix64(h ^ t->bytes[i]);
+    }
+    return h;
+}
+
+// Writes DIR/vocabulary. Returns 0, or -1 with errno set.
+static inline int tokenizer_sign(const Tokenizer *t, const char *dir) {
+    char *path = format("%s/vocabulary", dir);
+    char *line = format("%d tokens, hash %016llx\n", t->size, (unsigned long long)tokenizer_hash(t));
+    int result = write_file(path, line, strlen(line)), error = errno;
+    free(line);
+    free(path);
+    errno = error;
+    return result;
+}
+
+// Whether t, read from `path`, is the vocabulary of DIR/vocabulary; a folder without that file is taken as it is.
+// Returns 0, or -1 with a line that names both.
+static inline int tokenizer_check(const Tokenizer *t, const char *path, const char *dir, char *error, size_t room) {
+    char *sidecar = format("%s/vocabulary", dir);
+    size_t n;
+    char *line = read_file(sidecar, &n);
+    int size = 0, result = 0;
+    unsigned long long hash = 0;
+    if (line && (sscanf(line, "%d tokens, hash %llx", &size, &hash) != 2)) {
+        snprintf(error, room, "%s: not a vocabulary's sidecar (\"N tokens, hash ...\" expected)", sidecar);
+        result = -1;
+    } else if (line && (size != t->size || hash != tokenizer_hash(t))) {
+        snprintf(error, room, "%s: another vocabulary than the one the shards were written with: %d tokens, hash %016llx; "
+                 "%s says %d tokens, hash %016llx", path, t->size, (unsigned long long)tokenizer_hash(t), sidecar, size, hash);
+        result = -1;
+    }
+    free(line);
+    free(sidecar);
+    return result;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Encoding and decoding
 
 static inline const char *tokenizer_kind_name(const Tokenizer *t) {
@@ -283,15 +328,9 @@ static inline const char *tokenizer_token(const Tokenizer *t, int id, int *lengt
 // has one, else its bytes' tokens where it has those. Returns the number of ids, or -1 with the line and the character
 // named. A vocabulary of another kind (merged tokens) is refused: character by character it would be spelled in valid
 // but wrong tokens, which a model was never trained on.
-static inline long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, uint16_t *ids, char *error,
+static inline long tokenizer_encode(const Tokenizer *t, const char *text, size_t n, uint32_t *ids, char *error,
                                     size_t room) {
-    if (t->bpe) {
-        uint32_t *wide = (uint32_t *)xmalloc(n * sizeof *wide);
-        long count = bpe_encode(t->encoder, text, n, wide, error, room);
-        for (long i = 0; i < count; i++) ids[i] = (uint16_t)wide[i];
-        free(wide);
-        return count;
-    }
+    if (t->bpe) return bpe_encode(t->encoder, text, n, ids, error, room);
     if (t->kind != TOKENIZER_BYTE && t->kind != TOKENIZER_CHAR) {
         snprintf(error, room, "this vocabulary of %d tokens decodes only: encoding needs kind char, byte or bpe",
                  t->size);
@@ -302,13 +341,13 @@ static inline long tokenizer_encode(const Tokenizer *t, const char *text, size_t
         uint32_t c = 0;
         int length = utf8_decode(text + i, n - i, &c);
         if (length && t->char_id[c]) {
-            ids[count++] = (uint16_t)(t->char_id[c] - 1);
+            ids[count++] = t->char_id[c] - 1;
             i += (size_t)length;
             continue;
         }
         for (size_t end = i + (size_t)(length ? length : 1); i < end; i++) {
             int id = t->byte_id[(uint8_t)text[i]];
-            if (id >= 0) { ids[count++] = (uint16_t)id; continue; }
+            if (id >= 0) { ids[count++] = (uint32_t)id; continue; }
             size_t line = tokenizer_line(text, i);
             if (length) snprintf(error, room, "line %zu: character U+%04X is not in the vocabulary", line, (unsigned)c);
             else snprintf(error, room, "line %zu: byte 0x%02X is not UTF-8", line, (uint8_t)text[i]);

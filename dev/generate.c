@@ -75,11 +75,11 @@ int main(int argc, char **argv) {
     checkpoint_close(&checkpoint);
 
     size_t n = strlen(prompt);
-    uint16_t *ids = xmalloc(n * sizeof *ids);
+    uint32_t *ids = xmalloc(n * sizeof *ids);
     long n_prompt = tokenizer_encode(&tokenizer, prompt, n, ids, error, sizeof error);
     if (n_prompt < 0) fail_usage("--prompt: %s", error);
     int *start = xmalloc((size_t)n_prompt * sizeof *start);
-    for (long i = 0; i < n_prompt; i++) start[i] = ids[i];
+    for (long i = 0; i < n_prompt; i++) start[i] = (int)ids[i];
     fputs(prompt, stdout);
     generate(&model, start, (int)n_prompt, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
              print_token, &tokenizer);

@@ -63,9 +63,9 @@ static bool same_file(const char *path, const void *bytes, size_t n) {
 
 // A shard of n tokens first, first + 1, ...: a token says where in the corpus it stands.
 static void put_shard(const char *path, int first, int n) {
-    uint16_t *ids = (uint16_t *)xmalloc((size_t)n * 2);
-    for (int i = 0; i < n; i++) ids[i] = (uint16_t)(first + i);
-    if (shard_write(path, ids, (size_t)n) != 0) fail("%s: %s", path, strerror(errno));
+    uint32_t *ids = (uint32_t *)xmalloc((size_t)n * sizeof *ids);
+    for (int i = 0; i < n; i++) ids[i] = (uint32_t)(first + i);
+    if (shard_write(path, ids, (size_t)n, UINT16_MAX) != 0) fail("%s: %s", path, strerror(errno));
     free(ids);
 }
 
@@ -82,13 +82,13 @@ static Tokenizer chars_of(const char *text) {
 // Whether decoding what encoding gives is the text again.
 static bool round_trip(const Tokenizer *t, const char *text, size_t n) {
     char error[256];
-    uint16_t *ids = (uint16_t *)xmalloc(n * 2);
+    uint32_t *ids = (uint32_t *)xmalloc(n * sizeof *ids);
     char *back = (char *)xmalloc(n);
     size_t length = 0;
     long count = tokenizer_encode(t, text, n, ids, error, sizeof error);
     for (long i = 0; i < count; i++) {
         int bytes;
-        const char *token = tokenizer_token(t, ids[i], &bytes);
+        const char *token = tokenizer_token(t, (int)ids[i], &bytes);
         if (!token || length + (size_t)bytes > n) break;
         memcpy(back + length, token, (size_t)bytes);
         length += (size_t)bytes;
@@ -133,7 +133,7 @@ TEST(char_vocabulary_is_in_code_point_order) {
     }
     int n;
     CHECK(tokenizer_token(&t, -1, &n) == NULL && tokenizer_token(&t, 6, &n) == NULL);
-    uint16_t ids[16];
+    uint32_t ids[16];
     char error[256];
     CHECK(tokenizer_encode(&t, "ba\xe2\x82\xac", 5, ids, error, sizeof error) == 3);
     CHECK(ids[0] == 2 && ids[1] == 1 && ids[2] == 4);
@@ -149,7 +149,7 @@ TEST(byte_vocabulary_takes_any_bytes) {
     CHECK(t.size == 256);
     CHECK(round_trip(&t, text, sizeof text));
     CHECK(round_trip(&t, "\xc3\xa9\0\xff", 4));
-    uint16_t ids[2];
+    uint32_t ids[2];
     char error[256];
     CHECK(tokenizer_encode(&t, "\xc3\xa9", 2, ids, error, sizeof error) == 2 && ids[0] == 0xc3 && ids[1] == 0xa9);
     CHECK(tokenizer_encode(&t, "", 0, ids, error, sizeof error) == 0);
@@ -158,7 +158,7 @@ TEST(byte_vocabulary_takes_any_bytes) {
 
 TEST(encode_names_what_it_cannot_encode) {
     Tokenizer t = chars_of("abc\n");
-    uint16_t ids[16];
+    uint32_t ids[16];
     char error[256];
     CHECK(tokenizer_encode(&t, "ab\nc\n\nx", 7, ids, error, sizeof error) == -1);
     CHECK_MSG(strcmp(error, "line 4: character U+0078 is not in the vocabulary") == 0, "%s", error);
@@ -173,7 +173,7 @@ TEST(encode_names_what_it_cannot_encode) {
     CHECK(tokenizer_train_chars(&t, seen, error, sizeof error) == -1);
     memset(seen, 1, TOKENIZER_MAX_TOKENS + 1);
     CHECK(tokenizer_train_chars(&t, seen, error, sizeof error) == -1);
-    CHECK_MSG(strstr(error, "65536 distinct characters") != NULL, "%s", error);
+    CHECK_MSG(strstr(error, "1048577 distinct characters") != NULL, "%s", error);
     tokenizer_free(&t);     // a refused training leaves it as it was
     free(seen);
 }
@@ -200,7 +200,7 @@ TEST(tokenizer_file_round_trip_and_layout) {
     CHECK_MSG(tokenizer_load(&back, path, error, sizeof error) == 0, "%s", error);
     int n = 0;
     const char *token = tokenizer_token(&back, 1, &n);
-    uint16_t ids[4];
+    uint32_t ids[4];
     CHECK(back.eot == 2 && n == 2 && token && memcmp(token, "th", 2) == 0);
     CHECK(tokenizer_encode(&back, "a", 1, ids, error, sizeof error) == -1 && strstr(error, "decodes only"));
     tokenizer_free(&back);
@@ -222,7 +222,7 @@ TEST(damaged_tokenizer_files_are_refused) {
     }
     static const struct { size_t at; char value; const char *words; } changes[] = {
         { 0, 1, "not a tokenizer file" }, { 4, 1, "not a tokenizer file" }, { 8, 0, "0 tokens" }, { 9, 1, "cut off" },
-        { 10, 1, "65539 tokens" }, { 11, (char)0x80, "tokens" }, { 12, 3, "end-of-text" }, { 1024, 0, "token 0" },
+        { 10, 0x20, "2097155 tokens" }, { 11, (char)0x80, "tokens" }, { 12, 3, "end-of-text" }, { 1024, 0, "token 0" },
         { 1028, 9, "token 2" },
     };
     for (size_t i = 0; i < COUNT_OF(changes); i++) {
@@ -248,14 +248,60 @@ TEST(damaged_tokenizer_files_are_refused) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Shards and the loader
 
+enum { T = 16, VOCAB = 65536 };
+
+// What to open in a child, and with which vocabulary.
+typedef struct { const char *dir; int T, V; bool read, nobody; } Opening;
+
+static void open_loader(void *argument) {
+    const Opening *o = (const Opening *)argument;
+    if (o->nobody) become_nobody();
+    DataLoader d;
+    dataloader_open(&d, o->dir, o->T, o->V, 1);
+    int32_t inputs[T], targets[T];
+    for (uint64_t n = 0; o->read && n < d.train_windows; n++) dataloader_train(&d, n, inputs, targets);
+    for (uint64_t n = 0; o->read && n < d.val_windows; n++) dataloader_val(&d, n, inputs, targets);
+    dataloader_close(&d);
+}
+
 TEST(shard_layout) {
     char *dir = test_folder("data/layout"), *path = format("%s/train.bin", dir);
-    static const uint16_t ids[3] = { 1, 0x1234, 65535 };
-    CHECK(shard_write(path, ids, 3) == 0);
+    static const uint32_t ids[3] = { 1, 0x1234, 65534 };
+    CHECK(shard_write(path, ids, 3, 65535) == 0);
     uint8_t expected[1024 + 6] = { 0x88, 0xd8, 0x34, 0x01, 1, 0, 0, 0, 3, 0, 0, 0 };    // 20240520 = 0x0134d888
-    memcpy(expected + 1024, "\x01\x00\x34\x12\xff\xff", 6);
+    memcpy(expected + 1024, "\x01\x00\x34\x12\xfe\xff", 6);
     CHECK(same_file(path, expected, sizeof expected));
-    CHECK(shard_write(ROOT "/none/train.bin", ids, 3) == -1 && errno == ENOENT);
+    CHECK(shard_write(ROOT "/none/train.bin", ids, 3, 65535) == -1 && errno == ENOENT);
+    free(path);
+    free(dir);
+}
+
+TEST(wide_and_raw_shards) {
+    char *dir = test_folder("data/wide"), *path = format("%s/x_train.bin", dir), *raw = format("%s/val.bin", dir);
+    static const uint32_t ids[3] = { 1, 0x12345, 65536 };
+    CHECK(shard_write(path, ids, 3, 65537) == 0);
+    uint8_t expected[1024 + 12] = { 0x01, 0xdb, 0x35, 0x01, 7, 0, 0, 0, 3, 0, 0, 0 };    // 20240801 = 0x0135db01
+    memcpy(expected + 1024, "\x01\0\0\0\x45\x23\x01\0\0\0\x01", 12);
+    CHECK(same_file(path, expected, sizeof expected));
+    put(raw, "\x05\0\xff\xff\x07\0", 6);      // nanoGPT's
+    DataLoader d;
+    int32_t inputs[2], targets[2];
+    dataloader_open(&d, dir, 2, 0x20000, 1);
+    CHECK(d.train[0].width == 4 && d.train[0].count == 3 && d.val[0].width == 2 && d.val[0].count == 3);
+    dataloader_train(&d, 0, inputs, targets);
+    CHECK(inputs[0] == 1 && inputs[1] == 0x12345 && targets[0] == 0x12345 && targets[1] == 65536);
+    dataloader_val(&d, 0, inputs, targets);
+    CHECK(inputs[0] == 5 && inputs[1] == 65535 && targets[1] == 7);
+    dataloader_close(&d);
+    Opening small = { dir, 2, 0x12345, false, false };
+    CHECK_FAILS(open_loader, &small, 1, "x_train.bin: token 1 is 74565: the vocabulary has 74565 tokens");
+    put_shard(path, 0, 4);
+    small.V = 65535;
+    CHECK_FAILS(open_loader, &small, 1, "val.bin: token 1 is 65535: the vocabulary has 65535 tokens (0 to 65534); it has no "
+                                        "shard's header");
+    put(raw, "\x05\0\xff\xff\x07", 5);
+    CHECK_FAILS(open_loader, &small, 1, "val.bin: 5 bytes: neither a shard's header nor an even number");
+    free(raw);
     free(path);
     free(dir);
 }
@@ -294,7 +340,6 @@ TEST(permutation_is_a_bijection) {
     CHECK_MSG(chi2 < 60, "chi squared %.1f", chi2);     // p < 1e-4 beyond
 }
 
-enum { T = 16, VOCAB = 65536 };
 
 // Shards of 500 + 333 + 20 + 5 tokens: 30 + 19 + 1 + 0 windows of 16.
 static char *loader_folder(void) {
@@ -458,12 +503,12 @@ TEST(fingerprint_tells_data_apart) {
 
     // A shard of 400 kB: the first and the last token count, and its length.
     enum { N = 200000 };
-    uint16_t *ids = (uint16_t *)xcalloc(N + 1, sizeof *ids);
+    uint32_t *ids = (uint32_t *)xcalloc(N + 1, sizeof *ids);
     uint64_t prints[4];
     for (int i = 0; i < 4; i++) {
         ids[0] = i == 1;
         ids[N - 1] = i == 2;
-        CHECK(shard_write(path, ids, N + (i == 3)) == 0);
+        CHECK(shard_write(path, ids, N + (i == 3), VOCAB) == 0);
         dataloader_open(&d, dir, T, VOCAB, 0);
         prints[i] = dataloader_fingerprint(&d);
         dataloader_close(&d);
@@ -472,20 +517,6 @@ TEST(fingerprint_tells_data_apart) {
     free(ids);
     free(path);
     free(dir);
-}
-
-// What to open in a child, and with which vocabulary.
-typedef struct { const char *dir; int T, V; bool read, nobody; } Opening;
-
-static void open_loader(void *argument) {
-    const Opening *o = (const Opening *)argument;
-    if (o->nobody) become_nobody();
-    DataLoader d;
-    dataloader_open(&d, o->dir, o->T, o->V, 1);
-    int32_t inputs[T], targets[T];
-    for (uint64_t n = 0; o->read && n < d.train_windows; n++) dataloader_train(&d, n, inputs, targets);
-    for (uint64_t n = 0; o->read && n < d.val_windows; n++) dataloader_val(&d, n, inputs, targets);
-    dataloader_close(&d);
 }
 
 // The last token of the training shard changes after it was mapped.
@@ -502,7 +533,7 @@ static void spoil_open_shard(void *arg) {
 }
 
 TEST(bad_shards_are_refused_in_one_line) {
-    char *dir = test_folder("data/bad"), *train = format("%s/train.bin", dir), *val = format("%s/val.bin", dir);
+    char *dir = test_folder("data/bad"), *train = format("%s/x_train.bin", dir), *val = format("%s/val.bin", dir);
     char *words = format("%s: the header says 100 tokens (1224 bytes), the file has 1223 bytes", train);
     Opening o = { dir, T, 100, true, false }, none = { ROOT "/none", T, 100, true, false };
     CHECK_FAILS(open_loader, &none, 1, ROOT "/none: cannot be read: No such file");
@@ -598,7 +629,8 @@ TEST(tokenize_shards_splits_as_nanogpt) {
     size_t length = 0;
     for (size_t i = 0; i < 1000; i++) {
         int bytes = 0;
-        const char *token = tokenizer_token(&t, i < 900 ? d.train[0].tokens[i] : d.val[0].tokens[i - 900], &bytes);
+        const char *token =
+            tokenizer_token(&t, (int)(i < 900 ? shard_token(&d.train[0], i) : shard_token(&d.val[0], i - 900)), &bytes);
         memcpy(back + length, token, (size_t)bytes);
         length += (size_t)bytes;
     }
@@ -617,7 +649,7 @@ TEST(tokenize_shards_splits_as_nanogpt) {
         const Shard *s = i < d.train_shards ? &d.train[i] : &d.val[i - d.train_shards];
         CHECK(s->count <= 100);
         if (i == d.train_shards) CHECK((text[at] & 0xc0) != 0x80);
-        for (size_t k = 0; k < s->count; k++) same = same && at < n && s->tokens[k] == (uint8_t)text[at++];
+        for (size_t k = 0; k < s->count; k++) same = same && at < n && shard_token(s, k) == (uint8_t)text[at++];
     }
     CHECK(same && at == n);
     dataloader_close(&d);
@@ -625,12 +657,12 @@ TEST(tokenize_shards_splits_as_nanogpt) {
     // No character is cut where a shard ends.
     CHECK(run(TOKENIZE " shards --shard-tokens=7 --out=" ROOT "/split/out/small " ROOT "/split/text.txt") == 0);
     dataloader_open(&d, ROOT "/split/out/small", 1, 5, 0);
-    uint16_t ids[4000];
+    uint32_t ids[4000];
     CHECK(tokenizer_encode(&t, text, n, ids, error, sizeof error) == 1000);
     size_t k = 0;
     for (int i = 0; i < d.train_shards; i++) {
         CHECK(d.train[i].count <= 7 && k + d.train[i].count <= 900);
-        CHECK(memcmp(d.train[i].tokens, ids + k, 2 * d.train[i].count) == 0);
+        for (size_t j = 0; j < d.train[i].count; j++) CHECK(shard_token(&d.train[i], j) == ids[k + j]);
         k += d.train[i].count;
     }
     CHECK(k == 900);
@@ -699,7 +731,7 @@ TEST(tokenize_trains_and_uses_a_byte_pair_encoding) {
     for (int i = 0; i < d.train_shards; i++) {
         CHECK(i == d.train_shards - 1 || d.train[i].count == 1000);
         for (size_t k = 0; k < d.train[i].count; k++, at++)
-            if (d.train[i].tokens[k] != strtol(place, &place, 10)) { CHECK_MSG(false, "token %zu differs", at); break; }
+            if (shard_token(&d.train[i], k) != strtol(place, &place, 10)) { CHECK_MSG(false, "token %zu differs", at); break; }
     }
     CHECK(strtol(place, &place, 10) == 0 && *place == '\n' && !place[1]);
     free(text);
@@ -778,7 +810,7 @@ TEST(prepare_makes_a_folder_once) {
     CHECK(run("VOCAB=280 " PREPARE MY_TEXT " bpe | grep -q 'up to date'") == 0);
     CHECK(run("VOCAB=270 " PREPARE MY_TEXT " bpe | grep -q '270 tokens, kind bpe'") == 0);
     CHECK(run("test \"$(ls " ROOT "/prepare/out/my_text.v2)\" = "
-              "\"$(printf 'fingerprint\\ntokenizer.json\\ntrain_000000.bin\\nval_000000.bin')\"") == 0);
+              "\"$(printf 'fingerprint\\ntokenizer.json\\ntrain_000000.bin\\nval_000000.bin\\nvocabulary')\"") == 0);
     CHECK(run(PREPARE MY_TEXT " byte | grep -q 'kind byte'") == 0);
     CHECK(run(PREPARE MY_TEXT " char | grep -q 'kind char'") == 0);
     put_text(ROOT "/prepare/my text.v2.txt", "The quick brown fox jumps over the lazy cat.\n");
@@ -820,6 +852,7 @@ int main(int argc, char **argv) {
     RUN(tokenizer_file_round_trip_and_layout);
     RUN(damaged_tokenizer_files_are_refused);
     RUN(shard_layout);
+    RUN(wide_and_raw_shards);
     RUN(permutation_is_a_bijection);
     RUN(an_epoch_takes_every_window_once);
     RUN(the_order_is_a_function_of_the_seed);
