@@ -12,10 +12,16 @@ ARGS   ?=
 RUN    ?= $(patsubst %/checkpoint.bin,%,$(firstword $(shell ls -t runs/*/checkpoint.bin 2>/dev/null)))
 RUNS   ?= $(RUN)
 PROMPT ?=
+# Of ab and sweep: arms, the first is what the others are compared with; QUICK=1 makes tiny trainings of it.
+A      ?= configs/default_adamw.json
+B      ?= configs/default.json
+ARMS    = $(or $(CONFIGS),$(A) $(B) $(C) $(D))
+SEEDS  ?= 1
+QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.save_every=0
 export DATA PROMPT VOCAB               # reach the shell as they are, whatever they contain
 
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
-B := build$(if $(SAN),/san)
+BUILD := build$(if $(SAN),/san)
 ifdef SAN
 CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
@@ -25,48 +31,57 @@ OPENMP   := $(shell echo 'int main(void){return 0;}' | $(CC) -fopenmp -x c - -o 
 FLAGS     = -std=gnu11 -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math $(OPENMP) $(MARCH)
 LIBS      = -lcjson -lpcre2-8 -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
-TESTS    := $(B)/test_gpt $(patsubst dev/test/%.c,$(B)/%,$(wildcard dev/test/test_*.c))
-TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
+TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c))
+TRAINER  := $(if $(SAN),$(BUILD)/,./)train_gpt
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data test sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
+.PHONY: all programs train data test ab sweep sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
 .DEFAULT_GOAL := all
 
-all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
+all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot    ## build the programs
 
 train: all data                                          ## train CONFIG on its data or on DATA (kjv, shakespeare, path.txt), with ARGS
 	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA),--data.dir="$$(data/prepare.sh --folder "$$DATA")") $(ARGS)
 
-data: $(B)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe, VOCAB=4096) under build/data
-	$(Q)$(if $(or $(DATA),$(CORPUS)),BUILD=$(B) data/prepare.sh "$${DATA:-$(CORPUS)}" "$(TOKENIZER)",:)
+data: $(BUILD)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe, VOCAB=4096) under build/data
+	$(Q)$(if $(or $(DATA),$(CORPUS)),BUILD=$(BUILD) data/prepare.sh "$${DATA:-$(CORPUS)}" "$(TOKENIZER)",:)
 
 # The corpus that the config names by its folder; any other folder is the user's own and must be there.
 CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
 
-programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/pictures $(B)/bench $(B)/bench_muon
+programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
-	$(Q)BUILD=$(B) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
+	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
 
-sample: $(B)/generate                                    ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
-	$(Q)$(B)/generate $(RUN) $(if $(PROMPT),--prompt="$$PROMPT") $(ARGS)
+ab: all $(BUILD)/ab data                                   ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
+	$(Q)$(BUILD)/ab $(ARMS) --trainer=$(TRAINER) --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
+ab: CONFIG = $(filter %.json,$(subst =, ,$(subst $(comma), ,$(ARMS))))
+comma := ,
 
-plot: $(B)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
-	$(Q)$(B)/plot $(RUNS) $(ARGS)
+sweep: all $(BUILD)/ab data                                ## train CONFIG over GRID="optimizer.muon.lr=0.005,0.01,0.02", SEEDS="1", RANDOM=20, BUDGET=0.5, ARGS="--extend"
+	$(Q)$(BUILD)/ab sweep $(CONFIG) --trainer=$(TRAINER) --grid="$(GRID)" --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(RANDOM),--random=$(RANDOM)) \
+	    $(if $(BUDGET),--budget=$(BUDGET)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
 
-pictures: $(B)/pictures                                  ## draw the teaching pictures of muon.h into dev/exp
-	$(Q)$(B)/pictures dev/exp
+sample: $(BUILD)/generate                                    ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
+	$(Q)$(BUILD)/generate $(RUN) $(if $(PROMPT),--prompt="$$PROMPT") $(ARGS)
 
-bench: $(B)/bench                                        ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"
-	$(Q)dev/bench/bench.sh $(B) $(ARGS)
+plot: $(BUILD)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
+	$(Q)$(BUILD)/plot $(RUNS) $(ARGS)
 
-bench-torch: $(B)/bench                                  ## the same training steps and products by PyTorch, side by side
+pictures: $(BUILD)/pictures                                  ## draw the teaching pictures of muon.h into dev/exp
+	$(Q)$(BUILD)/pictures dev/exp
+
+bench: $(BUILD)/bench                                        ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"
+	$(Q)dev/bench/bench.sh $(BUILD) $(ARGS)
+
+bench-torch: $(BUILD)/bench                                  ## the same training steps and products by PyTorch, side by side
 	$(Q)dev/bench/torch.sh $(ARGS)
 
-bench-muon: $(B)/bench $(B)/bench_muon                   ## one optimizer step of every rule, beside PyTorch's where it is there; ARGS="-q"
-	$(Q)dev/bench/muon.sh $(B) $(ARGS)
+bench-muon: $(BUILD)/bench $(BUILD)/bench_muon                   ## one optimizer step of every rule, beside PyTorch's where it is there; ARGS="-q"
+	$(Q)dev/bench/muon.sh $(BUILD) $(ARGS)
 
 help:                                                    ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-11s %s\n' "$$a" "$$b"; done
@@ -81,28 +96,31 @@ setup:
 	$(Q)dev/setup.sh build
 
 # The commit is part of every run's log; the file changes, and the trainer is built anew, only when the commit does.
-$(B)/commit.h: commit
-	@mkdir -p $(B); c=$$(git describe --always --exclude '*' 2>/dev/null || echo unknown); \
+$(BUILD)/commit.h: commit
+	@mkdir -p $(BUILD); c=$$(git describe --always --exclude '*' 2>/dev/null || echo unknown); \
 	git diff --quiet HEAD -- '*.c' '*.h' Makefile 2>/dev/null || c=$$c-changed; echo "#define MUON_C_COMMIT \"$$c\"" > $@.new; \
 	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-$(TRAINER): train_gpt.c $(HEADERS) $(B)/commit.h | setup
-	$(call compile,$<,-include $(B)/commit.h)
-$(B)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h $(HEADERS) $(B)/commit.h | setup
-	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function)
-$(B)/generate: dev/generate.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
-	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function)
-$(B)/plot: dev/plot.c $(HEADERS) | setup
+$(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h)
+$(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
+$(BUILD)/generate: dev/generate.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
+$(BUILD)/plot: dev/plot.c $(HEADERS) | setup
 	$(call compile,$<)
-$(B)/tokenize: data/tokenize.c $(HEADERS) | setup
+$(BUILD)/ab: dev/ab.c dev/runs.h dev/stats.h $(HEADERS) | setup
 	$(call compile,$<)
-$(B)/bench: dev/bench/bench.c dev/bench/table.h train_gpt.c $(HEADERS) $(B)/commit.h | setup
-	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function,-ldl)
-$(B)/bench_muon: dev/bench/bench_muon.c dev/bench/table.h train_gpt.c $(HEADERS) $(B)/commit.h | setup
-	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function)
-$(B)/pictures: dev/exp/pictures.c $(HEADERS) | setup
+$(BUILD)/tokenize: data/tokenize.c $(HEADERS) | setup
 	$(call compile,$<)
-$(B)/test_tiles: dev/test/test_gemm.c
-$(B)/test_attn_tiles: dev/test/test_attn.c
-$(B)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
+$(BUILD)/bench: dev/bench/bench.c dev/bench/table.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function,-ldl)
+$(BUILD)/bench_muon: dev/bench/bench_muon.c dev/bench/table.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
+$(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
+	$(call compile,$<)
+$(BUILD)/test_tiles: dev/test/test_gemm.c
+$(BUILD)/test_attn_tiles: dev/test/test_attn.c
+$(BUILD)/test_ab: dev/ab.c dev/runs.h dev/stats.h
+$(BUILD)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)

@@ -1394,7 +1394,11 @@ static int qk_clip(Trainer *t, int *clipped) {
     return MUON_OK;
 }
 
-typedef struct { double loss, bpb, lr, grad_norm; int clipped; char trouble[160]; } StepResult;
+typedef struct {
+    double loss, bpb, lr, grad_norm, optimizer_seconds;
+    int clipped;
+    char trouble[160];
+} StepResult;
 
 // The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: clipping, update,
 // QK-Clip. Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
@@ -1439,7 +1443,10 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     }
     result->loss = sum / tokens;
     model_pack(m, false);
-    return optimizer_step(t, result);
+    double before = seconds_now();
+    bool fine = optimizer_step(t, result);
+    result->optimizer_seconds = seconds_now() - before;
+    return fine;
 }
 
 // The bytes of text that the first n of t->targets stand for; 0 without a tokenizer.
@@ -1743,8 +1750,10 @@ static void log_start(Trainer *t) {
     for (char *p = text; *p; p++)                        // the pretty text on one line
         if (*p != '\n') fputc(*p, t->log);
         else while (p[1] == ' ') p++;
-    fprintf(t->log, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"commit\": \"%s\"}\n",
-            cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa(), t->model.n_params, MUON_C_COMMIT);
+    fprintf(t->log, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"optimizer_bytes\": %zu, "
+                    "\"data\": \"%016llx\", \"commit\": \"%s\"}\n",
+            cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa(), t->model.n_params, t->state_bytes,
+            (unsigned long long)dataloader_fingerprint(&t->data), MUON_C_COMMIT);
     free(text);
     log_check(t);
 }
@@ -1752,9 +1761,9 @@ static void log_start(Trainer *t) {
 static void log_step(Trainer *t, const StepResult *r, double seconds, double tokens) {
     char bpb[32];
     fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"bpb\": %s, \"lr\": %.6g, "
-                    "\"grad_norm\": %.6g, \"ms\": %.3f, \"tok_per_s\": %.1f}\n",
+                    "\"grad_norm\": %.6g, \"ms\": %.3f, \"optimizer_ms\": %.3f, \"tok_per_s\": %.1f}\n",
             t->step, tokens * t->step, r->loss, number_or_null(bpb, r->bpb), r->lr, r->grad_norm, 1e3 * seconds,
-            tokens / seconds);
+            1e3 * r->optimizer_seconds, tokens / seconds);
 }
 
 enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head

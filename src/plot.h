@@ -1,6 +1,6 @@
-/* plot.h - line charts as PNG files: several panels side by side or in rows, one title and one legend above them.
+/* plot.h - line charts and heat maps as PNG files: several panels side by side or in rows, one title and one legend above them.
  *
- * defines: PlotSeries, PlotPanel, PlotStyle, plot_png, plot_png_small, plot_render, plot_render_rows, plot_ticks,
+ * defines: PlotSeries, PlotHeat, PlotPanel, PlotStyle, plot_png, plot_png_small, plot_render, plot_render_rows, plot_ticks,
  *          plot_tick_label
  * The only file that includes stb (stb_image_write, stb_truetype, stb_easy_font; Debian's libstb-dev).
  * Text is set in an installed font (DejaVu Sans, Liberation Sans, ...), or in stb_easy_font's own where none is found.
@@ -46,7 +46,10 @@ typedef enum {
     PLOT_DASHED = 4,        // a line of dashes
     PLOT_BAND = 8,          // the area between lo and hi, translucent
     PLOT_FAINT = 16,        // the line thin and translucent: for noise that another line smooths
+    PLOT_CROSS = 32,        // an x at each point
+    PLOT_RING = 64,         // a ring around each point
 } PlotStyle;
+enum { PLOT_DOTS = PLOT_POINTS | PLOT_CROSS | PLOT_RING };
 
 // PLOT_RAMP - k, k = 0 ... PLOT_RAMPS - 1: from light to dark, for series that have an order.
 enum { PLOT_GREY = -1, PLOT_RAMP = -2, PLOT_RAMPS = 6, PLOT_COLORS = 7, PLOT_MAX_TICKS = 32, PLOT_MAX_SIZE = 16384 };
@@ -60,8 +63,20 @@ typedef struct {
     unsigned style;                 // PlotStyle flags
 } PlotSeries;
 
+// Cells around the points (0, 0) ... (nx - 1, ny - 1), each in a colour of its value (low light, high dark), which stands in
+// it. Colours reach up to 4 times the median's distance from the lowest: beyond, all are darkest.
+typedef struct {
+    const double *values;           // values[y * nx + x]; NaN: no cell
+    const char *const *texts;       // texts[y * nx + x]; NULL: none
+    int nx, ny;
+    int marked;                     // the cell with a frame, -1: none
+} PlotHeat;
+
 typedef struct {
     const char *title, *xlabel, *ylabel;    // each may be NULL
+    const char *const *xnames, *const *ynames;  // an axis of names: name k at k, for k = 0 ... n_xnames - 1
+    int n_xnames, n_ynames;
+    const PlotHeat *heat;                   // drawn below the series; NULL: none
     bool xlog, ylog;
     bool robust;                            // automatic y limits leave out far outliers: see plot_series_range
     double xmin, xmax, ymin, ymax;          // min == max: automatic
@@ -389,6 +404,8 @@ typedef struct {
     double from, to;                // the pixels of lo and hi
     int n_ticks;
     double ticks[PLOT_MAX_TICKS], step;     // step 0: unequal, each tick is labelled for itself
+    const char *const *names;               // of the values 0, 1, ...; NULL: numbers
+    int n_names;
 } PlotAxis;
 
 /* Round numbers within [lo, hi]: multiples of 1, 2 or 5 times a power of ten, as fine as at most `most` of them allow
@@ -448,6 +465,22 @@ static inline const char *plot_tick_label(char *buffer, double value, double ste
     }
     snprintf(buffer + n, (size_t)(32 - n), "%s", si[thousands]);
     return buffer;
+}
+
+// The ticks of an axis, `room` pixels long, of which each needs `each`.
+static inline void plot_find_ticks(PlotAxis *a, double room, double each) {
+    int most = (int)(room / each);
+    if (!a->names) {
+        a->n_ticks = plot_ticks(a->lo, a->hi, a->log, most, a->ticks, &a->step);
+        return;
+    }
+    most = most < 1 ? 1 : most > PLOT_MAX_TICKS ? PLOT_MAX_TICKS : most;
+    int stride = (a->n_names + most - 1) / most;
+    for (a->n_ticks = 0; a->n_ticks * stride < a->n_names; a->n_ticks++) a->ticks[a->n_ticks] = a->n_ticks * stride;
+}
+
+static inline const char *plot_axis_label(char *buffer, const PlotAxis *a, int tick) {
+    return a->names ? a->names[(int)a->ticks[tick]] : plot_tick_label(buffer, a->ticks[tick], a->step);
 }
 
 static inline bool plot_usable(double v, bool log) {
@@ -513,6 +546,7 @@ static inline void plot_set_limits(PlotAxis *a, double given_lo, double given_hi
 
 static inline void plot_find_limits(const PlotPanel *p, PlotAxis *x, PlotAxis *y) {
     double lo = INFINITY, hi = -INFINITY;
+    x->names = p->xnames, x->n_names = p->n_xnames, y->names = p->ynames, y->n_names = p->n_ynames;
     for (int k = 0; k < p->n_series; k++)
         for (int i = 0; i < p->series[k].n; i++) {
             double v = p->series[k].x[i];
@@ -520,11 +554,13 @@ static inline void plot_find_limits(const PlotPanel *p, PlotAxis *x, PlotAxis *y
         }
     if (!x->log && lo > 0 && lo < 0.2 * hi) lo = 0;                         // what nearly starts at zero starts at zero
     double before = x->log || lo != 0 || hi == 0 ? 0.02 : 0;
-    plot_set_limits(x, p->xmin, p->xmax, lo, hi, before, 0.02);
+    if (x->names) plot_set_limits(x, -0.5, x->n_names - 0.5, 0, 0, 0, 0);
+    else plot_set_limits(x, p->xmin, p->xmax, lo, hi, before, 0.02);
 
     lo = INFINITY, hi = -INFINITY;
     for (int k = 0; k < p->n_series; k++) plot_series_range(&p->series[k], x, y->log, p->robust, &lo, &hi);
-    plot_set_limits(y, p->ymin, p->ymax, lo, hi, 0.05, 0.05);
+    if (y->names) plot_set_limits(y, -0.5, y->n_names - 0.5, 0, 0, 0, 0);
+    else plot_set_limits(y, p->ymin, p->ymax, lo, hi, 0.05, 0.05);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -537,6 +573,7 @@ static inline void plot_marks(PlotCanvas *c, PlotRect clip, const PlotSeries *s,
                               const double *lo, const double *hi, int n, double u) {
     PlotColor color = plot_color(s->color);
     unsigned style = s->style ? s->style : PLOT_LINE;
+    double radius = 3.2 * u, last_x = -INFINITY, last_y = -INFINITY;
     if ((style & PLOT_BAND) && lo && hi) {
         plot_area(c, clip, x, hi, lo, n);
         plot_paint(c, color, 0.2);
@@ -549,18 +586,28 @@ static inline void plot_marks(PlotCanvas *c, PlotRect clip, const PlotSeries *s,
         plot_polyline(c, clip, x, y, n, 1.8 * u, style & PLOT_DASHED ? 6 * u : 0);
         plot_paint(c, color, 1);
     }
-    if (!(style & PLOT_POINTS)) return;
-    double radius = 3.2 * u, last_x = -INFINITY, last_y = -INFINITY;
-    for (int i = n - 1; i >= 0; i--) {              // backwards: where dots must be left out, the last one stays
+    for (int i = n - 1; i >= 0 && (style & PLOT_DOTS); i--) {      // backwards: where dots must be left out, the last stays
         bool inside = x[i] >= clip.x0 && x[i] <= clip.x1 && y[i] >= clip.y0 && y[i] <= clip.y1;
         if (!inside || hypot(x[i] - last_x, y[i] - last_y) < 2.5 * radius) continue;
         PlotRect all = plot_everything(c);          // a dot at the edge of the axes stays whole
+        last_x = x[i];
+        last_y = y[i];
+        if (style & PLOT_RING) {
+            plot_disc(c, all, x[i], y[i], 2.4 * radius);
+            plot_paint(c, color, 1);
+            plot_disc(c, all, x[i], y[i], 1.8 * radius);
+            plot_paint(c, plot_white, 1);
+        }
+        if (style & PLOT_CROSS) {
+            for (int turn = -1; turn <= 1; turn += 2)
+                plot_segment(c, all, x[i] - radius, y[i] - turn * radius, x[i] + radius, y[i] + turn * radius, 2 * u);
+            plot_paint(c, color, 1);
+        }
+        if (!(style & PLOT_POINTS)) continue;
         plot_disc(c, all, x[i], y[i], radius + 0.8 * u);
         plot_paint(c, plot_white, 1);
         plot_disc(c, all, x[i], y[i], radius);
         plot_paint(c, color, 1);
-        last_x = x[i];
-        last_y = y[i];
     }
 }
 
@@ -582,6 +629,43 @@ static inline void plot_series(PlotCanvas *c, PlotRect area, const PlotAxis *xa,
     free(hi);
 }
 
+static inline void plot_heat(PlotCanvas *c, PlotRect area, const PlotAxis *xa, const PlotAxis *ya, const PlotHeat *h,
+                             double u) {
+    int cells = h->nx * h->ny, n = 0, gap = (int)fmax(1, u);
+    double *sorted = (double *)xmalloc((size_t)cells * sizeof *sorted);
+    for (int i = 0; i < cells; i++)
+        if (isfinite(h->values[i])) sorted[n++] = h->values[i];
+    qsort(sorted, (size_t)n, sizeof *sorted, plot_compare);
+    double lo = n ? sorted[0] : 0, hi = n ? fmin(sorted[n - 1], lo + 4 * (sorted[n / 2] - lo)) : 0;
+    free(sorted);
+    for (int i = 0; i < cells; i++) {
+        int x = i % h->nx, y = i / h->nx;
+        PlotRect cell = { (int)lround(plot_pixel(xa, x - 0.5)), (int)lround(plot_pixel(ya, y + 0.5)),
+                          (int)lround(plot_pixel(xa, x + 0.5)), (int)lround(plot_pixel(ya, y - 0.5)) };
+        PlotRect inner = { cell.x0 + gap, cell.y0 + gap, cell.x1 - gap, cell.y1 - gap };
+        if (i == h->marked) {
+            plot_fill(c, plot_intersect(cell, area), plot_text_dark);
+            inner = (PlotRect){ cell.x0 + 4 * gap, cell.y0 + 4 * gap, cell.x1 - 4 * gap, cell.y1 - 4 * gap };
+        }
+        double t = hi > lo ? fmin(1, (h->values[i] - lo) / (hi - lo)) * (PLOT_RAMPS - 1) : 0;
+        PlotColor fill = plot_grid;
+        if (isfinite(h->values[i])) {
+            int shade = t < PLOT_RAMPS - 1 ? (int)t : PLOT_RAMPS - 2;
+            PlotColor a = plot_color(PLOT_RAMP - shade), b = plot_color(PLOT_RAMP - shade - 1);
+            double part = t - shade;
+            fill = (PlotColor){ (unsigned char)(a.r + part * (b.r - a.r)), (unsigned char)(a.g + part * (b.g - a.g)),
+                                (unsigned char)(a.b + part * (b.b - a.b)) };
+        }
+        plot_fill(c, plot_intersect(inner, area), fill);
+        if (!h->texts || !h->texts[i]) continue;
+        bool dark = 0.3 * fill.r + 0.59 * fill.g + 0.11 * fill.b < 140;
+        char *fits = plot_fit_text(c, PLOT_TICK_SIZE * u, h->texts[i], inner.x1 - inner.x0);
+        plot_text(c, (inner.x0 + inner.x1) / 2.0, (inner.y0 + inner.y1) / 2.0, 0.5, false, PLOT_TICK_SIZE * u,
+                  dark ? plot_white : plot_text_dark, fits);
+        free(fits);
+    }
+}
+
 // Grid, axes, ticks, labels and series of one panel within `box`.
 static inline void plot_panel(PlotCanvas *c, PlotRect box, const PlotPanel *p, double u) {
     char label[32];
@@ -591,13 +675,15 @@ static inline void plot_panel(PlotCanvas *c, PlotRect box, const PlotPanel *p, d
     // The height of the axes is known at once; their left edge depends on how wide the labels of the y ticks are.
     PlotRect area = { box.x0, box.y0 + (int)(p->title ? PLOT_ROW * u : 0), box.x1 - (int)(PLOT_MARGIN * u),
                       box.y1 - (int)((p->xlabel ? 50 : 30) * u) };
-    y.n_ticks = plot_ticks(y.lo, y.hi, y.log, (int)((area.y1 - area.y0) / (34 * u)), y.ticks, &y.step);
+    plot_find_ticks(&y, area.y1 - area.y0, 34 * u);
     double widest = 0;
     for (int i = 0; i < y.n_ticks; i++)
-        widest = fmax(widest, plot_text_width(c, PLOT_TICK_SIZE * u, plot_tick_label(label, y.ticks[i], y.step)));
+        widest = fmax(widest, plot_text_width(c, PLOT_TICK_SIZE * u, plot_axis_label(label, &y, i)));
     area.x0 += (int)((p->ylabel ? PLOT_MARGIN + PLOT_ROW : PLOT_MARGIN) * u + widest + 7 * u);
     if (area.x1 <= area.x0 || area.y1 <= area.y0) return;                   // a picture too small for this panel
-    x.n_ticks = plot_ticks(x.lo, x.hi, x.log, (int)((area.x1 - area.x0) / (50 * u)), x.ticks, &x.step);
+    widest = 0;
+    for (int i = 0; i < x.n_names; i++) widest = fmax(widest, plot_text_width(c, PLOT_TICK_SIZE * u, x.names[i]));
+    plot_find_ticks(&x, area.x1 - area.x0, fmax(50 * u, widest + 8 * u));
     x.from = area.x0, x.to = area.x1, y.from = area.y1, y.to = area.y0;
 
     int thin = (int)fmax(1, u + 0.25), tick = (int)(4 * u);
@@ -606,19 +692,20 @@ static inline void plot_panel(PlotCanvas *c, PlotRect box, const PlotPanel *p, d
         plot_fill(c, (PlotRect){ area.x0, at, area.x1, at + thin }, plot_grid);
         plot_fill(c, (PlotRect){ area.x0 - tick, at, area.x0, at + thin }, plot_axis);
         plot_text(c, area.x0 - 7 * u, at + thin / 2.0, 1, false, PLOT_TICK_SIZE * u, plot_text_soft,
-                  plot_tick_label(label, y.ticks[i], y.step));
+                  plot_axis_label(label, &y, i));
     }
     for (int i = 0; i < x.n_ticks; i++) {
         int at = (int)lround(plot_pixel(&x, x.ticks[i])) - thin / 2;
         plot_fill(c, (PlotRect){ at, area.y0, at + thin, area.y1 }, plot_grid);
         plot_fill(c, (PlotRect){ at, area.y1, at + thin, area.y1 + tick }, plot_axis);
         plot_text(c, at + thin / 2.0, area.y1 + 14 * u, 0.5, false, PLOT_TICK_SIZE * u, plot_text_soft,
-                  plot_tick_label(label, x.ticks[i], x.step));
+                  plot_axis_label(label, &x, i));
     }
     plot_fill(c, (PlotRect){ area.x0 - thin, area.y0, area.x0, area.y1 + thin }, plot_axis);
     plot_fill(c, (PlotRect){ area.x0 - thin, area.y1, area.x1, area.y1 + thin }, plot_axis);
 
-    bool any = false;
+    bool any = p->heat != NULL;
+    if (p->heat) plot_heat(c, area, &x, &y, p->heat, u);
     for (int k = 0; k < p->n_series; k++) {
         plot_series(c, area, &x, &y, &p->series[k], u);
         any = any || p->series[k].n > 0;
@@ -652,12 +739,12 @@ static inline void plot_sample(PlotCanvas *c, const PlotSeries *s, double x, dou
     double xs[] = { x, x + width }, ys[] = { y, y }, lo[] = { y + 6 * u, y + 6 * u }, hi[] = { y - 6 * u, y - 6 * u };
     double centre = x + width / 2;
     PlotSeries line = *s, point = *s;
-    line.style &= ~(unsigned)PLOT_POINTS;
-    point.style = PLOT_POINTS;
+    line.style &= ~(unsigned)PLOT_DOTS;
+    point.style &= PLOT_DOTS;
     PlotRect all = plot_everything(c);
     double visible = s->style & PLOT_FAINT ? 3 * u : u;
-    if (s->style != PLOT_POINTS) plot_marks(c, all, &line, xs, s->style == PLOT_BAND ? NULL : ys, lo, hi, 2, visible);
-    if (s->style & PLOT_POINTS) plot_marks(c, all, &point, &centre, &y, NULL, NULL, 1, u);
+    if (line.style || !s->style) plot_marks(c, all, &line, xs, s->style == PLOT_BAND ? NULL : ys, lo, hi, 2, visible);
+    if (point.style) plot_marks(c, all, &point, &centre, &y, NULL, NULL, 1, u);
 }
 
 // The legend of all panels, from y downwards in as many rows as it needs. Returns its height.

@@ -1,7 +1,8 @@
 /* runlog.h - reading a run's log.jsonl, cutting it back for a resume, and drawing the picture of training.
  *
  * defines: RunStep, RunEval, RunQk, RunEnd, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
- *          runlog_best_val_loss, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_draw, runlog_plot
+ *          runlog_best_val_loss, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit, runlog_draw,
+ *          runlog_plot
  * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. The
  * trainer writes it, a line at a time, so a killed run may leave half a line at the end: that is no error.
  */
@@ -19,6 +20,7 @@
 typedef struct {
     long step;
     double tokens, loss, lr, grad_norm, ms, tok_per_s;      // of training; loss in nats per token
+    double optimizer_ms;        // the optimizer's part of ms
     double seconds;             // of training until here: the sum of ms over all steps (see runlog_read)
 } RunStep;
 
@@ -31,6 +33,7 @@ typedef struct {
     RunEval *evals;
     RunQk *qks;
     int n_steps, n_evals, n_qks;
+    cJSON *start;               // the last start event, NULL where there is none
     bool ended;                 // `end` holds the last end event
     RunEnd end;
 } RunLog;
@@ -39,6 +42,7 @@ static inline void runlog_free(RunLog *log) {
     free(log->steps);
     free(log->evals);
     free(log->qks);
+    cJSON_Delete(log->start);
     memset(log, 0, sizeof *log);
 }
 
@@ -102,6 +106,7 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
             .step = step, .tokens = runlog_number(event, "tokens"), .loss = runlog_number(event, "loss"),
             .lr = runlog_number(event, "lr"), .grad_norm = runlog_number(event, "grad_norm"),
             .ms = runlog_number(event, "ms"), .tok_per_s = runlog_number(event, "tok_per_s"),
+            .optimizer_ms = runlog_number(event, "optimizer_ms"),
             .seconds = before ? before->seconds : 0,
         };
         long steps = step - (before ? before->step : 0);
@@ -123,6 +128,10 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
         log->end = (RunEnd){ step, runlog_number(event, "val_loss"), runlog_number(event, "train_seconds"), "" };
         snprintf(log->end.reason, sizeof log->end.reason, "%s", reason ? reason : "?");
         log->ended = true;
+    } else if (runlog_is(event, "start")) {
+        cJSON_Delete(log->start);
+        log->start = cJSON_Duplicate(event, true);
+        return true;
     } else {
         return true;
     }
@@ -267,6 +276,13 @@ static inline void runlog_free_curves(RunCurves *c) {
     for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
 }
 
+// What the axis of training times counts in, in seconds, and its label.
+static inline double runlog_time_unit(double longest, const char **label) {
+    double second = longest < 1200 ? 1 : longest < 4 * 3600 ? 60 : 3600;
+    *label = second == 1 ? "seconds of training" : second == 60 ? "minutes of training" : "hours of training";
+    return second;
+}
+
 // "kjv: validation loss 1.4321 (2.066 bits per byte) at step 2000"; the caller frees it.
 static inline char *runlog_title(const RunLog *log, const char *label) {
     const RunEval *last = log->n_evals ? &log->evals[log->n_evals - 1] : NULL;
@@ -288,8 +304,8 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
                               const char *png_path) {
     double longest = 0;
     for (int i = 0; i < n; i++) longest = fmax(longest, runlog_seconds(&logs[i]));
-    double second = longest < 1200 ? 1 : longest < 4 * 3600 ? 60 : 3600;
-    const char *time = second == 1 ? "seconds of training" : second == 60 ? "minutes of training" : "hours of training";
+    const char *time;
+    double second = runlog_time_unit(longest, &time);
 
     enum { PER_RUN = 3, KEYS = 3 };                 // lines of a run; entries of the legend that explain them
     int per_panel = PER_RUN * n + KEYS;

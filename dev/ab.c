@@ -1,0 +1,1197 @@
+/* ab.c - trains arms against each other, or the points of a grid, and reports what the logs say.
+ *
+ *     build/ab configs/default_adamw.json configs/default.json --seeds="1 2 3" --budgets=0.5,1,2
+ *     build/ab sweep configs/default.json --grid="optimizer.muon.lr=0.005,0.01,0.02" --extend
+ *     build/ab report runs/ab-default_adamw-default
+ *
+ * OUT/study.json says what belongs together, OUT/runs/NAME are the runs (runs.h), and everything else in OUT is made from
+ * these: report.md, report.json, ab.png or sweep.png. dev/ab.md says what each figure means.
+ */
+#define _GNU_SOURCE
+#include "runs.h"
+#include "stats.h"
+#include "../data/dataloader.h"
+#include "../data/tokenizer.h"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The study
+
+typedef struct {
+    char *key, **values;
+    int n;
+    bool numeric, integer, geometric;   // geometric: of factors rather than of steps
+    bool closed;                        // can't be widened
+    double lo, hi;                      // a range to draw from; NaN: a list
+} Axis;
+
+static struct {
+    RunList list;
+    bool sweep, extend;
+    double target;                      // given, else NaN
+    int random, base;                   // points to draw, 0: the whole grid; the number of budget 1
+    Axis *axes;
+    int n_axes;
+    char ***points;                     // of each arm of a sweep, the value on each axis
+    char **fingerprints;                // of each arm's data
+    char **common;                      // overrides of all arms
+    int n_common;
+    char *config, *notes;               // of a sweep; lines for the report
+} study;
+
+enum { EXTEND_ROUNDS = 4 };
+
+PRINTF_LIKE(2, 3) static void append(char **text, const char *fmt, ...) {
+    va_list args;
+    char more[1024];
+    va_start(args, fmt);
+    vsnprintf(more, sizeof more, fmt, args);
+    va_end(args);
+    char *longer = format("%s%s", *text ? *text : "", more);
+    free(*text);
+    *text = longer;
+}
+
+// The words of a text between any of the separators; the list and its words are to be freed.
+static char **split(const char *text, const char *separators, int *n) {
+    char **words = NULL;
+    for (*n = 0; *(text += strspn(text, separators)); text += strcspn(text, separators)) {
+        words = runlog_grow(words, *n, sizeof *words);
+        words[(*n)++] = format("%.*s", (int)strcspn(text, separators), text);
+    }
+    return words;
+}
+
+static void free_words(char **words, int n) {
+    for (int i = 0; i < n; i++) free(words[i]);
+    free(words);
+}
+
+static bool read_number(const char *text, double *x) {
+    char *end;
+    *x = strtod(text, &end);
+    return end != text && !*end && isfinite(*x);
+}
+
+// The numbers of a flag, ascending, each once.
+static double *numbers_of(const char *flag, const char *text, double least, bool integer, int *n) {
+    char **words = split(text, ", ", n);
+    double *x = xmalloc((size_t)(*n + 1) * sizeof *x);
+    for (int i = 0; i < *n; i++)
+        if (!read_number(words[i], &x[i]) || x[i] < least || x[i] > CONFIG_MAX_INTEGER || (integer && x[i] != floor(x[i])))
+            fail_usage("--%s: %s; expected %s of at least %g", flag, words[i], integer ? "integers" : "numbers", least);
+    if (*n == 0) fail_usage("--%s: expected at least one number", flag);
+    qsort(x, (size_t)*n, sizeof *x, plot_compare);
+    for (int i = 1; i < *n; i++)
+        if (x[i] == x[i - 1]) fail_usage("--%s: %g is given twice", flag, x[i]);
+    free_words(words, *n);
+    return x;
+}
+
+// label: becomes the arm's.
+static Arm make_arm(char *label, const char *config, char **overrides, int n) {
+    Arm arm = { .label = label, .config = xstrdup(config), .n_overrides = study.n_common + n };
+    arm.overrides = xcalloc((size_t)(arm.n_overrides + 1), sizeof(char *));
+    for (int i = 0; i < arm.n_overrides; i++)           // the arm's own last: of a key the last one counts
+        arm.overrides[i] = xstrdup(i < study.n_common ? study.common[i] : overrides[i - study.n_common]);
+    return arm;
+}
+
+static void add_arm(Arm arm) {
+    RunList *l = &study.list;
+    l->arms = runlog_grow(l->arms, l->n_arms, sizeof *l->arms);
+    l->arms[l->n_arms++] = arm;
+}
+
+// [LABEL=]CONFIG.json[,--section.key=value ...]. Without a label the config's name and the overrides are it.
+static void parse_arm(const char *text) {
+    size_t equals = strcspn(text, "="), comma = strcspn(text, ",");
+    bool named = text[equals] && equals < comma;
+    const char *rest = named ? text + equals + 1 : text;
+    char *copy = xstrdup(rest), **overrides = NULL;
+    int n = 0;
+    for (char *at = copy; (at = strstr(at, ",--")); ) {
+        *at++ = '\0';
+        overrides = runlog_grow(overrides, n, sizeof *overrides);
+        overrides[n++] = at;
+    }
+    char *label = named ? format("%.*s", (int)equals, text) : runlog_name(copy), *dot = strrchr(label, '.');
+    if (!named && dot && dot > label) *dot = '\0';
+    for (int i = 0; i < n && !named; i++) {             // --optimizer.muon.lr=0.02 -> " lr=0.02"
+        const char *key = overrides[i] + 2, *end = key + strcspn(key, "=");
+        while (end > key && end[-1] != '.') end--;
+        append(&label, " %s", end);
+    }
+    add_arm(make_arm(label, copy, overrides, n));
+    free(overrides);
+    free(copy);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Grids
+
+static void sort_axis(Axis *a) {
+    double x, previous = NAN, first = NAN;
+    a->numeric = a->integer = true;
+    for (int i = 0; i < a->n; i++) {
+        a->numeric = a->numeric && read_number(a->values[i], &x);
+        a->integer = a->integer && a->values[i][strspn(a->values[i], "0123456789")] == '\0';
+    }
+    for (int i = 1; i < a->n && a->numeric; i++)
+        for (int j = i; j > 0 && atof(a->values[j]) < atof(a->values[j - 1]); j--) {
+            char *kept = a->values[j];
+            a->values[j] = a->values[j - 1];
+            a->values[j - 1] = kept;
+        }
+    for (int i = 0; i < a->n; i++)
+        for (int j = 0; j < i; j++)
+            if (!strcmp(a->values[i], a->values[j])) fail_usage("--grid: %s: %s is given twice", a->key, a->values[i]);
+    // Factors that are all the same, or values that span more than a factor of three.
+    a->geometric = a->numeric && a->n > 1 && atof(a->values[0]) > 0;
+    for (int i = 0; i < a->n && a->geometric; i++, previous = x) {
+        x = atof(a->values[i]);
+        if (i == 1) first = x / previous;
+        if (i > 1 && fabs(log(x / previous) / log(first) - 1) > 0.02) a->geometric = false;
+    }
+    if (a->numeric && a->n > 1 && atof(a->values[0]) > 0)
+        a->geometric = a->geometric || atof(a->values[a->n - 1]) > 3 * atof(a->values[0]);
+}
+
+// KEY=VALUE,VALUE,... or KEY=LOW..HIGH
+static void parse_axis(const char *text) {
+    size_t equals = strcspn(text, "=");
+    if (!text[equals] || !memchr(text, '.', equals) || !text[equals + 1])
+        fail_usage("--grid: %s; expected section.key=value,value,... or section.key=low..high", text);
+    study.axes = runlog_grow(study.axes, study.n_axes, sizeof *study.axes);
+    Axis *a = &study.axes[study.n_axes++];
+    *a = (Axis){ .key = format("%.*s", (int)equals, text), .lo = NAN, .hi = NAN };
+    for (int i = 0; i < study.n_axes - 1; i++)
+        if (strcmp(study.axes[i].key, a->key) == 0) fail_usage("--grid: %s is given twice", a->key);
+    const char *values = text + equals + 1, *dots = strstr(values, "..");
+    if (!dots) {
+        a->values = split(values, ",", &a->n);
+        if (a->n == 0) fail_usage("--grid: %s: no value", a->key);
+        sort_axis(a);
+        return;
+    }
+    char *low = format("%.*s", (int)(dots - values), values);
+    if (!read_number(low, &a->lo) || !read_number(dots + 2, &a->hi) || !(a->lo > 0 && a->hi > a->lo))
+        fail_usage("--grid: %s: %s; expected low..high with 0 < low < high", a->key, values);
+    a->numeric = a->geometric = true;
+    a->integer = !strpbrk(values, "eE") && a->lo == floor(a->lo) && a->hi == floor(a->hi);
+    free(low);
+    if (!study.random) fail_usage("--grid: %s: a range needs --random=N, the number of points to draw", a->key);
+}
+
+static char *axis_text(const Axis *a, double x) {
+    return a->integer ? format("%.0f", x) : format("%.4g", x);
+}
+
+// The value of point i on an axis: of the grid's product in order (the last axis fastest), or drawn by a hash.
+static char *point_value(int i, int axis) {
+    const Axis *a = &study.axes[axis];
+    if (!study.random) {
+        for (int k = study.n_axes - 1; k > axis; k--) i /= study.axes[k].n;
+        return xstrdup(a->values[i % a->n]);
+    }
+    uint64_t hash = hash64(hash_string(a->key), (uint64_t)i);
+    if (isnan(a->lo)) return xstrdup(a->values[hash % (uint64_t)a->n]);
+    return axis_text(a, a->lo * pow(a->hi / a->lo, uniform_of(hash)));
+}
+
+// The arms of a sweep, in place of those it had.
+static void make_points(void) {
+    RunList *l = &study.list;
+    for (int i = 0; i < l->n_arms; i++) {
+        free_words(study.points[i], study.n_axes);
+        free(study.fingerprints[i]);
+    }
+    free(study.points);
+    runs_remove_arms(l);
+    int n = study.random ? study.random : 1;
+    for (int k = 0; k < study.n_axes && !study.random; k++) {
+        n *= study.axes[k].n;
+        if (n > 1000) fail_usage("--grid: more than 1000 points");
+    }
+    study.points = xcalloc((size_t)n, sizeof *study.points);
+    for (int i = 0; i < n; i++) {
+        char **values = xcalloc((size_t)study.n_axes, sizeof *values), *label = xstrdup("");
+        char **overrides = xcalloc((size_t)study.n_axes, sizeof *overrides);
+        for (int k = 0; k < study.n_axes; k++) {
+            const char *dot = strrchr(study.axes[k].key, '.');
+            values[k] = point_value(i, k);
+            overrides[k] = format("--%s=%s", study.axes[k].key, values[k]);
+            append(&label, "%s%s=%s", k ? " " : "", dot + 1, values[k]);
+        }
+        bool seen = false;                              // drawn twice
+        for (int j = 0; j < l->n_arms && !seen; j++) seen = strcmp(l->arms[j].label, label) == 0;
+        if (seen) {
+            free_words(values, study.n_axes);
+            free(label);
+        } else {
+            study.points[l->n_arms] = values;
+            add_arm(make_arm(label, study.config, overrides, study.n_axes));
+        }
+        free_words(overrides, study.n_axes);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What may be compared
+
+static void check_overrides(void) {
+    static const char *const ours[][2] = { { "--run.seed=", "--seeds" }, { "--run.dir=", "--out" } };
+    for (int a = 0; a < study.list.n_arms; a++)
+        for (int i = 0; i < study.list.arms[a].n_overrides; i++)
+            for (size_t k = 0; k < COUNT_OF(ours); k++) {
+                const char *o = study.list.arms[a].overrides[i];
+                if (!strncmp(o, ours[k][0], strlen(ours[k][0]))) fail_usage("%s: %s sets it for all arms", o, ours[k][1]);
+            }
+}
+
+static const char *data_dir(const Arm *arm) { return config_item(arm->resolved, "data", "dir")->valuestring; }
+
+static bool same_file(const char *a, const char *b) {
+    size_t na = 0, nb = 0;
+    char *ta = read_file(a, &na), *tb = read_file(b, &nb);
+    bool same = ta && tb ? na == nb && memcmp(ta, tb, na) == 0 : !ta && !tb;
+    free(ta);
+    free(tb);
+    return same;
+}
+
+// Opens an arm's data: its fingerprint as the trainer logs it, and how many tokens a validation predicts.
+static char *look_at_data(const Arm *arm, double *validated) {
+    DataLoader d;
+    double T = config_value(arm->resolved, "model", "block"), most = config_value(arm->resolved, "train", "eval_tokens");
+    dataloader_open(&d, data_dir(arm), (int)T, INT_MAX, 1);
+    char *fingerprint = format("%016llx", (unsigned long long)dataloader_fingerprint(&d));
+    *validated = (double)dataloader_val_windows(&d, (uint64_t)most) * T;
+    dataloader_close(&d);
+    return fingerprint;
+}
+
+// Refuses an arm whose losses don't compare with the first one's, by one line with the reason.
+static void check_against_first(const Arm *first, const Arm *arm, const char *data, const char *other_data,
+                                double validated, double other) {
+    char *ta = tokenizer_path(data_dir(first)), *tb = tokenizer_path(data_dir(arm));
+    if (!same_file(ta, tb))
+        fail_usage("%s and %s don't compare: other tokenizers, %s and %s", first->label, arm->label, ta, tb);
+    free(ta);
+    free(tb);
+    if (strcmp(data, other_data) != 0)
+        fail_usage("%s and %s don't compare: other data, %s has fingerprint %s and %s has %s", first->label, arm->label,
+                   data_dir(first), data, data_dir(arm), other_data);
+    Flat fa = flat_of(first->resolved), fb = flat_of(arm->resolved);
+    bool differ = false;
+    for (int i = 0; i < fa.n + fb.n; i++) {
+        const char *key = i < fa.n ? fa.keys[i] : fb.keys[i - fa.n];
+        const char *va = flat_value(&fa, key), *vb = flat_value(&fb, key);
+        if (strcmp(va, vb) == 0 || !strncmp(key, "run.", 4)) continue;
+        differ = true;
+        if (!strncmp(key, "train.eval_", 11) && strcmp(key, "train.eval_every") != 0)
+            fail_usage("%s and %s don't compare: other validation, %s is %s and %s", first->label, arm->label, key, va, vb);
+    }
+    if (validated != other)
+        fail_usage("%s and %s don't compare: at model.block %s and %s a validation predicts %.0f and %.0f tokens; give a "
+                   "train.eval_tokens that both blocks divide", first->label, arm->label,
+                   flat_value(&fa, "model.block"), flat_value(&fb, "model.block"), validated, other);
+    if (!differ) fail_usage("%s and %s are the same: no key differs", first->label, arm->label);
+    flat_free(&fa);
+    flat_free(&fb);
+}
+
+// Resolves the arms and refuses what can't be run or doesn't compare.
+static void check_arms(void) {
+    RunList *l = &study.list;
+    double *validated = xcalloc((size_t)l->n_arms, sizeof *validated);
+    free(study.fingerprints);
+    study.fingerprints = xcalloc((size_t)l->n_arms, sizeof *study.fingerprints);
+    check_overrides();
+    for (int a = 0; a < l->n_arms; a++) {
+        Arm *arm = &l->arms[a], *first = &l->arms[0];
+        char *error = runs_resolve(l->trainer, arm), *name = safe_name(arm->label);
+        if (error) fail_usage("%s", error);
+        for (int b = 0; b < a; b++) {
+            char *other = safe_name(l->arms[b].label);
+            if (strcmp(name, other) == 0)
+                fail_usage("two arms are called %s; name them: label=%s", arm->label, arm->config);
+            free(other);
+        }
+        free(name);
+        const char *same[][2] = { { "data", "dir" }, { "model", "block" }, { "train", "eval_tokens" } };
+        bool as_first = a > 0;
+        for (size_t k = 0; k < COUNT_OF(same); k++)
+            as_first = as_first && cJSON_Compare(config_item(arm->resolved, same[k][0], same[k][1]),
+                                                 config_item(first->resolved, same[k][0], same[k][1]), true);
+        if (as_first) validated[a] = validated[0];
+        study.fingerprints[a] = as_first ? xstrdup(study.fingerprints[0]) : look_at_data(arm, &validated[a]);
+        for (int b = 0; b < (study.sweep && a > 1 ? 1 : a); b++)
+            check_against_first(&l->arms[b], arm, study.fingerprints[b], study.fingerprints[a], validated[b], validated[a]);
+    }
+    free(validated);
+    runs_make(l);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Figures: everything that a report says, from the runs' metrics
+
+static const struct { const char *key, *title, *format; double factor; bool error; } figures[FIGURES] = {
+    [LOSS] = { "loss", "final loss", "%.4f", 1, true }, [BPB] = { "bpb", "bits per byte", "%.4f", 1, true },
+    [TOKENS] = { "tokens", "tokens", NULL, 1, false }, [SECONDS] = { "seconds", "seconds", "%.1f", 1, true },
+    [TOK_PER_S] = { "tok_per_s", "tok/s", "%.0f", 1, false },
+    [SHARE] = { "optimizer_share", "optimizer's share", "%.1f %%", 100, false },
+    [STATE] = { "state_bytes_per_param", "state bytes/param", "%.2f", 1, false },
+    [SPIKES] = { "spikes", "spikes", "%.3g", 1, false }, [LOGIT] = { "max_logit", "max logit", "%.2f", 1, false },
+};
+
+// An arm's figure over the seeds: of those whose run is done what only a whole run has, else of all. LOGIT: the highest.
+static Sample figure_of(int arm, int budget, Figure f) {
+    const RunList *l = &study.list;
+    double *x = xmalloc((size_t)l->n_seeds * sizeof *x), highest = NAN;
+    for (int s = 0; s < l->n_seeds; s++) {
+        const Metrics *m = &runs_at(l, arm, budget, s)->m;
+        x[s] = m->state == RUN_DONE || f > SECONDS ? m->of[f] : NAN;
+        highest = fmax(highest, x[s]);
+    }
+    Sample sample = sample_of(x, l->n_seeds);
+    if (f == LOGIT) sample.mean = highest;
+    free(x);
+    return sample;
+}
+
+static double loss_of(int arm) { return figure_of(arm, study.base, LOSS).mean; }
+
+static int count_state(int arm, RunState state) {
+    int n = 0;
+    for (int s = 0; s < study.list.n_seeds; s++) n += runs_at(&study.list, arm, study.base, s)->m.state == state;
+    return n;
+}
+
+typedef struct { Sample d; double low, high, t, p; } Difference;       // final loss, arm - first arm, same seeds
+
+static Difference difference_of(int arm) {
+    const RunList *l = &study.list;
+    double *d = xmalloc((size_t)l->n_seeds * sizeof *d);
+    for (int s = 0; s < l->n_seeds; s++)
+        d[s] = runs_at(l, arm, study.base, s)->m.of[LOSS] - runs_at(l, 0, study.base, s)->m.of[LOSS];
+    Difference r = { .d = sample_of(d, l->n_seeds) };
+    free(d);
+    double reach = t_quantile(0.05, r.d.n - 1) * r.d.se;
+    r.low = r.d.mean - reach;
+    r.high = r.d.mean + reach;
+    r.t = r.d.se > 0 ? r.d.mean / r.d.se : NAN;
+    r.p = t_two_sided(r.t, r.d.n - 1);
+    return r;
+}
+
+typedef struct { RatioResult at, low, high; bool interval; int seeds; } ToTarget;    // a: the first arm, b: this
+
+// What an arm needs to the target, in TOKENS or SECONDS, beside the first arm; over the seeds that both brought to the
+// end at every budget.
+static ToTarget to_target(int arm, Figure what) {
+    const RunList *l = &study.list;
+    int *seeds = xmalloc((size_t)l->n_seeds * sizeof *seeds), n = 0, budgets = l->n_budgets;
+    for (int s = 0; s < l->n_seeds; s++) {
+        bool fine = true;
+        for (int b = 0; b < budgets; b++)
+            fine = fine && runs_at(l, 0, b, s)->m.state == RUN_DONE && runs_at(l, arm, b, s)->m.state == RUN_DONE;
+        if (fine) seeds[n++] = s;
+    }
+    size_t size = (size_t)(budgets * n);
+    double *x = xmalloc(4 * (size + 1) * sizeof *x), *loss = x + size, *own_x = loss + size, *own_loss = own_x + size;
+    for (int b = 0; b < budgets; b++)
+        for (int i = 0; i < n; i++) {
+            const Metrics *first = &runs_at(l, 0, b, seeds[i])->m, *own = &runs_at(l, arm, b, seeds[i])->m;
+            x[b * n + i] = first->of[what], loss[b * n + i] = first->of[LOSS];
+            own_x[b * n + i] = own->of[what], own_loss[b * n + i] = own->of[LOSS];
+        }
+    Curves a = { x, loss }, b = { own_x, own_loss };
+    ToTarget t = { .at = { NAN, 2, { NAN, 2 }, { NAN, 2 } }, .seeds = n };
+    for (int i = 0; i < n; i++) seeds[i] = i;
+    if (n) t.at = ratio_of(&a, &b, budgets, n, seeds, n, study.target, study.base);
+    t.interval = ratio_interval(&a, &b, budgets, n, study.target, study.base, &t.low, &t.high);
+    free(x);
+    free(seeds);
+    return t;
+}
+
+static double target_loss(void) { return isnan(study.target) ? loss_of(0) : study.target; }
+
+// The point of a sweep with the lowest mean loss among those that no seed let diverge; -1 where there is none.
+static int best_point(void) {
+    int best = -1;
+    for (int a = 0; a < study.list.n_arms; a++)
+        if (count_state(a, RUN_DONE) == study.list.n_seeds && (best < 0 || loss_of(a) < loss_of(best))) best = a;
+    return best;
+}
+
+// -1 or 1 where the best point lies at the lower or upper edge of an axis of numbers (a range: in its outer tenth).
+static int edge_of(int best, int axis) {
+    const Axis *a = &study.axes[axis];
+    const char *value = study.points[best][axis];
+    double part = log(atof(value) / a->lo) / log(a->hi / a->lo);
+    if (!isnan(a->lo)) return part < 0.1 ? -1 : part > 0.9;
+    if (!a->numeric || a->n < 2) return 0;
+    return !strcmp(value, a->values[0]) ? -1 : !strcmp(value, a->values[a->n - 1]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tables in Markdown whose columns stand below each other on a terminal too
+
+typedef struct { int columns, n; char **cells; } Grid;
+
+// The next cell, row by row; the first row is the head.
+PRINTF_LIKE(2, 3) static void cell(Grid *g, const char *fmt, ...) {
+    va_list args;
+    char text[512];
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    g->cells = runlog_grow(g->cells, g->n, sizeof *g->cells);
+    g->cells[g->n++] = xstrdup(text);
+}
+
+static Grid grid_start(const char *const *heads, int n) {
+    Grid g = { .columns = n };
+    for (int i = 0; i < n; i++) cell(&g, "%s", heads[i]);
+    return g;
+}
+
+// A number by this format; NULL: as 983.0k, 1.638M. Into a buffer of 64 bytes.
+static const char *number_text(char *buffer, const char *fmt, double x) {
+    int power = x >= 1e9 ? 3 : x >= 1e6 ? 2 : x >= 1e3 ? 1 : 0;
+    if (!isfinite(x)) strcpy(buffer, "-");
+    else if (fmt) snprintf(buffer, 64, fmt, x);
+    else snprintf(buffer, 64, "%.*f%.1s", power ? power == 1 ? 1 : 3 : 0, x / pow(1e3, power), "\0kMG" + power);
+    return buffer;
+}
+
+static void cell_sample(Grid *g, const char *fmt, double factor, Sample s, bool error) {
+    char mean[64], around[64];
+    number_text(mean, fmt, factor * s.mean);
+    if (error && s.n > 1) cell(g, "%s ± %s", mean, number_text(around, fmt[1] == '+' ? "%.4f" : fmt, factor * s.se));
+    else cell(g, "%s", mean);
+}
+
+static int text_width(const char *s) {
+    int n = 0;
+    for (; *s; s++) n += ((unsigned char)*s >> 6) != 2;
+    return n;
+}
+
+static void grid_print(FILE *out, Grid *g) {
+    int columns = g->columns, *widths = xcalloc((size_t)columns, sizeof *widths);
+    for (int i = 0; i < g->n; i++) {
+        int width = text_width(g->cells[i]), *most = &widths[i % columns];
+        if (width < 3) width = 3;
+        if (width > *most) *most = width;
+    }
+    for (int i = 0; i < g->n; i++) {
+        int c = i % columns, fill = widths[c] - text_width(g->cells[i]);
+        if (c == 0) fprintf(out, "| %s%*s |", g->cells[i], fill, "");       // names to the left, numbers to the right
+        else fprintf(out, " %*s%s |", fill, "", g->cells[i]);
+        if (c < columns - 1) continue;
+        fputc('\n', out);
+        for (int k = 0; k < columns && i < columns; k++) {
+            fputs(k ? "" : "|", out);
+            for (int d = 0; d < widths[k] + 1; d++) fputc('-', out);
+            fputs(k ? ":|" : "-|", out);
+        }
+        if (i < columns) fputc('\n', out);
+    }
+    fputc('\n', out);
+    free_words(g->cells, g->n);
+    free(widths);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// report.md
+
+static void put_differences(FILE *out) {
+    const RunList *l = &study.list;
+    Flat *flat = xcalloc((size_t)l->n_arms, sizeof *flat);
+    Grid g = { .columns = l->n_arms + 1 };
+    cell(&g, "key");
+    for (int a = 0; a < l->n_arms; a++) {
+        flat[a] = flat_of(l->arms[a].resolved);
+        cell(&g, "%s", l->arms[a].label);
+    }
+    for (int a = 0; a < l->n_arms; a++)
+        for (int i = 0; i < flat[a].n; i++) {
+            const char *key = flat[a].keys[i];
+            bool differ = false, seen = false;
+            for (int b = 0; b < l->n_arms; b++) {
+                const char *value = flat_value(&flat[b], key);
+                differ = differ || strcmp(value, flat_value(&flat[0], key)) != 0;
+                seen = seen || (b < a && strcmp(value, "-") != 0);
+            }
+            if (!differ || seen || !strncmp(key, "run.", 4)) continue;
+            cell(&g, "%s", key);
+            for (int b = 0; b < l->n_arms; b++) cell(&g, "%s", flat_value(&flat[b], key));
+        }
+    grid_print(out, &g);
+    for (int a = 0; a < l->n_arms; a++) flat_free(&flat[a]);
+    free(flat);
+}
+
+static int compare_points(const void *a, const void *b) {
+    double x = loss_of(*(const int *)a), y = loss_of(*(const int *)b);
+    if (isnan(x) || isnan(y)) return isnan(x) - isnan(y);
+    return (x > y) - (x < y);
+}
+
+// One row an arm, or a point: of random ones the best first. The last column says which seeds the means leave out.
+static void put_results(FILE *out) {
+    const RunList *l = &study.list;
+    int *order = xmalloc((size_t)l->n_arms * sizeof *order), best = study.sweep ? best_point() : -1;
+    Grid g = { .columns = FIGURES + 2 };
+    for (int a = 0; a < l->n_arms; a++) order[a] = a;
+    if (study.random) qsort(order, (size_t)l->n_arms, sizeof *order, compare_points);
+    cell(&g, study.sweep ? "point" : "arm");
+    for (int f = 0; f < FIGURES; f++) cell(&g, "%s", figures[f].title);
+    cell(&g, "left out");
+    for (int i = 0; i < l->n_arms; i++) {
+        int a = order[i], diverged = count_state(a, RUN_DIVERGED), missing = l->n_seeds - diverged - count_state(a, RUN_DONE);
+        cell(&g, a == best ? "**%s**" : "%s", l->arms[a].label);
+        for (int f = 0; f < FIGURES; f++)
+            cell_sample(&g, figures[f].format, figures[f].factor, figure_of(a, study.base, f), figures[f].error);
+        if (diverged == l->n_seeds) cell(&g, "diverged");
+        else if (diverged) cell(&g, "%d of %d diverged", diverged, l->n_seeds);
+        else if (missing) cell(&g, "%d of %d not trained", missing, l->n_seeds);
+        else cell(&g, "-");
+    }
+    grid_print(out, &g);
+    free(order);
+}
+
+static void put_paired(FILE *out) {
+    static const char *const heads[] = { "arm", "difference", "95 % interval", "t", "p", "seeds" };
+    Grid g = grid_start(heads, COUNT_OF(heads));
+    for (int a = 1; a < study.list.n_arms; a++) {
+        Difference d = difference_of(a);
+        char text[64];
+        cell(&g, "%s", study.list.arms[a].label);
+        cell_sample(&g, "%+.4f", 1, d.d, true);
+        if (d.d.n > 1) cell(&g, "%+.4f to %+.4f", d.low, d.high);
+        else cell(&g, "-");
+        cell(&g, "%s", number_text(text, "%.2f", d.t));
+        cell(&g, "%s", number_text(text, "%.2g", d.p));
+        cell(&g, "%d", d.d.n);
+    }
+    grid_print(out, &g);
+}
+
+static void cell_reach(Grid *g, Reach r, const char *fmt) {
+    static const char *const words[] = { "at most ", "", "not reached by ", "" };
+    char number[64];
+    cell(g, "%s%s", words[r.beyond + 1], number_text(number, fmt, r.x));
+}
+
+static void cell_ratio(Grid *g, const ToTarget *t) {
+    static const char *const marks[] = { "<= ", "", ">= ", "" };
+    if (t->at.beyond == 2) cell(g, "-");
+    else if (!t->interval) cell(g, "%s%.3f", marks[t->at.beyond + 1], t->at.ratio);
+    else cell(g, "%s%.3f (%s%.3f to %s%.3f)", marks[t->at.beyond + 1], t->at.ratio, marks[t->low.beyond + 1],
+              t->low.ratio, marks[t->high.beyond + 1], t->high.ratio);
+}
+
+static void put_budgets(FILE *out) {
+    const RunList *l = &study.list;
+    static const char *const heads[] = { "arm", "budget", "tokens", "seconds", "final loss" };
+    static const char *const target_heads[] = { "arm", "tokens", "seconds", "times fewer tokens (95 %)",
+                                                "times fewer seconds (95 %)", "seeds" };
+    static const Figure shown[] = { TOKENS, SECONDS, LOSS };
+    Grid g = grid_start(heads, COUNT_OF(heads));
+    for (int a = 0; a < l->n_arms; a++)
+        for (int b = 0; b < l->n_budgets; b++) {
+            cell(&g, "%s", l->arms[a].label);
+            cell(&g, "%g", l->budgets[b]);
+            for (size_t k = 0; k < COUNT_OF(shown); k++)
+                cell_sample(&g, figures[shown[k]].format, 1, figure_of(a, b, shown[k]), figures[shown[k]].error);
+        }
+    grid_print(out, &g);
+    fprintf(out, "To a validation loss of %.4f%s:\n\n", target_loss(),
+            isnan(study.target) ? ", the first arm's at budget 1" : "");
+    g = grid_start(target_heads, COUNT_OF(target_heads));
+    for (int a = 0; a < l->n_arms; a++) {
+        ToTarget tokens = to_target(a, TOKENS), seconds = to_target(a, SECONDS);
+        cell(&g, "%s", l->arms[a].label);
+        cell_reach(&g, tokens.at.b, NULL);
+        cell_reach(&g, seconds.at.b, "%.1f");
+        if (a == 0) { cell(&g, "1"); cell(&g, "1"); }
+        else { cell_ratio(&g, &tokens); cell_ratio(&g, &seconds); }
+        cell(&g, "%d", tokens.seeds);
+    }
+    grid_print(out, &g);
+    if (l->n_seeds < BOOTSTRAP_SEEDS)
+        fprintf(out, "Fewer than %d seeds: no interval of the ratios can be given.\n\n", BOOTSTRAP_SEEDS);
+}
+
+static void put_best(FILE *out) {
+    int best = best_point();
+    if (best < 0) fputs("No point came to its end with every seed.\n\n", out);
+    else fprintf(out, "Best: %s, validation loss %.4f.\n\n", study.list.arms[best].label, loss_of(best));
+    for (int k = 0; k < study.n_axes && best >= 0; k++)
+        if (edge_of(best, k))
+            fprintf(out, "**Warning:** the best %s, %s, lies at the %s edge of what was tried: the optimum may lie beyond.\n\n",
+                    study.axes[k].key, study.points[best][k], edge_of(best, k) < 0 ? "lower" : "upper");
+}
+
+// What else a reader must know: other machines, programs or amounts of tokens among the runs.
+static void put_notes(FILE *out) {
+    static const char *const keys[] = { "cpu", "threads", "isa", "commit" };
+    const RunList *l = &study.list;
+    if (study.notes) fputs(study.notes, out);
+    for (size_t k = 0; k < COUNT_OF(keys); k++)
+        for (int i = 1; i < l->n_runs; i++) {
+            const cJSON *a = cJSON_GetObjectItemCaseSensitive(l->runs[0].log.start, keys[k]);
+            const cJSON *b = cJSON_GetObjectItemCaseSensitive(l->runs[i].log.start, keys[k]);
+            if (!a || !b || cJSON_Compare(a, b, true)) continue;
+            char *first = cJSON_PrintUnformatted(a), *other = cJSON_PrintUnformatted(b);
+            fprintf(out, "- The runs' \"%s\" differs, %s and %s: seconds don't compare.\n", keys[k], first, other);
+            free(first);
+            free(other);
+            break;
+        }
+    for (int a = 1; a < l->n_arms; a++)
+        if (fabs(figure_of(a, study.base, TOKENS).mean - figure_of(0, study.base, TOKENS).mean) > 0.5) {
+            fputs("- The arms are trained on different numbers of tokens.\n", out);
+            break;
+        }
+    fputc('\n', out);
+}
+
+#define WHAT_FIGURES_ARE "## What the figures are\n"
+static const char what_figures_are[] = WHAT_FIGURES_ARE "\n"
+    "- Each is computed from `runs/*/log.jsonl`; `build/ab report` makes this report again. ± is the standard error over seeds.\n"
+    "- final loss, bits per byte: of the last validation. tok/s: median over a run's steps, mean over seeds.\n"
+    "- optimizer's share: of the time of all steps, from the gradient's norm to QK-Clip.\n"
+    "- spikes: steps of a run whose loss is more than 4 standard deviations above the mean of the 50 losses before it (at\n"
+    "  least 20), mean over seeds. max logit: the highest attention logit that was logged (every tenth step and those that\n"
+    "  clip), over all seeds.\n";
+static const char what_comparisons_are[] =
+    "- difference: arm minus first arm at the same seed (same order of the data, same initial weights of the tensors that both\n"
+    "  have); interval and two-sided p by Student's t over the seeds. No correction for several arms.\n"
+    "- A budget is a factor of train.steps; every run is trained to the end of its own schedule. Between budgets the final loss\n"
+    "  is interpolated on a straight line in the logarithm of tokens or seconds, never beyond them. Times fewer: what the first\n"
+    "  arm needs over what this one needs; its interval by the bootstrap over paired seeds (10,000 resamples, percentiles),\n"
+    "  which is rough for few seeds.\n";
+
+static void put_report(FILE *out) {
+    char number[32];
+    const RunList *l = &study.list;
+    fputs(study.sweep ? "# Sweep of" : "# Comparison of", out);
+    for (int i = 0; i < (study.sweep ? study.n_axes : l->n_arms); i++)
+        fprintf(out, "%s %s", i ? "," : "", study.sweep ? study.axes[i].key : l->arms[i].label);
+    fprintf(out, "\n\n![Validation losses](%s)\n\n", study.sweep ? "sweep.png" : "ab.png");
+    if (!study.sweep) {
+        fputs("## What differs\n\n", out);
+        put_differences(out);
+    }
+    fputs("## Results\n\nSeeds", out);
+    for (int s = 0; s < l->n_seeds; s++) fprintf(out, "%s %s", s ? "," : "", config_number(number, l->seeds[s]));
+    if (l->budgets[study.base] != 1) fprintf(out, "; %g of the config's steps", l->budgets[study.base]);
+    fputs(".\n\n", out);
+    put_results(out);
+    if (study.sweep) put_best(out);
+    else {
+        fprintf(out, "Final loss against %s:\n\n", l->arms[0].label);
+        put_paired(out);
+    }
+    if (l->n_budgets > 1) put_budgets(out);
+    put_notes(out);
+    fputs(what_figures_are, out);
+    if (!study.sweep) fputs(what_comparisons_are, out);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// report.json: the same figures
+
+static void write_json(const char *name, cJSON *json) {
+    char *path = format("%s/%s", study.list.out, name), *text = cJSON_Print(json);
+    if (write_file(path, text, strlen(text)) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    cJSON_Delete(json);
+    free(text);
+    free(path);
+}
+
+static cJSON *json_sample(cJSON *parent, const char *name, Sample s) {
+    cJSON *json = cJSON_AddObjectToObject(parent, name);
+    cJSON_AddNumberToObject(json, "mean", s.mean);          // a NaN becomes null
+    cJSON_AddNumberToObject(json, "se", s.se);
+    cJSON_AddNumberToObject(json, "n", s.n);
+    return json;
+}
+
+static void json_bound(cJSON *parent, const char *name, double x, int beyond) {
+    static const char *const words[] = { "at most", "equal", "at least", "unknown" };
+    cJSON *json = cJSON_AddObjectToObject(parent, name);
+    cJSON_AddNumberToObject(json, "value", x);
+    cJSON_AddStringToObject(json, "is", words[beyond + 1]);
+}
+
+static void json_to_target(cJSON *parent, const char *name, ToTarget t) {
+    cJSON *json = cJSON_AddObjectToObject(parent, name);
+    json_bound(json, "needs", t.at.b.x, t.at.b.beyond);
+    json_bound(json, "ratio", t.at.ratio, t.at.beyond);
+    if (!t.interval) return;
+    json_bound(json, "low", t.low.ratio, t.low.beyond);
+    json_bound(json, "high", t.high.ratio, t.high.beyond);
+}
+
+static cJSON *json_arm(int a) {
+    const RunList *l = &study.list;
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "label", l->arms[a].label);
+    for (int f = 0; f < FIGURES; f++) json_sample(json, figures[f].key, figure_of(a, study.base, f));
+    cJSON_AddNumberToObject(json, "diverged", count_state(a, RUN_DIVERGED));
+    if (study.sweep) return json;
+    Difference d = difference_of(a);
+    cJSON *difference = json_sample(json, "difference", d.d), *budgets = cJSON_AddArrayToObject(json, "budgets");
+    cJSON_AddNumberToObject(difference, "low", d.low);
+    cJSON_AddNumberToObject(difference, "high", d.high);
+    cJSON_AddNumberToObject(difference, "p", d.p);
+    for (int b = 0; b < l->n_budgets; b++) {
+        cJSON *budget = cJSON_CreateObject();
+        cJSON_AddNumberToObject(budget, "budget", l->budgets[b]);
+        for (int f = LOSS; f <= SECONDS; f++) json_sample(budget, figures[f].key, figure_of(a, b, f));
+        cJSON_AddItemToArray(budgets, budget);
+    }
+    if (l->n_budgets < 2) return json;
+    json_to_target(json, "tokens_to_target", to_target(a, TOKENS));
+    json_to_target(json, "seconds_to_target", to_target(a, SECONDS));
+    return json;
+}
+
+static void write_report_json(void) {
+    static const char *const states[] = { "missing", "started", "done", "diverged" };
+    const RunList *l = &study.list;
+    cJSON *json = cJSON_CreateObject(), *arms = cJSON_AddArrayToObject(json, "arms"), *runs, *best;
+    for (int a = 0; a < l->n_arms; a++) cJSON_AddItemToArray(arms, json_arm(a));
+    if (l->n_budgets > 1) cJSON_AddNumberToObject(json, "target_loss", target_loss());
+    if (study.sweep && best_point() >= 0) {
+        int edges = 0;
+        best = cJSON_AddObjectToObject(json, "best");
+        for (int k = 0; k < study.n_axes; k++) {
+            cJSON_AddStringToObject(best, study.axes[k].key, study.points[best_point()][k]);
+            edges += edge_of(best_point(), k) != 0;
+        }
+        cJSON_AddNumberToObject(json, "best_loss", loss_of(best_point()));
+        cJSON_AddBoolToObject(json, "at_edge", edges > 0);
+    }
+    runs = cJSON_AddArrayToObject(json, "runs");
+    for (int i = 0; i < l->n_runs; i++) {
+        const Run *r = &l->runs[i];
+        cJSON *run = cJSON_CreateObject();
+        cJSON_AddStringToObject(run, "name", r->name);
+        cJSON_AddStringToObject(run, "arm", l->arms[r->arm].label);
+        cJSON_AddNumberToObject(run, "seed", l->seeds[r->seed]);
+        cJSON_AddNumberToObject(run, "budget", l->budgets[r->budget]);
+        cJSON_AddStringToObject(run, "state", states[r->m.state]);
+        for (int f = 0; f < FIGURES; f++) cJSON_AddNumberToObject(run, figures[f].key, r->m.of[f]);
+        cJSON_AddItemToArray(runs, run);
+    }
+    write_json("report.json", json);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Pictures
+
+// Numbers for a picture that is being drawn: they live until free_kept.
+static double **kept;
+static int n_kept;
+
+static double *keep(int n) {
+    kept = runlog_grow(kept, n_kept, sizeof *kept);
+    return kept[n_kept++] = xcalloc((size_t)n + 1, sizeof(double));
+}
+
+static void free_kept(void) {
+    for (int i = 0; i < n_kept; i++) free(kept[i]);
+    free(kept);
+    kept = NULL;
+    n_kept = 0;
+}
+
+static void add_series(PlotPanel *p, PlotSeries s) {
+    PlotSeries *all = runlog_grow((void *)p->series, p->n_series, sizeof *all);
+    all[p->n_series++] = s;
+    p->series = all;
+}
+
+static void draw(const char *name, const char *title, PlotPanel *panels, int n, int rows, int width, int height) {
+    char *path = format("%s/%s", study.list.out, name);
+    if (plot_png_small(path, title, panels, n, rows, width, height) != 0) fail("%s: %s", path, strerror(errno));
+    free(path);
+    for (int p = 0; p < n; p++) free((void *)panels[p].series);
+    free_kept();
+}
+
+// Mean, lowest and highest over the seeds: a band and a line.
+static void add_curve(PlotPanel *p, int arm, const double *x, const double *mean, const double *lo, const double *hi, int n,
+                      const char *label) {
+    add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .color = arm, .style = PLOT_BAND });
+    add_series(p, (PlotSeries){ .x = x, .y = mean, .n = n, .color = arm, .style = PLOT_LINE | PLOT_POINTS, .label = label });
+}
+
+// Validation losses over tokens and over time, of the runs at budget 1 that are done (where none is, of all).
+static void add_evaluations(PlotPanel *panels, int arm, double second) {
+    const RunList *l = &study.list;
+    int n = 0, done = count_state(arm, RUN_DONE);
+    for (int s = 0; s < l->n_seeds; s++) n = (int)fmax(n, runs_at(l, arm, study.base, s)->log.n_evals);
+    double *x[2] = { keep(n), keep(n) }, *mean = keep(n), *lo = keep(n), *hi = keep(n);
+    for (int i = 0; i < n; i++) {
+        int count = 0;
+        lo[i] = INFINITY, hi[i] = -INFINITY;
+        for (int s = 0; s < l->n_seeds; s++) {
+            const Run *r = runs_at(l, arm, study.base, s);
+            if ((done && r->m.state != RUN_DONE) || r->log.n_evals <= i) continue;
+            const RunEval *e = &r->log.evals[i];
+            x[0][i] += e->tokens, x[1][i] += e->train_seconds / second, mean[i] += e->val_loss, count++;
+            lo[i] = fmin(lo[i], e->val_loss), hi[i] = fmax(hi[i], e->val_loss);
+        }
+        x[0][i] /= count, x[1][i] /= count, mean[i] /= count;
+    }
+    for (int p = 0; p < 2; p++) add_curve(&panels[p], arm, x[p], mean, lo, hi, n, l->arms[arm].label);
+}
+
+// Final losses over the budgets, and the target.
+static void add_finals(PlotPanel *p, int arm, Figure what, double unit) {
+    const RunList *l = &study.list;
+    int n = l->n_budgets;
+    double *x = keep(n), *mean = keep(n), *lo = keep(n), *hi = keep(n);
+    for (int b = 0; b < n; b++) {
+        lo[b] = INFINITY, hi[b] = -INFINITY;
+        x[b] = figure_of(arm, b, what).mean / unit, mean[b] = figure_of(arm, b, LOSS).mean;
+        for (int s = 0; s < l->n_seeds; s++) {
+            double loss = runs_at(l, arm, b, s)->m.of[LOSS];
+            lo[b] = fmin(lo[b], loss), hi[b] = fmax(hi[b], loss);
+        }
+    }
+    add_curve(p, arm, x, mean, lo, hi, n, l->arms[arm].label);
+}
+
+static void draw_compare(void) {
+    const RunList *l = &study.list;
+    const char *time;
+    double longest = 0, all_longest = 0;
+    for (int i = 0; i < l->n_runs; i++) {
+        double seconds = runlog_seconds(&l->runs[i].log);
+        all_longest = fmax(all_longest, seconds);
+        if (l->runs[i].budget == study.base) longest = fmax(longest, seconds);
+    }
+    double second = runlog_time_unit(longest, &time);
+    const char *all_time;
+    double all_second = runlog_time_unit(all_longest, &all_time);
+    PlotPanel panels[4] = {
+        { .title = "While training", .xlabel = "tokens", .ylabel = "validation loss (nats per token)", .robust = true },
+        { .title = "While training", .xlabel = time, .ylabel = "validation loss (nats per token)", .robust = true },
+        { .title = "At the end of whole schedules", .xlabel = "tokens", .ylabel = "final validation loss", .xlog = true },
+        { .title = "At the end of whole schedules", .xlabel = all_time, .ylabel = "final validation loss", .xlog = true },
+    };
+    int n = l->n_budgets > 1 ? 4 : 2;
+    for (int a = 0; a < l->n_arms; a++) {
+        add_evaluations(panels, a, second);
+        add_finals(&panels[2], a, TOKENS, 1);
+        add_finals(&panels[3], a, SECONDS, all_second);
+    }
+    for (int p = 2; p < 4 && n == 4; p++) {
+        double lo = INFINITY, hi = -INFINITY, *x = keep(2), *y = keep(2);
+        for (int k = 0; k < panels[p].n_series; k++)
+            for (int i = 0; i < panels[p].series[k].n; i++) {
+                lo = fmin(lo, panels[p].series[k].x[i]);
+                hi = fmax(hi, panels[p].series[k].x[i]);
+            }
+        x[0] = lo, x[1] = hi, y[0] = y[1] = target_loss();
+        add_series(&panels[p], (PlotSeries){ .x = x, .y = y, .n = 2, .color = PLOT_GREY, .style = PLOT_DASHED,
+                                             .label = "target" });
+    }
+    if (n == 2) for (int p = 2; p < 4; p++) { free((void *)panels[p].series); panels[p].series = NULL; }
+    char *title = l->n_seeds > 1 ? format("Validation loss: mean of %d seeds, band from the lowest to the highest", l->n_seeds)
+                                 : format("Validation loss, seed %.0f", l->seeds[0]);
+    draw("ab.png", title, panels, n, n / 2, 1600, n == 4 ? 1300 : 720);
+    free(title);
+}
+
+// The loss of a point, NaN where a seed diverged or isn't trained.
+static double point_loss(int a) { return count_state(a, RUN_DONE) == study.list.n_seeds ? loss_of(a) : NAN; }
+
+// The point that shares all values with `like` but those of these axes (-1: none); -1 where there is none.
+static int point_at(int like, int axis, int i, int axis2, int i2) {
+    for (int a = 0; a < study.list.n_arms; a++) {
+        bool fits = true;
+        for (int k = 0; k < study.n_axes && fits; k++) {
+            const char *value = k == axis ? study.axes[k].values[i] : k == axis2 ? study.axes[k].values[i2]
+                                : study.points[like][k];
+            fits = strcmp(study.points[a][k], value) == 0;
+        }
+        if (fits) return a;
+    }
+    return -1;
+}
+
+// Losses along one axis: of a grid at the best point's other values, of drawn points all. Diverged ones are crosses above.
+static void add_axis(PlotPanel *p, int axis, int best) {
+    const Axis *ax = &study.axes[axis];
+    const RunList *l = &study.list;
+    int n = study.random ? l->n_arms : ax->n, n_bad = 0;
+    double *x = keep(n), *y = keep(n), *lo = keep(n), *hi = keep(n), *bad_x = keep(n), *bad_y = keep(n);
+    double top = -INFINITY, bottom = INFINITY, *at = keep(1), *least = keep(1);
+    *p = (PlotPanel){ .xlabel = ax->key, .ylabel = "final validation loss", .xlog = ax->geometric };
+    if (!ax->numeric) p->xnames = (const char *const *)ax->values, p->n_xnames = ax->n;
+    for (int i = 0; i < n; i++) {
+        int a = study.random ? i : point_at(best < 0 ? 0 : best, axis, i, -1, 0), name = 0;
+        while (!ax->numeric && strcmp(ax->values[name], study.points[a][axis]) != 0) name++;
+        x[i] = ax->numeric ? atof(study.points[a][axis]) : name;
+        y[i] = point_loss(a);
+        lo[i] = INFINITY, hi[i] = -INFINITY;
+        for (int s = 0; s < l->n_seeds; s++) {
+            double loss = runs_at(l, a, study.base, s)->m.of[LOSS];
+            lo[i] = fmin(lo[i], loss), hi[i] = fmax(hi[i], loss);
+        }
+        if (isnan(y[i])) { bad_x[n_bad++] = x[i]; continue; }
+        top = fmax(top, hi[i]), bottom = fmin(bottom, lo[i]);
+        if (a == best) *at = x[i], *least = y[i];
+    }
+    for (int i = 0; i < n_bad; i++) bad_y[i] = top > bottom ? top + 0.1 * (top - bottom) : isfinite(top) ? 1.1 * top : 1;
+    bool line = ax->numeric && !study.random;
+    if (best >= 0)
+        add_series(p, (PlotSeries){ .x = at, .y = least, .n = 1, .color = 1, .style = PLOT_RING, .label = "best" });
+    if (l->n_seeds > 1 && line)
+        add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .style = PLOT_BAND, .label = "lowest to highest seed" });
+    add_series(p, (PlotSeries){ .x = x, .y = y, .n = n, .style = PLOT_POINTS | (line ? PLOT_LINE : 0),
+                                .label = l->n_seeds > 1 ? "mean of the seeds" : "final loss" });
+    if (n_bad)
+        add_series(p, (PlotSeries){ .x = bad_x, .y = bad_y, .n = n_bad, .color = 6, .style = PLOT_CROSS, .label = "diverged" });
+}
+
+static void draw_sweep(void) {
+    int best = best_point(), n = 0, shown[6];
+    char *title = best < 0 ? xstrdup("Sweep: no point came to its end")
+                           : format("Sweep: best %s, validation loss %.4f", study.list.arms[best].label, loss_of(best));
+    for (int k = 0; k < study.n_axes && n < (int)COUNT_OF(shown); k++)
+        if (study.axes[k].n != 1) shown[n++] = k;
+    if (n == 0) shown[n++] = 0;
+    if (n == 2 && !study.random) {
+        const Axis *ax = &study.axes[shown[0]], *ay = &study.axes[shown[1]];
+        double *values = keep(ax->n * ay->n);
+        char **texts = xcalloc((size_t)(ax->n * ay->n), sizeof *texts);
+        PlotHeat heat = { values, (const char *const *)texts, ax->n, ay->n, -1 };
+        for (int i = 0; i < ax->n * ay->n; i++) {
+            int a = point_at(best < 0 ? 0 : best, shown[0], i % ax->n, shown[1], i / ax->n);
+            values[i] = point_loss(a);
+            texts[i] = isnan(values[i]) ? xstrdup("diverged") : format("%.4f", values[i]);
+            if (a == best) heat.marked = i;
+        }
+        PlotPanel panel = { .xlabel = ax->key, .ylabel = ay->key, .heat = &heat, .xnames = (const char *const *)ax->values,
+                            .n_xnames = ax->n, .ynames = (const char *const *)ay->values, .n_ynames = ay->n };
+        draw("sweep.png", title, &panel, 1, 1, 1200, 780);
+        free_words(texts, ax->n * ay->n);
+    } else {
+        PlotPanel panels[COUNT_OF(shown)];
+        int rows = n > 3 ? 2 : 1;
+        for (int p = 0; p < n; p++) add_axis(&panels[p], shown[p], best);
+        draw("sweep.png", title, panels, n, rows, n == 1 ? 1200 : 800 * ((n - 1) / rows + 1), 720 * rows);
+    }
+    free(title);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The program
+
+static void print_help(void) {
+    puts("usage: ab ARM ARM [...] [flags]         train arms against each other, from the same seeds\n"
+         "       ab sweep CONFIG --grid=\"...\"     train the points of a grid\n"
+         "       ab report OUT                    the report of what is there, again\n"
+         "ARM: [label=]CONFIG.json[,--section.key=value ...]; the first one is what the others are compared with.\n"
+         "  --seeds=\"1 2 3\"          run.seed of each round (1)\n"
+         "  --budgets=0.5,1,2        whole schedules of these factors of train.steps: tokens and seconds to a loss\n"
+         "  --target=LOSS            that loss (the first arm's final loss at budget 1)\n"
+         "  --grid=\"a.b=1,2 c.d=x,y\" axes of a sweep; with --random=N also ranges a.b=0.001..0.1, drawn log-uniformly\n"
+         "  --random=N               draw N points instead of the whole grid\n"
+         "  --budget=0.5             of a sweep: this factor of train.steps\n"
+         "  --extend                 of a sweep: widen the grid while the best lies at its edge\n"
+         "  --out=FOLDER             (runs/ab-LABEL-LABEL, runs/sweep-CONFIG)\n"
+         "  --trainer=PROGRAM        (./train_gpt)\n"
+         "  --section.key=value      for all arms\n"
+         "Ctrl-C saves and ends; the same command goes on. What is trained already is taken as it is.");
+}
+
+static const char *flag_value(const char *s, const char *flag) {
+    size_t n = strlen(flag);
+    return strncmp(s, flag, n) == 0 && s[n] ? s + n : NULL;
+}
+
+// Makes the study of the command line behind the program's name.
+static void parse_arguments(int argc, char **argv) {
+    RunList *l = &study.list;
+    const char *seeds = "1", *budgets = "1", *grid = NULL, *value, **arms = xcalloc((size_t)argc + 1, sizeof *arms);
+    int n = 0;
+    l->trainer = "./train_gpt";
+    study.target = NAN;
+    for (int i = 0; i < argc; i++) {
+        char *s = argv[i];
+        double x;
+        if (i == 0 && strcmp(s, "sweep") == 0) study.sweep = true;
+        else if (*s != '-') arms[n++] = s;
+        else if ((value = flag_value(s, "--seeds="))) seeds = value;
+        else if ((value = flag_value(s, "--out="))) { free(l->out); l->out = xstrdup(value); }
+        else if ((value = flag_value(s, "--trainer="))) l->trainer = value;
+        else if (!study.sweep && (value = flag_value(s, "--budgets="))) budgets = value;
+        else if (study.sweep && (value = flag_value(s, "--budget="))) budgets = value;
+        else if (!study.sweep && (value = flag_value(s, "--target="))) {
+            if (!read_number(value, &study.target)) fail_usage("%s: expected a loss", s);
+        } else if (study.sweep && (value = flag_value(s, "--grid="))) grid = value;
+        else if (study.sweep && (value = flag_value(s, "--random="))) {
+            if (!read_number(value, &x) || x != floor(x) || x < 1 || x > 1000) fail_usage("%s: expected 1 to 1000", s);
+            study.random = (int)x;
+        } else if (study.sweep && strcmp(s, "--extend") == 0) study.extend = true;
+        else if (!strncmp(s, "--", 2) && memchr(s, '.', strcspn(s, "="))) {
+            study.common = runlog_grow(study.common, study.n_common, sizeof *study.common);
+            study.common[study.n_common++] = xstrdup(s);
+        } else fail_usage("%s: unknown flag here; --help says which there are", s);
+    }
+    l->seeds = numbers_of("seeds", seeds, 0, true, &l->n_seeds);
+    l->budgets = numbers_of(study.sweep ? "budget" : "budgets", budgets, 1e-6, false, &l->n_budgets);
+    while (!study.sweep && study.base < l->n_budgets && l->budgets[study.base] != 1) study.base++;
+    if (study.base == l->n_budgets) fail_usage("--budgets: %s; expected 1 among them, the configs' own train.steps", budgets);
+    if (study.sweep) {
+        if (l->n_budgets > 1) fail_usage("--budget: %s; expected one number", budgets);
+        if (n != 1) fail_usage("sweep: %d configs; expected one, such as configs/default.json", n);
+        if (!grid) fail_usage("sweep: expected --grid=\"section.key=value,value ...\"");
+        if (study.extend && study.random) fail_usage("--extend: not with --random, whose ranges are given");
+        study.config = xstrdup(arms[0]);
+        char **axes = split(grid, " ", &study.n_axes);
+        int n_axes = study.n_axes;
+        for (study.n_axes = 0; study.n_axes < n_axes; ) parse_axis(axes[study.n_axes]);
+        free_words(axes, n_axes);
+        make_points();
+    } else {
+        if (n < 2) fail_usage("%d arm%s; expected two or more, such as configs/default_adamw.json configs/default.json", n,
+                              n == 1 ? "" : "s");
+        for (int i = 0; i < n; i++) parse_arm(arms[i]);
+    }
+    free(arms);
+    if (l->out) return;
+    char *name = study.sweep ? runlog_name(study.config) : format("%s-%s", l->arms[0].label, l->arms[1].label);
+    if (study.sweep && strrchr(name, '.')) *strrchr(name, '.') = '\0';
+    char *safe = safe_name(name);
+    l->out = format("runs/%s-%s", study.sweep ? "sweep" : "ab", safe);
+    free(name);
+    free(safe);
+}
+
+// OUT/study.json: the command line, with the grid as it is now.
+static void save_study(int argc, char **argv) {
+    cJSON *json = cJSON_CreateObject(), *arguments = cJSON_AddArrayToObject(json, "arguments");
+    for (int i = 0; i < argc; i++)
+        if (strncmp(argv[i], "--grid=", 7) != 0 || study.random) cJSON_AddItemToArray(arguments, cJSON_CreateString(argv[i]));
+    char *grid = xstrdup("--grid=");
+    for (int k = 0; k < study.n_axes && !study.random; k++, append(&grid, " "))
+        for (int i = 0; i < study.axes[k].n; i++)
+            append(&grid, "%s%s%s", i ? "," : study.axes[k].key, i ? "" : "=", study.axes[k].values[i]);
+    if (study.sweep && !study.random) cJSON_AddItemToArray(arguments, cJSON_CreateString(grid));
+    free(grid);
+    write_json("study.json", json);
+}
+
+// Makes the study of OUT/study.json, and its configs of the logs.
+static void load_study(const char *out) {
+    char *path = format("%s/study.json", out), *text = read_file(path, NULL);
+    if (!text) fail_usage("%s: %s; expected the folder of a comparison or a sweep", path, strerror(errno));
+    cJSON *json = cJSON_Parse(text), *arguments = cJSON_GetObjectItemCaseSensitive(json, "arguments"), *item;
+    char **words = xcalloc((size_t)cJSON_GetArraySize(arguments) + 1, sizeof *words);
+    int n = 0;
+    cJSON_ArrayForEach(item, arguments) words[n++] = xstrdup(cJSON_IsString(item) ? item->valuestring : "");
+    if (n == 0) fail("%s: damaged: no \"arguments\"", path);
+    parse_arguments(n, words);
+    free(study.list.out);
+    study.list.out = xstrdup(out);
+    runs_make(&study.list);
+    cJSON_Delete(json);
+    free_words(words, n);
+    free(text);
+    free(path);
+}
+
+// Widens the grid by its own factor, or step, where the best lies at an edge. False where there is nothing to widen.
+static bool extend_grid(void) {
+    int best = best_point();
+    bool widened = false;
+    for (int k = 0; k < study.n_axes && best >= 0; k++) {
+        Axis *a = &study.axes[k];
+        int edge = edge_of(best, k), at = edge < 0 ? 0 : a->n - 1;
+        if (edge == 0 || a->closed) continue;
+        double x = atof(a->values[at]), inner = atof(a->values[at - edge]);
+        char *value = axis_text(a, a->geometric ? x * x / inner : 2 * x - inner);
+        char *override = format("--%s=%s", a->key, value);
+        Arm probe = make_arm(NULL, study.config, &override, 1);
+        char *error = strcmp(value, a->values[at]) ? runs_resolve(study.list.trainer, &probe) : xstrdup("no further integer");
+        if (error) {
+            append(&study.notes, "- %s is not widened to %s: %s\n", a->key, value, error);
+            a->closed = true;
+            free(value);
+        } else {
+            printf("the best %s lies at the edge, %s: trying %s\n", a->key, a->values[at], value);
+            a->values = xrealloc(a->values, (size_t)(a->n + 1) * sizeof *a->values);
+            if (edge < 0) memmove(a->values + 1, a->values, (size_t)a->n * sizeof *a->values);
+            a->values[edge < 0 ? 0 : a->n] = value;
+            a->n++;
+            widened = true;
+        }
+        arm_free(&probe);
+        free(error);
+        free(override);
+    }
+    if (widened) make_points();
+    return widened;
+}
+
+static void write_report(void) {
+    RunList *l = &study.list;
+    for (int a = 0; a < l->n_arms; a++) {               // as the trainer had it, with what was left open filled in
+        const cJSON *start = runs_at(l, a, study.base, 0)->log.start;
+        cJSON_Delete(l->arms[a].resolved);
+        l->arms[a].resolved = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(start, "config"), true);
+    }
+    char *text, *path = format("%s/report.md", l->out);
+    size_t size;
+    FILE *out = config_open_text(&text, &size);
+    put_report(out);
+    config_close_text(out);
+    char *first = strstr(text, "## ");
+    if (write_file(path, text, strlen(text)) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    write_report_json();
+    if (study.sweep) draw_sweep();
+    else draw_compare();
+    printf("\n%.*swrote %s, report.json, %s\n", (int)(strstr(text, WHAT_FIGURES_ARE) - first), first, path,
+           study.sweep ? "sweep.png" : "ab.png");
+    free(text);
+    free(path);
+}
+
+int main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            print_help();
+            return 0;
+        }
+    if (argc > 1 && strcmp(argv[1], "report") == 0) {
+        if (argc != 3) fail_usage("report: expected one folder, such as runs/ab-default_adamw-default");
+        load_study(argv[2]);
+    } else {
+        parse_arguments(argc - 1, argv + 1);
+        check_arms();
+        runs_begin(&study.list);
+        save_study(argc - 1, argv + 1);
+        runs_train(&study.list, study.fingerprints);
+        for (int round = 0; study.extend && round < EXTEND_ROUNDS && extend_grid(); round++) {
+            check_arms();
+            save_study(argc - 1, argv + 1);
+            runs_train(&study.list, study.fingerprints);
+        }
+    }
+    runs_read(&study.list);
+    write_report();
+    return 0;
+}

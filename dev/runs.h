@@ -1,0 +1,523 @@
+/* runs.h - a list of trainings: which there are, bringing them to their end one after another, and what each reached.
+ *
+ * defines: Arm, Run, RunState, RunList, Figure, Metrics, Flat, flat_of, flat_value, flat_free, runs_make, runs_remove_arms,
+ *          runs_resolve, runs_look, runs_begin, runs_train, runs_read, runs_at, metrics_of, safe_name
+ * A list is data: arms (a config and overrides) x budgets (factors of train.steps) x seeds. A run is the folder
+ * OUT/runs/NAME that train_gpt makes, and its log.jsonl is the only thing that says whether and how it ended: nothing
+ * else is kept about it, so that killing this program at any time loses nothing.
+ * Included by one program, behind the definition of _GNU_SOURCE.
+ */
+#ifndef RUNS_H
+#define RUNS_H
+
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include "../src/runlog.h"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The list
+
+typedef struct {
+    char *label, *config;           // what tables call it; path of its JSON file
+    char **overrides;               // --section.key=value
+    int n_overrides;
+    cJSON *resolved;                // the config as train_gpt --print-config says it
+} Arm;
+
+typedef enum { RUN_MISSING, RUN_STARTED, RUN_DONE, RUN_DIVERGED } RunState;
+
+// What a run reached. LOSS, BPB: of the last validation, of a run that is done. TOK_PER_S: the steps' median. SHARE: of the
+// time of all steps, the optimizer's, from the gradient's norm to QK-Clip. STATE: bytes of the optimizer's state for each
+// parameter. SPIKES: see count_spikes. LOGIT: the highest attention logit that was logged, every tenth step and those that clip.
+typedef enum { LOSS, BPB, TOKENS, SECONDS, TOK_PER_S, SHARE, STATE, SPIKES, LOGIT, FIGURES } Figure;
+
+typedef struct { RunState state; double of[FIGURES]; } Metrics;      // all from log.jsonl; NaN where it doesn't say
+
+typedef struct {
+    int arm, budget, seed;          // their numbers in the list
+    long steps;
+    double tokens;                  // steps * batch * block
+    char *name, *folder;
+    RunLog log;
+    Metrics m;
+} Run;
+
+typedef struct {
+    const char *trainer;            // the program train_gpt
+    char *out;
+    Arm *arms;
+    int n_arms;
+    double *budgets;                // factors of train.steps, ascending
+    int n_budgets;
+    double *seeds;
+    int n_seeds;
+    int lock;                       // of the folder, 0 before it is taken
+    Run *runs;                      // in the order of training: (seed, budget, arm), see runs_at
+    int n_runs;
+} RunList;
+
+static inline Run *runs_at(const RunList *l, int arm, int budget, int seed) {
+    return &l->runs[(seed * l->n_budgets + budget) * l->n_arms + arm];
+}
+
+// The label with everything but letters, digits and "._=-" replaced: a part of a folder's name. To be freed.
+static inline char *safe_name(const char *label) {
+    char *name = xstrdup(label);
+    for (char *c = name; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr("._=-", *c)) *c = '-';
+    return name;
+}
+
+static inline cJSON *config_item(const cJSON *config, const char *section, const char *key) {
+    return cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(config, section), key);
+}
+
+static inline double config_value(const cJSON *config, const char *section, const char *key) {
+    const cJSON *item = config_item(config, section, key);
+    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+}
+
+static inline void runs_clear(RunList *l) {
+    for (int i = 0; i < l->n_runs; i++) {
+        free(l->runs[i].name);
+        free(l->runs[i].folder);
+        runlog_free(&l->runs[i].log);
+    }
+    free(l->runs);
+    l->runs = NULL;
+    l->n_runs = 0;
+}
+
+// The runs of arms, budgets and seeds. Arms of one seed follow each other, so that a slow hour of the machine hits all.
+static inline void runs_make(RunList *l) {
+    runs_clear(l);
+    l->n_runs = l->n_arms * l->n_budgets * l->n_seeds;
+    l->runs = (Run *)xcalloc((size_t)l->n_runs, sizeof *l->runs);
+    for (int i = 0; i < l->n_runs; i++) {
+        Run *r = &l->runs[i];
+        r->arm = i % l->n_arms;
+        r->budget = i / l->n_arms % l->n_budgets;
+        r->seed = i / l->n_arms / l->n_budgets;
+        const cJSON *config = l->arms[r->arm].resolved;
+        r->steps = (long)fmax(1, round(l->budgets[r->budget] * config_value(config, "train", "steps")));
+        r->tokens = (double)r->steps * config_value(config, "train", "batch") * config_value(config, "model", "block");
+        char *label = safe_name(l->arms[r->arm].label), budget[32], seed[32];
+        bool whole = l->budgets[r->budget] == 1;
+        r->name = format("%s%s%s-s%s", label, whole ? "" : "-x", whole ? "" : config_number(budget, l->budgets[r->budget]),
+                         config_number(seed, l->seeds[r->seed]));
+        r->folder = format("%s/runs/%s", l->out, r->name);
+        free(label);
+    }
+}
+
+static inline void arm_free(Arm *arm) {
+    free(arm->label);
+    free(arm->config);
+    for (int i = 0; i < arm->n_overrides; i++) free(arm->overrides[i]);
+    free(arm->overrides);
+    cJSON_Delete(arm->resolved);
+}
+
+// Leaves a list without arms and runs.
+static inline void runs_remove_arms(RunList *l) {
+    runs_clear(l);
+    for (int a = 0; a < l->n_arms; a++) arm_free(&l->arms[a]);
+    free(l->arms);
+    l->arms = NULL;
+    l->n_arms = 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Configs as flat lists of section.key and the value's JSON
+
+typedef struct { int n; char **keys, **values; } Flat;
+
+static inline void flat_add(Flat *f, const cJSON *item, const char *prefix) {
+    const cJSON *part;
+    if (cJSON_IsObject(item) && item->child) {
+        cJSON_ArrayForEach(part, item) {
+            char *key = *prefix ? format("%s.%s", prefix, part->string) : xstrdup(part->string);
+            flat_add(f, part, key);
+            free(key);
+        }
+        return;
+    }
+    f->keys = (char **)runlog_grow(f->keys, f->n, sizeof *f->keys);
+    f->values = (char **)runlog_grow(f->values, f->n, sizeof *f->values);
+    f->keys[f->n] = xstrdup(prefix);
+    char number[32];
+    if (cJSON_IsNumber(item)) f->values[f->n++] = xstrdup(config_number(number, item->valuedouble));
+    else f->values[f->n++] = cJSON_IsString(item) ? xstrdup(item->valuestring) : cJSON_PrintUnformatted(item);
+}
+
+static inline Flat flat_of(const cJSON *config) {
+    Flat f = { 0, NULL, NULL };
+    if (config) flat_add(&f, config, "");
+    return f;
+}
+
+static inline void flat_free(Flat *f) {
+    for (int i = 0; i < f->n; i++) {
+        free(f->keys[i]);
+        free(f->values[i]);
+    }
+    free(f->keys);
+    free(f->values);
+    *f = (Flat){ 0, NULL, NULL };
+}
+
+// The value of a key, "-" where there is none.
+static inline const char *flat_value(const Flat *f, const char *key) {
+    for (int i = 0; i < f->n; i++)
+        if (strcmp(f->keys[i], key) == 0) return f->values[i];
+    return "-";
+}
+
+// Whether a value stands for what the trainer finds out, the same on one machine and one data: it is logged resolved.
+static inline bool left_open(const char *key, const char *value) {
+    if (strcmp(key, "model.vocab") == 0) return strcmp(value, "0") == 0;
+    return strstr(key, ".precision") && strcmp(value, "auto") == 0;
+}
+
+// The first key in which two configs differ, NULL where there is none; run.dir doesn't count. To be freed.
+static inline char *config_difference(const cJSON *wanted, const cJSON *logged) {
+    Flat a = flat_of(wanted), b = flat_of(logged);
+    char *found = NULL;
+    for (int i = 0; i < a.n + b.n && !found; i++) {
+        const char *key = i < a.n ? a.keys[i] : b.keys[i - a.n];
+        const char *va = flat_value(&a, key), *vb = flat_value(&b, key);
+        if (strcmp(key, "run.dir") != 0 && strcmp(va, vb) != 0 && !left_open(key, va))
+            found = format("%s was %s and is %s", key, vb, va);
+    }
+    flat_free(&a);
+    flat_free(&b);
+    return found;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Other processes
+
+/* Starts a program with its output in these files. It is in a process group of its own, so that Ctrl-C reaches it once
+ * and through us, and it ends as by Ctrl-C where we are killed. */
+static inline pid_t start_program(char **argv, int out, int errors) {
+    pid_t parent = getpid(), pid = fork();
+    if (pid < 0) fail("fork: %s", strerror(errno));
+    if (pid > 0) return pid;
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent) _exit(EXIT_INTERRUPTED);
+    int null = open("/dev/null", O_RDONLY);
+    dup2(null, STDIN_FILENO);
+    dup2(out, STDOUT_FILENO);
+    dup2(errors, STDERR_FILENO);
+    execv(argv[0], argv);
+    fprintf(stderr, "error: %s: %s\n", argv[0], strerror(errno));
+    _exit(EXIT_USAGE);
+}
+
+static inline int exit_code(int status) {
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// All that a stream holds; to be freed.
+static inline char *stream_text(FILE *f) {
+    long size = fseek(f, 0, SEEK_END) == 0 ? ftell(f) : 0;
+    char *text = (char *)xcalloc((size_t)(size > 0 ? size : 0) + 1, 1);
+    rewind(f);
+    if (fread(text, 1, (size_t)size, f) != (size_t)size) fail("temporary file: %s", strerror(errno));
+    return text;
+}
+
+// Resolves an arm's config by the trainer itself. Returns NULL, or the trainer's one line, to be freed.
+static inline char *runs_resolve(const char *trainer, Arm *arm) {
+    char **argv = (char **)xcalloc((size_t)arm->n_overrides + 4, sizeof *argv), *error = NULL;
+    argv[0] = (char *)trainer;
+    argv[1] = arm->config;
+    for (int i = 0; i < arm->n_overrides; i++) argv[2 + i] = arm->overrides[i];
+    argv[2 + arm->n_overrides] = (char *)"--print-config";
+    FILE *out = tmpfile(), *errors = tmpfile();
+    if (!out || !errors) fail("temporary file: %s", strerror(errno));
+    int status = 0;
+    pid_t pid = start_program(argv, fileno(out), fileno(errors));
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    char *text = stream_text(out), *line = stream_text(errors);
+    fclose(out);
+    fclose(errors);
+    cJSON_Delete(arm->resolved);
+    arm->resolved = exit_code(status) == 0 ? cJSON_Parse(text) : NULL;
+    if (!arm->resolved) {
+        line[strcspn(line, "\n")] = '\0';
+        error = *line ? xstrdup(strncmp(line, "error: ", 7) ? line : line + 7)
+                      : format("%s --print-config: exit code %d", trainer, exit_code(status));
+    }
+    free(text);
+    free(line);
+    free(argv);
+    return error;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a run reached
+
+enum { SPIKE_WINDOW = 50, SPIKE_LEAST = 20 };
+static const double SPIKE_SIGMAS = 4;
+
+/* Steps whose loss is more than SPIKE_SIGMAS standard deviations (n - 1) above the mean of the up to SPIKE_WINDOW losses
+ * before it; steps with fewer than SPIKE_LEAST before them don't count. A step in a spike is part of later windows. */
+static inline int count_spikes(const RunStep *steps, int n) {
+    int spikes = 0;
+    for (int i = SPIKE_LEAST; i < n; i++) {
+        int first = i > SPIKE_WINDOW ? i - SPIKE_WINDOW : 0, count = i - first;
+        double mean = 0, squares = 0;
+        for (int j = first; j < i; j++) mean += steps[j].loss / count;
+        for (int j = first; j < i; j++) squares += (steps[j].loss - mean) * (steps[j].loss - mean);
+        spikes += steps[i].loss > mean + SPIKE_SIGMAS * sqrt(squares / (count - 1));
+    }
+    return spikes;
+}
+
+static inline double median_of(double *x, int n) {
+    if (n == 0) return NAN;
+    qsort(x, (size_t)n, sizeof *x, plot_compare);
+    return (x[(n - 1) / 2] + x[n / 2]) / 2;
+}
+
+static inline Metrics metrics_of(const RunLog *log) {
+    Metrics m = { .state = RUN_MISSING };
+    for (int f = 0; f < FIGURES; f++) m.of[f] = NAN;
+    if (!log->start) return m;
+    m.state = !log->ended || strcmp(log->end.reason, "interrupted") == 0 ? RUN_STARTED
+              : strcmp(log->end.reason, "done") == 0 && isfinite(log->end.val_loss) ? RUN_DONE : RUN_DIVERGED;
+    m.of[STATE] = runlog_number(log->start, "optimizer_bytes") / runlog_number(log->start, "params");
+    for (int i = 0; i < log->n_qks; i++) m.of[LOGIT] = fmax(m.of[LOGIT], log->qks[i].max_logit);
+    if (m.state == RUN_DONE) {
+        m.of[LOSS] = log->end.val_loss;
+        if (log->n_evals) m.of[BPB] = log->evals[log->n_evals - 1].val_bpb;
+    }
+    if (log->n_steps == 0) return m;
+    double *speeds = (double *)xmalloc((size_t)log->n_steps * sizeof *speeds), all = 0, optimizer = 0;
+    for (int i = 0; i < log->n_steps; i++) {
+        speeds[i] = log->steps[i].tok_per_s;
+        all += log->steps[i].ms;
+        optimizer += log->steps[i].optimizer_ms;
+    }
+    m.of[TOKENS] = log->steps[log->n_steps - 1].tokens;
+    m.of[SECONDS] = runlog_seconds(log);
+    m.of[TOK_PER_S] = median_of(speeds, log->n_steps);
+    m.of[SHARE] = optimizer / all;
+    m.of[SPIKES] = count_spikes(log->steps, log->n_steps);
+    free(speeds);
+    return m;
+}
+
+static inline void run_read(Run *r) {
+    runlog_free(&r->log);
+    char *path = format("%s/log.jsonl", r->folder);
+    int bad = runlog_read(path, &r->log);
+    if (bad > 0) fail("%s:%d: not a line of a run's log; remove %s to make the run anew", path, bad, r->folder);
+    if (bad < 0 && errno != ENOENT) fail("%s: %s", path, strerror(errno));
+    r->m = metrics_of(&r->log);
+    free(path);
+}
+
+static inline void runs_read(RunList *l) {
+    for (int i = 0; i < l->n_runs; i++) run_read(&l->runs[i]);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Training what isn't trained yet
+
+static volatile sig_atomic_t runs_interrupted;
+
+static inline void runs_on_signal(int number) {         // the first one lets the run save, a second one ends the program
+    runs_interrupted = 1;
+    signal(number, SIG_DFL);
+}
+
+// Ends the program after a signal; whatever was trained stays.
+__attribute__((noreturn)) static inline void runs_stop(Progress *p) {
+    progress_end(p);
+    puts("interrupted; the same command goes on from here");
+    fflush(NULL);
+    _exit(EXIT_INTERRUPTED);
+}
+
+// The folder is this process's until it ends, and until a run ends that it left behind: another one waits.
+static inline void runs_lock(RunList *l, Progress *p) {
+    if (l->lock > 0) return;
+    if (make_dirs(l->out) != 0) fail("%s: cannot be made: %s", l->out, strerror(errno));
+    l->lock = open(l->out, O_RDONLY | O_DIRECTORY);
+    if (l->lock < 0) fail("%s: %s", l->out, strerror(errno));
+    for (bool said = false; flock(l->lock, LOCK_EX | LOCK_NB) != 0; said = true) {
+        if (errno != EWOULDBLOCK && errno != EINTR) fail("%s: %s", l->out, strerror(errno));
+        if (!said) printf("waiting for another process that trains in %s\n", l->out);
+        fflush(stdout);
+        if (runs_interrupted) runs_stop(p);
+        usleep(100000);
+    }
+}
+
+/* How a run stands against what is asked for: RUN_DONE and RUN_DIVERGED are taken as they are, RUN_STARTED goes on from
+ * its checkpoint, RUN_MISSING begins. *why: what changed since it was made, to be freed; else NULL. */
+static inline RunState runs_look(const RunList *l, const Run *r, const char *fingerprint, char **why) {
+    *why = NULL;
+    if (!r->log.start) return RUN_MISSING;
+    cJSON *wanted = cJSON_Duplicate(l->arms[r->arm].resolved, true);
+    cJSON_SetNumberValue(config_item(wanted, "run", "seed"), l->seeds[r->seed]);
+    cJSON_SetNumberValue(config_item(wanted, "train", "steps"), (double)r->steps);
+    *why = config_difference(wanted, cJSON_GetObjectItemCaseSensitive(r->log.start, "config"));
+    cJSON_Delete(wanted);
+    const char *data = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(r->log.start, "data"));
+    if (!*why && (!data || strcmp(data, fingerprint) != 0)) *why = xstrdup("the data is another");
+    if (*why) return RUN_MISSING;
+    char *checkpoint = format("%s/checkpoint.bin", r->folder);
+    bool saved = file_exists(checkpoint);
+    free(checkpoint);
+    return r->m.state == RUN_STARTED && !saved ? RUN_MISSING : r->m.state;
+}
+
+// The last step in the log that is being written, and its loss.
+static inline long last_logged_step(const Run *r, double *loss) {
+    char *path = format("%s/log.jsonl", r->folder), tail[8192];
+    int file = open(path, O_RDONLY);
+    free(path);
+    if (file < 0) return 0;
+    off_t size = lseek(file, 0, SEEK_END), from = size > (off_t)sizeof tail - 1 ? size - (off_t)sizeof tail + 1 : 0;
+    ssize_t n = pread(file, tail, sizeof tail - 1, from);
+    close(file);
+    tail[n > 0 ? n : 0] = '\0';
+    long step = 0;
+    for (char *at = tail; (at = strstr(at, "{\"event\": \"step\"")); at++)
+        sscanf(at, "{\"event\": \"step\", \"step\": %ld, \"tokens\": %*f, \"loss\": %lf", &step, loss);
+    return step;
+}
+
+// The trainer's last line that says what was wrong, to be freed.
+static inline char *error_line(const char *path) {
+    char *text = read_file(path, NULL), *found = NULL;
+    for (char *at = text; at && *at; at += strcspn(at, "\n"), at += *at == '\n')
+        if (strncmp(at, "error: ", 7) == 0) found = at + 7;
+    char *line = found ? format("%.*s", (int)strcspn(found, "\n"), found) : xstrdup("it says nothing");
+    free(text);
+    return line;
+}
+
+static inline pid_t run_start(const RunList *l, const Run *r, bool resume) {
+    const Arm *arm = &l->arms[r->arm];
+    char **argv = (char **)xcalloc((size_t)arm->n_overrides + 8, sizeof *argv), number[32];
+    char *output = format("%s/output.txt", r->folder), *dir = format("--run.dir=%s", r->folder);
+    char *seed = format("--run.seed=%s", config_number(number, l->seeds[r->seed]));
+    char *steps = format("--train.steps=%ld", r->steps);
+    int n = 0;
+    argv[n++] = (char *)l->trainer;
+    argv[n++] = dir;
+    if (resume) {
+        argv[n++] = (char *)"--resume";
+    } else {
+        argv[n++] = arm->config;
+        for (int i = 0; i < arm->n_overrides; i++) argv[n++] = arm->overrides[i];
+        argv[n++] = seed;
+        argv[n++] = steps;
+        argv[n++] = (char *)"--overwrite";
+    }
+    if (make_dirs(r->folder) != 0) fail("%s: cannot be made: %s", r->folder, strerror(errno));
+    int file = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0) fail("%s: cannot be written: %s", output, strerror(errno));
+    pid_t pid = start_program(argv, file, file);
+    close(file);
+    free(argv);
+    free(output);
+    free(dir);
+    free(seed);
+    free(steps);
+    return pid;
+}
+
+typedef struct { double total, done, start, done_at_start; int n, of; } RunsProgress;   // in tokens; runs
+
+static inline void show_progress(const Run *r, Progress *p, const RunsProgress *all) {
+    char a[24], b[24];
+    double loss = NAN;
+    long step = last_logged_step(r, &loss);
+    double done = all->done + r->tokens * (double)step / (double)r->steps, elapsed = seconds_now() - all->start;
+    double rate = (done - all->done_at_start) / elapsed;
+    char shown[32] = "";
+    if (isfinite(loss)) snprintf(shown, sizeof shown, "  loss %.4f", loss);
+    progress_line(p, "[%d/%d] %s: step %ld/%ld%s  in all %.0f %%, %s, ETA %s", all->n, all->of, r->name, step, r->steps,
+                  shown, 100 * done / all->total, format_seconds(a, elapsed),
+                  format_seconds(b, (all->total - done) / rate));
+}
+
+// Trains one run to its end, or ends the program: by a signal, or because the trainer failed.
+static inline void run_train(const RunList *l, Run *r, bool resume, Progress *p, const RunsProgress *all) {
+    int status = 0;
+    bool told = false;
+    pid_t pid = run_start(l, r, resume), got;
+    while ((got = waitpid(pid, &status, WNOHANG)) == 0 || (got < 0 && errno == EINTR)) {
+        if (runs_interrupted && !told) {
+            kill(pid, SIGTERM);
+            told = true;
+        }
+        if (progress_due(p, false)) show_progress(r, p, all);
+        usleep(20000);
+    }
+    int code = exit_code(status);
+    if (runs_interrupted || code == EXIT_INTERRUPTED) runs_stop(p);
+    run_read(r);
+    bool diverged = code == EXIT_FAILED && r->m.state == RUN_DIVERGED;
+    if (code == 0 || diverged) return;
+    progress_end(p);
+    char *output = format("%s/output.txt", r->folder), *line = error_line(output);
+    fail("%s: exit code %d: %s (%s)", r->name, code, line, output);
+}
+
+// Before anything is written into OUT: takes the signals and the folder.
+static inline void runs_begin(RunList *l) {
+    Progress p = progress_start();
+    runs_interrupted = 0;
+    signal(SIGINT, runs_on_signal);
+    signal(SIGTERM, runs_on_signal);
+    runs_lock(l, &p);
+}
+
+/* Brings every run to its end, one at a time, behind runs_begin. fingerprints: of each arm's data, as the trainer logs it. Ends the program
+ * where a signal comes (130) or a training fails. */
+static inline void runs_train(RunList *l, char *const *fingerprints) {
+    Progress p = progress_start();
+    RunsProgress all = { .of = l->n_runs, .start = seconds_now() };
+    RunState *states = (RunState *)xcalloc((size_t)l->n_runs, sizeof *states);
+    int kept = 0;
+    for (int i = 0; i < l->n_runs; i++) {
+        Run *r = &l->runs[i];
+        char *why;
+        run_read(r);
+        states[i] = runs_look(l, r, fingerprints[r->arm], &why);
+        if (why) printf("%s: made anew: %s\n", r->name, why);
+        bool over = states[i] == RUN_DONE || states[i] == RUN_DIVERGED;
+        all.total += r->tokens;
+        if (over) all.done += r->tokens;
+        kept += over;
+        free(why);
+    }
+    all.done_at_start = all.done;
+    if (kept) printf("%d of %d runs are there already\n", kept, l->n_runs);
+    for (int i = 0; i < l->n_runs; i++) {
+        Run *r = &l->runs[i];
+        if (states[i] == RUN_DONE || states[i] == RUN_DIVERGED) continue;
+        all.n = i + 1;
+        if (runs_interrupted) runs_stop(&p);
+        if (states[i] == RUN_STARTED) printf("%s: goes on from its checkpoint\n", r->name);
+        run_train(l, r, states[i] == RUN_STARTED, &p, &all);
+        all.done += r->tokens;
+        progress_end(&p);
+        char time[24], result[64];
+        snprintf(result, sizeof result, r->m.state == RUN_DIVERGED ? "diverged" : "validation loss %.4f", r->m.of[LOSS]);
+        printf("[%d/%d] %s: %s, %s of training\n", all.n, all.of, r->name, result, format_seconds(time, r->m.of[SECONDS]));
+        fflush(stdout);
+    }
+    free(states);
+}
+
+#endif // RUNS_H
