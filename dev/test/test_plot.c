@@ -636,11 +636,11 @@ TEST(runs_are_drawn) {
 
 TEST(other_tokens_are_compared_in_bits_per_byte) {
     RunEval evals[] = { { 1, 10, 1.0, 1.4427, 1 }, { 1, 10, 2.0, 2.8854, 1 }, { 1, 10, 3.0, 1.2, 1 }, { 1, 10, 3.0, NAN, 1 } };
-    RunLog logs[4] = { 0 };
-    for (int i = 0; i < 4; i++) logs[i].evals = &evals[i], logs[i].n_evals = 1;
-    CHECK(!runlog_other_tokens(logs, 1) && !runlog_other_tokens(logs, 2));     // the same ratio
-    CHECK(runlog_other_tokens(logs, 3) && runlog_other_tokens(logs + 1, 2));
-    CHECK(!runlog_other_tokens(logs, 4));                                      // one can't say
+    RunLog runs[4] = { 0 };
+    for (int i = 0; i < 4; i++) runs[i].evals = &evals[i], runs[i].n_evals = 1;
+    CHECK(!runlog_other_tokens(runs, 1) && !runlog_other_tokens(runs, 2));     // the same ratio
+    CHECK(runlog_other_tokens(runs, 3) && runlog_other_tokens(runs + 1, 2));
+    CHECK(!runlog_other_tokens(runs, 4));                                      // one can't say
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
