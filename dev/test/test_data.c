@@ -705,12 +705,12 @@ TEST(tokenize_encodes_and_decodes) {
     CHECK_FAILS(shell, "printf '1 2 4' | " FILTER("decode"), 1, "id number 3 is 4: the vocabulary has 4 tokens");
     CHECK_FAILS(shell, "printf 99999999999999999999 | " FILTER("decode"), 1, "the vocabulary has 4 tokens");
     CHECK_FAILS(shell, "printf '1\\0002' | " FILTER("decode"), 1, "a token id expected");
-    CHECK_FAILS(shell, "printf abc | " FILTER("decode --u16"), 1, "3 bytes: an even number");
+    CHECK_FAILS(shell, "printf '\\1\\0\\2' | " FILTER("decode --u16"), 1, "3 bytes: an even number");
     CHECK_FAILS(shell, FILTER("encode") " <" ROOT "/filter", 1, "stdin: cannot be read: Is a directory");
     CHECK_FAILS(shell, FILTER("encode") " <" ROOT "/filter/text >/dev/full", 1, "stdout: cannot be written");
     CHECK_FAILS(shell, TOKENIZE " encode --tokenizer=" ROOT "/filter/ids </dev/null", 1, "not a tokenizer file");
     CHECK(run(TOKENIZE " info " ROOT "/filter/out") == 0);
-    CHECK_FAILS(shell, TOKENIZE " info " ROOT "/filter/ids", 1, "Not a directory");
+    CHECK_FAILS(shell, TOKENIZE " info " ROOT "/filter/ids", 1, "not a tokenizer file");
 }
 
 // A byte-pair encoding of the project's own sources: trained, kept beside the shards it made; every byte comes back.
@@ -759,7 +759,6 @@ TEST(tokenize_refuses_bad_texts_and_writes_nothing) {
     chmod(ROOT "/texts/secret", 0);
     CHECK_FAILS(shell, SHARDS ROOT "/texts/empty", 1, "/empty: the text is empty");
     CHECK_FAILS(shell, SHARDS ROOT "/texts/none", 1, "/none: cannot be read: No such file");
-    CHECK_FAILS(shell, SHARDS ROOT "/texts", 1, "/texts: cannot be read: Is a directory");
     CHECK_FAILS(shell, SHARDS ROOT "/texts/short", 1, "/short: 10 characters: too short to split");
     CHECK_FAILS(shell, SHARDS ROOT "/texts/latin1", 1, "/latin1: line 3: byte 0xE9 is not UTF-8; --tokenizer=byte");
     CHECK_FAILS(shell_as_nobody, SHARDS ROOT "/texts/secret", 1, "/secret: cannot be read: Permission denied");
