@@ -6,13 +6,14 @@ MARCH  ?=                        # such as -march=native; the matrix kernels cho
 
 CONFIG ?= configs/default.json
 DATA   ?=
-TOKENIZER ?= char
+TOKENIZER ?=
 VOCAB  ?= 4096
+OUT    ?=
 ARGS   ?=
 RUN    ?= $(patsubst %/checkpoint.bin,%,$(firstword $(shell ls -t runs/*/checkpoint.bin 2>/dev/null)))
 RUNS   ?= $(RUN)
 PROMPT ?=
-export DATA PROMPT VOCAB               # reach the shell as they are, whatever they contain
+export DATA TOKENIZER OUT PROMPT VOCAB DOCUMENTS EXT SHARDS     # reach the shell as they are, whatever they contain
 
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
 B := build$(if $(SAN),/san)
@@ -31,19 +32,23 @@ TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data test sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
+.PHONY: all programs train data tokenizer test sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
 
-train: all data                                          ## train CONFIG on its data or on DATA (kjv, shakespeare, path.txt), with ARGS
-	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA),--data.dir="$$(data/prepare.sh --folder "$$DATA")") $(ARGS)
+train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), with ARGS
+	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA)$(TOKENIZER),--data.dir="$$($(PREPARE) --folder "$(CORPUS)" "$$TOKENIZER")") $(ARGS)
 
-data: $(B)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe, VOCAB=4096) under build/data
-	$(Q)$(if $(or $(DATA),$(CORPUS)),BUILD=$(B) data/prepare.sh "$${DATA:-$(CORPUS)}" "$(TOKENIZER)",:)
+data: $(B)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe|gpt2|FILE, VOCAB=4096) under build/data
+	$(Q)$(PREPARE) "$(CORPUS)" "$$TOKENIZER"
 
-# The corpus that the config names by its folder; any other folder is the user's own and must be there.
-CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
+tokenizer: $(B)/tokenize | setup                         ## train a byte-pair encoding of VOCAB tokens on DATA, into OUT=tok.json (build/data/NAME-bpeVOCAB.json)
+	$(Q)$(PREPARE) --tokenizer "$(CORPUS)" "$$OUT"
+
+# The corpus: DATA, else the one that the config names by its folder; any other folder is the user's own and must be there.
+PREPARE = BUILD=$(B) data/prepare.sh
+CORPUS  = $(if $(DATA),$$DATA,--config=$(CONFIG))
 
 programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/pictures $(B)/bench $(B)/bench_muon
 

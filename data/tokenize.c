@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <zlib.h>
 
-enum { CHUNK_BYTES = 16 << 20, UTF8_LONGEST = 4 };
+enum { CHUNK_BYTES = 4 << 20, UTF8_LONGEST = 4 };
 enum { DEFAULT_SHARD_TOKENS = 100000000 };  // 200 MB a shard, as the FineWeb shards of llm.c and modded-nanogpt
 enum { DEFAULT_VAL_EVERY = 10 };
 
@@ -34,6 +34,8 @@ static const char help[] =
     "  tokenize encode --tokenizer=FILE [--u16] < text > ids\n"
     "      One decimal id a line; --u16: raw little-endian uint16.\n"
     "  tokenize decode --tokenizer=FILE [--u16] < ids > text\n"
+    "  tokenize convert --tokenizer=FILE --out=FILE\n"
+    "      The same vocabulary as a tokenizer.json, or a tokenizer.bin where it is no byte-pair encoding.\n"
     "  tokenize info DIR|FILE\n"
     "      Shards, tokens, vocabulary and bytes per token of a data folder; what a tokenizer's file or a shard holds.\n"
     "\n"
@@ -320,10 +322,10 @@ static void read_corpus(const Corpus *c, const char *doing, Take *take, void *st
             errno = 0;
             int got = gzread(f, buffer + held, (unsigned)(CHUNK_BYTES - held)), code;
             const char *reason = gzerror(f, &code);
-            if (code == Z_BUF_ERROR) give_up("%s: damaged: the gzip file is cut off", path);
+            if (code == Z_BUF_ERROR) give_up("%s: cut off (a damaged gzip file)", path);
             if (code == Z_ERRNO || (got < 0 && errno))
                 give_up("%s: cannot be read: %s (a text file expected)", path, strerror(errno));
-            if (got < 0) give_up("%s: damaged gzip file: %s", path, reason);
+            if (got < 0) give_up("%s (a damaged gzip file)", reason);    // zlib names the path
             end = held + (size_t)got < CHUNK_BYTES;
             more = divide(&d, buffer, held += (size_t)got, end, &used);
             if (more) memmove(buffer, buffer + used, held - used);
@@ -735,9 +737,9 @@ static void use_for_printing(void *state, const char *text, size_t n, const char
     Printing *p = (Printing *)state;
     size_t count = encode(&p->encoder, text, n, path, line);
     for (size_t i = 0; i < count; i++) {
-        uint16_t narrow = (uint16_t)p->encoder.ids[i];
-        if (p->u16) fwrite(&narrow, sizeof narrow, 1, stdout);
-        else printf("%u\n", p->encoder.ids[i]);
+        uint32_t id = p->encoder.ids[i];
+        if (!p->u16) printf("%u\n", id);
+        else putchar_unlocked((int)(id & 255)), putchar_unlocked((int)(id >> 8));
     }
 }
 
@@ -769,7 +771,7 @@ static void write_token(const Tokenizer *t, long id, size_t number) {
     const char *bytes = id > INT32_MAX ? NULL : tokenizer_token(t, (int)id, &length);
     if (!bytes)
         fail("stdin: id number %zu is %ld: the vocabulary has %d tokens (0 to %d)", number, id, t->size, t->size - 1);
-    fwrite(bytes, 1, (size_t)length, stdout);
+    fwrite_unlocked(bytes, 1, (size_t)length, stdout);
 }
 
 static void command_decode(const Arguments *a) {
@@ -777,11 +779,9 @@ static void command_decode(const Arguments *a) {
     Tokenizer t = load_tokenizer(a->tokenizer);
     size_t number = 0, line = 1, n = 0;
     char word[40];
-    if (a->u16) {
-        uint8_t id[2];
-        while ((n = fread(id, 1, 2, stdin)) == 2) write_token(&t, id[0] | id[1] << 8, ++number);
-        if (n == 1 && !ferror(stdin))
-            fail("stdin: %zu bytes: an even number expected, two bytes an id", 2 * number + 1);
+    for (int low, high; a->u16 && (low = getc_unlocked(stdin)) != EOF; ) {
+        if ((high = getc_unlocked(stdin)) != EOF) write_token(&t, low | high << 8, ++number);
+        else if (!ferror(stdin)) fail("stdin: %zu bytes: an even number expected, two bytes an id", 2 * number + 1);
     }
     for (int c = 0; !a->u16 && c != EOF; line += c == '\n') {
         c = getc_unlocked(stdin);
@@ -800,7 +800,15 @@ static void command_decode(const Arguments *a) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// info
+// convert, info
+
+static void command_convert(const Arguments *a) {
+    if (!a->tokenizer || !a->out || !*a->out)
+        fail_usage("tokenize convert: --%s=FILE is missing", a->tokenizer ? "out" : "tokenizer");
+    Tokenizer t = load_tokenizer(a->tokenizer);
+    if (tokenizer_save(&t, a->out) != 0) fail("%s: cannot be written: %s", a->out, strerror(errno));
+    tokenizer_free(&t);
+}
 
 static void print_shards(const char *split, const Shard *shards, int count) {
     size_t tokens = 0, bytes = 0;
@@ -917,13 +925,14 @@ int main(int argc, char **argv) {
           "the text file", 1, INT32_MAX },
         { "encode", command_encode, " tokenizer u16 ", "", 0, 0 },
         { "decode", command_decode, " tokenizer u16 ", "", 0, 0 },
+        { "convert", command_convert, " tokenizer out ", "", 0, 0 },
         { "info", command_info, " ", "the folder or file", 1, 1 },
     };
     signal(SIGXFSZ, SIG_IGN);   // a file-size limit is an error of write, to be reported as a full disk is
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) { fputs(help, stdout); return 0; }
     if (argc < 2)
-        fail_usage("tokenize: a command expected: train, shards, encode, decode or info (see tokenize --help)");
+        fail_usage("tokenize: a command expected: train, shards, encode, decode, convert or info (see tokenize --help)");
     for (size_t i = 0; i < COUNT_OF(commands); i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         Arguments a = parse_arguments(&commands[i], argc - 2, argv + 2);
@@ -932,5 +941,5 @@ int main(int argc, char **argv) {
         if (fflush(stdout) != 0 || ferror(stdout)) fail("stdout: cannot be written: %s", strerror(errno));
         return 0;
     }
-    fail_usage("tokenize: %s: unknown command: train, shards, encode, decode or info expected", argv[1]);
+    fail_usage("tokenize: %s: unknown command: train, shards, encode, decode, convert or info expected", argv[1]);
 }
