@@ -841,7 +841,7 @@ static void info_of_folder(const char *dir) {
                 int length;
                 if (!tokenizer_token(&t, (int)shard_token(s, k), &length))
                     fail("%s: token %zu is %u: %s has %d tokens", s->path, k, shard_token(s, k), path, t.size);
-                bytes += (uint64_t)length;
+                bytes += shard_token(s, k) == (uint32_t)t.eot ? 0 : (uint64_t)length;      // it stands for no text
             }
         }
         printf("  %-16s %d tokens, kind %s\n", "vocabulary", t.size, tokenizer_kind_name(&t));
@@ -932,7 +932,7 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) { fputs(help, stdout); return 0; }
     if (argc < 2)
-        fail_usage("tokenize: a command expected: train, shards, encode, decode, convert or info (see tokenize --help)");
+        fail_usage("tokenize: a command expected: train, shards, encode, decode, convert or info (see --help)");
     for (size_t i = 0; i < COUNT_OF(commands); i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         Arguments a = parse_arguments(&commands[i], argc - 2, argv + 2);

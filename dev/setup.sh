@@ -52,7 +52,8 @@ missing_torch() {
 group=${1:-}
 case $group in
     build | kjv | gcide | jargon | linux-doc | zip | torch) ;;
-    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip or torch expected" >&2; exit 2 ;;
+    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip or torch expected" >&2
+       exit 2 ;;
 esac
 missing=missing_$(echo "$group" | tr - _)
 

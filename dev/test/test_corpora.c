@@ -111,8 +111,10 @@ TEST(documents_are_divided_and_split) {
     put_text(ROOT "/val", "v\n\nw\n");
     CHECK(splits_are_texts("--tokenizer=" BYTES " --documents=blank --val=" ROOT "/val " ROOT "/text",
                            EOT "\n\na\nb\n\n\n" EOT " c\n\r\n" EOT "d\n", EOT "v\n\n" EOT "w\n"));
-    CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x --documents=page " ROOT "/text", 2, "--documents=page: endof");
-    CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x --val-every=1 " ROOT "/text", 2, "--val-every=1: a number of 2");
+    CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x --documents=page " ROOT "/text", 2,
+                "--documents=page: endof");
+    CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x --val-every=1 " ROOT "/text", 2,
+                "--val-every=1: a number of 2");
     CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x --val-every=9 --val=x " ROOT "/text", 2, "--val=x says what");
 }
 
@@ -144,7 +146,8 @@ TEST(chunks_leave_no_trace) {
     CHECK(splits_are("--val=" ROOT "/text " ROOT "/text", text, CHUNK + 100, text, CHUNK + 100));
     memcpy(text + CHUNK + 50, "\n\xff", 2);
     put(ROOT "/text", text, CHUNK + 100);
-    CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x " ROOT "/text", 1, "/text: line 41944: byte 0xFF is not UTF-8");
+    CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x " ROOT "/text", 1,
+                "/text: line 41944: byte 0xFF is not UTF-8");
     // The same of a vocabulary that is given, and without shards left behind.
     CHECK_FAILS(shell, TOKENIZE " shards --tokenizer=" ROOT "/out/tokenizer.bin --out=" ROOT "/x " ROOT "/text", 1,
                 "/text: line 41944: byte 0xFF is not UTF-8");
@@ -169,7 +172,8 @@ TEST(long_lines_round_trip) {
     CHECK(run(TOK("encode --u16") "<" ROOT "/word | " TOK("decode --u16") "| cmp - " ROOT "/word") == 0);
     // Shards of it are what encode gives, however it was cut.
     CHECK(run(TOK("shards --out=" ROOT "/out") "--val=Makefile " ROOT "/words") == 0);
-    CHECK(run(TOK("encode --u16") "<" ROOT "/words >" ROOT "/ids && tail -c +1025 " ROOT "/out/train_000000.bin | cmp - "
+    CHECK(run(TOK("encode --u16") "<" ROOT "/words >" ROOT "/ids && tail -c +1025 " ROOT
+              "/out/train_000000.bin | cmp - "
               ROOT "/ids") == 0);
     free(text);
 }
@@ -181,16 +185,20 @@ TEST(gzip_and_folders_are_read) {
     free(test_folder("corpora"));
     make_byte_tokenizer();
     // Gzip, of several members too, is read as what it holds; a name says nothing.
-    CHECK(run("seq 20000 >" ROOT "/text && gzip -c " ROOT "/text >" ROOT "/text.gz && { gzip -c Makefile; gzip -c muon.h; } >"
+    CHECK(run("seq 20000 >" ROOT "/text && gzip -c " ROOT "/text >" ROOT
+              "/text.gz && { gzip -c Makefile; gzip -c muon.h; } >"
               ROOT "/two.dict.dz && cat Makefile muon.h >" ROOT "/both") == 0);
-    CHECK(run(TOKENIZE " shards --out=" ROOT "/plain " ROOT "/text && " TOKENIZE " shards --out=" ROOT "/gz " ROOT "/text.gz && "
-              "for f in train_000000.bin val_000000.bin tokenizer.bin; do cmp " ROOT "/plain/$f " ROOT "/gz/$f || exit 1; done") == 0);
+    CHECK(run(TOKENIZE " shards --out=" ROOT "/plain " ROOT "/text && " TOKENIZE " shards --out=" ROOT "/gz " ROOT
+              "/text.gz && "
+              "for f in train_000000.bin val_000000.bin tokenizer.bin; do cmp " ROOT "/plain/$f " ROOT
+                  "/gz/$f || exit 1; done") == 0);
     CHECK(run(TOKENIZE " train --vocab=400 --out=" ROOT "/a.json " ROOT "/both && " TOKENIZE " train --vocab=400 --out="
               ROOT "/b.json " ROOT "/two.dict.dz && cmp " ROOT "/a.json " ROOT "/b.json") == 0);
-    CHECK(run("printf '\\037' >" ROOT "/text && " TOKENIZE " shards --tokenizer=byte --out=" ROOT "/one --val=" ROOT "/text "
+    CHECK(run("printf '\\037' >" ROOT "/text && " TOKENIZE " shards --tokenizer=byte --out=" ROOT "/one --val=" ROOT
+              "/text "
               ROOT "/text") == 0);       // gzip's first byte alone is a text of one byte
 
-    // Damaged: cut in the middle and in its last four bytes, a changed byte (the checksum at its end), a changed header.
+    // Damaged: cut in the middle and in its last four bytes, another checksum at its end, another header.
     CHECK(run("gzip -c muon.h >" ROOT "/good.gz && head -c 9000 " ROOT "/good.gz >" ROOT "/cut.gz && head -c -3 " ROOT
               "/good.gz >" ROOT "/short.gz && { head -c -8 " ROOT "/good.gz; printf 12345678; } >" ROOT "/crc.gz && "
               "printf '\\037\\213\\7abcdefghijklmnopqrstu' >" ROOT "/method.gz") == 0);
@@ -202,20 +210,24 @@ TEST(gzip_and_folders_are_read) {
     // Found in the second text only, when shards of the first are written: all goes again.
     CHECK_FAILS(shell, SHARDS "--val-every=2 muon.h muon.h " ROOT "/crc.gz", 1, "/crc.gz: incorrect data check");
     CHECK(rmdir(ROOT "/x") == 0);
-    CHECK_FAILS(shell, TOKENIZE " train --vocab=300 --out=" ROOT "/x.json " ROOT "/crc.gz", 1, "/crc.gz: incorrect data check");
+    CHECK_FAILS(shell, TOKENIZE " train --vocab=300 --out=" ROOT "/x.json " ROOT "/crc.gz", 1,
+                "/crc.gz: incorrect data check");
     CHECK(!file_exists(ROOT "/x.json"));
 
     // A folder: in the order of the paths, each file a document; neither hidden files, empty ones nor a link's circle.
     CHECK(run("mkdir -p " ROOT "/f/b/c " ROOT "/f/.hidden " ROOT "/empty && cd " ROOT "/f && printf B >b/b.txt && "
-              "printf C | gzip >b/c/c.txt.gz && printf A >a.md && printf no >.no && printf no >.hidden/no.txt && : >e.txt && "
+              "printf C | gzip >b/c/c.txt.gz && printf A >a.md && printf no >.no && printf no >.hidden/no.txt && "
+              ": >e.txt && "
               "ln -s .. b/up && ln -s ../a.md b/z.txt && printf D >d") == 0);
     CHECK(splits_are_texts("--tokenizer=" BYTES " --val-every=4 " ROOT "/f", EOT "A" EOT "B" EOT "C" EOT "D", EOT "A"));
     CHECK(splits_are_texts("--tokenizer=" BYTES " --val-every=3 --ext=txt " ROOT "/f/", EOT "B" EOT "C", EOT "A"));
-    CHECK(splits_are_texts("--tokenizer=" BYTES " --val-every=2 --ext=md,text,txt " ROOT "/f", EOT "A" EOT "C", EOT "B" EOT "A"));
+    CHECK(splits_are_texts("--tokenizer=" BYTES " --val-every=2 --ext=md,text,txt " ROOT "/f", EOT "A" EOT "C", EOT "B"
+                           EOT "A"));
     CHECK(splits_are_texts("--tokenizer=byte --val-every=2 " ROOT "/f/d " ROOT "/f/a.md " ROOT "/f/b", "DBA", "AC"));
     CHECK(splits_are_texts("--tokenizer=" BYTES " --val=" ROOT "/f/b " ROOT "/f/d", "D", EOT "B" EOT "C" EOT "A"));
     CHECK_FAILS(shell, SHARDS ROOT "/empty", 1, "/empty: no file in this folder that is not empty");
-    CHECK_FAILS(shell, SHARDS "--ext=c,h " ROOT "/f", 1, "/f: no file in this folder that is not empty and has an extension");
+    CHECK_FAILS(shell, SHARDS "--ext=c,h " ROOT "/f", 1,
+                "/f: no file in this folder that is not empty and has an extension");
     CHECK_FAILS(shell, SHARDS ROOT "/none", 1, "/none: cannot be read: No such file");
     CHECK_FAILS(shell, SHARDS "/dev/null", 1, "/dev/null: neither a file nor a folder");
     CHECK_FAILS(shell, SHARDS ROOT "/f/e.txt", 1, "/f/e.txt: the text is empty");
@@ -223,7 +235,8 @@ TEST(gzip_and_folders_are_read) {
     CHECK_FAILS(shell, SHARDS ROOT "/nothing.gz", 1, "/nothing.gz: the text is empty");
     CHECK_FAILS(shell, SHARDS "--val=" ROOT "/nothing.gz muon.h", 1, "/nothing.gz: the text is empty");
     chmod(ROOT "/f/b/b.txt", 0);
-    CHECK_FAILS(shell_as_nobody, TOKENIZE " train --vocab=300 --out=/dev/null " ROOT "/f", 1, "/f/b/b.txt: cannot be read: Perm");
+    CHECK_FAILS(shell_as_nobody, TOKENIZE " train --vocab=300 --out=/dev/null " ROOT "/f", 1,
+                "/f/b/b.txt: cannot be read: Perm");
     chmod(ROOT "/f/b/c", 0);
     CHECK_FAILS(shell_as_nobody, SHARDS ROOT "/f", 1, "/f/b/c: cannot be read: Permission denied");
     chmod(ROOT "/f/b/c", 0777);
@@ -245,9 +258,10 @@ TEST(memory_does_not_grow_with_the_corpus) {
 TEST(formats_of_llmc_and_nanogpt) {
     free(test_folder("corpora"));
     CHECK(run(TOKENIZE " train --vocab=500 --out=" ROOT "/tok.json muon.h") == 0);
-#define SAME(format, out) TOKENIZE " shards --tokenizer=" ROOT "/tok.json --format=" format " --out=" ROOT "/" out " muon.h"
+#define SAME(kind, out) TOKENIZE " shards --tokenizer=" ROOT "/tok.json --format=" kind " --out=" ROOT "/" out " muon.h"
     CHECK(run(SAME("llmc", "llmc") " && " SAME("nanogpt", "nano")) == 0);
-    CHECK(run("for s in train val; do tail -c +1025 " ROOT "/llmc/${s}_000000.bin | cmp - " ROOT "/nano/$s.bin || exit 1; done") == 0);
+    CHECK(run("for s in train val; do tail -c +1025 " ROOT "/llmc/${s}_000000.bin | cmp - " ROOT
+              "/nano/$s.bin || exit 1; done") == 0);
     CHECK(run("test \"$(ls " ROOT "/nano)\" = \"$(printf 'tokenizer.json\\ntrain.bin\\nval.bin\\nvocabulary')\"") == 0);
     CHECK(run(TOKENIZE " info " ROOT "/nano | grep '500 tokens, kind bpe'") == 0);
     CHECK_FAILS(shell, SAME("nanogpt", "nano"), 1, "/nano: holds shards already");
@@ -256,6 +270,7 @@ TEST(formats_of_llmc_and_nanogpt) {
     CHECK_FAILS(shell, SAME("nanogpt", "x --shard-tokens=9"), 2, "--shard-tokens=9: --format=nanogpt has one file");
     CHECK(!file_exists(ROOT "/x"));
 
+#define LAST ROOT "/last"
     // 65,537 tokens: four bytes each, in the other kind of shard; nanoGPT's has no room for the last one.
     uint8_t *seen = (uint8_t *)xcalloc(UTF8_CODE_POINTS, 1);
     for (uint32_t c = 1, count = 0; count < 65537; c++)
@@ -265,8 +280,8 @@ TEST(formats_of_llmc_and_nanogpt) {
     uint8_t last[4];
     CHECK(tokenizer_train_chars(&t, seen, error, sizeof error) == 0 && tokenizer_save(&t, ROOT "/wide.bin") == 0);
     int n = utf8_encode(65537 + 0x800, last);      // the code points left out are no characters
-    put(ROOT "/last", last, (size_t)n);
-#define WIDE(more) TOKENIZE " shards --tokenizer=" ROOT "/wide.bin --val=" ROOT "/last --out=" ROOT "/wide " more ROOT "/last"
+    put(LAST, last, (size_t)n);
+#define WIDE(more) TOKENIZE " shards --tokenizer=" ROOT "/wide.bin --val=" LAST " --out=" ROOT "/wide " more LAST
     CHECK_FAILS(shell, WIDE("--format=nanogpt "), 1, "--format=nanogpt: 65537 tokens don't fit 16 bits");
     CHECK(run(WIDE("")) == 0);
     Shard s = shard_open(ROOT "/wide/train_000000.bin");
@@ -284,17 +299,22 @@ TEST(info_and_convert) {
               ROOT "/info && grep -q 'end of text *0$' " ROOT "/info && grep -q 'longest tokens *\"abcabc\" \"abc\" ' "
               ROOT "/info") == 0);
     CHECK(run(TOKENIZE " shards --val=" ROOT "/text --out=" ROOT "/out " ROOT "/text && " TOKENIZE " info " ROOT
-              "/out/tokenizer.bin >" ROOT "/info && grep -q '7 tokens, kind char' " ROOT "/info && grep -q 'text *none' "
+              "/out/tokenizer.bin >" ROOT "/info && grep -q '7 tokens, kind char' " ROOT
+                  "/info && grep -q 'text *none' "
               ROOT "/info && grep -q '\"\\\\n\" \" \" \"\\\\\"\" \"a\" \"b\"$' " ROOT "/info") == 0);
     CHECK(run(TOKENIZE " info " ROOT "/out/val_000000.bin | grep 'tokens *16 of 2 bytes, the largest 6$'") == 0);
-    CHECK(run("cp " ROOT "/out/val_000000.bin " ROOT "/shard.part && " TOKENIZE " info " ROOT "/shard.part | grep '16 of 2'") == 0);
+    CHECK(run("cp " ROOT "/out/val_000000.bin " ROOT "/shard.part && " TOKENIZE " info " ROOT
+              "/shard.part | grep '16 of 2'") == 0);
     CHECK(run("head -c 1030 " ROOT "/shard.part >" ROOT "/cut.part") == 0);
-    CHECK_FAILS(shell, TOKENIZE " info " ROOT "/cut.part", 1, "/cut.part: the header says 16 tokens (1056 bytes), the file has 1030");
+    CHECK_FAILS(shell, TOKENIZE " info " ROOT "/cut.part", 1,
+                "/cut.part: the header says 16 tokens (1056 bytes), the file has 1030");
     CHECK_FAILS(shell, TOKENIZE " info " ROOT "/none", 1, "/none: cannot be read: No such file");
     CHECK_FAILS(shell, TOKENIZE " info " ROOT "/text", 1, "/text: not a tokenizer file");
-    CHECK(run(TOKENIZE " convert --tokenizer=" ROOT "/tok.json --out=" ROOT "/copy.json && cmp " ROOT "/tok.json " ROOT "/copy.json") == 0);
+    CHECK(run(TOKENIZE " convert --tokenizer=" ROOT "/tok.json --out=" ROOT "/copy.json && cmp " ROOT "/tok.json " ROOT
+              "/copy.json") == 0);
     CHECK_FAILS(shell, TOKENIZE " convert --tokenizer=" ROOT "/tok.json", 2, "--out=FILE is missing");
-    CHECK_FAILS(shell, TOKENIZE " convert --tokenizer=" ROOT "/tok.json --out=" ROOT "/none/x", 1, "/none/x: cannot be written");
+    CHECK_FAILS(shell, TOKENIZE " convert --tokenizer=" ROOT "/tok.json --out=" ROOT "/none/x", 1,
+                "/none/x: cannot be written");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -321,19 +341,24 @@ TEST(odd_texts_round_trip) {
             free(arguments);
         }
         if (!odd[i].utf8)
-            CHECK_FAILS(shell, TOKENIZE " shards --val=" ROOT "/odd --out=" ROOT "/x " ROOT "/odd", 1, "/odd: line 1: byte 0x");
+            CHECK_FAILS(shell, TOKENIZE " shards --val=" ROOT "/odd --out=" ROOT "/x " ROOT "/odd", 1,
+                        "/odd: line 1: byte 0x");
     }
-    CHECK_FAILS(shell, TOKENIZE " shards --tokenizer=byte --out=" ROOT "/x " ROOT "/odd", 1, "4 characters: too short to split");
-    CHECK_FAILS(shell, TOKENIZE " shards --tokenizer=" ROOT "/none.json --out=" ROOT "/x " ROOT "/odd", 2, "none.json: char, byte or");
+    CHECK_FAILS(shell, TOKENIZE " shards --tokenizer=byte --out=" ROOT "/x " ROOT "/odd", 1,
+                "4 characters: too short to split");
+    CHECK_FAILS(shell, TOKENIZE " shards --tokenizer=" ROOT "/none.json --out=" ROOT "/x " ROOT "/odd", 2,
+                "none.json: char, byte or");
     CHECK_FAILS(shell, TOKENIZE " shards --tokenizer=" ROOT "/odd --out=" ROOT "/x " ROOT "/odd", 1, "/odd: ");
     CHECK(!file_exists(ROOT "/x"));
 
     // A folder that can't be written to, and a disk that fills up in either format.
     CHECK(mkdir(ROOT "/locked", 0555) == 0);
 #define LOCKED(out) TOKENIZE " shards --tokenizer=byte --val=Makefile --out=" out " train_gpt.c"
-    CHECK_FAILS(shell_as_nobody, LOCKED(ROOT "/locked"), 1, "/locked/train_000000.bin: cannot be written: Permission denied");
+    CHECK_FAILS(shell_as_nobody, LOCKED(ROOT "/locked"), 1,
+                "/locked/train_000000.bin: cannot be written: Permission denied");
     CHECK_FAILS(shell_as_nobody, LOCKED(ROOT "/locked/new"), 1, "/locked/new: cannot be made: Permission denied");
-    CHECK_FAILS(shell_on_full_disk, LOCKED(ROOT "/full --format=nanogpt"), 1, "/full/train.bin: cannot be written: File too large");
+    CHECK_FAILS(shell_on_full_disk, LOCKED(ROOT "/full --format=nanogpt"), 1,
+                "/full/train.bin: cannot be written: File too large");
     CHECK(rmdir(ROOT "/full") == 0);
 }
 
@@ -397,41 +422,47 @@ TEST(prepare_names_folders) {
     put_text(ROOT "/tok.json", "{}");
     static const struct { const char *arguments, *folder; } names[] = {
         { "kjv", "kjv" }, { "kjv char", "kjv" }, { "kjv byte", "kjv-byte" }, { "kjv bpe", "kjv-bpe4096" },
-        { "linux-doc gpt2", "linux-doc-gpt2" }, { "jargon " ROOT "/tok.json", "jargon-tok" }, { "fineweb10B", "fineweb10B" },
+        { "linux-doc gpt2", "linux-doc-gpt2" }, { "jargon " ROOT "/tok.json", "jargon-tok" }, { "fineweb10B",
+                                                                                               "fineweb10B" },
         { "some/text.dict.dz", "text" }, { "some/folder.d/", "folder" }, { "'a b.txt.gz' byte", "a_b-byte" },
         { "some/.hidden", "_hidden" }, { "some/-x", "_x" },
         // What a config's data.dir names, and what is said beside it
         { "--config=" ROOT "/a.json", "jargon" }, { "--config=" ROOT "/b.json", "linux-doc-bpe1024" },
         { "--config=" ROOT "/b.json byte", "linux-doc-byte" }, { "--config=" ROOT "/b.json char", "linux-doc" },
-        { "--config=configs/default.json", "kjv" }, { "--config=configs/shakespeare_4x128.json bpe", "shakespeare-bpe4096" },
+        { "--config=configs/default.json", "kjv" }, { "--config=configs/shakespeare_4x128.json bpe",
+                                                     "shakespeare-bpe4096" },
     };
     put_text(ROOT "/a.json", "{\"run\": {\"dir\": \"runs/x\"}, \"data\": {\n  \"dir\": \"build/data/jargon\"}}");
     put_text(ROOT "/b.json", "{\"data\": {\"dir\": \"build/data/linux-doc-bpe1024/\"}}");
     put_text(ROOT "/c.json", "{\"data\": {\"dir\": \"build/data/kjvs\"}}");
     put_text(ROOT "/d.json", "{\"data\": {\"dir\": \"build/data/kjv-mine\"}}");
     for (size_t i = 0; i < COUNT_OF(names); i++) {
-        char *command = format("test \"$(" PREPARE "--folder %s)\" = " ROOT "/out/%s", names[i].arguments, names[i].folder);
+        char *command = format("test \"$(" PREPARE "--folder %s)\" = " ROOT "/out/%s", names[i].arguments,
+                               names[i].folder);
         CHECK_MSG(run(command) == 0, "%s", names[i].arguments);
         free(command);
     }
     // A folder of the user's own, or a tokenizer only the user knows: nothing to do.
     for (char c = 'c'; c <= 'e'; c++) {
-        char *command = format("test -z \"$(" PREPARE "--config=" ROOT "/%c.json && " PREPARE "--folder --config=" ROOT "/%c.json)\"", c, c);
+        char *command = format("test -z \"$(" PREPARE "--config=" ROOT "/%c.json && " PREPARE "--folder --config=" ROOT
+                               "/%c.json)\"", c, c);
         CHECK(run(command) == 0);
         free(command);
     }
     CHECK_FAILS(shell, PREPARE "--config=" ROOT "/c.json bpe", 2, "TOKENIZER=bpe: " ROOT "/c.json names no corpus");
     CHECK(!file_exists(ROOT "/out"));
-    CHECK(run("test \"$(data/prepare.sh --names | tr '\\n' ' ')\" = 'kjv shakespeare gcide jargon linux-doc tinystories "
+    CHECK(run("test \"$(data/prepare.sh --names | tr '\\n' ' ')\" = 'kjv shakespeare gcide jargon linux-doc "
+              "tinystories "
               "enwik8 text8 fineweb10B finewebedu10B '") == 0);
 }
 
 TEST(prepare_takes_folders_and_documents) {
     free(test_folder("corpora"));
-    CHECK(run("mkdir -p " ROOT "/texts/sub && cd " ROOT "/texts && for i in 1 2 3 4 5 6 7 8 9; do echo text $i >sub/$i.txt; done && "
+    CHECK(run("mkdir -p " ROOT "/texts/sub && cd " ROOT
+              "/texts && for i in 1 2 3 4 5 6 7 8 9; do echo text $i >sub/$i.txt; done && "
               "echo ten | gzip >z.txt.gz && echo '\\377' >picture.png") == 0);
 #define TEXTS "EXT=txt " PREPARE ROOT "/texts/"
-    CHECK(run("VOCAB=258 " TEXTS " bpe | grep 'val *[0-9]* tokens of 4 bytes'") == 0);      // the tenth, behind its token
+    CHECK(run("VOCAB=258 " TEXTS " bpe | grep 'val *[0-9]* tokens of 4 bytes'") == 0);      // the tenth
     CHECK(run("VOCAB=258 " TEXTS " bpe | grep 'texts-bpe258: up to date'") == 0);
     CHECK(run(TEXTS " | grep 'kind char'") == 0);
     CHECK_FAILS(shell, PREPARE ROOT "/texts", 1, "/texts/picture.png: line 1: byte 0xFF is not UTF-8");
@@ -446,15 +477,18 @@ TEST(prepare_takes_folders_and_documents) {
     put_text(ROOT "/lines", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\nk\n");
     CHECK(run("DOCUMENTS=line " PREPARE ROOT "/lines byte | grep 'val *2 tokens'") == 0);
     CHECK(run(PREPARE ROOT "/lines byte | grep 'val *3 tokens'") == 0);
-    CHECK(run("VOCAB=270 " PREPARE "--tokenizer muon.h " ROOT "/tok.json && " TOKENIZE " info " ROOT "/tok.json | grep '270 tokens'") == 0);
-    CHECK(run("VOCAB=260 " PREPARE "--tokenizer muon.h && " TOKENIZE " info " ROOT "/out/muon-bpe260.json | grep '260 tokens'") == 0);
+    CHECK(run("VOCAB=270 " PREPARE "--tokenizer muon.h " ROOT "/tok.json && " TOKENIZE " info " ROOT
+              "/tok.json | grep '270 tokens'") == 0);
+    CHECK(run("VOCAB=260 " PREPARE "--tokenizer muon.h && " TOKENIZE " info " ROOT
+              "/out/muon-bpe260.json | grep '260 tokens'") == 0);
     CHECK_FAILS(shell, "VOCAB=9 " PREPARE "--tokenizer muon.h", 2, "--vocab=9: a number of 257");
     CHECK_FAILS(shell, PREPARE "--tokenizer fineweb10B", 2, "TOKENIZER=bpe: fineweb10B comes as tokens of gpt2");
     CHECK(run("test -z \"$(ls -d " ROOT "/out/*.new.* 2>/dev/null)\"") == 0);
 
     CHECK(mkdir(ROOT "/locked", 0555) == 0);
     CHECK_FAILS(shell_as_nobody, "DATA_ROOT=" ROOT "/locked data/prepare.sh muon.h", 1, "/locked/muon.new.");
-    CHECK_FAILS(shell_on_full_disk, PREPARE "train_gpt.c byte", 1, "train_000000.bin: cannot be written: File too large");
+    CHECK_FAILS(shell_on_full_disk, PREPARE "train_gpt.c byte", 1,
+                "train_000000.bin: cannot be written: File too large");
     CHECK(!file_exists(ROOT "/out/train_gpt-byte"));
 }
 
@@ -482,11 +516,14 @@ TEST(prepare_checks_what_a_mirror_holds) {
     put_text(ROOT "/mirror/text8.zip", "PK");
     put_text(ROOT "/mirror/kjv/kjv.txt", "Ge1:1 In the beginning\n");
     put_text(ROOT "/mirror/gcide/gcide.dict.dz", "\x1f\x8b");
-    CHECK_FAILS(shell, MIRRORED "shakespeare", 1, "mirror/tinyshakespeare/input.txt: not the text expected: 35 bytes instead "
+    CHECK_FAILS(shell, MIRRORED "shakespeare", 1,
+                "mirror/tinyshakespeare/input.txt: not the text expected: 35 bytes instead "
                                                   "of 1115394, sha256 ");
-    CHECK_FAILS(shell, MIRRORED "enwik8 byte", 1, "mirror/enwik8/enwik8: not the text expected: 11 bytes instead of 100000000, "
+    CHECK_FAILS(shell, MIRRORED "enwik8 byte", 1,
+                "mirror/enwik8/enwik8: not the text expected: 11 bytes instead of 100000000, "
                                                   "md5 ");
-    CHECK_FAILS(shell, MIRRORED "kjv", 1, "mirror/kjv/kjv.txt: not the text expected: 23 bytes instead of 4404412, sha256 ");
+    CHECK_FAILS(shell, MIRRORED "kjv", 1,
+                "mirror/kjv/kjv.txt: not the text expected: 23 bytes instead of 4404412, sha256 ");
     CHECK_FAILS(shell, MIRRORED "gcide", 1, "mirror/gcide/gcide.dict.dz: damaged");
     if (system("command -v unzip >/dev/null") == 0)
         CHECK_FAILS(shell, MIRRORED "text8", 1, "mirror/text8.zip: damaged");
@@ -496,7 +533,8 @@ TEST(prepare_checks_what_a_mirror_holds) {
     put_stories();
     CHECK(run("cd " ROOT "/mirror/tinystories && for f in *.txt; do sha256sum $f >$f.sha256; done") == 0);
     CHECK(run(MIRRORED "tinystories byte | grep 'val *36 tokens\\|val *45 tokens'") == 0);
-    CHECK(run("rm -r " ROOT "/out && head -c 9000 " STORIES "train.txt >" ROOT "/x && mv " ROOT "/x " STORIES "train.txt") == 0);
+    CHECK(run("rm -r " ROOT "/out && head -c 9000 " STORIES "train.txt >" ROOT "/x && mv " ROOT "/x " STORIES
+              "train.txt") == 0);
     CHECK_FAILS(shell, MIRRORED "tinystories byte", 1, "train.txt: not the file expected: sha256 ");
     CHECK(run("test -z \"$(ls " ROOT "/out)\"") == 0);
 }
@@ -513,12 +551,14 @@ TEST(prepare_takes_ready_shards) {
     CHECK(run("SHARDS=2 " FINEWEB " 2>" ROOT "/warning && grep -q 'warning: no tokenizer' " ROOT "/warning") == 0);
     CHECK(run("SHARDS=2 " FINEWEB " | grep 'fineweb10B: up to date'") == 0);
     CHECK(run(TOKENIZE " info " ROOT "/out/fineweb10B | grep 'train *1700 tokens, 2 shards'") == 0);
-    CHECK(run("SHARDS=1 " FINEWEB " gpt2 && " TOKENIZE " info " ROOT "/out/fineweb10B | grep 'train *900 tokens, 1 shard,'") == 0);
+    CHECK(run("SHARDS=1 " FINEWEB " gpt2 && " TOKENIZE " info " ROOT
+              "/out/fineweb10B | grep 'train *900 tokens, 1 shard,'") == 0);
     CHECK_FAILS(shell, "SHARDS=1 " FINEWEB " bpe", 2, "TOKENIZER=bpe: fineweb10B comes as tokens of gpt2");
     CHECK_FAILS(shell, "SHARDS=all " FINEWEB, 2, "SHARDS=all: the number of training shards expected");
     put_text(ROOT "/mirror/fineweb10B/fineweb_train_000002.bin", "<html>Not found</html>");
     CHECK_FAILS(shell, "SHARDS=2 " FINEWEB, 1, "fineweb_train_000002.bin: 22 bytes: a token shard has a header");
-    CHECK(run("cd " ROOT "/mirror/fineweb10B && head -c 1500 fineweb_val_000000.bin >x && mv x fineweb_train_000002.bin") == 0);
+    CHECK(run("cd " ROOT
+              "/mirror/fineweb10B && head -c 1500 fineweb_val_000000.bin >x && mv x fineweb_train_000002.bin") == 0);
     CHECK_FAILS(shell, "SHARDS=2 " FINEWEB, 1, "the header says 1000 tokens (3024 bytes), the file has 1500 bytes");
     CHECK(run("test \"$(ls " ROOT "/out)\" = fineweb10B") == 0);      // the one made before
 }
@@ -527,7 +567,8 @@ TEST(prepare_downloads_and_goes_on) {
     free(test_folder("corpora"));
     if (system("command -v curl >/dev/null") != 0) { puts("    curl is missing: not tested"); return; }
     put_stories();
-    CHECK_FAILS(shell, "DATA_URL=file:///none " PREPARE "shakespeare", 1, "file:///none/tinyshakespeare/input.txt can't be downloaded");
+    CHECK_FAILS(shell, "DATA_URL=file:///none " PREPARE "shakespeare", 1,
+                "file:///none/tinyshakespeare/input.txt can't be downloaded");
     CHECK(run("test -z \"$(find " ROOT "/out -type f)\"") == 0);
 
     // Cut at 100 kB (a full disk); what came stays as a part, and the next time goes on behind it: the part's first
@@ -536,7 +577,8 @@ TEST(prepare_downloads_and_goes_on) {
     CHECK(run_child(shell_on_full_disk, FROM_URL "tinystories byte", errors, sizeof errors) == 1);
     CHECK_MSG(strstr(errors, "train.txt can't be downloaded"), "%s", errors);
     CHECK(!file_exists(KEPT "train.txt") && file_exists(KEPT "valid.txt"));
-    CHECK(run("test $(wc -c <" KEPT "train.txt.part) = 100000 && printf o | dd of=" KEPT "train.txt.part conv=notrunc status=none") == 0);
+    CHECK(run("test $(wc -c <" KEPT "train.txt.part) = 100000 && printf o | dd of=" KEPT
+              "train.txt.part conv=notrunc status=none") == 0);
     CHECK(run(FROM_URL "tinystories byte | grep 'going on with the download of .*train.txt'") == 0);
     CHECK(run("{ printf o; tail -c +2 " STORIES "train.txt; } | cmp - " KEPT "train.txt") == 0);
     CHECK(run("cmp " STORIES "valid.txt " KEPT "valid.txt && ! ls " KEPT "*.part 2>/dev/null") == 0);
@@ -551,7 +593,8 @@ TEST(prepare_downloads_and_goes_on) {
     CHECK(run("rm " KEPT "valid.txt && echo 1234 >" KEPT "valid.txt.sha256") == 0);
     CHECK_FAILS(shell, FROM_URL "tinystories", 1, "valid.txt.part: not the file expected: sha256 ");
     CHECK(!file_exists(KEPT "valid.txt"));
-    CHECK(run("sha256sum " STORIES "valid.txt >" KEPT "valid.txt.sha256 && " FROM_URL "tinystories | grep 'kind char'") == 0);
+    CHECK(run("sha256sum " STORIES "valid.txt >" KEPT "valid.txt.sha256 && " FROM_URL "tinystories | grep 'kind char'")
+          == 0);
 }
 
 int main(int argc, char **argv) {
