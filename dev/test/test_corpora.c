@@ -244,6 +244,10 @@ TEST(gzip_and_folders_are_read) {
 
 // 60 MB of text, 150 kB of gzip: in 64 MB.
 TEST(memory_does_not_grow_with_the_corpus) {
+#ifdef __SANITIZE_ADDRESS__
+    puts("    the sanitizer's own memory is beyond the limit: not tested");
+    return;
+#endif
     free(test_folder("corpora"));
     make_byte_tokenizer();
     CHECK(run("yes 'All work and no play makes Jack a dull boy' | head -c 60000000 | gzip >" ROOT "/jack.gz") == 0);
@@ -324,7 +328,7 @@ TEST(odd_texts_round_trip) {
     free(test_folder("corpora"));
     CHECK(run(TOKENIZE " train --vocab=300 --out=" ROOT "/tok.json Makefile") == 0);
     static const struct { const char *what, *bytes; size_t n; bool utf8; } odd[] = {
-        { "bytes that are not UTF-8", "caf\xe9 \xff\xfe\xc3\x28 \xed\xa0\x80 end", 19, false },
+        { "bytes that are not UTF-8", "caf\xe9 \xff\xfe\xc3\x28 \xed\xa0\x80 end", 17, false },
         { "NUL bytes", "a\0b\0\0\n\0", 7, true },
         { "one byte", "x", 1, true },
         { "line ends of Windows", "one\r\ntwo\r\n\r\n", 12, true },
