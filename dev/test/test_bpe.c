@@ -173,7 +173,7 @@ TEST(pieces_are_those_of_gpt2) {
     };
     BpeSplitter s;
     char error[256];
-    CHECK(bpe_splitter_open(&s, error, sizeof error) == 0);
+    CHECK(bpe_splitter_open(&s, 0, error, sizeof error) == 0);
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         char joined[64];
         size_t at = 0;
@@ -269,7 +269,7 @@ TEST(a_text_may_be_cut_at_bpe_cut) {
     static size_t whole[20000], parts[20000];
     BpeSplitter s;
     char error[256];
-    CHECK(bpe_splitter_open(&s, error, sizeof error) == 0);
+    CHECK(bpe_splitter_open(&s, 0, error, sizeof error) == 0);
     int cuts = 0;
     for (uint64_t i = 0; i < 400; i++) {
         size_t n = i < 380 ? 100 : sizeof text, count = 0;
@@ -380,14 +380,14 @@ TEST(saved_and_loaded_again_the_same) {
     CHECK(bpe_save(&golden, ROOT "/none/saved.json") == -1 && errno == ENOENT);
 }
 
-// GPT-2's two files of the golden vocabulary.
-static void write_gpt2(const char *version, const char *more) {
-    FILE *encoder = fopen(ROOT "/encoder.json", "w"), *merges = fopen(ROOT "/vocab.bpe", "w");
-    if (!encoder || !merges) fail(ROOT ": %s", strerror(errno));
-    char **names = (char **)xcalloc(golden.tokens.count, sizeof *names);
-    for (uint32_t id = 0; id < golden.tokens.count; id++) {
+// GPT-2's two files of a vocabulary; of the merges the first `merges`, then these lines.
+static void write_gpt2(const Bpe *v, const char *version, uint32_t merges, const char *more) {
+    FILE *encoder = fopen(ROOT "/encoder.json", "w"), *bpe = fopen(ROOT "/vocab.bpe", "w");
+    if (!encoder || !bpe) fail(ROOT ": %s", strerror(errno));
+    char **names = (char **)xcalloc(v->tokens.count, sizeof *names);
+    for (uint32_t id = 0; id < v->tokens.count; id++) {
         size_t n;
-        const char *bytes = bpe_token(&golden, id, &n);
+        const char *bytes = bpe_token(v, id, &n);
         names[id] = bpe_make_name((const uint8_t *)bytes, n);
         cJSON *name = cJSON_CreateString(names[id]);
         char *quoted = cJSON_PrintUnformatted(name);
@@ -396,24 +396,37 @@ static void write_gpt2(const char *version, const char *more) {
         free(quoted);
     }
     fputs("}\n", encoder);
-    fputs(version, merges);
-    for (uint32_t i = 0; i < golden.merge_count; i++)
-        fprintf(merges, "%s %s\n", names[golden.merges[i].left], names[golden.merges[i].right]);
-    fputs(more, merges);
-    for (uint32_t id = 0; id < golden.tokens.count; id++) free(names[id]);
+    fputs(version, bpe);
+    for (uint32_t i = 0; i < merges; i++) fprintf(bpe, "%s %s\n", names[v->merges[i].left], names[v->merges[i].right]);
+    fputs(more, bpe);
+    for (uint32_t id = 0; id < v->tokens.count; id++) free(names[id]);
     free(names);
     fclose(encoder);
-    fclose(merges);
+    fclose(bpe);
+}
+
+// The golden vocabulary with one more token, of two others.
+static Bpe golden_and(const char *left, const char *right) {
+    Bpe b;
+    char error[512], *both = format("%s%s", left, right);
+    if (bpe_load(&b, ROOT "/golden.json", error, sizeof error) != 0) fail("%s", error);
+    uint32_t ids[2] = { bpe_strings_find(&b.tokens, left, strlen(left)),
+                        bpe_strings_find(&b.tokens, right, strlen(right)) };
+    if (ids[0] == BPE_NONE || ids[1] == BPE_NONE) fail("%s, %s: not in the golden vocabulary", left, right);
+    bpe_add_merge(&b, ids[0], ids[1], bpe_strings_add(&b.tokens, both, strlen(both)));
+    free(both);
+    return b;
 }
 
 TEST(gpt2_files) {
     char error[512];
     Bpe b;
-    write_gpt2("#version: 0.2\n", "");
+    uint32_t all = golden.merge_count;
+    write_gpt2(&golden, "#version: 0.2\n", all, "");
     CHECK_MSG(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == 0, "%s", error);
     CHECK(same_bpe(&b, &golden));
     bpe_free(&b);
-    write_gpt2("#version: 0.2\n", "th\n");
+    write_gpt2(&golden, "#version: 0.2\n", all, "th\n");
     CHECK(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == -1);
     CHECK_MSG(strstr(error, "vocab.bpe: line 945: two tokens expected"), "%s", error);
     CHECK(bpe_load_gpt2(&b, ROOT "/vocab.bpe", ROOT "/vocab.bpe", error, sizeof error) == -1);
@@ -424,13 +437,90 @@ TEST(gpt2_files) {
     CHECK_MSG(strstr(error, "none: cannot be read: No such file"), "%s", error);
 }
 
+TEST(gpt2_files_of_other_vocabularies_are_refused) {
+    static const struct { const char *left, *right; } other[] = {       // of Llama 3's kind
+        { ".", "\n" }, { "(", "s" }, { "\t", "a" }, { "1", "a" }, { "!", " " },
+    };
+    char error[512];
+    Bpe b;
+    for (size_t i = 0; i < COUNT_OF(other); i++) {
+        Bpe more = golden_and(other[i].left, other[i].right);
+        write_gpt2(&more, "", more.merge_count, "");
+        CHECK(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == -1);
+        CHECK_MSG(strstr(error, "vocab.bpe: token 1200, \"") && strstr(error, "more than a piece"), "%s", error);
+        bpe_free(&more);
+    }
+    Bpe more = golden_and(" ", "'");            // of GPT-2's kind, but half of its merges are missing
+    write_gpt2(&more, "", more.merge_count, "");
+    CHECK_MSG(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == 0, "%s", error);
+    bpe_free(&b);
+    write_gpt2(&more, "", more.merge_count / 2, "");
+    CHECK(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "vocab.bpe: token 729, \"") && strstr(error, "made by no merge"), "%s", error);
+    bpe_free(&more);
+    more = golden_and("<", "/");                // as CLIP's: h</w> is no byte
+    bpe_strings_add(&more.tokens, "h</w>", 5);
+    bpe_strings_add(&more.tokens, "th</w>", 6);
+    write_gpt2(&more, "", more.merge_count, "t h</w>\n");
+    CHECK(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == -1);
+    CHECK_MSG(strstr(error, "token 1201, \"h</w>\", is made by no merge"), "%s", error);
+    bpe_free(&more);
+}
+
+// Whether bpe_of_tokens takes a vocabulary, and makes the merges it has.
+static int of_tokens(const Bpe *b, bool *same) {
+    uint32_t *start = (uint32_t *)xmalloc((b->tokens.count + 1) * sizeof *start);
+    for (size_t i = 0; i <= b->tokens.count; i++) start[i] = (uint32_t)b->tokens.start[i];
+    Bpe derived;
+    int result = bpe_of_tokens(&derived, b->tokens.bytes, start, b->tokens.count);
+    *same = result == 0 && same_bpe(&derived, b) && memcmp(derived.byte_id, b->byte_id, sizeof b->byte_id) == 0;
+    if (result == 0) bpe_free(&derived);
+    free(start);
+    return result;
+}
+
+TEST(merges_follow_from_the_tokens_in_their_order) {
+    bool same;
+    CHECK(of_tokens(&golden, &same) == 0 && same);
+    // Runs of every length up to 200, made of an odd number of parts, and what repeats: tokens over BPE_SHORT.
+    char *text = (char *)xcalloc(1 << 20, 1);
+    size_t n = 0;
+    for (int length = 1; length < 200; length++)
+        for (int kind = 0; kind < 4; kind++) {
+            for (int i = 0; i < length; i++) text[n++] = kind == 1 ? "ab"[i % 2] : "a = "[kind];
+            text[n++] = '\n';
+        }
+    BpeWords words = { 0 };
+    count_words(&words, text, n);
+    Bpe b = train(&words, 600);
+    size_t longest = 0, length;
+    for (uint32_t id = 0; id < b.tokens.count; id++) {
+        bpe_token(&b, id, &length);
+        longest = length > longest ? length : longest;
+    }
+    CHECK_MSG(longest > BPE_SHORT, "%zu", longest);
+    CHECK(of_tokens(&b, &same) == 0 && same);
+    bpe_words_free(&words);
+    free(text);
+
+    static const struct { const char *left, *right; } other[] = { { ".", "\n" }, { "(", "s" } };
+    for (size_t i = 0; i < COUNT_OF(other); i++) {
+        Bpe more = golden_and(other[i].left, other[i].right);
+        CHECK(of_tokens(&more, &same) == -1);
+        bpe_free(&more);
+    }
+    bpe_strings_add(&b.tokens, "xyz", 3);       // not two tokens
+    CHECK(of_tokens(&b, &same) == -1);
+    bpe_free(&b);
+}
+
 TEST(other_tokenizer_files_are_refused_in_one_line) {
     static const struct { const char *find, *replace, *words; } cases[] = {
         { "\"truncation\":null", "\"truncation\":{\"max_length\":9}", "truncation: {\"max_length\":9}: null expected" },
         { "\"padding\":null", "\"padding\":1", "padding: 1: null expected" },
         { "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "normalizer: {\"type\":\"NFC\"}: null expected" },
         { "\"pre_tokenizer\":{\"type\":\"ByteLevel\"", "\"pre_tokenizer\":{\"type\":\"Metaspace\"", "\"Metaspace\"" },
-        { "\"pre_tokenizer\":", "\"pre\":", "pre_tokenizer.type: missing: \"ByteLevel\" expected" },
+        { "\"pre_tokenizer\":", "\"pre\":", "pre_tokenizer.type: missing: \"ByteLevel\" \"Sequence\" expected" },
         { "\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space: true: false expected" },
         { "\"use_regex\":true", "\"use_regex\":false", "pre_tokenizer.use_regex: false: true expected" },
         { "\"post_processor\":{\"type\":\"ByteLevel", "\"post_processor\":{\"type\":\"X", "processor.type: \"X\"" },
@@ -439,7 +529,9 @@ TEST(other_tokenizer_files_are_refused_in_one_line) {
         { "\"dropout\":null", "\"dropout\":0.1", "model.dropout: 0.1: null expected" },
         { "\"end_of_word_suffix\":null", "\"end_of_word_suffix\":\"</w>\"", "model.end_of_word_suffix: \"</w>\"" },
         { "\"byte_fallback\":false", "\"byte_fallback\":true", "model.byte_fallback: true" },
-        { "\"ignore_merges\":false", "\"ignore_merges\":true", "model.ignore_merges: true" },
+        { "\"ignore_merges\":false", "\"ignore_merges\":0", "model.ignore_merges: 0: false true expected" },
+        { "\"ignore_merges\":false", "\"ignore_merges\":true", NULL },
+        { "\"post_processor\":{\"type\":\"ByteLevel", "\"post_processor\":{\"type\":\"TemplateProcessing", NULL },
         { "\"special\":true", "\"special\":false", "added_tokens[0].special: true expected" },
         { "\"added_tokens\":[{\"id\":0", "\"added_tokens\":[{\"id\":-1", "added_tokens[0]: content" },
         { "\"added_tokens\":[{\"id\":0", "\"added_tokens\":[{\"id\":7", "model.vocab: \"'\": an id of its own" },
@@ -508,6 +600,8 @@ int main(int argc, char **argv) {
     RUN(small_and_impossible_vocabularies);
     RUN(saved_and_loaded_again_the_same);
     RUN(gpt2_files);
+    RUN(gpt2_files_of_other_vocabularies_are_refused);
+    RUN(merges_follow_from_the_tokens_in_their_order);
     RUN(other_tokenizer_files_are_refused_in_one_line);
     bpe_free(&golden);
     free(golden_json);
