@@ -24,14 +24,22 @@ from pathlib import Path
 
 import numpy as np
 import tiktoken
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 import golden_file
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 EOT = "<|endoftext|>"
-PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+SUFFIXES = "'s|'t|'re|'ve|'m|'ll|'d"
+PATTERN = SUFFIXES + r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (rf"(?i:{SUFFIXES})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+"
+          r"|\s+(?!\S)|\s+")
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+WORD = r"[^\r\n\p{L}\p{N}]?"
+OTHERS = dict(llama3=LLAMA3, qwen2=LLAMA3.replace("{1,3}", ""), gpt4o=(
+    f"{WORD}{UPPER}*{LOWER}+(?i:{SUFFIXES})?|{WORD}{UPPER}+{LOWER}*(?i:{SUFFIXES})?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -88,9 +96,13 @@ def random_strings(count, alphabet):
 # ----------------------------------------------------------------------------------------------------------------------
 # The two references
 
-def train(documents, size):
+def train(documents, size, pattern=None):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if pattern:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -107,10 +119,20 @@ def byte_of_character():
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def tiktoken_of(tokenizer):
+def with_word(tokenizer, word):
+    """The same with one more token, which no merge makes: only a piece that is just this word becomes it."""
+    data = json.loads(tokenizer.to_str())
+    data["model"]["ignore_merges"] = True
+    data["model"]["vocab"][word] = tokenizer.get_vocab_size()
+    result = Tokenizer.from_str(json.dumps(data))
+    result.encode_special_tokens = True
+    return result
+
+
+def tiktoken_of(tokenizer, pattern=PATTERN):
     byte = byte_of_character()
     ranks = {bytes(byte[c] for c in name): id for name, id in tokenizer.get_vocab().items() if name != EOT}
-    return tiktoken.Encoding("trained", pat_str=PATTERN, mergeable_ranks=ranks,
+    return tiktoken.Encoding("trained", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={EOT: tokenizer.token_to_id(EOT)})
 
 
@@ -137,6 +159,12 @@ def make():
     tensors["text.random.bytes"] = np.array([len(s.encode()) for s in strings], "<i4")
     tensors["ids.random"] = np.array(sum(ids, []), "<i4")
     tensors["ids.random.count"] = np.array([len(i) for i in ids], "<i4")
+    together = "\n".join([*strings[:300], texts["torture"], texts["code"][:1500], texts["kjv"][:1500]])
+    tensors["text.others"] = together
+    for name, pattern in OTHERS.items():
+        other = with_word(train(texts.values(), 500, pattern), "\u0120firmament")
+        tensors[f"tokenizer.{name}"] = other.to_str()
+        tensors[f"ids.{name}"] = np.array(ids_of_both(other, tiktoken_of(other, pattern), together), "<i4")
     return golden_file.encode(tensors)
 
 
