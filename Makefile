@@ -25,13 +25,13 @@ OPENMP   := $(shell echo 'int main(void){return 0;}' | $(CC) -fopenmp -x c - -o 
 FLAGS     = -std=gnu11 -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math $(OPENMP) $(MARCH)
 LIBS      = -lcjson -lpcre2-8 -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
-TESTS    := $(B)/test_gpt $(patsubst dev/test/%.c,$(B)/%,$(wildcard dev/test/test_*.c))
+TESTS    := $(B)/test_gpt $(patsubst dev/test/%.c,$(B)/%,$(wildcard dev/test/test_*.c)) $(B)/fuzz_tokenizer
 TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data test sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
+.PHONY: all programs train data test fuzz sample plot pictures bench bench-torch bench-muon bench-tokenizer help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
@@ -45,10 +45,16 @@ data: $(B)/tokenize | setup                              ## prepare the shards a
 # The corpus that the config names by its folder; any other folder is the user's own and must be there.
 CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
 
-programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/pictures $(B)/bench $(B)/bench_muon
+programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/pictures $(B)/bench $(B)/bench_muon $(B)/bench_tokenizer
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(B) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
+
+# Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
+# New inputs that reach other code are kept in build/fuzz/corpus, one that fails as build/fuzz/crash-...
+fuzz: build/fuzz/fuzz_tokenizer                          ## try RUNS=1000000 inputs on the tokenizer, found by clang's libFuzzer
+	$(Q)mkdir -p build/fuzz/corpus && build/fuzz/fuzz_tokenizer -runs=$(if $(filter file,$(origin RUNS)),1000000,$(RUNS)) -max_len=4096 \
+	    -artifact_prefix=build/fuzz/ -print_final_stats=1 $(ARGS) build/fuzz/corpus dev/test/fuzz_corpus
 
 sample: $(B)/generate                                    ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
 	$(Q)$(B)/generate $(RUN) $(if $(PROMPT),--prompt="$$PROMPT") $(ARGS)
@@ -68,8 +74,11 @@ bench-torch: $(B)/bench                                  ## the same training st
 bench-muon: $(B)/bench $(B)/bench_muon                   ## one optimizer step of every rule, beside PyTorch's where it is there; ARGS="-q"
 	$(Q)dev/bench/muon.sh $(B) $(ARGS)
 
+bench-tokenizer: $(B)/bench $(B)/bench_tokenizer         ## byte-pair encoding: training and encoding beside PyPI's tokenizers and tiktoken; ARGS=--save keeps it
+	$(Q)dev/bench/tokenizer.sh $(B) $(ARGS)
+
 help:                                                    ## this list
-	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-11s %s\n' "$$a" "$$b"; done
+	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-15s %s\n' "$$a" "$$b"; done
 
 clean:                                                   ## remove what was built; prepared data, PyTorch and runs stay
 	$(Q)find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
@@ -100,6 +109,14 @@ $(B)/bench: dev/bench/bench.c dev/bench/table.h train_gpt.c $(HEADERS) $(B)/comm
 	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function,-ldl)
 $(B)/bench_muon: dev/bench/bench_muon.c dev/bench/table.h train_gpt.c $(HEADERS) $(B)/commit.h | setup
 	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function)
+$(B)/bench_tokenizer: dev/bench/bench_tokenizer.c $(HEADERS) | setup
+	$(call compile,$<)
+$(B)/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
+	$(call compile,$<,-DPLAIN)
+build/fuzz/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
+	$(Q)dev/setup.sh fuzz
+	@mkdir -p $(@D); echo "CC $@"; clang $(CPPFLAGS) -std=gnu11 -Wall -Wextra -Wshadow -fopenmp-simd -O2 -g -fno-omit-frame-pointer \
+	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-sanitize-coverage=trace-cmp $< -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
 $(B)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 	$(call compile,$<)
 $(B)/test_tiles: dev/test/test_gemm.c

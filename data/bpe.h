@@ -701,12 +701,17 @@ static inline void bpe_merge_everywhere(BpeTrainer *t, uint32_t pair, uint32_t t
 
 // GPT-2 writes each byte as a printable character: itself where it is one in Latin-1, else U+0100, U+0101, ...
 // Sorted by these characters the bytes are a trained vocabulary's first tokens.
-static inline void bpe_characters(uint16_t character[256]) {
-    uint16_t other = 0x100;
-    for (int b = 0; b < 256; b++) {
-        bool printable = (b > ' ' && b < 0x7f) || (b > 0xa0 && b != 0xad);
-        character[b] = printable ? (uint16_t)b : other++;
-    }
+static inline uint32_t bpe_character(uint32_t byte) {
+    if (byte <= ' ') return 0x100 + byte;
+    if (byte >= 0x7f && byte <= 0xa0) return 0x121 + byte - 0x7f;
+    return byte == 0xad ? 0x143 : byte;
+}
+
+// The opposite; -1 where the character is none of these.
+static inline int bpe_byte(uint32_t character) {
+    uint32_t byte = character < 0x100 ? character : character <= 0x120 ? character - 0x100
+                  : character <= 0x142 ? character - 0x121 + 0x7f : 0xad;
+    return bpe_character(byte) == character ? (int)byte : -1;
 }
 
 // The token of two tokens' bytes, appended where it is new; BPE_NONE where a special token is spelled so.
@@ -747,11 +752,9 @@ static inline int bpe_train(Bpe *b, const BpeWords *words, size_t size, const ch
         }
         bpe_add_special(b, special[i]);
     }
-    uint16_t character[256];
-    bpe_characters(character);
     for (int printable = 1; printable >= 0; printable--)
         for (int byte = 0; byte < 256; byte++)
-            if ((character[byte] < 0x100) == printable)
+            if ((bpe_character((uint32_t)byte) < 0x100) == printable)
                 b->byte_id[byte] = bpe_strings_add(&b->tokens, &(uint8_t){ (uint8_t)byte }, 1);
 
     BpeTrainer t = { .counts = words->counts };
@@ -790,35 +793,27 @@ static inline int bpe_train(Bpe *b, const BpeWords *words, size_t size, const ch
 // ---------------------------------------------------------------------------------------------------------------------
 // The field's files: Hugging Face's tokenizer.json; GPT-2's encoder.json with vocab.bpe
 
-enum { BPE_CHARACTERS = 0x144 };    // above the last of bpe_characters
-
 // The bytes of a name as these files write it, n of them, into bytes (room for n). Returns how many, or -1 where the
 // name has another character than GPT-2's 256, all of which are one or two bytes long in UTF-8.
 static inline long bpe_parse_name(const char *name, size_t n, uint8_t *bytes) {
-    uint16_t character[256];
-    int16_t byte_of[BPE_CHARACTERS];
-    bpe_characters(character);
-    memset(byte_of, -1, sizeof byte_of);
-    for (int b = 0; b < 256; b++) byte_of[character[b]] = (int16_t)b;
     long count = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t c = (uint8_t)name[i];
         if (c >= 0xc2 && c < 0xe0 && i + 1 < n && (name[i + 1] & 0xc0) == 0x80)
             c = (c & 0x1f) << 6 | (name[++i] & 0x3f);
         else if (c >= 0x80) return -1;
-        if (c >= BPE_CHARACTERS || byte_of[c] < 0) return -1;
-        bytes[count++] = (uint8_t)byte_of[c];
+        int byte = bpe_byte(c);
+        if (byte < 0) return -1;
+        bytes[count++] = (uint8_t)byte;
     }
     return count;
 }
 
 // The name of a token: the opposite. The caller frees it.
 static inline char *bpe_make_name(const uint8_t *bytes, size_t n) {
-    uint16_t character[256];
-    bpe_characters(character);
     char *name = (char *)xmalloc(2 * n + 1), *end = name;
     for (size_t i = 0; i < n; i++) {
-        uint16_t c = character[bytes[i]];
+        uint32_t c = bpe_character(bytes[i]);
         if (c >= 0x80) *end++ = (char)(0xc0 | c >> 6);
         *end++ = (char)(c < 0x80 ? c : 0x80 | (c & 0x3f));
     }
@@ -967,6 +962,14 @@ static inline int bpe_take_vocab(Bpe *b, const cJSON *vocab, const cJSON *added,
                                                                            : "not a token of bytes (byte-level BPE)");
     }
     free(names);
+    for (size_t i = 0; taken && i < b->special_count; i++) {
+        size_t n;
+        const char *content = bpe_token(b, b->special[i], &n);
+        char *text = format("%.*s", (int)n, content);
+        taken = bpe_special(b, text) == b->special[i] && bpe_named(b, text, n) == BPE_NONE;
+        if (!taken) snprintf(error, room, "added_tokens: \"%.40s\": one id expected, there are two", text);
+        free(text);
+    }
     for (int byte = 0; taken && byte < 256; byte++) {
         b->byte_id[byte] = bpe_strings_find(&b->tokens, &(uint8_t){ (uint8_t)byte }, 1);
         if (b->byte_id[byte] != BPE_NONE) continue;

@@ -3,6 +3,8 @@
 #
 #   dev/setup.sh build     compiler, make and the libraries the programs are built with
 #   dev/setup.sh corpus    the King James text and the program that prints it (the default training data)
+#   dev/setup.sh venv      what a Python venv with programs from PyPI needs
+#   dev/setup.sh fuzz      clang with libFuzzer and the sanitizers
 #   dev/setup.sh torch     what a venv with PyTorch, and torch.compile in it, needs
 #
 # What counts is whether a thing works, not whether a package is installed: a system without apt that has the headers
@@ -34,9 +36,18 @@ missing_corpus() {
     (cd / && bible -f gen1:1 </dev/null 2>/dev/null | grep -q '^Ge1:1 ') || echo bible-kjv bible-kjv-text
 }
 
-missing_torch() {
+missing_venv() {
     command -v python3 >/dev/null || echo python3
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
+}
+
+missing_fuzz() {
+    echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return !data && size; }' |
+        clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null || echo clang libclang-rt-dev
+}
+
+missing_torch() {
+    missing_venv
     command -v "${CXX:-g++}" >/dev/null || echo g++
     python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
         echo python3-dev
@@ -44,8 +55,8 @@ missing_torch() {
 
 group=${1:-}
 case $group in
-    build | corpus | torch) ;;
-    *) echo "error: dev/setup.sh: \"$group\": build, corpus or torch expected" >&2; exit 2 ;;
+    build | corpus | venv | fuzz | torch) ;;
+    *) echo "error: dev/setup.sh: \"$group\": build, corpus, venv, fuzz or torch expected" >&2; exit 2 ;;
 esac
 
 packages=$(missing_"$group" | tr '\n' ' ')

@@ -2,10 +2,11 @@
 
     python make_bpe.py            train and encode by Hugging Face's tokenizers, check with tiktoken, write the file
     python make_bpe.py --check    the same, but compare with the file that is there and fail on any difference
-    python make_bpe.py --full     compile data/tokenizer.h and compare it with both at length: merges, ids of the whole King
-                                  James text, all sources, every code point, 10,000 random strings; with transformers;
-                                  of tiny Shakespeare too where DATA_MIRROR=FOLDER has tinyshakespeare/input.txt, with
-                                  GPT-2's own vocabulary where GPT2_FOLDER has encoder.json and vocab.bpe
+    python make_bpe.py --full     compile data/tokenizer.h and compare it with both at length: merges, ids of the whole
+                                  King James text, all sources, every code point, 10,000 random strings; with
+                                  transformers; of tiny Shakespeare too where DATA_MIRROR=FOLDER has
+                                  tinyshakespeare/input.txt, with GPT-2's own vocabulary where GPT2_FOLDER has
+                                  encoder.json and vocab.bpe
 
 Needs what requirements_bpe.txt lists (pip), the program `bible`, for --full also a C compiler and the libraries.
 
@@ -265,8 +266,8 @@ def compare_training(ours, name, text, size):
     merges, expected = merges_of(path.read_text()), merges_of(tokenizer.to_str())
     same = merges == expected and Tokenizer.from_file(str(path)).get_vocab() == tokenizer.get_vocab()
     first = next((i for i, (a, b) in enumerate(zip(merges, expected)) if a != b), min(len(merges), len(expected)))
-    report(f"train {name}, {len(text.encode())} bytes to {size} tokens: as by tokenizers {first} of {len(expected)} merges",
-           same)
+    report(f"train {name}, {len(text.encode())} bytes to {size} tokens: {first} of {len(expected)} merges as by "
+           "tokenizers", same)
     return tokenizer, path
 
 
@@ -363,4 +364,5 @@ def main():
         print(f"{path.name}: {len(data)} bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -618,6 +618,8 @@ TEST(other_tokenizer_files_are_refused_in_one_line) {
         { "\"added_tokens\":[{\"id\":0", "\"added_tokens\":[{\"id\":-1", "added_tokens[0]: content" },
         { "\"added_tokens\":[{\"id\":0", "\"added_tokens\":[{\"id\":7", "model.vocab: \"'\": an id of its own" },
         { "\"added_tokens\":[", "\"added_tokens\":{\"a\":1},\"other\":[", "added_tokens: a list expected" },
+        { "\"<|endoftext|>\":0,\"!\":1,", "\"!\":1,\"<|endoftext|>\":1200,", "\"<|endoftext|>\": one id expected" },
+        { "\"added_tokens\":[", "\"added_tokens\":[{\"id\":1200,\"content\":\"<|endoftext|>\",\"special\":true},", "one id" },
         { "\"vocab\":{", "\"vocab\":3,\"other\":{", "model.vocab: an object" },
         { "\"!\":1,", "\"!\":1.5,", "model.vocab: \"!\": an id of its own" },
         { "\"!\":1,", "\"!\":\"1\",", "model.vocab: \"!\": an id of its own" },
