@@ -1065,17 +1065,16 @@ static inline int bpe_load(Bpe *b, const char *path, char *error, size_t room) {
     return taken ? 0 : bpe_refuse(b, path, reason, error, room);
 }
 
-// Whether a file that doesn't say how it splits can be GPT-2's: every token is special, a byte or what a merge makes of
-// two that are there before (CLIP's and others mark the end of a word; half a file makes less), and of ASCII is within
-// one piece (those of Llama 3, GPT-4 and Qwen have ".\n" and "(s"). Returns 0, or -1.
+// Whether a file that doesn't say how it splits can be GPT-2's: every token is special, a byte or what a merge makes
+// (CLIP's and others mark the end of a word; half a file makes less), and of ASCII is within one piece (those of
+// Llama 3, GPT-4 and Qwen have ".\n" and "(s"). Returns 0, or -1.
 static inline int bpe_check_gpt2(const Bpe *b, char *error, size_t room) {
     BpeSplitter splitter;
     if (bpe_splitter_open(&splitter, 0, error, room) != 0) return -1;
     bool *made = (bool *)xcalloc(b->tokens.count, sizeof *made);
     for (int byte = 0; byte < 256; byte++) made[b->byte_id[byte]] = true;
     for (size_t i = 0; i < b->special_count; i++) made[b->special[i]] = true;
-    for (uint32_t i = 0; i < b->merge_count; i++)
-        if (made[b->merges[i].left] && made[b->merges[i].right]) made[b->merges[i].token] = true;
+    for (uint32_t i = 0; i < b->merge_count; i++) made[b->merges[i].token] = true;
     int result = 0;
     for (uint32_t id = 0; result == 0 && id < b->tokens.count; id++) {
         size_t n, ascii = 0;

@@ -49,7 +49,7 @@ if [ -z "$text" ]; then
         (cd / && bible -f gen1:1-rev22:21 </dev/null) >"$text" || exit 1
     fi
 fi
-{ "$venv/bin/python" -B dev/bench/bench_tokenizer.py "$build" "$text" "$name" $quick && echo done >"$folder/ok"; } |
+{ "$venv/bin/python" -B dev/bench/bench_tokenizer.py "$build" "$text" "$name" $quick && : >"$folder/ok"; } |
     tee "$folder/output"
 [ -e "$folder/ok" ] || exit 1
 [ -z "$save" ] && exit

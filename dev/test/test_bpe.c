@@ -497,7 +497,7 @@ TEST(gpt2_files_of_other_vocabularies_are_refused) {
     CHECK(bpe_load_gpt2(&b, ROOT "/encoder.json", ROOT "/vocab.bpe", error, sizeof error) == -1);
     CHECK_MSG(strstr(error, "vocab.bpe: token 729, \"") && strstr(error, "made by no merge"), "%s", error);
     bpe_free(&more);
-    more = golden_and("<", "/");                // as CLIP's: h</w> is no byte
+    more = golden_and("<", "/");                // as CLIP's: nothing makes h</w>
     bpe_strings_add(&more.tokens, "h</w>", 5);
     bpe_strings_add(&more.tokens, "th</w>", 6);
     write_gpt2(&more, "", more.merge_count, "t h</w>\n");
@@ -606,6 +606,7 @@ TEST(other_tokenizer_files_are_refused_in_one_line) {
         { "\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space: true: false expected" },
         { "\"use_regex\":true", "\"use_regex\":false", "pre_tokenizer.use_regex: false: true expected" },
         { "\"post_processor\":{\"type\":\"ByteLevel", "\"post_processor\":{\"type\":\"X", "processor.type: \"X\"" },
+        { "\"post_processor\":{\"type\":\"ByteLevel", "\"post_processor\":{\"type\":\" ", "processor.type: \" \"" },
         { "\"decoder\":{\"type\":\"ByteLevel\"", "\"decoder\":{\"type\":\"X\"", "decoder.type: \"X\"" },
         { "\"type\":\"BPE\"", "\"type\":\"Unigram\"", "model.type: \"Unigram\": \"BPE\" expected" },
         { "\"dropout\":null", "\"dropout\":0.1", "model.dropout: 0.1: null expected" },
