@@ -6,8 +6,9 @@ MARCH  ?=                        # such as -march=native; the matrix kernels cho
 
 CONFIG ?= configs/default.json
 DATA   ?=
-TOKENIZER ?= char
+TOKENIZER ?=
 VOCAB  ?= 4096
+OUT    ?=
 ARGS   ?=
 RUN    ?= $(patsubst %/checkpoint.bin,%,$(firstword $(shell ls -t runs/*/checkpoint.bin 2>/dev/null)))
 RUNS   ?= $(RUN)
@@ -15,10 +16,11 @@ PROMPT ?=
 # Of ab and sweep: arms, the first is what the others are compared with; QUICK=1 makes tiny trainings of it.
 A      ?= configs/default_adamw.json
 B      ?= configs/default.json
-ARMS    = $(or $(CONFIGS),$(A) $(B) $(C) $(D))
+comma  := ,
+ARMS    = $(or $(CONFIGS),$(A) $(BUILD) $(C) $(D))
 SEEDS  ?= 1
 QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.save_every=0
-export DATA PROMPT VOCAB               # reach the shell as they are, whatever they contain
+export DATA TOKENIZER OUT PROMPT VOCAB DOCUMENTS EXT SHARDS     # reach the shell as they are, whatever they contain
 
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
 BUILD := build$(if $(SAN),/san)
@@ -37,50 +39,53 @@ TRAINER  := $(if $(SAN),$(BUILD)/,./)train_gpt
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data test ab sweep sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
+.PHONY: all programs train data tokenizer test ab sweep sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
 .DEFAULT_GOAL := all
 
-all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot    ## build the programs
+all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs
 
-train: all data                                          ## train CONFIG on its data or on DATA (kjv, shakespeare, path.txt), with ARGS
-	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA),--data.dir="$$(data/prepare.sh --folder "$$DATA")") $(ARGS)
+train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), with ARGS
+	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA)$(TOKENIZER),--data.dir="$$($(PREPARE) --folder "$(CORPUS)" "$$TOKENIZER")") $(ARGS)
 
-data: $(BUILD)/tokenize | setup                              ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe, VOCAB=4096) under build/data
-	$(Q)$(if $(or $(DATA),$(CORPUS)),BUILD=$(BUILD) data/prepare.sh "$${DATA:-$(CORPUS)}" "$(TOKENIZER)",:)
+data: $(BUILD)/tokenize | setup                          ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe|gpt2|FILE, VOCAB=4096) under build/data
+	$(Q)$(PREPARE) "$(CORPUS)" "$$TOKENIZER"
 
-# The corpus that the config names by its folder; any other folder is the user's own and must be there.
-CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
+tokenizer: $(BUILD)/tokenize | setup                     ## train a byte-pair encoding of VOCAB tokens on DATA, into OUT=tok.json (build/data/NAME-bpeVOCAB.json)
+	$(Q)$(PREPARE) --tokenizer "$(CORPUS)" "$$OUT"
+
+# The corpus: DATA, else the one that the config names by its folder; any other folder is the user's own and must be there.
+PREPARE = BUILD=$(BUILD) data/prepare.sh
+CORPUS  = $(if $(DATA),$$DATA,--config=$(CONFIG))
 
 programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
 
-ab: all $(BUILD)/ab data                                   ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
+ab: all $(BUILD)/ab | setup                              ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
+	$(Q)for config in $(sort $(filter %.json,$(subst =, ,$(subst $(comma), ,$(ARMS))))); do $(PREPARE) "--config=$$config" || exit; done
 	$(Q)$(BUILD)/ab $(ARMS) --trainer=$(TRAINER) --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
-ab: CONFIG = $(filter %.json,$(subst =, ,$(subst $(comma), ,$(ARMS))))
-comma := ,
 
-sweep: all $(BUILD)/ab data                                ## train CONFIG over GRID="optimizer.muon.lr=0.005,0.01,0.02", SEEDS="1", RANDOM=20, BUDGET=0.5, ARGS="--extend"
+sweep: all $(BUILD)/ab data                              ## train CONFIG over GRID="optimizer.muon.lr=0.005,0.01,0.02", SEEDS="1", RANDOM=20, BUDGET=0.5, ARGS="--extend"
 	$(Q)$(BUILD)/ab sweep $(CONFIG) --trainer=$(TRAINER) --grid="$(GRID)" --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(RANDOM),--random=$(RANDOM)) \
 	    $(if $(BUDGET),--budget=$(BUDGET)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
 
-sample: $(BUILD)/generate                                    ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
+sample: $(BUILD)/generate                                ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
 	$(Q)$(BUILD)/generate $(RUN) $(if $(PROMPT),--prompt="$$PROMPT") $(ARGS)
 
-plot: $(BUILD)/plot                                          ## draw the losses of RUNS="runs/a runs/b" in one picture
+plot: $(BUILD)/plot                                      ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(BUILD)/plot $(RUNS) $(ARGS)
 
-pictures: $(BUILD)/pictures                                  ## draw the teaching pictures of muon.h into dev/exp
+pictures: $(BUILD)/pictures                              ## draw the teaching pictures of muon.h into dev/exp
 	$(Q)$(BUILD)/pictures dev/exp
 
-bench: $(BUILD)/bench                                        ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"
+bench: $(BUILD)/bench                                    ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"
 	$(Q)dev/bench/bench.sh $(BUILD) $(ARGS)
 
-bench-torch: $(BUILD)/bench                                  ## the same training steps and products by PyTorch, side by side
+bench-torch: $(BUILD)/bench                              ## the same training steps and products by PyTorch, side by side
 	$(Q)dev/bench/torch.sh $(ARGS)
 
-bench-muon: $(BUILD)/bench $(BUILD)/bench_muon                   ## one optimizer step of every rule, beside PyTorch's where it is there; ARGS="-q"
+bench-muon: $(BUILD)/bench $(BUILD)/bench_muon           ## one optimizer step of every rule, beside PyTorch's where it is there; ARGS="-q"
 	$(Q)dev/bench/muon.sh $(BUILD) $(ARGS)
 
 help:                                                    ## this list

@@ -233,18 +233,20 @@ static void random_tokens(const Model *m, int *inputs, int *targets, uint64_t se
 }
 
 // (L(w + h d) - L(w - h d)) / 2h against <g, d>, for each tensor, along a direction half random and half the gradient's
-// (a random one alone hides in the noise of a float loss), without and with dropout.
+// (a random one alone hides in the noise of a float loss), without dropout, with it, and
+// with it everywhere but on the attention weights.
 TEST(gradients_match_finite_differences) {
-    char *dropped[] = {"--model.dropout=0.25"};
-    for (size_t i = 0; i < COUNT_OF(sockets); i++)
-        for (int drop = 0; drop < 2; drop++) {
+    char *dropped[] = {"--model.dropout=0.25", "--model.attn_dropout=false"};
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
+        double losses[3] = {0};
+        for (int drop = 0; drop < (i == 0 ? 3 : 2); drop++) {
             Trainer t;
             small_trainer(&t, sockets[i][1], drop, dropped);
             Model *m = &t.model;
             int N = m->B * m->T, *inputs = xmalloc(sizeof(int) * N), *targets = xmalloc(sizeof(int) * N);
             random_tokens(m, inputs, targets, 7);
             model_zero_grads(m);
-            model_gradients(m, inputs, targets, m->B, m->T, 3, 1.0f);
+            losses[drop] = model_gradients(m, inputs, targets, m->B, m->T, 3, 1.0f);
             float *grads = xmalloc(m->n_params * sizeof *grads);             // the losses below add to m->grads
             memcpy(grads, m->grads, m->n_params * sizeof *grads);
             for (int g = 0; g < t.n_groups; g++) {
@@ -278,6 +280,8 @@ TEST(gradients_match_finite_differences) {
             free(inputs); free(targets); free(grads);
             trainer_free(&t);
         }
+        CHECK(losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2]);
+    }
 }
 
 // Two half batches give the gradient of the whole one, dropout and maximum logits included.

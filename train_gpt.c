@@ -43,7 +43,7 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
 #include "src/runlog.h"      // defines: runlog_cut, runlog_plot
 #include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_load, tokenizer_token
-#include "data/dataloader.h" // defines: DataLoader, dataloader_open, dataloader_train, dataloader_val
+#include "data/dataloader.h" // defines: DataLoader, dataloader_open, dataloader_batch, dataloader_val, ...
 #ifndef MUON_C_COMMIT
 #define MUON_C_COMMIT "unknown"  // the Makefile says which
 #endif
@@ -65,19 +65,20 @@ typedef enum { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU2, MLP_SWIGLU } MlpKind;
 typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
 typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
 typedef enum { PRECISION_AUTO, PRECISION_FP32, PRECISION_BF16 } PrecisionKind;
+typedef enum { ORDER_BY_WINDOWS, ORDER_BY_DOCUMENTS } OrderKind;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } RecomputeKind;
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
 typedef enum { MOMENTUM_EMA, MOMENTUM_ACCUMULATE } MomentumForm;
 
 typedef struct {
     struct { char *dir; int64_t seed; } run;
-    struct { char *dir; } data;
+    struct { char *dir; int order; } data;
     struct {
         int arch, layers, heads, kv_heads, width, block, vocab;
         double dropout;
         int norm, position, mlp, mlp_width, head, init;
         double norm_eps, rope_theta, attn_softcap, logit_softcap;
-        bool bias, embed_norm, qk_norm;
+        bool attn_dropout, bias, embed_norm, qk_norm;
     } model;
     struct {
         int steps, batch, micro_batch, eval_every, save_every, sample_every, precision, recompute;
@@ -116,6 +117,7 @@ static const Field config_fields[] = {
     {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, or -2, -3, ... when taken"},
     {"run.seed", FIELD_INT64, F_(run.seed), "1", 0, 9007199254740992.0, NULL, "seeds the weights, the order of the data, dropout and the samples"},
     {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin or .json (`make data`)"},
+    {"data.order", FIELD_CHOICE, F_(data.order), "windows", 0, 0, "windows|documents", "of training: windows of the text are shuffled; or first its documents, each from an end-of-text token to the next"},
 
     {"model.arch", FIELD_CHOICE, F_(model.arch), "gpt2", 0, 0, "gpt2|speedrun|llama", "preset of the keys from model.bias to model.init"},
     {"model.layers", FIELD_INT, F_(model.layers), "4", 1, 1000, NULL, "L, number of blocks"},
@@ -125,6 +127,7 @@ static const Field config_fields[] = {
     {"model.block", FIELD_INT, F_(model.block), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
     {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 1048576, NULL, "V; 0: what the tokenizer in data.dir says"},
     {"model.dropout", FIELD_FLOAT, F_(model.dropout), "0", 0, 0.95, NULL, "rate, on the embedding, the attention weights and both residual branches"},
+    {"model.attn_dropout", FIELD_BOOL, F_(model.attn_dropout), "true", 0, 0, NULL, "false: none on the attention weights"},
     {"model.bias", FIELD_BOOL, F_(model.bias), "true", 0, 0, NULL, "biases in the linear layers and in layernorm"},
     {"model.norm", FIELD_CHOICE, F_(model.norm), "layernorm", 0, 0, "layernorm|rmsnorm|rmsnorm_plain", "in front of each branch and of the head; rmsnorm_plain has no gain"},
     {"model.norm_eps", FIELD_FLOAT, F_(model.norm_eps), "1e-5", 1e-12, 1, NULL, "added to the variance, or to the mean square"},
@@ -885,7 +888,8 @@ static float *gradient(const Model *m, TensorId id, int layer) {
 
 static Dropout dropout_of(const Model *m, DropSite site, int layer, uint64_t first_sequence, bool training) {
     uint64_t key = hash64(hash64(hash64((uint64_t)m->config.run.seed, hash_string("dropout")), site), (uint64_t)layer);
-    return (Dropout){training ? (float)m->config.model.dropout : 0.0f, key, first_sequence};
+    bool on = training && (site != DROP_ATTENTION || m->config.model.attn_dropout);
+    return (Dropout){on ? (float)m->config.model.dropout : 0.0f, key, first_sequence};
 }
 
 static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t first_sequence, bool training) {
@@ -1274,7 +1278,9 @@ typedef struct {
     int *inputs, *targets;               // (batch, T) of a step, or the windows of a validation
     int step;                            // optimizer steps done
     int evaluated;                       // step of the last validation, -1 before the first
+    uint8_t *classes;                    // (V) of the tokens, by frequency
     double train_seconds, smooth_loss, val_loss, val_bpb;
+    double val_by_class[DATALOADER_CLASSES];
     char *log_path, *checkpoint_path, *previous_path;
     bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
                                          // previous one
@@ -1388,7 +1394,11 @@ static int qk_clip(Trainer *t, int *clipped) {
     return MUON_OK;
 }
 
-typedef struct { double loss, lr, grad_norm, optimizer_seconds; int clipped; char trouble[160]; } StepResult;
+typedef struct {
+    double loss, bpb, lr, grad_norm, optimizer_seconds;
+    int clipped;
+    char trouble[160];
+} StepResult;
 
 // The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: clipping, update,
 // QK-Clip. Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
@@ -1439,38 +1449,53 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     return fine;
 }
 
+// The bytes of text that the first n of t->targets stand for; 0 without a tokenizer.
+static double target_bytes(const Trainer *t, int n) {
+    double bytes = 0.0;
+    for (int i = 0, length; i < n; i++)
+        if (tokenizer_token(&t->tokenizer, t->targets[i], &length)) bytes += length;
+    return bytes;
+}
+
+// A loss that doesn't depend on the vocabulary. NaN where the bytes aren't known.
+static double bits_per_byte(double nats, double bytes) { return bytes > 0 ? nats / (log(2.0) * bytes) : NAN; }
+
 static bool train_step(Trainer *t, StepResult *result) {
     int batch = t->config.train.batch, T = t->model.T;
     profile_start();
-    for (int b = 0; b < batch; b++)
-        dataloader_train(&t->data, (uint64_t)t->step * (uint64_t)batch + (uint64_t)b,
-                         t->inputs + (size_t)b * T, t->targets + (size_t)b * T);
+    dataloader_batch(&t->data, (uint64_t)t->step, batch, 0, 1, t->inputs, t->targets);
     profile_lap(PASS_DATA, 0, 12.0 * batch * T);
     bool fine = train_on_batch(t, result);
+    result->bpb = bits_per_byte(result->loss * batch * T, target_bytes(t, batch * T));
     profile_stop();
     return fine;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Validation: always the same tokens, dropout off. Loss in nats per token, and in bits per byte of text, which doesn't
-// depend on the vocabulary: sum of nats / (ln 2 * bytes of the predicted tokens). Returns false where interrupted.
+// Validation: always the same tokens, dropout off. Loss in nats per token, in bits per byte of text, and in nats per
+// token of each class of frequency. Returns false where interrupted.
 
 static bool evaluate(Trainer *t) {
     Model *m = &t->model;
     int T = m->T;
     uint64_t windows = dataloader_val_windows(&t->data, (uint64_t)t->config.train.eval_tokens);
-    double nats = 0.0, bytes = 0.0;
+    double nats = 0.0, bytes = 0.0, class_nats[DATALOADER_CLASSES] = {0}, class_tokens[DATALOADER_CLASSES] = {0};
     for (uint64_t w = 0; w < windows; ) {
         int B = 0;
         for (; B < m->B && w < windows; B++, w++)
             dataloader_val(&t->data, w, t->inputs + (size_t)B * T, t->targets + (size_t)B * T);
         nats += model_loss(m, t->inputs, t->targets, B, T);
-        for (int n = 0, length; n < B * T; n++)
-            if (tokenizer_token(&t->tokenizer, t->targets[n], &length)) bytes += length;
+        bytes += target_bytes(t, B * T);
+        for (int n = 0; n < B * T; n++) {
+            class_nats[t->classes[t->targets[n]]] += m->losses[n];
+            class_tokens[t->classes[t->targets[n]]]++;
+        }
         if (interrupted) return false;
     }
     t->val_loss = nats / ((double)windows * T);
-    t->val_bpb = bytes > 0 ? nats / (log(2.0) * bytes) : NAN;
+    t->val_bpb = bits_per_byte(nats, bytes);
+    for (int i = 0; i < DATALOADER_CLASSES; i++)
+        t->val_by_class[i] = class_tokens[i] > 0 ? class_nats[i] / class_tokens[i] : NAN;
     t->evaluated = t->step;
     return true;
 }
@@ -1622,9 +1647,8 @@ static void choose_precision(Config *c) {
 
 static double megabytes(double bytes) { return bytes / 1048576.0; }
 
-// What isn't the model's or the optimizer's: Newton-Schulz's room for each thread, the batch, the mapped shards (those
-// that are checked when they are opened; of larger ones the system keeps what it likes), and the program with its
-// libraries, gemm.h's blocks and a picture's pixels: PROGRAM_BYTES, as measured.
+// What isn't the model's or the optimizer's: Newton-Schulz's room for each thread, the batch, what is read of the mapped
+// shards, and the program with its libraries, gemm.h's blocks and a picture's pixels: PROGRAM_BYTES, as measured.
 enum { PROGRAM_BYTES = 16 << 20 };
 
 static double other_bytes(const Trainer *t) {
@@ -1633,7 +1657,7 @@ static double other_bytes(const Trainer *t) {
     for (int i = 0; i < d->train_shards; i++) shards += (double)d->train[i].bytes;
     for (int i = 0; i < d->val_shards; i++) shards += (double)d->val[i].bytes;
     return (double)t->scratch_bytes * omp_get_max_threads() + batch + PROGRAM_BYTES
-           + fmin(shards, (double)DATALOADER_CHECK_TOKENS * sizeof(uint16_t));
+           + fmin(shards, DATALOADER_RESIDENT);
 }
 
 static double planned_bytes(const Trainer *t) {
@@ -1735,10 +1759,11 @@ static void log_start(Trainer *t) {
 }
 
 static void log_step(Trainer *t, const StepResult *r, double seconds, double tokens) {
-    fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"lr\": %.6g, "
+    char bpb[32];
+    fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"bpb\": %s, \"lr\": %.6g, "
                     "\"grad_norm\": %.6g, \"ms\": %.3f, \"optimizer_ms\": %.3f, \"tok_per_s\": %.1f}\n",
-            t->step, tokens * t->step, r->loss, r->lr, r->grad_norm, 1e3 * seconds, 1e3 * r->optimizer_seconds,
-            tokens / seconds);
+            t->step, tokens * t->step, r->loss, number_or_null(bpb, r->bpb), r->lr, r->grad_norm, 1e3 * seconds,
+            1e3 * r->optimizer_seconds, tokens / seconds);
 }
 
 enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
@@ -1756,8 +1781,11 @@ static void log_qk(Trainer *t, int clipped) {
 static void log_eval(Trainer *t, double tokens) {
     char a[32], b[32];
     fprintf(t->log, "{\"event\": \"eval\", \"step\": %d, \"tokens\": %.0f, \"val_loss\": %s, \"val_bpb\": %s, "
-                    "\"train_seconds\": %.3f}\n",
+                    "\"train_seconds\": %.3f, \"by_frequency\": [",
             t->step, tokens * t->step, number_or_null(a, t->val_loss), number_or_null(b, t->val_bpb), t->train_seconds);
+    for (int i = 0; i < DATALOADER_CLASSES; i++)
+        fprintf(t->log, "%s%s", i ? ", " : "", number_or_null(a, t->val_by_class[i]));
+    fprintf(t->log, "]}\n");
     log_check(t);
 }
 
@@ -1807,6 +1835,7 @@ static void trainer_free(Trainer *t) {
     free(t->targets);
     free(t->state);
     free(t->scratch);
+    free(t->classes);
     model_free(&t->model);
     config_free(&t->config, config_fields, N_FIELDS);
 }
@@ -1830,6 +1859,12 @@ static void trainer_open(Trainer *t, const char *where) {
     choose_precision(c);
     int T = c->model.block;
     dataloader_open(&t->data, c->data.dir, T, c->model.vocab, (uint64_t)c->run.seed);
+    if (c->data.order == ORDER_BY_DOCUMENTS) {
+        if (t->tokenizer.size == 0 || t->tokenizer.eot < 0)
+            fail_usage("%s: data.order: documents, but the tokenizer of %s has no end-of-text token", where, c->data.dir);
+        dataloader_by_documents(&t->data, t->tokenizer.eot);
+    }
+    t->classes = dataloader_classes(&t->data);
     if (dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) == 0)
         fail("%s: the validation split is shorter than one window of %d tokens; lower model.block or "
              "train.eval_tokens is too small", c->data.dir, T + 1);
@@ -1839,6 +1874,7 @@ static void trainer_open(Trainer *t, const char *where) {
     trainer_allocate(t);
     t->evaluated = -1;
     t->val_loss = t->val_bpb = t->smooth_loss = NAN;
+    for (int i = 0; i < DATALOADER_CLASSES; i++) t->val_by_class[i] = NAN;
     t->log_path = format("%s/log.jsonl", c->run.dir);
     t->checkpoint_path = format("%s/checkpoint.bin", c->run.dir);
     t->previous_path = format("%s/checkpoint.prev.bin", c->run.dir);
@@ -1853,6 +1889,14 @@ static void trainer_close(Trainer *t) {
     dataloader_close(&t->data);
     if (t->tokenizer.size) tokenizer_free(&t->tokenizer);
     trainer_free(t);
+}
+
+// Where a model is weak: the loss of frequent and of rare tokens.
+static void print_by_frequency(const Trainer *t) {
+    printf("\nloss by frequency, from the commonest tenth of the tokens to the rarest:");
+    for (int i = 0; i < DATALOADER_CLASSES; i++)
+        if (isfinite(t->val_by_class[i])) printf(" %.2f", t->val_by_class[i]);
+        else printf(" -");
 }
 
 static bool due(int every, int step, int steps) { return step == steps || (every > 0 && step % every == 0); }
@@ -1897,8 +1941,10 @@ static int train(Trainer *t) {
         log_check(t);
         if (progress_due(&progress, t->step == steps)) {
             double speed = (t->step - first) / (t->train_seconds - used);
-            progress_line(&progress, "step %d/%d  loss %.4f  smoothed %.4f  %.0f tok/s  %s, ETA %s",
-                          t->step, steps, result.loss, t->smooth_loss, tokens * speed,
+            char bpb[48] = "";
+            if (isfinite(result.bpb)) snprintf(bpb, sizeof bpb, " (%.3f bits per byte)", result.bpb);
+            progress_line(&progress, "step %d/%d  loss %.4f%s  smoothed %.4f  %.0f tok/s  %s, ETA %s",
+                          t->step, steps, result.loss, bpb, t->smooth_loss, tokens * speed,
                           format_seconds(a, seconds_now() - start), format_seconds(b, (steps - t->step) / speed));
         }
     }
@@ -1927,6 +1973,7 @@ static int train(Trainer *t) {
     if (isfinite(t->val_bpb)) printf(" (%.4f bits per byte)", t->val_bpb);
     if (resident_bytes() > 0)
         printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned_bytes(t)));
+    print_by_frequency(t);
     printf("\npicture: %s/loss.png   more text: make sample RUN=%s\n", c->run.dir, c->run.dir);
     return 0;
 }

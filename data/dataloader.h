@@ -1,8 +1,9 @@
 /* dataloader.h - windows of T tokens out of a folder of token shards, in an order that is a pure function.
  *
- * defines: DataLoader, Shard, dataloader_open, dataloader_close, dataloader_epoch, dataloader_place, dataloader_train,
- *          dataloader_val_windows, dataloader_val, dataloader_fingerprint, dataloader_names, shard_open, shard_close,
- *          shard_token, shard_width, shard_write
+ * defines: DataLoader, Shard, dataloader_open, dataloader_by_documents, dataloader_close, dataloader_epoch,
+ *          dataloader_place, dataloader_train, dataloader_batch, dataloader_val_windows, dataloader_val,
+ *          dataloader_classes, dataloader_fingerprint, dataloader_names, shard_open, shard_close, shard_token, shard_kind,
+ *          shard_write
  *
  * A shard, little endian (llm.c, dev/data/data_common.py; modded-nanogpt's FineWeb files are the same): 256 int32 of
  * header, [0] = 20240520, [1] = version 1, [2] = number of tokens, the rest 0; then one uint16 a token. Vocabularies of
@@ -14,13 +15,15 @@
  * The order of training is a function of (seed, sequence number) and nothing else: a checkpoint keeps one number, and
  * threads, micro-batches or ranks can't change what sequence n is. One epoch takes every window once. In each epoch,
  * hashes of (seed, epoch) shuffle the shards, give each shard an offset in 0 .. T-1 at which its first window starts,
- * and permute the windows, which lie end to end from there and don't overlap.
+ * and permute the windows, which lie end to end from there and don't overlap. By documents, a shard's documents (each
+ * from an end-of-text token up to the next) are permuted too, and the windows are cut from that.
  */
 #ifndef DATALOADER_H
 #define DATALOADER_H
 
 #include "../src/util.h"
 #include <dirent.h>
+#include <signal.h>
 #include <sys/mman.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -31,6 +34,8 @@ enum { SHARD_HEADER_BYTES = 256 * 4, SHARD_NARROW_TOKENS = 65535 };     // a lar
 
 static const struct { int32_t magic, version; int width; } shard_kinds[] = { { 20240520, 1, 2 }, { 20240801, 7, 4 } };
 enum { DATALOADER_CHECK_TOKENS = 1 << 29 };     // up to here all are checked when opened (a second); always when used
+enum { DATALOADER_RESIDENT = 64 << 20 };        // bytes of mapped files that count as this process's memory, about
+enum { DATALOADER_CLASSES = 10 };
 
 typedef struct {
     char *path;
@@ -50,6 +55,13 @@ typedef struct {
     uint64_t train_windows;     // an epoch's
     uint64_t train_tokens;      // of all training shards
     uint64_t val_windows;
+    size_t touched;             // bytes read from the maps since they were last let go of
+    // by documents: those of one training shard in one epoch, in their order there
+    int eot;                    // -1: by windows
+    int indexed;                // the shard, -1: none yet
+    uint64_t indexed_epoch;
+    size_t documents, document_room;
+    struct DataDocument { size_t start, at; } *document;    // first token in the shard, and in that order
 } DataLoader;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -193,9 +205,42 @@ __attribute__((noreturn)) static inline void dataloader_bad_token(const Shard *s
 
 // Reads every token of a shard, so that one outside the vocabulary is found now and not hours into training.
 static inline void dataloader_check_tokens(const Shard *s, int V) {
-    uint32_t largest = 0;
-    for (size_t i = 0; i < s->count; i++) largest = shard_token(s, i) > largest ? shard_token(s, i) : largest;
-    if (largest >= (uint32_t)V) dataloader_bad_token(s, 0, V);
+    enum { PART = 1 << 22 };
+    for (size_t from = 0; from < s->count; from += PART) {
+        size_t to = from + PART < s->count ? from + PART : s->count;
+        uint32_t largest = 0;
+        for (size_t i = from; i < to; i++) largest = shard_token(s, i) > largest ? shard_token(s, i) : largest;
+        if (largest >= (uint32_t)V) dataloader_bad_token(s, from, V);
+        madvise(s->map, s->bytes, MADV_DONTNEED);
+    }
+}
+
+// A mapped file's pages stay in the system's cache, but what was read of it counts as the process's memory until it is
+// let go of: so a corpus of any size takes about DATALOADER_RESIDENT. A read maps up to a huge page around it.
+static inline void dataloader_touch(DataLoader *d, size_t bytes) {
+    d->touched += bytes + (2 << 20);
+    if (d->touched < DATALOADER_RESIDENT) return;
+    d->touched = 0;
+    for (int i = 0; i < d->train_shards; i++) madvise(d->train[i].map, d->train[i].bytes, MADV_DONTNEED);
+    for (int i = 0; i < d->val_shards; i++) madvise(d->val[i].map, d->val[i].bytes, MADV_DONTNEED);
+}
+
+// A mapped file that another program has made shorter: the system says so by a signal, here a line.
+static DataLoader *dataloader_opened;
+
+static inline void dataloader_on_sigbus(int number, siginfo_t *info, void *context) {
+    const DataLoader *d = dataloader_opened;
+    const char *at = (const char *)info->si_addr, *path = "memory";
+    (void)context;
+    (void)number;
+    for (int i = 0; d && i < d->train_shards + d->val_shards; i++) {
+        const Shard *s = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+        if (at >= (const char *)s->map && at < (const char *)s->map + s->bytes) path = s->path;
+    }
+    const char *words[] = { "error: ", path, ": cannot be read any more: was it cut or replaced while in use?\n" };
+    for (size_t i = 0; i < COUNT_OF(words); i++)
+        if (write(STDERR_FILENO, words[i], strlen(words[i])) < 0) break;
+    _exit(EXIT_FAILED);
 }
 
 // Opens a data folder for windows of T tokens. V: every token must be less. seed: of the training order. Ends the
@@ -205,6 +250,10 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
     d->T = T;
     d->V = V;
     d->seed = seed;
+    d->eot = d->indexed = -1;
+    struct sigaction cut = { .sa_sigaction = dataloader_on_sigbus, .sa_flags = SA_SIGINFO };
+    dataloader_opened = d;
+    sigaction(SIGBUS, &cut, NULL);
     d->train = dataloader_shards(dir, 't', &d->train_shards);
     d->val = dataloader_shards(dir, 'v', &d->val_shards);
     if (d->train_shards == 0) fail("%s: no training shard (*train*.bin) in this folder", dir);
@@ -229,11 +278,16 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
     if (few) fail("%s: no %s shard holds the %d tokens of one window (block %d and a target)", dir, few, T + 1, T);
 }
 
+// From here on training is by documents, which begin with the token eot.
+static inline void dataloader_by_documents(DataLoader *d, int eot) { d->eot = eot; }
+
 static inline void dataloader_close(DataLoader *d) {
     for (int i = 0; i < d->train_shards; i++) shard_close(&d->train[i]);
     for (int i = 0; i < d->val_shards; i++) shard_close(&d->val[i]);
     free(d->train);
     free(d->val);
+    free(d->document);
+    dataloader_opened = NULL;
     memset(d, 0, sizeof *d);
 }
 
@@ -261,14 +315,15 @@ static inline uint64_t dataloader_fingerprint(const DataLoader *d) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Windows. These only read: any number of threads may call them at once.
+// Windows
 
-// Copies the window at token `start` of shard s: inputs[i] = token[start + i], targets[i] = token[start + i + 1].
-static inline void dataloader_window(const DataLoader *d, const Shard *s, size_t start, int32_t *inputs,
-                                     int32_t *targets) {
+// Copies tokens [from, to) of a window of T + 1, which in shard s are those from `start` on: token i of a window is
+// inputs[i] and targets[i - 1].
+static inline void dataloader_copy(const DataLoader *d, const Shard *s, size_t start, int from, int to, int32_t *inputs,
+                                   int32_t *targets) {
     uint32_t largest = 0;
-    for (int i = 0; i <= d->T; i++) {
-        uint32_t token = shard_token(s, start + (size_t)i);
+    for (int i = from; i < to; i++) {
+        uint32_t token = shard_token(s, start + (size_t)(i - from));
         if (i < d->T) inputs[i] = (int32_t)token;
         if (i > 0) targets[i - 1] = (int32_t)token;
         largest = token > largest ? token : largest;
@@ -300,30 +355,99 @@ static inline uint64_t dataloader_epoch(const DataLoader *d, uint64_t sequence) 
     return sequence / d->train_windows;
 }
 
+enum { ORDER_SHARDS, ORDER_OFFSET, ORDER_WINDOWS, ORDER_DOCUMENTS };   // what a hash of an epoch's key decides
+
+static inline uint64_t dataloader_key(const DataLoader *d, uint64_t epoch) {
+    return hash64(hash_string("training order"), hash64(d->seed, epoch));
+}
+
 // Where training sequence number `sequence` (from 0, counted over all epochs) lies: the index of its training shard,
-// and in *start its first token. O(number of shards).
+// and in *start its first token; by documents, its first token in the order of the epoch. O(number of shards).
 static inline int dataloader_place(const DataLoader *d, uint64_t sequence, size_t *start) {
-    enum { SHARDS, OFFSET, WINDOWS };   // what a hash of the epoch's key decides
-    uint64_t key = hash64(hash_string("training order"), hash64(d->seed, dataloader_epoch(d, sequence)));
+    uint64_t key = dataloader_key(d, dataloader_epoch(d, sequence));
     uint64_t window = sequence % d->train_windows, shards = (uint64_t)d->train_shards;
-    uint64_t turn = 0, at = dataloader_permute(0, shards, hash64(key, SHARDS));
+    uint64_t turn = 0, at = dataloader_permute(0, shards, hash64(key, ORDER_SHARDS));
     while (window >= d->train[at].windows) {
         window -= d->train[at].windows;
-        at = dataloader_permute(++turn, shards, hash64(key, SHARDS));
+        at = dataloader_permute(++turn, shards, hash64(key, ORDER_SHARDS));
     }
     const Shard *s = &d->train[at];
     uint64_t T = (uint64_t)d->T, spare = s->count - s->windows * T;     // offsets 0 .. spare-1 leave it room
-    uint64_t offset = hash64(hash64(key, OFFSET), at) % (spare < T ? spare : T);
-    *start = offset + T * dataloader_permute(window, s->windows, hash64(hash64(key, WINDOWS), at));
+    uint64_t offset = hash64(hash64(key, ORDER_OFFSET), at) % (spare < T ? spare : T);
+    *start = offset + T * dataloader_permute(window, s->windows, hash64(hash64(key, ORDER_WINDOWS), at));
     return (int)at;
 }
 
+// The documents of a training shard in the order of an epoch. What stands before the first end-of-text token, where a
+// shard cut a document, is one too.
+static inline void dataloader_index(DataLoader *d, int shard, uint64_t epoch) {
+    const Shard *s = &d->train[shard];
+    size_t n = 0;
+    if (d->indexed == shard && d->indexed_epoch == epoch) return;
+    size_t *starts = NULL, room = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        if (i > 0 && shard_token(s, i) != (uint32_t)d->eot) continue;
+        if (n == room) starts = (size_t *)xrealloc(starts, (room = 2 * room + 1024) * sizeof *starts);
+        starts[n++] = i;
+    }
+    if (n + 1 > d->document_room)
+        d->document = (struct DataDocument *)xrealloc(d->document, (d->document_room = n + 1) * sizeof *d->document);
+    uint64_t key = hash64(hash64(dataloader_key(d, epoch), ORDER_DOCUMENTS), (uint64_t)shard);
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t k = (size_t)dataloader_permute(i, n, key);
+        d->document[i] = (struct DataDocument){ starts[k], at };
+        at += (k + 1 < n ? starts[k + 1] : s->count) - starts[k];
+    }
+    d->document[n] = (struct DataDocument){ s->count, at };
+    free(starts);
+    d->documents = n;
+    d->indexed = shard;
+    d->indexed_epoch = epoch;
+    dataloader_touch(d, DATALOADER_RESIDENT);
+}
+
 // Training sequence number `sequence`: inputs (T) and targets (T), the tokens one further on. Ends the program with one
-// line where a token is not below V.
-static inline void dataloader_train(const DataLoader *d, uint64_t sequence, int32_t *inputs, int32_t *targets) {
+// line where a token is not below V. One thread's.
+static inline void dataloader_train(DataLoader *d, uint64_t sequence, int32_t *inputs, int32_t *targets) {
     size_t start;
-    int at = dataloader_place(d, sequence, &start);
-    dataloader_window(d, &d->train[at], start, inputs, targets);
+    int at = dataloader_place(d, sequence, &start), T = d->T;
+    const Shard *s = &d->train[at];
+    if (d->eot < 0) {
+        dataloader_copy(d, s, start, 0, T + 1, inputs, targets);
+    } else {
+        dataloader_index(d, at, dataloader_epoch(d, sequence));
+        size_t low = 0, high = d->documents;        // document[low].at <= start < document[high].at
+        while (high - low > 1) {
+            size_t middle = (low + high) / 2;
+            if (d->document[middle].at <= start) low = middle;
+            else high = middle;
+        }
+        for (int from = 0, to; from <= T; from = to, low++) {
+            const struct DataDocument *document = &d->document[low];
+            size_t skip = start + (size_t)from - document->at, left = document[1].at - document->at - skip;
+            to = left < (size_t)(T + 1 - from) ? from + (int)left : T + 1;
+            dataloader_copy(d, s, document->start + skip, from, to, inputs, targets);
+        }
+    }
+    dataloader_touch(d, (size_t)(T + 1) * (size_t)s->width);
+}
+
+// The sequences that rank (0 .. size-1) of `size` takes of step `step` (from 0) with `batch` sequences, which size must
+// divide: inputs and targets (batch / size, T). All ranks together have what one rank of one has, in its order. The
+// system is told which of the files' pages the next step will need, and reads them while this one computes.
+static inline void dataloader_batch(DataLoader *d, uint64_t step, int batch, int rank, int size, int32_t *inputs,
+                                    int32_t *targets) {
+    uint64_t mine = (uint64_t)(batch / size), first = step * (uint64_t)batch + (uint64_t)rank * mine;
+    for (uint64_t b = 0; b < mine; b++)
+        dataloader_train(d, first + b, inputs + b * (uint64_t)d->T, targets + b * (uint64_t)d->T);
+    for (uint64_t b = 0; d->eot < 0 && b < mine; b++) {
+        size_t start, page = (size_t)sysconf(_SC_PAGESIZE);
+        const Shard *s = &d->train[dataloader_place(d, first + (uint64_t)batch + b, &start)];
+        size_t from = (size_t)((const char *)s->tokens - (const char *)s->map) + start * (size_t)s->width;
+        size_t end = from + (size_t)(d->T + 1) * (size_t)s->width;
+        madvise((char *)s->map + from / page * page, end - from / page * page, MADV_WILLNEED);
+    }
 }
 
 // How many validation windows make up eval_tokens tokens (0: all there are), at least one, the remainder dropped.
@@ -335,10 +459,48 @@ static inline uint64_t dataloader_val_windows(const DataLoader *d, uint64_t eval
 
 // Validation window number index (0 .. val_windows-1): consecutive windows from the start of the validation shards, the
 // same ones in every run. A window's last target is the next window's first input, so every token is predicted once.
-static inline void dataloader_val(const DataLoader *d, uint64_t index, int32_t *inputs, int32_t *targets) {
+static inline void dataloader_val(DataLoader *d, uint64_t index, int32_t *inputs, int32_t *targets) {
     const Shard *s = d->val;
     for (; index >= s->windows; s++) index -= s->windows;
-    dataloader_window(d, s, (size_t)index * (size_t)d->T, inputs, targets);
+    dataloader_copy(d, s, (size_t)index * (size_t)d->T, 0, d->T + 1, inputs, targets);
+    dataloader_touch(d, (size_t)(d->T + 1) * (size_t)s->width);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Classes of tokens by their frequency: class 0 has the most frequent ones that make up a tenth of the training text,
+// class 9 the rarest. Each class is about a tenth of what is to be predicted; a token so frequent that it is more leaves
+// classes empty.
+
+typedef struct { uint64_t count; uint32_t token; } DataFrequency;
+
+static inline int dataloader_by_frequency(const void *a, const void *b) {
+    const DataFrequency *x = (const DataFrequency *)a, *y = (const DataFrequency *)b;
+    if (x->count != y->count) return x->count > y->count ? -1 : 1;
+    return x->token < y->token ? -1 : 1;
+}
+
+// The class of each of the V tokens, counted in up to the first 2^24 tokens of the training shards. To be freed.
+static inline uint8_t *dataloader_classes(const DataLoader *d) {
+    DataFrequency *f = (DataFrequency *)xcalloc((size_t)d->V, sizeof *f);
+    uint8_t *classes = (uint8_t *)xmalloc((size_t)d->V);
+    uint64_t total = 0, before = 0;
+    for (int t = 0; t < d->V; t++) f[t].token = (uint32_t)t;
+    for (int i = 0; i < d->train_shards; i++) {
+        const Shard *s = &d->train[i];
+        for (size_t k = 0; k < s->count && total < 1 << 24; k++, total++) {
+            if (shard_token(s, k) >= (uint32_t)d->V) dataloader_bad_token(s, k, d->V);
+            f[shard_token(s, k)].count++;
+        }
+        madvise(s->map, s->bytes, MADV_DONTNEED);
+    }
+    qsort(f, (size_t)d->V, sizeof *f, dataloader_by_frequency);
+    for (int t = 0; t < d->V; t++) {
+        uint64_t middle = before + f[t].count / 2;
+        classes[f[t].token] = f[t].count ? (uint8_t)(middle * DATALOADER_CLASSES / total) : DATALOADER_CLASSES - 1;
+        before += f[t].count;
+    }
+    free(f);
+    return classes;
 }
 
 #endif // DATALOADER_H

@@ -1,39 +1,162 @@
 #!/bin/sh
-# Makes a data folder (token shards, tokenizer) from a corpus by name or from a text. Run from the project's folder,
-# after build/tokenize is built:
+# Makes a data folder (token shards, tokenizer) of a corpus by name, of a text or of a folder of texts. Run from the
+# project's folder, after build/tokenize is built:
 #
-#   data/prepare.sh kjv|shakespeare|path/to/text.txt [char|byte|bpe] prepares build/data/NAME, or says it is up to date
-#   data/prepare.sh --folder kjv|shakespeare|path/to/text.txt        prints that folder's name and does nothing
+#   data/prepare.sh DATA [TOKENIZER]                prepares the folder, or says it is up to date
+#   data/prepare.sh --folder DATA [TOKENIZER]       prints the folder's name and does nothing
+#   data/prepare.sh --tokenizer DATA [OUT]          trains a byte-pair encoding of VOCAB tokens into the file OUT
+#   data/prepare.sh --names                         prints the names of the corpora
 #
-# NAME is the corpus, or the text's file name without extension. What a folder was made of is in its `fingerprint`: the
-# checksum of the text, the tokenizer, the split and the format. Where that has changed it is made anew, in a folder of
-# its own that takes the old one's place when it is complete.
+# DATA:       a name of the table below, the path of a text (gzip or not) or of a folder of texts; or --config=FILE: the
+#             corpus and the tokenizer that a config's data.dir names (build/data/kjv-bpe4096), nothing where it names
+#             another folder.
+# TOKENIZER:  char (default), byte, bpe (of VOCAB tokens, trained on the text), gpt2, or the path of a tokenizer's file.
+# The folder: build/data/NAME, NAME-byte, NAME-bpe4096, NAME-gpt2, NAME-FILE. NAME is the corpus's name, or that of the
+#             text or the folder without extension. What it was made of is in its `fingerprint`; where that has changed
+#             it is made anew, in a folder of its own that takes the old one's place when it is complete.
 #
-# Environment: DATA_MIRROR, a folder with tinyshakespeare/input.txt, used instead of a download;
-#              VOCAB, the tokens of a byte-pair encoding (4096), which is trained on the training text;
-#              DATA_ROOT, where the prepared folders go (build/data); BUILD, where tokenize is (build).
+# Environment: VOCAB, tokens of a byte-pair encoding (4096); DOCUMENTS, EXT: --documents= and --ext= of build/tokenize,
+#              for a text or a folder; SHARDS, how many training shards of a corpus that comes as shards (8);
+#              DATA_MIRROR, a folder that holds what would be downloaded or installed: DATA_MIRROR/DIR/FILE or
+#              DATA_MIRROR/FILE (data/README.md has the names of the files); DATA_URL, the same as an address, to
+#              download from; DATA_ROOT, where the folders go (build/data); BUILD, where tokenize is (build).
 set -eu
 
-format=1            # of the prepared folder: raise it when what is written changes
-root=${DATA_ROOT:-build/data}
-tokenize=${BUILD:-build}/tokenize
+# The corpora: name|where from|bytes of the text, - where not known|its checksum, likewise|documents
+# Where from: a Debian package and the version of it that the checksum is of, or the address of the folder to download
+# from. Documents: how tokenize divides the text, or chapters, 90:5, shards: see take_kjv, take_hutter, take_shards.
+corpora() {
+    cat <<'END'
+kjv|bible-kjv-text 4.38|4404412|sha256 cd45f0c9cedab8e4439bd6486c8952c77cc8b0ecc5d1f6ae3513f2039f47229d|chapters
+shakespeare|https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare|1115394|sha256 86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed|text
+gcide|dict-gcide 0.48.5+nmu2|39952321|sha256 56d960740d06762a99e287202763094c7a2eccf97c4ac739d1fdd25fa5e64759|heading
+jargon|dict-jargon 4.4.7-3.1|1418350|sha256 6c8118c277d0b00736d406d4941b77b69932d6ab125f7179ff88fe12939cc19e|heading
+linux-doc|linux-doc 6.1.192-2|28551878|sha256 21d3781fbf895987f2cbcc4c31895d43b0727845429eb1ad5d35f98204f33634|files
+tinystories|https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main|-|-|endoftext
+enwik8|http://mattmahoney.net/dc|100000000|md5 a1fa5ffddb56f4953e226637dabbb36a|90:5
+text8|http://mattmahoney.net/dc|100000000|md5 3bea1919949baf155f99411df5fada7e|90:5
+fineweb10B|https://huggingface.co/datasets/kjj0/fineweb10B-gpt2/resolve/main|-|-|shards
+finewebedu10B|https://huggingface.co/datasets/kjj0/finewebedu10B-gpt2/resolve/main|-|-|shards
+END
+}
+gpt2_url=https://openaipublic.blob.core.windows.net/gpt-2/encodings/main     # encoder.json, vocab.bpe
+linux_doc=/usr/share/doc/linux-doc/Documentation
+dictionaries=/usr/share/dictd
 
-kjv_sha256=cd45f0c9cedab8e4439bd6486c8952c77cc8b0ecc5d1f6ae3513f2039f47229d
-shakespeare_sha256=86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed
-shakespeare_url=https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt
+format=2                        # of the prepared folder: raise it when what is written changes
+root=${DATA_ROOT:-build/data}
+downloads=$root/.downloads      # a data folder's name never begins with a dot
+tokenize=${BUILD:-build}/tokenize
+setup=$(dirname "$0")/../dev/setup.sh
 
 fail() { echo "error: $*" >&2; exit 1; }
 fail_usage() { echo "error: $*" >&2; exit 2; }
 
-sha256() {
-    if command -v sha256sum >/dev/null; then sha256sum <"$1"; else shasum -a 256 <"$1"; fi | cut -d' ' -f1
+# sum sha256|md5 < FILE
+sum() {
+    case $1 in
+        sha256) if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi ;;
+        md5)    if command -v md5sum >/dev/null; then md5sum; else md5 -r; fi ;;
+    esac | cut -d' ' -f1
 }
 
-# check_sha256 FILE EXPECTED WHAT
-check_sha256() {
-    found=$(sha256 "$1")
-    [ "$found" = "$2" ] || fail "$3: not the text expected: sha256 $found instead of $2"
+# The name that a path gives a data folder: its last part without extension, in letters that need no quotes.
+name_of() {
+    of=${1%"${1##*[!/]}"}
+    of=${of##*/}
+    case $of in ?*.gz | ?*.dz) of=${of%.*} ;; esac
+    case $of in ?*.*) of=${of%.*} ;; esac
+    printf %s "$of" | LC_ALL=C tr -c 'A-Za-z0-9._-' _ | sed 's/^[.-]/_/'
 }
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Downloads. A file that is complete and right is kept as .downloads/DIR/FILE; until then it is FILE.part, and a
+# download that was cut goes on from there. FILE.sha256 beside it says what it must be: written after the first
+# download, or before it by who knows the checksum.
+
+# Whether file $1 has a checksum, beside it or beside $2, and fails where it isn't the file's.
+check_recorded() {
+    for beside in "$1" "$2"; do
+        [ -e "$beside.sha256" ] || continue
+        wanted=$(cut -d' ' -f1 "$beside.sha256") found=$(sum sha256 <"$1")
+        [ "$wanted" = "$found" ] || fail "$1: not the file expected: sha256 $found instead of $wanted ($beside.sha256)"
+        return 0
+    done
+    return 1
+}
+
+# with_curl URL FILE [FLAG ...]: curl's exit code; its complaint, where it showed no progress, is in $reason.
+with_curl() {
+    from=$1 to=$2 code=0
+    shift 2
+    if [ -t 2 ]; then
+        curl -fL -# --connect-timeout 20 --retry 2 "$@" -o "$to" "$from" || code=$?
+        reason="curl's exit code $code"
+    else
+        reason=$(curl -fLsS --connect-timeout 20 --retry 2 "$@" -o "$to" "$from" 2>&1) || code=$?
+        reason=$(echo "$reason" | tail -n 1)
+    fi
+    return $code
+}
+
+# download URL FILE: brings FILE, or the rest of it where a part is there. Why it can't be: $reason.
+download() {
+    if command -v curl >/dev/null; then
+        with_curl "$1" "$2" -C - && return 0
+        [ $code = 33 ] && with_curl "$1" "$2"       # a server that can't begin in the middle
+    else
+        reason="curl or wget is missing, or there is no internet"
+        command -v wget >/dev/null && wget -q -c --timeout=20 --tries=3 -O "$2" "$1"
+    fi
+}
+
+# fetch DIR/FILE URL [optional]: sets $got to the path of the file: the mirror's, that of an earlier download, or of one
+# made now from URL/FILE. Where it can't be had it returns 1 if it is optional, else it fails.
+fetch() {
+    kept=$downloads/$1
+    for got in ${DATA_MIRROR:+"$DATA_MIRROR/$1" "$DATA_MIRROR/${1##*/}"} "$kept"; do
+        [ -f "$got" ] || continue
+        [ -r "$got" ] || fail "$got: cannot be read: permission denied"
+        check_recorded "$got" "$kept" || :
+        return 0
+    done
+    url=$2/${1##*/}
+    [ -z "${DATA_URL:-}" ] || url=$DATA_URL/$1
+    mkdir -p "${kept%/*}" 2>/dev/null || fail "${kept%/*}: cannot be made"
+    if [ -s "$kept.part" ]; then echo "going on with the download of $url"; else echo "downloading $url"; fi
+    if ! download "$url" "$kept.part"; then
+        [ -s "$kept.part" ] || rm -f "$kept.part"
+        [ -z "${3:-}" ] || return 1
+        fail "$url can't be downloaded ($reason): try again, or save it as FOLDER/$1 and set DATA_MIRROR=FOLDER"
+    fi
+    if ! check_recorded "$kept.part" "$kept"; then
+        echo "$(sum sha256 <"$kept.part")  ${1##*/}" >"$kept.sha256" || fail "$kept.sha256: cannot be written"
+    fi
+    mv "$kept.part" "$kept"
+    got=$kept
+}
+
+# check_text FILE WHAT: that FILE is the corpus's text.
+check_text() {
+    bytes=$(($(wc -c <"$1")))
+    found="${checksum% *} $(sum "${checksum% *}" <"$1")"
+    [ "$found" != "$checksum" ] || return 0
+    [ $bytes = "$size" ] || found="$bytes bytes instead of $size, $found"
+    fail "$2: not the text expected: $found instead of $checksum"
+}
+
+# check_package FILE: likewise, of a Debian package: another version than the table's may have another text.
+check_package() {
+    installed=$(dpkg-query -W -f '${Version}' "${source% *}" 2>/dev/null || echo unknown)
+    if [ "$installed" = "${source#* }" ] || [ "$(sum sha256 <"$1")" = "${checksum#* }" ]; then
+        check_text "$1" "the text of Debian's $source"
+    else
+        echo "warning: ${source% *} is version $installed here, not ${source#* }: not the text of data/README.md" >&2
+    fi
+}
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Texts. Each sets what tokenize gets: $text, and where they are needed $val, $documents, $ext.
 
 # The whole King James text, one verse a line: "Ge1:1 In the beginning ...". -f turns off pretty-printing and with it
 # line wrapping. From / because bible looks for its text in the current folder first.
@@ -51,107 +174,224 @@ kjv_split() {
         { print > (count % 10 == 0 ? val : train) }'
 }
 
-# Brings tiny Shakespeare to file $1.
-shakespeare_text() {
-    mirrored=${DATA_MIRROR:+$DATA_MIRROR/tinyshakespeare/input.txt}
-    if [ -n "$mirrored" ] && [ -e "$mirrored" ]; then
-        cat "$mirrored" >"$1" 2>/dev/null || fail "$mirrored: cannot be copied"
-        check_sha256 "$1" $shakespeare_sha256 "$mirrored"
-        return
-    fi
-    echo "downloading $shakespeare_url (1.1 MB)"
-    if command -v curl >/dev/null; then
-        curl -fsSL --connect-timeout 20 --retry 2 -o "$1" "$shakespeare_url" 2>/dev/null && got=yes || got=no
-    elif command -v wget >/dev/null; then
-        wget -q --timeout=20 --tries=3 -O "$1" "$shakespeare_url" && got=yes || got=no
+# Sets $got to the mirror's file; where there is none to nothing, and the corpus's package is installed.
+mirrored_or_installed() {
+    got=${DATA_MIRROR:+$DATA_MIRROR/$1}
+    [ -z "$got" ] || [ ! -e "$got" ] || return 0
+    got=
+    sh "$setup" "$name"
+}
+
+take_kjv() {
+    mirrored_or_installed kjv/kjv.txt
+    if [ -n "$got" ]; then
+        cat "$got" >"$new/all.txt" 2>/dev/null || fail "$got: cannot be copied"
+        check_text "$new/all.txt" "$got"
     else
-        got=no
+        kjv_text >"$new/all.txt" || fail "bible -f gen1:1-rev22:21 failed"
+        check_package "$new/all.txt"
     fi
-    [ "$got" = yes ] || fail "tiny Shakespeare can't be downloaded (internet, curl or wget is missing):" \
-        "save $shakespeare_url as FOLDER/tinyshakespeare/input.txt and set DATA_MIRROR=FOLDER"
-    check_sha256 "$1" $shakespeare_sha256 "$shakespeare_url"
+    kjv_split "$new" <"$new/all.txt" || fail "$new: cannot be written"
+    text=$new/train.txt val=$new/val.txt
+}
+
+# Three bytes of the GCIDE are no UTF-8 (a quote of Windows's, Latin-1's c with cedilla and superscript one): with what
+# they stand for the text is plain ASCII.
+take_dictionary() {
+    mirrored_or_installed "$name/$name.dict.dz"
+    gzip -dc <"${got:-$dictionaries/$name.dict.dz}" >"$new/raw.txt" 2>/dev/null ||
+        fail "${got:-$dictionaries/$name.dict.dz}: damaged, or $new/raw.txt cannot be written"
+    if [ "$name" = gcide ]; then LC_ALL=C tr '\222\347\271' "'c'" <"$new/raw.txt"; else cat "$new/raw.txt"; fi \
+        >"$new/all.txt" || fail "$new/all.txt: cannot be written"
+    if [ -n "$got" ]; then check_text "$new/all.txt" "$got"; else check_package "$new/all.txt"; fi
+    text=$new/all.txt documents=heading
+}
+
+# All .rst and .txt files, each a document. The checksum is that of their texts one after another.
+take_linux_doc() {
+    sh "$setup" "$name"
+    (cd $linux_doc && find . \( -name '*.rst.gz' -o -name '*.txt.gz' \) | LC_ALL=C sort | xargs gzip -dc) \
+        >"$new/all.txt" || fail "$linux_doc: cannot be read, or $new/all.txt cannot be written"
+    check_package "$new/all.txt"
+    text=$linux_doc ext=rst,txt
+}
+
+take_shakespeare() {
+    fetch tinyshakespeare/input.txt "$source"
+    check_text "$got" "$got"
+    text=$got
+}
+
+take_tinystories() {
+    fetch tinystories/TinyStoriesV2-GPT4-valid.txt "$source"
+    val=$got
+    fetch tinystories/TinyStoriesV2-GPT4-train.txt "$source"
+    text=$got documents=endoftext
+}
+
+# The Hutter prize's 100,000,000 bytes: by custom the first 90 million are for training, 5 million for validation, and
+# the last 5 for a test.
+take_hutter() {
+    got=${DATA_MIRROR:+$DATA_MIRROR/$name/$name}
+    if [ -z "$got" ] || [ ! -f "$got" ]; then
+        fetch "$name/$name.zip" "$source"
+        sh "$setup" zip
+        unzip -p "$got" "$name" >"$new/all.txt" 2>/dev/null || fail "$got: damaged, or $new/all.txt cannot be written"
+        check_text "$new/all.txt" "$got"
+        got=$new/all.txt
+    else
+        check_text "$got" "$got"
+    fi
+    { head -c 90000000 <"$got" >"$new/train.txt" && tail -c +90000001 <"$got" | head -c 5000000 >"$new/val.txt"; } ||
+        fail "$new: cannot be written"
+    text=$new/train.txt val=$new/val.txt
+}
+
+# GPT-2's own pair of files. Sets $vocabulary.
+take_gpt2() {
+    fetch gpt2/encoder.json $gpt2_url "$@" && fetch gpt2/vocab.bpe $gpt2_url "$@" && vocabulary=$got
+}
+
+# Ready shards: one for validation and SHARDS for training. A header that the file's size contradicts is refused.
+take_shards() {
+    case $name in finewebedu10B) stem=finewebedu ;; *) stem=fineweb ;; esac
+    i=0
+    while [ $i -le "$SHARDS" ]; do
+        if [ $i = 0 ]; then file=${stem}_val_000000.bin; else file=$(printf '%s_train_%06d.bin' $stem $i); fi
+        fetch "$name/$file" "$source"
+        "$tokenize" info "$got" >/dev/null || exit 1
+        ln "$got" "$new/$file" 2>/dev/null || cp "$got" "$new/$file" || fail "$new/$file: cannot be written"
+        i=$((i + 1))
+    done
+    if take_gpt2 optional; then
+        "$tokenize" convert --tokenizer="$vocabulary" --out="$new/tokenizer.json"
+    else
+        echo "warning: no tokenizer ($reason): the shards can be trained on, but no text can be sampled" >&2
+    fi
 }
 
 # ----------------------------------------------------------------------------------------------------------------------
+# What is asked for
 
-only_folder=no
-if [ "${1:-}" = --folder ]; then only_folder=yes; shift; fi
-data=${1:-}
-tokenizer=${2:-char}
-[ -n "$data" ] || fail_usage "data/prepare.sh: a corpus (kjv, shakespeare) or a text file expected"
+mode=prepare
+case ${1:-} in
+    --folder | --tokenizer) mode=${1#--}; shift ;;
+    --names) corpora | cut -d'|' -f1; exit 0 ;;
+esac
+data=${1:-} out='' tokenizer=${2:-}
+if [ "$mode" = tokenizer ]; then tokenizer=bpe out=${2:-}; fi
+names=$(corpora | cut -d'|' -f1 | tr '\n' ' ')
+names=${names% }
+[ -n "$data" ] || fail_usage "data/prepare.sh: a corpus ($names), a text file or a folder expected"
 
 case $data in
-    kjv | shakespeare) name=$data ;;
-    *)  name=$(basename -- "$data")
-        case $name in ?*.*) name=${name%.*} ;; esac
-        name=$(printf %s "$name" | LC_ALL=C tr -c 'A-Za-z0-9._-' _ | sed 's/^[.-]/_/') ;;
+    --config=*)
+        config=${data#--config=} data=
+        named=$(sed -nE 's,.*"build/data/([^"/]+)/?".*,\1,p' "$config" 2>/dev/null | head -n 1)
+        for name in $names; do
+            case $named in "$name" | "$name"-*) data=$name ;; esac
+        done
+        of=${named#"$data"}
+        case $tokenizer$of in
+            -byte) tokenizer=byte ;;
+            -gpt2) tokenizer=gpt2 ;;
+            -bpe[1-9]*) tokenizer=bpe VOCAB=${of#-bpe} ;;
+            -*) data= ;;        # some tokenizer's file: only who made the folder knows which
+        esac
+        if [ -z "$data" ]; then
+            [ -z "$tokenizer" ] || fail_usage "TOKENIZER=$tokenizer: $config names no corpus: DATA=... expected"
+            exit 0
+        fi ;;
 esac
-folder=$root/$name
-if [ $only_folder = yes ]; then echo "$folder"; exit 0; fi
 
-case $tokenizer in
-    char | byte) kind=$tokenizer ;;
-    bpe) kind="bpe of ${VOCAB:=4096}" ;;
-    *) fail_usage "TOKENIZER=$tokenizer: char, byte or bpe expected" ;;
+row=$(corpora | grep "^$data|" || :)
+IFS='|' read -r _ source size checksum split <<END
+$row
+END
+if [ -n "$row" ]; then name=$data; else name=$(name_of "$data"); fi
+
+: "${VOCAB:=4096}" "${SHARDS:=8}"
+if [ "$split" = shards ]; then
+    case $tokenizer in '' | gpt2) ;; *) fail_usage "TOKENIZER=$tokenizer: $name comes as tokens of gpt2" ;; esac
+    case $SHARDS in '' | *[!0-9]* | 0) fail_usage "SHARDS=$SHARDS: the number of training shards expected" ;; esac
+fi
+case ${tokenizer:=char} in
+    char) suffix='' kind=char ;;
+    bpe)  suffix=-bpe$VOCAB kind="bpe of $VOCAB" ;;
+    byte | gpt2) suffix=-$tokenizer kind=$tokenizer ;;
+    *)  [ -f "$tokenizer" ] || fail_usage "TOKENIZER=$tokenizer: char, byte, bpe, gpt2 or a tokenizer's file expected"
+        suffix=-$(name_of "$tokenizer") kind="of sha256 " ;;
 esac
-case $data in
-    kjv)         text=$kjv_sha256 split="every 10th chapter" ;;
-    shakespeare) text=$shakespeare_sha256 split="last 10 %" ;;
-    *)  [ -e "$data" ] || fail_usage "DATA=$data: neither a corpus (kjv, shakespeare) nor a text file that exists"
-        [ ! -d "$data" ] || fail_usage "DATA=$data: a folder: a text file expected (for ready shards: --data.dir=$data)"
-        [ -r "$data" ] || fail "$data: cannot be read: permission denied"
+[ "$split" != shards ] || suffix=
+folder=$root/$name$suffix
+if [ "$mode" = folder ]; then echo "$folder"; exit 0; fi
+
+documents=${DOCUMENTS:-} ext=${EXT:-}
+case $kind in *' ') kind="$kind$(sum sha256 <"$tokenizer")" ;; esac
+if [ -n "$row" ]; then
+    [ -z "$documents$ext" ] || fail_usage "DOCUMENTS and EXT are for a text or a folder: $name has its own"
+    fingerprint="$name $checksum, tokenizer $kind, documents $split, format $format"
+    [ "$split" != shards ] || fingerprint="$name as published, $SHARDS training shards, format $format"
+else
+    [ -e "$data" ] || fail_usage "DATA=$data: neither a corpus ($names) nor a text file or folder that exists"
+    [ -r "$data" ] || fail "$data: cannot be read: permission denied"
+    if [ -d "$data" ]; then
+        for shard in "$data"/*train*.bin; do
+            [ ! -e "$shard" ] || fail_usage "DATA=$data: holds token shards, not texts: train on it by --data.dir=$data"
+        done
+        found=$(cd "$data" && find -L . -type f -exec cksum {} + 2>/dev/null | LC_ALL=C sort | sum sha256)
+    else
         [ -s "$data" ] || fail "$data: the text is empty"
-        text=$(sha256 "$data") split="last 10 %" ;;
-esac
-
-fingerprint="text sha256 $text, tokenizer $kind, validation $split, format $format"
-if [ "$(cat "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] &&
-        { [ -e "$folder/tokenizer.bin" ] || [ -e "$folder/tokenizer.json" ]; } &&
-        [ -e "$folder/train_000000.bin" ] && [ -e "$folder/val_000000.bin" ]; then
+        found=$(sum sha256 <"$data")
+    fi
+    fingerprint="text $found, tokenizer $kind, documents ${documents:-files}${ext:+ of $ext}, format $format"
+fi
+if [ "$mode" = prepare ] && [ "$(cat "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] &&
+        ls "$folder"/*train*.bin "$folder"/*val*.bin >/dev/null 2>&1 &&
+        { [ -e "$folder/tokenizer.bin" ] || [ -e "$folder/tokenizer.json" ] || [ "$split" = shards ]; }; then
     echo "$folder: up to date"
     exit 0
 fi
-[ -x "$tokenize" ] || fail "$tokenize is missing: run make $tokenize first"
 
-echo "preparing $folder"
-mkdir -p "$root" || fail "$root: cannot be made"
+# ----------------------------------------------------------------------------------------------------------------------
+# Making it
+
+[ -x "$tokenize" ] || fail "$tokenize is missing: run make $tokenize first"
+if [ "$mode" = tokenizer ]; then
+    : "${out:=$folder.json}"
+else
+    echo "preparing $folder"
+fi
+mkdir -p "$root" 2>/dev/null || fail "$root: cannot be made"
 new=$folder.new.$$
 trap 'rm -rf "$new"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-mkdir "$new" || fail "$new: cannot be made"
+mkdir "$new" 2>/dev/null || fail "$new: cannot be made"
 
-# shards TEXT [ARGUMENT]: the tokenizer, trained on TEXT where it has merges, and the shards
-shards() {
-    vocabulary=$tokenizer
-    if [ "$tokenizer" = bpe ]; then
-        vocabulary=$new/bpe.json
-        "$tokenize" train --vocab="$VOCAB" --out="$vocabulary" "$1"
-    fi
-    "$tokenize" shards --tokenizer="$vocabulary" --out="$new" ${2:+"$2"} "$1"
-}
+text=$data val='' vocabulary=$tokenizer
+case $text in -*) text=./$text ;; esac
+if [ -n "$row" ]; then
+    case $name in
+        gcide | jargon) take_dictionary ;;
+        linux-doc) take_linux_doc ;;
+        enwik8 | text8) take_hutter ;;
+        fineweb*) take_shards ;;
+        *) take_"$name" ;;
+    esac
+fi
+if [ "$split" != shards ]; then
+    set -- ${documents:+--documents="$documents"} ${ext:+--ext="$ext"}
+    case $tokenizer in
+        bpe) vocabulary=${out:-$new/bpe.json}
+             "$tokenize" train --vocab="$VOCAB" --out="$vocabulary" "$@" "$text" ;;
+        gpt2) take_gpt2 ;;
+    esac
+    [ "$mode" = prepare ] || exit 0
+    "$tokenize" shards --tokenizer="$vocabulary" --out="$new" "$@" ${val:+--val="$val"} "$text"
+fi
 
-case $data in
-    kjv)
-        sh "$(dirname "$0")/../dev/setup.sh" corpus
-        kjv_text >"$new/all.txt" || fail "bible -f gen1:1-rev22:21 failed"
-        check_sha256 "$new/all.txt" $kjv_sha256 "the text of \`bible -f gen1:1-rev22:21\` (Debian: bible-kjv)"
-        kjv_split "$new" <"$new/all.txt" || fail "$new: cannot be written"
-        shards "$new/train.txt" --val="$new/val.txt" ;;
-    shakespeare)
-        # The download stays, for another tokenizer.
-        kept=$root/shakespeare.txt
-        if [ ! -e "$kept" ] || [ "$(sha256 "$kept")" != $shakespeare_sha256 ]; then
-            shakespeare_text "$new/all.txt"
-            mv "$new/all.txt" "$kept"
-        fi
-        shards "$kept" ;;
-    *)
-        case $data in -*) data=./$data ;; esac
-        shards "$data" ;;
-esac
-
-rm -f "$new/all.txt" "$new/train.txt" "$new/val.txt" "$new/bpe.json"
+rm -f "$new/all.txt" "$new/raw.txt" "$new/train.txt" "$new/val.txt" "$new/bpe.json"
 echo "$fingerprint" >"$new/fingerprint" || fail "$new/fingerprint: cannot be written"
 rm -rf "$folder"
 mv "$new" "$folder"

@@ -54,10 +54,12 @@ static void print_table(int n) {
     int width = 3;
     for (int i = 0; i < n; i++)
         if ((int)strlen(names[i]) > width) width = (int)strlen(names[i]);
-    printf("%-*s  %8s  %14s  %13s  %9s\n", width, "run", "steps", "final val loss", "best val loss", "seconds");
+    printf("%-*s  %8s  %14s  %13s  %13s  %9s\n", width, "run", "steps", "final val loss", "bits per byte", "best val loss",
+           "seconds");
     for (int i = 0; i < n; i++)
-        printf("%-*s  %8ld  %14.4f  %13.4f  %9.1f  %s\n", width, names[i], runlog_last_step(&logs[i]),
-               runlog_val_loss(&logs[i]), runlog_best_val_loss(&logs[i]), runlog_seconds(&logs[i]),
+        printf("%-*s  %8ld  %14.4f  %13.4f  %13.4f  %9.1f  %s\n", width, names[i], runlog_last_step(&logs[i]),
+               runlog_val_loss(&logs[i]), logs[i].n_evals ? logs[i].evals[logs[i].n_evals - 1].val_bpb : NAN,
+               runlog_best_val_loss(&logs[i]), runlog_seconds(&logs[i]),
                logs[i].ended ? logs[i].end.reason : "no end");
 }
 

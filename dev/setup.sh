@@ -2,7 +2,9 @@
 # Installs what a group of commands needs, from Debian's packages; says what first. Silent where all is there.
 #
 #   dev/setup.sh build     compiler, make and the libraries the programs are built with
-#   dev/setup.sh corpus    the King James text and the program that prints it (the default training data)
+#   dev/setup.sh kjv       the King James text and the program that prints it (the default training data)
+#   dev/setup.sh gcide, jargon, linux-doc      two dictionaries and the kernel's documentation, texts to train on
+#   dev/setup.sh zip       unzip, for corpora that come as a zip file
 #   dev/setup.sh torch     what a venv with PyTorch, and torch.compile in it, needs
 #
 # What counts is whether a thing works, not whether a package is installed: a system without apt that has the headers
@@ -29,10 +31,15 @@ missing_build() {
     [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || ! command -v apt-get >/dev/null || echo fonts-dejavu-core
 }
 
-missing_corpus() {
+missing_kjv() {
     # bible looks for its text in the current folder first
     (cd / && bible -f gen1:1 </dev/null 2>/dev/null | grep -q '^Ge1:1 ') || echo bible-kjv bible-kjv-text
 }
+
+missing_gcide() { [ -e /usr/share/dictd/gcide.dict.dz ] || echo dict-gcide; }
+missing_jargon() { [ -e /usr/share/dictd/jargon.dict.dz ] || echo dict-jargon; }
+missing_linux_doc() { [ -e /usr/share/doc/linux-doc/Documentation ] || echo linux-doc; }
+missing_zip() { command -v unzip >/dev/null || echo unzip; }
 
 missing_torch() {
     command -v python3 >/dev/null || echo python3
@@ -44,11 +51,13 @@ missing_torch() {
 
 group=${1:-}
 case $group in
-    build | corpus | torch) ;;
-    *) echo "error: dev/setup.sh: \"$group\": build, corpus or torch expected" >&2; exit 2 ;;
+    build | kjv | gcide | jargon | linux-doc | zip | torch) ;;
+    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip or torch expected" >&2
+       exit 2 ;;
 esac
+missing=missing_$(echo "$group" | tr - _)
 
-packages=$(missing_"$group" | tr '\n' ' ')
+packages=$($missing | tr '\n' ' ')
 packages=${packages% }
 [ -n "$packages" ] || exit 0
 
@@ -77,7 +86,7 @@ if ! $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-re
     exit 1
 fi
 
-packages=$(missing_"$group" | tr '\n' ' ')
+packages=$($missing | tr '\n' ' ')
 if [ -n "$packages" ]; then
     echo "error: installed, but still not usable: $packages" >&2
     exit 1

@@ -19,7 +19,7 @@
 
 typedef struct {
     long step;
-    double tokens, loss, lr, grad_norm, ms, tok_per_s;      // of training; loss in nats per token
+    double tokens, loss, bpb, lr, grad_norm, ms, tok_per_s;      // of training; loss in nats per token
     double optimizer_ms;        // the optimizer's part of ms
     double seconds;             // of training until here: the sum of ms over all steps (see runlog_read)
 } RunStep;
@@ -104,7 +104,7 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
         RunStep *s = &log->steps[log->n_steps], *before = log->n_steps > 0 ? s - 1 : NULL;
         *s = (RunStep){
             .step = step, .tokens = runlog_number(event, "tokens"), .loss = runlog_number(event, "loss"),
-            .lr = runlog_number(event, "lr"), .grad_norm = runlog_number(event, "grad_norm"),
+            .bpb = runlog_number(event, "bpb"), .lr = runlog_number(event, "lr"), .grad_norm = runlog_number(event, "grad_norm"),
             .ms = runlog_number(event, "ms"), .tok_per_s = runlog_number(event, "tok_per_s"),
             .optimizer_ms = runlog_number(event, "optimizer_ms"),
             .seconds = before ? before->seconds : 0,
@@ -250,7 +250,23 @@ typedef struct {
     int n_steps, n_evals;
 } RunCurves;
 
-static inline RunCurves runlog_curves(const RunLog *log, double second) {
+// Whether runs' tokens stand for different amounts of text, so that only bits per byte can be compared: the ratio of the
+// two losses of the last validation differs.
+static inline bool runlog_other_tokens(const RunLog *logs, int n) {
+    double first = NAN;
+    bool differ = false;
+    for (int i = 0; i < n; i++) {
+        const RunEval *e = logs[i].n_evals ? &logs[i].evals[logs[i].n_evals - 1] : NULL;
+        double ratio = e && e->val_loss > 0 ? e->val_bpb / e->val_loss : NAN;
+        if (!isfinite(ratio)) return false;
+        if (i == 0) first = ratio;
+        differ = differ || fabs(ratio / first - 1) > 1e-3;
+    }
+    return differ;
+}
+
+// bpb: the losses in bits per byte.
+static inline RunCurves runlog_curves(const RunLog *log, double second, bool bpb) {
     RunCurves c = { .n_steps = log->n_steps, .n_evals = log->n_evals };
     size_t steps = (size_t)log->n_steps * sizeof(double), evals = (size_t)log->n_evals * sizeof(double);
     double **of_steps[] = { &c.step_x[0], &c.step_x[1], &c.loss, &c.smooth };
@@ -260,12 +276,12 @@ static inline RunCurves runlog_curves(const RunLog *log, double second) {
     for (int i = 0; i < log->n_steps; i++) {
         c.step_x[0][i] = log->steps[i].tokens;
         c.step_x[1][i] = log->steps[i].seconds / second;
-        c.loss[i] = log->steps[i].loss;
+        c.loss[i] = bpb ? log->steps[i].bpb : log->steps[i].loss;
     }
     for (int i = 0; i < log->n_evals; i++) {
         c.eval_x[0][i] = log->evals[i].tokens;
         c.eval_x[1][i] = log->evals[i].train_seconds / second;
-        c.val_loss[i] = log->evals[i].val_loss;
+        c.val_loss[i] = bpb ? log->evals[i].val_bpb : log->evals[i].val_loss;
     }
     runlog_smooth(c.loss, c.n_steps, fmin(100, c.n_steps / 40.0), c.smooth);
     return c;
@@ -306,12 +322,13 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
     for (int i = 0; i < n; i++) longest = fmax(longest, runlog_seconds(&logs[i]));
     const char *time;
     double second = runlog_time_unit(longest, &time);
+    bool bpb = runlog_other_tokens(logs, n);
 
     enum { PER_RUN = 3, KEYS = 3 };                 // lines of a run; entries of the legend that explain them
     int per_panel = PER_RUN * n + KEYS;
     RunCurves *curves = (RunCurves *)xmalloc((size_t)n * sizeof *curves);
     PlotSeries *series = (PlotSeries *)xcalloc((size_t)per_panel * 2, sizeof *series);
-    for (int i = 0; i < n; i++) curves[i] = runlog_curves(&logs[i], second);
+    for (int i = 0; i < n; i++) curves[i] = runlog_curves(&logs[i], second, bpb);
     for (int panel = 0; panel < 2; panel++) {
         PlotSeries *raw = series + panel * per_panel, *smooth = raw + n, *val = smooth + n, *keys = val + n;
         for (int i = 0; i < n; i++) {               // by kind, so that no run's noise lies on another's line
@@ -335,7 +352,7 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
     }
     PlotPanel panels[2];
     for (int panel = 0; panel < 2; panel++)
-        panels[panel] = (PlotPanel){ .xlabel = panel == 0 ? "tokens" : time, .ylabel = "loss (nats per token)",
+        panels[panel] = (PlotPanel){ .xlabel = panel == 0 ? "tokens" : time, .ylabel = bpb ? "loss (bits per byte)" : "loss (nats per token)",
                                      .xlog = log_axes, .ylog = log_axes, .robust = !log_axes,
                                      .series = series + panel * per_panel, .n_series = per_panel };
     char *title = n == 1 ? runlog_title(&logs[0], labels[0]) : xstrdup("Loss of training and validation");

@@ -1,65 +1,16 @@
-/* test_data.c - tokenizers, shards, the loader's order, the program build/tokenize and data/prepare.sh.
+/* test_data.c - tokenizers, shards, the loader's order, the program build/tokenize.
  *
  * Run from the project's folder, after tokenize is built (in $BUILD, or build); writes under build/test/data only.
  */
 #define _GNU_SOURCE
 #include "../../data/dataloader.h"
 #include "../../data/tokenizer.h"
-#include "test.h"
-#include <grp.h>
-#include <sys/resource.h>
+#include "shell.h"
 
 #define ROOT "build/test/data"
-#define TOKENIZE "${BUILD:-build}/tokenize"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Helpers
-
-// Runs a shell command as a program with its stderr caught: CHECK_FAILS(shell, "tokenize ...", code, words).
-static void shell(void *command) {
-    execl("/bin/sh", "sh", "-c", (char *)command, (char *)NULL);
-    _exit(127);
-}
-
-static int run(const char *command) {
-    char errors[1024];
-    int code = run_child(shell, (void *)(uintptr_t)command, errors, sizeof errors);
-    if (code != 0) printf("    %s: exit code %d: %s\n", command, code, errors);
-    return code;
-}
-
-// root reads everything: a test of permissions is another user.
-static void become_nobody(void) {
-    if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)) _exit(126);
-}
-
-static void shell_as_nobody(void *command) {
-    become_nobody();
-    shell(command);
-}
-
-// No file may grow beyond 100 kB: what a full disk looks like.
-static void shell_on_full_disk(void *command) {
-    struct rlimit limit = { 100000, 100000 };
-    setrlimit(RLIMIT_FSIZE, &limit);
-    shell(command);
-}
-
-static void put(const char *path, const void *bytes, size_t n) {
-    if (write_file(path, bytes, n) != 0) fail("%s: %s", path, strerror(errno));
-}
-
-static void put_text(const char *path, const char *text) {
-    put(path, text, strlen(text));
-}
-
-static bool same_file(const char *path, const void *bytes, size_t n) {
-    size_t size = 0;
-    char *file = read_file(path, &size);
-    bool same = file && size == n && memcmp(file, bytes, n) == 0;
-    free(file);
-    return same;
-}
 
 // A shard of n tokens first, first + 1, ...: a token says where in the corpus it stands.
 static void put_shard(const char *path, int first, int n) {
@@ -280,7 +231,7 @@ TEST(wide_and_raw_shards) {
     char *dir = test_folder("data/wide"), *path = format("%s/x_train.bin", dir), *raw = format("%s/val.bin", dir);
     static const uint32_t ids[3] = { 1, 0x12345, 65536 };
     CHECK(shard_write(path, ids, 3, 65537) == 0);
-    uint8_t expected[1024 + 12] = { 0x01, 0xdb, 0x35, 0x01, 7, 0, 0, 0, 3, 0, 0, 0 };    // 20240801 = 0x0135db01
+    uint8_t expected[1024 + 12] = { 0xa1, 0xd9, 0x34, 0x01, 7, 0, 0, 0, 3, 0, 0, 0 };    // 20240801 = 0x0134d9a1
     memcpy(expected + 1024, "\x01\0\0\0\x45\x23\x01\0\0\0\x01", 12);
     CHECK(same_file(path, expected, sizeof expected));
     put(raw, "\x05\0\xff\xff\x07\0", 6);      // nanoGPT's
@@ -354,7 +305,7 @@ static char *loader_folder(void) {
         free(path);
     }
     char *path = format("%s/tokenizer.bin", dir);
-    put_text(path, "not a shard");
+    put_text(path, "not a token shard");
     free(path);
     return dir;
 }
@@ -431,6 +382,168 @@ TEST(the_order_is_a_function_of_the_seed) {
     dataloader_close(&a);
     dataloader_close(&again);
     dataloader_close(&b);
+    free(dir);
+}
+
+// A training shard of documents: 0, then ids that occur nowhere else; it begins in the middle of one. Returns its length.
+static int put_documents(const char *dir, int documents) {
+    uint32_t ids[4096];
+    int n = 0;
+    char *train = format("%s/x_train.bin", dir), *val = format("%s/x_val.bin", dir);
+    for (int i = 0; i < documents; i++) {
+        if (i > 0) ids[n++] = 0;
+        for (int length = i % 5 == 3 ? 0 : (int)(hash64(9, (uint64_t)i) % 60); length > 0; length--, n++)
+            ids[n] = (uint32_t)n + 1;
+    }
+    if (shard_write(train, ids, (size_t)n, VOCAB - 1) != 0) fail("%s: %s", train, strerror(errno));
+    put_shard(val, 0, 100);
+    free(train);
+    free(val);
+    return n;
+}
+
+TEST(documents_are_shuffled_whole) {
+    char *dir = test_folder("data/documents"), *path = format("%s/x_train.bin", dir);
+    int n = put_documents(dir, 70), seams = 0, same_seams = 0;
+    DataLoader d, again;
+    dataloader_open(&d, dir, T, VOCAB, 3);
+    dataloader_by_documents(&d, 0);
+    Shard shard = shard_open(path);
+    static int32_t after[4096];                             // in the first epoch: what follows each document's end
+    for (uint64_t epoch = 0; epoch < 3; epoch++) {
+        static bool seen[4096];
+        int count = 0;
+        memset(seen, 0, sizeof seen);
+        for (uint64_t w = 0; w < d.train_windows; w++) {
+            int32_t inputs[T], targets[T];
+            dataloader_train(&d, epoch * d.train_windows + w, inputs, targets);
+            for (int k = 0; k < T; k++) {
+                if (k > 0) CHECK(inputs[k] == targets[k - 1]);
+                if (inputs[k] == 0) continue;               // its place is inputs[k] - 1
+                CHECK_MSG(!seen[inputs[k]], "token %d twice in an epoch", inputs[k]);
+                seen[inputs[k]] = true;
+                count++;
+                bool end = inputs[k] == n || shard_token(&shard, (size_t)inputs[k]) == 0;
+                CHECK_MSG(targets[k] == (end ? 0 : inputs[k] + 1) || (end && targets[k] == 1), "%d after %d", targets[k],
+                          inputs[k]);
+                if (!end || k + 1 >= T) continue;           // which document comes next
+                int32_t next = targets[k] == 0 ? inputs[k + 1] + 4096 * targets[k + 1] : 1;
+                if (epoch == 0) after[inputs[k]] = next;
+                else if (after[inputs[k]]) { seams++; same_seams += after[inputs[k]] == next; }
+            }
+        }
+        int zeros = 0;
+        for (int i = 0; i < n; i++) zeros += shard_token(&shard, (size_t)i) == 0;
+        CHECK_MSG(count >= n - zeros - 2 * T, "%d of %d tokens in epoch %d", count, n - zeros, (int)epoch);
+    }
+    CHECK_MSG(seams > 40 && same_seams * 4 < seams, "%d of %d documents have the same one behind in another epoch",
+              same_seams, seams);
+
+    // A loader that begins in the middle of the second epoch, as a resume does, and goes backwards.
+    dataloader_open(&again, dir, T, VOCAB, 3);
+    dataloader_by_documents(&again, 0);
+    for (uint64_t k = 0; k < d.train_windows; k++) {
+        uint64_t sequence = d.train_windows * 3 / 2 + (k % 2 ? k : d.train_windows - k);
+        int32_t x[2][T], y[2][T];
+        dataloader_train(&d, d.train_windows * 3 / 2 + k, x[0], y[0]);
+        dataloader_train(&d, sequence, x[0], y[0]);
+        dataloader_train(&again, sequence, x[1], y[1]);
+        CHECK(memcmp(x[0], x[1], sizeof x[0]) == 0 && memcmp(y[0], y[1], sizeof y[0]) == 0);
+    }
+    dataloader_close(&again);
+    dataloader_close(&d);
+    shard_close(&shard);
+    free(path);
+    free(dir);
+}
+
+TEST(ranks_together_have_what_one_has) {
+    char *folders[2] = { loader_folder(), test_folder("data/ranks") };
+    put_documents(folders[1], 70);
+    for (int by_documents = 0; by_documents < 2; by_documents++) {
+        enum { BATCH = 12 };
+        DataLoader one, part;
+        dataloader_open(&one, folders[by_documents], T, VOCAB, 7);
+        dataloader_open(&part, folders[by_documents], T, VOCAB, 7);
+        if (by_documents) dataloader_by_documents(&one, 0), dataloader_by_documents(&part, 0);
+        for (uint64_t step = 0; step < 20; step++) {        // through several epochs
+            static int32_t whole[2][BATCH * T], parts[2][BATCH * T];
+            dataloader_batch(&one, step, BATCH, 0, 1, whole[0], whole[1]);
+            for (int size = 2; size <= 4; size++) {
+                memset(parts, 0xff, sizeof parts);
+                for (int rank = 0; rank < size; rank++)
+                    dataloader_batch(&part, step, BATCH, rank, size, parts[0] + rank * (BATCH / size * T),
+                                     parts[1] + rank * (BATCH / size * T));
+                CHECK_MSG(memcmp(whole, parts, sizeof whole) == 0, "step %d, %d ranks", (int)step, size);
+            }
+        }
+        dataloader_close(&one);
+        dataloader_close(&part);
+        free(folders[by_documents]);
+    }
+}
+
+// Reads many windows of 1 GB of shards; fails where that takes much memory.
+static void read_a_gigabyte(void *arg) {
+    DataLoader d;
+    int32_t inputs[4 * T], targets[4 * T];
+    double before = resident_bytes();
+    dataloader_open(&d, (const char *)arg, T, VOCAB, 7);
+    free(dataloader_classes(&d));
+    for (uint64_t step = 0; step < 10000; step++) dataloader_batch(&d, step, 4, 0, 1, inputs, targets);
+    double grown = resident_bytes() - before;
+    dataloader_close(&d);
+    if (grown > 1.5 * DATALOADER_RESIDENT) fail("%.0f MB more memory", 1e-6 * grown);
+}
+
+TEST(a_large_corpus_takes_no_memory) {
+    char *dir = test_folder("data/large"), *val = format("%s/x_val.bin", dir), errors[256];
+    put_shard(val, 0, 100);
+    for (int i = 0; i < 5; i++) {                           // 100,000,000 tokens each, all 0: no blocks on the disk
+        enum { TOKENS = 100000000 };
+        char *path = format("%s/x_train_%d.bin", dir, i);
+        int32_t header[SHARD_HEADER_BYTES / 4] = { shard_kinds[0].magic, shard_kinds[0].version, TOKENS };
+        put(path, header, sizeof header);
+        if (truncate(path, SHARD_HEADER_BYTES + 2ll * TOKENS) != 0) fail("%s: %s", path, strerror(errno));
+        free(path);
+    }
+    CHECK_MSG(run_child(read_a_gigabyte, dir, errors, sizeof errors) == 0, "%s", errors);
+    free(test_folder("data/large"));
+    free(val);
+    free(dir);
+}
+
+// The shard is cut while it is mapped.
+static void cut_open_shard(void *arg) {
+    DataLoader d;
+    int32_t inputs[T], targets[T];
+    dataloader_open(&d, (const char *)arg, T, VOCAB, 1);
+    if (truncate(d.train[0].path, 0) != 0) fail("truncate");
+    for (uint64_t n = 0; n < d.train_windows; n++) dataloader_train(&d, n, inputs, targets);
+}
+
+TEST(a_shard_that_is_cut_while_open_is_named) {
+    char *dir = loader_folder();
+    CHECK_FAILS(cut_open_shard, dir, 1, "x_train_000000.bin: cannot be read any more");
+    free(dir);
+}
+
+TEST(classes_are_tenths_of_the_text) {
+    char *dir = test_folder("data/classes"), *train = format("%s/x_train.bin", dir), *val = format("%s/x_val.bin", dir);
+    uint32_t ids[1000];
+    for (int i = 0; i < 1000; i++) ids[i] = i < 250 ? 7 : i < 350 ? 3 : (uint32_t)(20 + (i - 350) / 13);     // 50 of 1.3 %
+    CHECK(shard_write(train, ids, 1000, 100) == 0);
+    put_shard(val, 0, 50);
+    DataLoader d;
+    dataloader_open(&d, dir, T, 100, 7);
+    uint8_t *classes = dataloader_classes(&d);
+    CHECK(classes[7] == 1 && classes[3] == 3);              // their middles at 12.5 and 30 %
+    CHECK(classes[20] == 3 && classes[69] == 9 && classes[99] == 9 && classes[0] == 9);
+    for (int t = 21; t < 70; t++) CHECK(classes[t] == classes[t - 1] || classes[t] == classes[t - 1] + 1);
+    free(classes);
+    dataloader_close(&d);
+    free(train);
+    free(val);
     free(dir);
 }
 
@@ -571,7 +684,7 @@ TEST(bad_shards_are_refused_in_one_line) {
     CHECK_FAILS(open_loader, &o, 1, "train.bin: 0 bytes");
     bad[0] ^= 1;
     put(train, bad, n);
-    CHECK_FAILS(open_loader, &o, 1, "not a shard");
+    CHECK_FAILS(open_loader, &o, 1, "not a token shard");
     memcpy(bad, good, n);
     bad[4] = 7;
     put(train, bad, n);
@@ -705,12 +818,12 @@ TEST(tokenize_encodes_and_decodes) {
     CHECK_FAILS(shell, "printf '1 2 4' | " FILTER("decode"), 1, "id number 3 is 4: the vocabulary has 4 tokens");
     CHECK_FAILS(shell, "printf 99999999999999999999 | " FILTER("decode"), 1, "the vocabulary has 4 tokens");
     CHECK_FAILS(shell, "printf '1\\0002' | " FILTER("decode"), 1, "a token id expected");
-    CHECK_FAILS(shell, "printf abc | " FILTER("decode --u16"), 1, "3 bytes: an even number");
+    CHECK_FAILS(shell, "printf '\\1\\0\\2' | " FILTER("decode --u16"), 1, "3 bytes: an even number");
     CHECK_FAILS(shell, FILTER("encode") " <" ROOT "/filter", 1, "stdin: cannot be read: Is a directory");
     CHECK_FAILS(shell, FILTER("encode") " <" ROOT "/filter/text >/dev/full", 1, "stdout: cannot be written");
     CHECK_FAILS(shell, TOKENIZE " encode --tokenizer=" ROOT "/filter/ids </dev/null", 1, "not a tokenizer file");
     CHECK(run(TOKENIZE " info " ROOT "/filter/out") == 0);
-    CHECK_FAILS(shell, TOKENIZE " info " ROOT "/filter/ids", 1, "Not a directory");
+    CHECK_FAILS(shell, TOKENIZE " info " ROOT "/filter/ids", 1, "not a tokenizer file");
 }
 
 // A byte-pair encoding of the project's own sources: trained, kept beside the shards it made; every byte comes back.
@@ -759,7 +872,6 @@ TEST(tokenize_refuses_bad_texts_and_writes_nothing) {
     chmod(ROOT "/texts/secret", 0);
     CHECK_FAILS(shell, SHARDS ROOT "/texts/empty", 1, "/empty: the text is empty");
     CHECK_FAILS(shell, SHARDS ROOT "/texts/none", 1, "/none: cannot be read: No such file");
-    CHECK_FAILS(shell, SHARDS ROOT "/texts", 1, "/texts: cannot be read: Is a directory");
     CHECK_FAILS(shell, SHARDS ROOT "/texts/short", 1, "/short: 10 characters: too short to split");
     CHECK_FAILS(shell, SHARDS ROOT "/texts/latin1", 1, "/latin1: line 3: byte 0xE9 is not UTF-8; --tokenizer=byte");
     CHECK_FAILS(shell_as_nobody, SHARDS ROOT "/texts/secret", 1, "/secret: cannot be read: Permission denied");
@@ -786,63 +898,6 @@ TEST(tokenize_refuses_bad_texts_and_writes_nothing) {
     free(text);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// data/prepare.sh
-
-TEST(prepare_makes_a_folder_once) {
-    free(test_folder("data/prepare"));
-#define PREPARE "DATA_ROOT=" ROOT "/prepare/out data/prepare.sh "
-#define MY_TEXT "'" ROOT "/prepare/my text.v2.txt'"
-    put_text(ROOT "/prepare/my text.v2.txt", "The quick brown fox jumps over the lazy dog.\n");
-    CHECK(run("test \"$(" PREPARE "--folder " MY_TEXT ")\" = " ROOT "/prepare/out/my_text.v2") == 0);
-    CHECK(run("test \"$(" PREPARE "--folder kjv)\" = " ROOT "/prepare/out/kjv") == 0);
-    CHECK(run(PREPARE MY_TEXT " char") == 0);
-    CHECK(run("test \"$(" PREPARE MY_TEXT " char)\" = '" ROOT "/prepare/out/my_text.v2: up to date'") == 0);
-    CHECK(run("test \"$(" PREPARE MY_TEXT ")\" = '" ROOT "/prepare/out/my_text.v2: up to date'") == 0);
-    DataLoader d;
-    dataloader_open(&d, ROOT "/prepare/out/my_text.v2", 4, 256, 0);
-    CHECK(d.train[0].count == 40 && d.val[0].count == 5);
-    uint64_t before = dataloader_fingerprint(&d);
-    dataloader_close(&d);
-
-    // Another tokenizer, another text or a missing part: anew.
-    CHECK(run("VOCAB=280 " PREPARE MY_TEXT " bpe | grep -q '280 tokens, kind bpe'") == 0);
-    CHECK(run("VOCAB=280 " PREPARE MY_TEXT " bpe | grep -q 'up to date'") == 0);
-    CHECK(run("VOCAB=270 " PREPARE MY_TEXT " bpe | grep -q '270 tokens, kind bpe'") == 0);
-    CHECK(run("test \"$(ls " ROOT "/prepare/out/my_text.v2)\" = "
-              "\"$(printf 'fingerprint\\ntokenizer.json\\ntrain_000000.bin\\nval_000000.bin\\nvocabulary')\"") == 0);
-    CHECK(run(PREPARE MY_TEXT " byte | grep -q 'kind byte'") == 0);
-    CHECK(run(PREPARE MY_TEXT " char | grep -q 'kind char'") == 0);
-    put_text(ROOT "/prepare/my text.v2.txt", "The quick brown fox jumps over the lazy cat.\n");
-    CHECK(run(PREPARE MY_TEXT " | grep -q 'kind char'") == 0);
-    dataloader_open(&d, ROOT "/prepare/out/my_text.v2", 4, 256, 0);
-    CHECK(dataloader_fingerprint(&d) != before);
-    dataloader_close(&d);
-    unlink(ROOT "/prepare/out/my_text.v2/val_000000.bin");
-    CHECK(run(PREPARE MY_TEXT " | grep -q 'kind char'") == 0);
-
-    // What fails leaves what was there, and nothing half-made.
-    put_text(ROOT "/prepare/my text.v2.txt", "The quick brown f\xf6x jumps over the lazy cat.\n");
-    CHECK_FAILS(shell, PREPARE MY_TEXT, 1, "line 1: byte 0xF6 is not UTF-8");
-    CHECK(run("test \"$(ls " ROOT "/prepare/out)\" = my_text.v2") == 0);
-    CHECK(file_exists(ROOT "/prepare/out/my_text.v2/fingerprint"));
-    CHECK_FAILS(shell, PREPARE "nonsuch", 2, "DATA=nonsuch: neither a corpus (kjv, shakespeare) nor a text file");
-    CHECK_FAILS(shell, PREPARE ROOT "/prepare", 2, "a folder: a text file expected");
-    CHECK_FAILS(shell, PREPARE "kjv words", 2, "TOKENIZER=words: char, byte or bpe expected");
-    CHECK_FAILS(shell, PREPARE, 2, "a corpus (kjv, shakespeare) or a text file expected");
-    chmod(ROOT "/prepare/my text.v2.txt", 0);
-    CHECK_FAILS(shell_as_nobody, PREPARE MY_TEXT, 1, "my text.v2.txt: cannot be read");
-}
-
-TEST(prepare_checks_what_a_mirror_holds) {
-    free(test_folder("data/mirror"));
-    CHECK(make_dirs(ROOT "/mirror/tinyshakespeare") == 0);
-    put_text(ROOT "/mirror/tinyshakespeare/input.txt", "First Citizen:\nNot the whole text.\n");
-    CHECK_FAILS(shell, "DATA_ROOT=" ROOT "/mirror/out DATA_MIRROR=" ROOT "/mirror data/prepare.sh shakespeare", 1,
-                "mirror/tinyshakespeare/input.txt: not the text expected: sha256");
-    CHECK(rmdir(ROOT "/mirror/out") == 0);
-}
-
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     RUN(utf8_every_code_point_and_no_other);
@@ -856,6 +911,11 @@ int main(int argc, char **argv) {
     RUN(permutation_is_a_bijection);
     RUN(an_epoch_takes_every_window_once);
     RUN(the_order_is_a_function_of_the_seed);
+    RUN(documents_are_shuffled_whole);
+    RUN(ranks_together_have_what_one_has);
+    RUN(a_large_corpus_takes_no_memory);
+    RUN(a_shard_that_is_cut_while_open_is_named);
+    RUN(classes_are_tenths_of_the_text);
     RUN(validation_windows_are_consecutive);
     RUN(short_shards_give_the_windows_that_fit);
     RUN(the_later_word_of_a_name_says_its_split);
@@ -866,7 +926,5 @@ int main(int argc, char **argv) {
     RUN(tokenize_encodes_and_decodes);
     RUN(tokenize_trains_and_uses_a_byte_pair_encoding);
     RUN(tokenize_refuses_bad_texts_and_writes_nothing);
-    RUN(prepare_makes_a_folder_once);
-    RUN(prepare_checks_what_a_mirror_holds);
     return tests_end();
 }

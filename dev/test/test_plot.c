@@ -634,6 +634,15 @@ TEST(runs_are_drawn) {
     runlog_free(&log);
 }
 
+TEST(other_tokens_are_compared_in_bits_per_byte) {
+    RunEval evals[] = { { 1, 10, 1.0, 1.4427, 1 }, { 1, 10, 2.0, 2.8854, 1 }, { 1, 10, 3.0, 1.2, 1 }, { 1, 10, 3.0, NAN, 1 } };
+    RunLog runs[4] = { 0 };
+    for (int i = 0; i < 4; i++) runs[i].evals = &evals[i], runs[i].n_evals = 1;
+    CHECK(!runlog_other_tokens(runs, 1) && !runlog_other_tokens(runs, 2));     // the same ratio
+    CHECK(runlog_other_tokens(runs, 3) && runlog_other_tokens(runs + 1, 2));
+    CHECK(!runlog_other_tokens(runs, 4));                                      // one can't say
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The program
 
@@ -701,6 +710,7 @@ int main(int argc, char **argv) {
     RUN(smoothing);
     RUN(run_names);
     RUN(runs_are_drawn);
+    RUN(other_tokens_are_compared_in_bits_per_byte);
     RUN(the_program_draws_or_says_why_not);
     return tests_end();
 }

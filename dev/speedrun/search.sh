@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# The optimizer track's search: every optimizer's settings on one model, by coordinate descent at half the track's length
+# with one seed. Each line of `coordinates` is a grid, tried with the best of the lines before it; a change is kept where
+# it improves the loss by more than 0.003. The optimizers that the track is about get grids of the same number of points,
+# the others a learning rate. A grid of learning rates is widened while its best lies at the edge.
+#
+#     dev/speedrun/search.sh shakespeare|kjv [OPTIMIZER ...]
+#
+# Runs are kept in runs/speedrun/TRACK/OPTIMIZER-N; what is there already is taken as it is. Writes TRACK.tuned, a line
+# for each optimizer with the flags that were best, and prints each grid's losses.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+track=${1:?shakespeare or kjv} here=dev/speedrun
+shift
+quick=${QUICK:+--train.steps=4}
+out=${OUT:-runs/speedrun/$track} tuned=${TUNED:-$here/$track.tuned}
+all="adamw muon muonclip adam sgd normuon muon_rms msgds msgdq msgdz adams adamq adamz"
+
+name_of() { case $1 in muon_rms) echo "muon --optimizer.muon.scale=match_rms_adamw" ;; *) echo "$1" ;; esac; }
+
+coordinates() {
+    case $1 in
+        adamw) echo "optimizer.adamw.lr=0.002,0.004,0.008"
+               echo "optimizer.adamw.weight_decay=0,0.1,0.3"
+               echo "optimizer.adamw.beta2=0.9,0.95,0.99"
+               echo "schedule.warmup=0,0.05,0.15" ;;
+        muon)  echo "optimizer.muon.lr=0.01,0.02,0.04"
+               echo "optimizer.muon.weight_decay=0,0.05,0.15"
+               echo "optimizer.adamw.lr=0.0025,0.005,0.01"
+               echo "optimizer.muon.momentum=0.9,0.95,0.975" ;;
+        muonclip) echo "optimizer.muon.lr=0.004,0.008,0.016"
+               echo "optimizer.muon.weight_decay=0,0.1,0.3"
+               echo "optimizer.adamw.lr=0.0025,0.005,0.01"
+               echo "optimizer.muon.momentum=0.9,0.95,0.975" ;;
+        adam)  echo "optimizer.adamw.lr=0.002,0.004,0.008" ;;
+        sgd)   echo "optimizer.sgd.lr=0.1,0.2,0.4" ;;
+        normuon) echo "optimizer.muon.lr=0.01,0.02,0.04" ;;
+        muon_rms) echo "optimizer.muon.lr=0.004,0.008,0.016" ;;
+        msgds | msgdq) echo "optimizer.muon.lr=0.05,0.1,0.2" ;;
+        msgdz | adams) echo "optimizer.muon.lr=0.005,0.01,0.02" ;;
+        adamq | adamz) echo "optimizer.muon.lr=0.01,0.02,0.04" ;;
+        *) echo "error: $1: one of $all expected" >&2; exit 2 ;;
+    esac
+}
+
+# The best point of a sweep: its label (key=value without the section) and its loss.
+best_of() {
+    sed -n 's/^Best: \(.*\), validation loss \([0-9.]*\)\.$/\1 \2/p' "$1/report.md"
+}
+
+touch "$tuned"
+for optimizer in ${*:-$all}; do
+    # shellcheck disable=SC2046 # two words where there are two flags
+    flags=$(printf ' --optimizer.name=%s' $(name_of "$optimizer" | sed 's/ --.*//'))$(name_of "$optimizer" | sed -n 's/[^ ]*\( --.*\)/\1/p')
+    best="" number=0
+    while read -r grid; do
+        number=$((number + 1)) key=${grid%%=*} extend=
+        case $key in *.lr) extend=--extend ;; esac
+        # shellcheck disable=SC2086 # one word a flag
+        build/ab sweep $here/$track.json --grid="$grid" $extend --budget=0.5 --out="$out/$optimizer-$number" \
+            --train.eval_every=0 --train.save_every=0 $flags $quick > "$out-$optimizer-$number.txt" || { tail -n 3 "$out-$optimizer-$number.txt" >&2; exit 1; }
+        read -r label loss < <(best_of "$out/$optimizer-$number")
+        if [ -z "$best" ] || awk "BEGIN { exit !($best - $loss > 0.003) }"; then
+            best=$loss flags="$flags --$key=${label#*=}"
+        fi
+        echo "$track $optimizer $grid: best $label $loss"
+    done < <(coordinates "$optimizer")
+    grep -v "^$optimizer " "$tuned" > "$tuned.new" || true
+    echo "$optimizer $best$flags" >> "$tuned.new"
+    mv "$tuned.new" "$tuned"
+done
