@@ -198,6 +198,15 @@ static char *point_value(int i, int axis) {
     return axis_text(a, a->lo * pow(a->hi / a->lo, uniform_of(hash)));
 }
 
+// What a label calls an axis: its key's last name, with the one before it where another axis ends alike.
+static const char *short_key(int axis) {
+    const char *key = study.axes[axis].key, *name = strrchr(key, '.') + 1;
+    bool alike = false;
+    for (int k = 0; k < study.n_axes; k++) alike = alike || (k != axis && !strcmp(strrchr(study.axes[k].key, '.') + 1, name));
+    if (alike) for (name--; name > key && name[-1] != '.'; name--) {}
+    return name;
+}
+
 // The arms of a sweep, in place of those it had.
 static void make_points(void) {
     RunList *l = &study.list;
@@ -217,10 +226,9 @@ static void make_points(void) {
         char **values = xcalloc((size_t)study.n_axes, sizeof *values), *label = xstrdup("");
         char **overrides = xcalloc((size_t)study.n_axes, sizeof *overrides);
         for (int k = 0; k < study.n_axes; k++) {
-            const char *dot = strrchr(study.axes[k].key, '.');
             values[k] = point_value(i, k);
             overrides[k] = format("--%s=%s", study.axes[k].key, values[k]);
-            append(&label, "%s%s=%s", k ? " " : "", dot + 1, values[k]);
+            append(&label, "%s%s=%s", k ? " " : "", short_key(k), values[k]);
         }
         bool seen = false;                              // drawn twice
         for (int j = 0; j < l->n_arms && !seen; j++) seen = strcmp(l->arms[j].label, label) == 0;
@@ -641,6 +649,7 @@ static void put_best(FILE *out) {
 static void put_notes(FILE *out) {
     static const char *const keys[] = { "cpu", "threads", "isa", "commit" };
     const RunList *l = &study.list;
+    long start = ftell(out);
     if (study.notes) fputs(study.notes, out);
     for (size_t k = 0; k < COUNT_OF(keys); k++)
         for (int i = 1; i < l->n_runs; i++) {
@@ -658,7 +667,7 @@ static void put_notes(FILE *out) {
             fputs("- The arms are trained on different numbers of tokens.\n", out);
             break;
         }
-    fputc('\n', out);
+    if (ftell(out) > start) fputc('\n', out);
 }
 
 #define WHAT_FIGURES_ARE "## What the figures are\n"
@@ -798,18 +807,18 @@ static void write_report_json(void) {
 // Pictures
 
 // Numbers for a picture that is being drawn: they live until free_kept.
-static double **kept;
+static double **kept_numbers;
 static int n_kept;
 
 static double *keep(int n) {
-    kept = runlog_grow(kept, n_kept, sizeof *kept);
-    return kept[n_kept++] = xcalloc((size_t)n + 1, sizeof(double));
+    kept_numbers = runlog_grow(kept_numbers, n_kept, sizeof *kept_numbers);
+    return kept_numbers[n_kept++] = xcalloc((size_t)n + 1, sizeof(double));
 }
 
 static void free_kept(void) {
-    for (int i = 0; i < n_kept; i++) free(kept[i]);
-    free(kept);
-    kept = NULL;
+    for (int i = 0; i < n_kept; i++) free(kept_numbers[i]);
+    free(kept_numbers);
+    kept_numbers = NULL;
     n_kept = 0;
 }
 
@@ -949,7 +958,8 @@ static void add_axis(PlotPanel *p, int axis, int best) {
             double loss = runs_at(l, a, study.base, s)->m.of[LOSS];
             lo[i] = fmin(lo[i], loss), hi[i] = fmax(hi[i], loss);
         }
-        if (isnan(y[i])) { bad_x[n_bad++] = x[i]; continue; }
+        if (count_state(a, RUN_DIVERGED)) bad_x[n_bad++] = x[i];
+        if (isnan(y[i])) continue;
         top = fmax(top, hi[i]), bottom = fmin(bottom, lo[i]);
         if (a == best) *at = x[i], *least = y[i];
     }
@@ -980,7 +990,7 @@ static void draw_sweep(void) {
         for (int i = 0; i < ax->n * ay->n; i++) {
             int a = point_at(best < 0 ? 0 : best, shown[0], i % ax->n, shown[1], i / ax->n);
             values[i] = point_loss(a);
-            texts[i] = isnan(values[i]) ? xstrdup("diverged") : format("%.4f", values[i]);
+            texts[i] = count_state(a, RUN_DIVERGED) ? xstrdup("diverged") : isnan(values[i]) ? xstrdup("-") : format("%.4f", values[i]);
             if (a == best) heat.marked = i;
         }
         PlotPanel panel = { .xlabel = ax->key, .ylabel = ay->key, .heat = &heat, .xnames = (const char *const *)ax->values,
