@@ -12,6 +12,8 @@ ARGS   ?=
 RUN    ?= $(patsubst %/checkpoint.bin,%,$(firstword $(shell ls -t runs/*/checkpoint.bin 2>/dev/null)))
 RUNS   ?= $(RUN)
 PROMPT ?=
+NAME    =                              # of a study; not from the environment, where some systems keep the machine's name
+QUICK  ?=
 export DATA PROMPT VOCAB               # reach the shell as they are, whatever they contain
 
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
@@ -26,12 +28,19 @@ FLAGS     = -std=gnu11 -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math
 LIBS      = -lcjson -lpcre2-8 -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
 TESTS    := $(B)/test_gpt $(patsubst dev/test/%.c,$(B)/%,$(wildcard dev/test/test_*.c))
+STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
+PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).c),$(B)/study_$(s)))
+ifdef NAME
+$(if $(filter $(NAME),$(STUDIES)),,$(error NAME=$(NAME): no such study, `make study` lists them))
+STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(addprefix $(B)/,$(shell sed -n 's/^# needs: //p' dev/exp/$(NAME)/run.sh))
+OUT ?= $(if $(QUICK),$(B)/study/$(NAME),dev/exp/$(NAME))
+endif
 TRAINER  := $(if $(SAN),$(B)/,./)train_gpt
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data test sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
+.PHONY: all programs train data test sample plot pictures bench bench-torch bench-muon study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot    ## build the programs
@@ -45,7 +54,7 @@ data: $(B)/tokenize | setup                              ## prepare the shards a
 # The corpus that the config names by its folder; any other folder is the user's own and must be there.
 CORPUS = $(shell sed -nE 's,.*"build/data/(kjv|shakespeare)".*,\1,p' $(CONFIG) 2>/dev/null | head -n 1)
 
-programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/pictures $(B)/bench $(B)/bench_muon
+programs: $(TESTS) $(TRAINER) $(B)/tokenize $(B)/generate $(B)/plot $(B)/pictures $(B)/bench $(B)/bench_muon $(PROGRAMS_OF_STUDIES)
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(B) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
@@ -58,6 +67,9 @@ plot: $(B)/plot                                          ## draw the losses of R
 
 pictures: $(B)/pictures                                  ## draw the teaching pictures of muon.h into dev/exp
 	$(Q)$(B)/pictures dev/exp
+
+study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; without NAME: the list
+	$(Q)$(if $(NAME),BUILD=$(B) QUICK=$(QUICK) OUT="$(OUT)" dev/exp/$(NAME)/run.sh,for s in $(STUDIES); do printf '  %-14s %s\n' "$$s" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
 
 bench: $(B)/bench                                        ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"
 	$(Q)dev/bench/bench.sh $(B) $(ARGS)
@@ -106,3 +118,6 @@ $(B)/test_tiles: dev/test/test_gemm.c
 $(B)/test_attn_tiles: dev/test/test_attn.c
 $(B)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)
+.SECONDEXPANSION:
+$(B)/study_%: dev/exp/$$*/$$*.c train_gpt.c $(HEADERS) $(B)/commit.h | setup
+	$(call compile,$<,-include $(B)/commit.h -Wno-unused-function)
