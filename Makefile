@@ -22,6 +22,9 @@ SEEDS  ?= 1
 QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.save_every=0
 export DATA TOKENIZER OUT PROMPT VOCAB DOCUMENTS EXT SHARDS     # reach the shell as they are, whatever they contain
 
+NAME    =                              # of a study; not from the environment, where some systems keep the machine's name
+QUICK  ?=
+
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
 BUILD := build$(if $(SAN),/san)
 ifdef SAN
@@ -36,10 +39,18 @@ HEADERS  := muon.h $(wildcard src/*.h data/*.h)
 TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz_tokenizer
 TRAINER  := $(if $(SAN),$(BUILD)/,./)train_gpt
 
+STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
+PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).c),$(BUILD)/study_$(s)))
+ifdef NAME
+$(if $(filter $(NAME),$(STUDIES)),,$(error NAME=$(NAME): no such study, `make study` lists them))
+STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(addprefix $(BUILD)/,$(shell sed -n 's/^# needs: //p' dev/exp/$(NAME)/run.sh))
+OUT ?= $(if $(QUICK),$(BUILD)/study/$(NAME),dev/exp/$(NAME))
+endif
+
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data tokenizer test fuzz ab sweep sample plot pictures bench bench-torch bench-muon bench-tokenizer help clean distclean setup commit
+.PHONY: all programs train data tokenizer test fuzz ab sweep sample plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs
@@ -57,7 +68,7 @@ tokenizer: $(BUILD)/tokenize | setup                     ## train a byte-pair en
 PREPARE = BUILD=$(BUILD) data/prepare.sh
 CORPUS  = $(if $(DATA),$$DATA,--config=$(CONFIG))
 
-programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer
+programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
@@ -96,6 +107,9 @@ bench-muon: $(BUILD)/bench $(BUILD)/bench_muon           ## one optimizer step o
 
 bench-tokenizer: $(BUILD)/bench $(BUILD)/bench_tokenizer  ## byte-pair encoding: training and encoding beside PyPI's tokenizers and tiktoken; ARGS=--save keeps it
 	$(Q)dev/bench/tokenizer.sh $(BUILD) $(ARGS)
+
+study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; without NAME: the list
+	$(Q)$(if $(NAME),BUILD=$(BUILD) QUICK=$(QUICK) OUT="$(OUT)" dev/exp/$(NAME)/run.sh,for s in $(STUDIES); do printf '  %-14s %s\n' "$$s" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
 
 help:                                                    ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-15s %s\n' "$$a" "$$b"; done
@@ -146,3 +160,6 @@ $(BUILD)/test_attn_tiles: dev/test/test_attn.c
 $(BUILD)/test_ab: dev/ab.c dev/runs.h dev/stats.h
 $(BUILD)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)
+.SECONDEXPANSION:
+$(BUILD)/study_%: dev/exp/$$*/$$*.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
