@@ -309,6 +309,25 @@ TEST(micro_batches_add_up) {
     trainer_free(&b);
 }
 
+static void multiply_subnormals(void *arg) {
+    (void)arg;
+    choose_threads();
+    int wrong = 0;
+    #pragma omp parallel num_threads(3) reduction(+ : wrong)
+    {
+        volatile float small = 1e-38f;
+        small = small * 0.1f;
+        wrong += small != 0.0f;
+    }
+    if (wrong) fail("%d threads keep subnormals", wrong);
+}
+
+TEST(no_thread_computes_with_subnormals) {
+    char errors[256];
+    CHECK_MSG(gemm_vectors() == GEMM_PORTABLE || run_child(multiply_subnormals, NULL, errors, sizeof errors) == 0, "%s",
+              errors);
+}
+
 // Blocks computed again in the backward pass give the same bits as blocks that were kept.
 TEST(recomputed_blocks_change_nothing) {
     char *kept[] = {"--model.dropout=0.2"}, *again[] = {"--model.dropout=0.2", "--train.recompute=block"};
@@ -1156,6 +1175,7 @@ int main(int argc, char **argv) {
     RUN(gradients_match_finite_differences);
     RUN(micro_batches_add_up);
     RUN(micro_batches_are_chosen_by_tokens);
+    RUN(no_thread_computes_with_subnormals);
     RUN(recomputed_blocks_change_nothing);
     RUN(pieces_of_the_head_add_up);
     RUN(packed_weights_change_nothing);

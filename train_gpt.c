@@ -1449,11 +1449,11 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     return fine;
 }
 
-// The bytes of text that the first n of t->targets stand for; 0 without a tokenizer.
+// The bytes of text that the first n of t->targets stand for, none for an end-of-text token; 0 without a tokenizer.
 static double target_bytes(const Trainer *t, int n) {
     double bytes = 0.0;
     for (int i = 0, length; i < n; i++)
-        if (tokenizer_token(&t->tokenizer, t->targets[i], &length)) bytes += length;
+        if (t->targets[i] != t->tokenizer.eot && tokenizer_token(&t->tokenizer, t->targets[i], &length)) bytes += length;
     return bytes;
 }
 
@@ -1606,9 +1606,11 @@ static const char *cpu_name(char *name, size_t room) {
     return name;
 }
 
-// One thread per physical core of those this process may use, unless OMP_NUM_THREADS says otherwise.
+// One thread per physical core of those this process may use, unless OMP_NUM_THREADS says otherwise. Called before there
+// are any, so that they compute as this one does.
 static void choose_threads(void) {
     cpu_set_t set;
+    vec_flush_subnormals();
     if (getenv("OMP_NUM_THREADS") || sched_getaffinity(0, sizeof set, &set) != 0) return;
     int cores = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {

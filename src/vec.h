@@ -3,6 +3,7 @@
  *
  * defines: VEC_PASS  a function that is a loop over floats, in one version for each instruction set; VEC_LOOP, VEC_SUM
  *                    mark its loops, VEC_INLINE the functions it calls
+ *          vec_flush_subnormals  what is too small to matter becomes zero, so that it costs no time
  *          vec_expf, vec_tanhf, vec_erff, vec_sigmoidf, vec_sum, vec_dot, vec_max   to be used in such functions
  *          Dropout, dropout_factor, dropout_threshold   which elements are dropped, by a hash
  *
@@ -54,6 +55,16 @@
 #else
 #define VEC_PASS(type, name, params, args) static inline type name params
 #endif
+
+/* From here on, this thread and those it starts take numbers below 1.2e-38 for zero, and so do their results. A model that
+ * diverges, or units that are hardly ever active, are full of such subnormals, and a CPU computes with them up to a
+ * hundred times more slowly. Elsewhere than on x86: nothing. */
+static inline void vec_flush_subnormals(void) {
+#if defined(GEMM_X86)
+    enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x40 };         // bits of MXCSR, Intel SDM volume 1, 10.2.3
+    _mm_setcsr(_mm_getcsr() | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+#endif
+}
 
 VEC_INLINE float vec_bits_to_float(uint32_t bits) { float f; memcpy(&f, &bits, sizeof f); return f; }
 VEC_INLINE uint32_t vec_float_to_bits(float f) { uint32_t bits; memcpy(&bits, &f, sizeof bits); return bits; }
