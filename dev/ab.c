@@ -475,7 +475,7 @@ static const char *number_text(char *buffer, const char *fmt, double x) {
     int power = x >= 1e9 ? 3 : x >= 1e6 ? 2 : x >= 1e3 ? 1 : 0;
     if (!isfinite(x)) strcpy(buffer, "-");
     else if (fmt) snprintf(buffer, 64, fmt, x);
-    else snprintf(buffer, 64, "%.*f%.1s", power ? power == 1 ? 1 : 3 : 0, x / pow(1e3, power), "\0kMG" + power);
+    else snprintf(buffer, 64, "%.*f%.1s", power ? power == 1 ? 1 : 3 : 0, x / pow(1e3, power), &"\0kMG"[power]);
     return buffer;
 }
 
@@ -679,8 +679,8 @@ static void put_notes(FILE *out) {
 
 #define WHAT_FIGURES_ARE "## What the figures are\n"
 static const char what_figures_are[] = WHAT_FIGURES_ARE "\n"
-    "- Each is computed from `runs/*/log.jsonl`; `build/ab report` makes this report again. ± is the standard error over\n"
-    "  seeds.\n"
+    "- Each is computed from `runs/*/log.jsonl`; `build/ab report` makes this report again. ± is the standard error\n"
+    "  over seeds.\n"
     "- final loss, bits per byte: of the last validation. tok/s: median over a run's steps, mean over seeds.\n"
     "- optimizer's share: of the time of all steps, from the gradient's norm to QK-Clip.\n"
     "- spikes: steps of a run whose loss is more than 4 standard deviations above the mean of the 50 losses before it\n"

@@ -29,10 +29,10 @@ typedef struct {
 
 typedef enum { RUN_MISSING, RUN_STARTED, RUN_DONE, RUN_DIVERGED } RunState;
 
-// What a run reached. LOSS, BPB: of the last validation, of a run that is done. TOK_PER_S: the steps' median. SHARE: the
-// optimizer's part of the time of all steps, from the gradient's norm to QK-Clip. STATE: bytes of the optimizer's state
-// for each parameter. SPIKES: see count_spikes. LOGIT: the highest attention logit that was logged, every tenth step and
-// those that clip.
+// What a run reached. LOSS, BPB: of the last validation, of a run that is done. TOK_PER_S: the steps' median. SHARE:
+// the optimizer's part of the time of all steps, from the gradient's norm to QK-Clip. STATE: bytes of the optimizer's
+// state for each parameter. SPIKES: see count_spikes. LOGIT: the highest attention logit that was logged, every tenth
+// step and those that clip.
 typedef enum { LOSS, BPB, TOKENS, SECONDS, TOK_PER_S, SHARE, STATE, SPIKES, LOGIT, FIGURES } Figure;
 
 typedef struct { RunState state; double of[FIGURES]; } Metrics;      // all from log.jsonl; NaN where it doesn't say
