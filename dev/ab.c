@@ -4,8 +4,8 @@
  *     build/ab sweep configs/default.json --grid="optimizer.muon.lr=0.005,0.01,0.02" --extend
  *     build/ab report runs/ab-default_adamw-default
  *
- * OUT/study.json says what belongs together, OUT/runs/NAME are the runs (runs.h), and everything else in OUT is made from
- * these: report.md, report.json, ab.png or sweep.png. dev/ab.md says what each figure means.
+ * OUT/study.json says what belongs together, OUT/runs/NAME are the runs (runs.h), and everything else in OUT is made
+ * from these: report.md, whose end says what each figure means, report.json with the same, ab.png or sweep.png.
  */
 #define _GNU_SOURCE
 #include "runs.h"
@@ -77,7 +77,8 @@ static double *numbers_of(const char *flag, const char *text, double least, bool
     char **words = split(text, ", ", n);
     double *x = xmalloc((size_t)(*n + 1) * sizeof *x);
     for (int i = 0; i < *n; i++)
-        if (!read_number(words[i], &x[i]) || x[i] < least || x[i] > CONFIG_MAX_INTEGER || (integer && x[i] != floor(x[i])))
+        if (!read_number(words[i], &x[i]) || x[i] < least || x[i] > CONFIG_MAX_INTEGER ||
+            (integer && x[i] != floor(x[i])))
             fail_usage("--%s: %s; expected %s of at least %g", flag, words[i], integer ? "integers" : "numbers", least);
     if (*n == 0) fail_usage("--%s: expected at least one number", flag);
     qsort(x, (size_t)*n, sizeof *x, plot_compare);
@@ -202,7 +203,8 @@ static char *point_value(int i, int axis) {
 static const char *short_key(int axis) {
     const char *key = study.axes[axis].key, *name = strrchr(key, '.') + 1;
     bool alike = false;
-    for (int k = 0; k < study.n_axes; k++) alike = alike || (k != axis && !strcmp(strrchr(study.axes[k].key, '.') + 1, name));
+    for (int k = 0; k < study.n_axes; k++)
+        alike = alike || (k != axis && !strcmp(strrchr(study.axes[k].key, '.') + 1, name));
     if (alike) for (name--; name > key && name[-1] != '.'; name--) {}
     return name;
 }
@@ -252,7 +254,8 @@ static void check_overrides(void) {
         for (int i = 0; i < study.list.arms[a].n_overrides; i++)
             for (size_t k = 0; k < COUNT_OF(ours); k++) {
                 const char *o = study.list.arms[a].overrides[i];
-                if (!strncmp(o, ours[k][0], strlen(ours[k][0]))) fail_usage("%s: %s sets it for all arms", o, ours[k][1]);
+                if (!strncmp(o, ours[k][0], strlen(ours[k][0])))
+                    fail_usage("%s: %s sets it for all arms", o, ours[k][1]);
             }
 }
 
@@ -270,7 +273,8 @@ static bool same_file(const char *a, const char *b) {
 // Opens an arm's data: its fingerprint as the trainer logs it, and how many tokens a validation predicts.
 static char *look_at_data(const Arm *arm, double *validated) {
     DataLoader d;
-    double T = config_value(arm->resolved, "model", "block"), most = config_value(arm->resolved, "train", "eval_tokens");
+    double T = config_value(arm->resolved, "model", "block");
+    double most = config_value(arm->resolved, "train", "eval_tokens");
     dataloader_open(&d, data_dir(arm), (int)T, INT_MAX, 1);
     char *fingerprint = format("%016llx", (unsigned long long)dataloader_fingerprint(&d));
     *validated = (double)dataloader_val_windows(&d, (uint64_t)most) * T;
@@ -278,9 +282,9 @@ static char *look_at_data(const Arm *arm, double *validated) {
     return fingerprint;
 }
 
-// Refuses an arm whose losses don't compare with the first one's, by one line with the reason.
-static void check_against_first(const Arm *first, const Arm *arm, const char *data, const char *other_data,
-                                double validated, double other) {
+// Refuses two arms whose losses don't compare, by one line with the reason.
+static void check_pair(const Arm *first, const Arm *arm, const char *data, const char *other_data, double validated,
+                       double other) {
     char *ta = tokenizer_path(data_dir(first)), *tb = tokenizer_path(data_dir(arm));
     if (!same_file(ta, tb))
         fail_usage("%s and %s don't compare: other tokenizers, %s and %s", first->label, arm->label, ta, tb);
@@ -297,11 +301,12 @@ static void check_against_first(const Arm *first, const Arm *arm, const char *da
         if (strcmp(va, vb) == 0 || !strncmp(key, "run.", 4)) continue;
         differ = true;
         if (!strncmp(key, "train.eval_", 11) && strcmp(key, "train.eval_every") != 0)
-            fail_usage("%s and %s don't compare: other validation, %s is %s and %s", first->label, arm->label, key, va, vb);
+            fail_usage("%s and %s don't compare: other validation, %s is %s and %s", first->label, arm->label, key,
+                       va, vb);
     }
     if (validated != other)
-        fail_usage("%s and %s don't compare: at model.block %s and %s a validation predicts %.0f and %.0f tokens; give a "
-                   "train.eval_tokens that both blocks divide", first->label, arm->label,
+        fail_usage("%s and %s don't compare: at model.block %s and %s a validation predicts %.0f and %.0f tokens; "
+                   "give a train.eval_tokens that both blocks divide", first->label, arm->label,
                    flat_value(&fa, "model.block"), flat_value(&fb, "model.block"), validated, other);
     if (!differ) fail_usage("%s and %s are the same: no key differs", first->label, arm->label);
     flat_free(&fa);
@@ -334,7 +339,7 @@ static void check_arms(void) {
         if (as_first) validated[a] = validated[0];
         study.fingerprints[a] = as_first ? xstrdup(study.fingerprints[0]) : look_at_data(arm, &validated[a]);
         for (int b = 0; b < (study.sweep && a > 1 ? 1 : a); b++)
-            check_against_first(&l->arms[b], arm, study.fingerprints[b], study.fingerprints[a], validated[b], validated[a]);
+            check_pair(&l->arms[b], arm, study.fingerprints[b], study.fingerprints[a], validated[b], validated[a]);
     }
     free(validated);
     runs_make(l);
@@ -352,7 +357,7 @@ static const struct { const char *key, *title, *format; double factor; bool erro
     [SPIKES] = { "spikes", "spikes", "%.3g", 1, false }, [LOGIT] = { "max_logit", "max logit", "%.2f", 1, false },
 };
 
-// An arm's figure over the seeds: of those whose run is done what only a whole run has, else of all. LOGIT: the highest.
+// An arm's figure over the seeds: what only a whole run has of those that are done, else of all. LOGIT: the highest.
 static Sample figure_of(int arm, int budget, Figure f) {
     const RunList *l = &study.list;
     double *x = xmalloc((size_t)l->n_seeds * sizeof *x), highest = NAN;
@@ -470,7 +475,7 @@ static const char *number_text(char *buffer, const char *fmt, double x) {
     int power = x >= 1e9 ? 3 : x >= 1e6 ? 2 : x >= 1e3 ? 1 : 0;
     if (!isfinite(x)) strcpy(buffer, "-");
     else if (fmt) snprintf(buffer, 64, fmt, x);
-    else snprintf(buffer, 64, "%.*f%.1s", power ? power == 1 ? 1 : 3 : 0, x / pow(1e3, power), "\0kMG" + power);
+    else snprintf(buffer, 64, "%.*f%.1s", power ? power == 1 ? 1 : 3 : 0, x / pow(1e3, power), &"\0kMG"[power]);
     return buffer;
 }
 
@@ -559,7 +564,8 @@ static void put_results(FILE *out) {
     for (int f = 0; f < FIGURES; f++) cell(&g, "%s", figures[f].title);
     cell(&g, "left out");
     for (int i = 0; i < l->n_arms; i++) {
-        int a = order[i], diverged = count_state(a, RUN_DIVERGED), missing = l->n_seeds - diverged - count_state(a, RUN_DONE);
+        int a = order[i], diverged = count_state(a, RUN_DIVERGED);
+        int missing = l->n_seeds - diverged - count_state(a, RUN_DONE);
         cell(&g, a == best ? "**%s**" : "%s", l->arms[a].label);
         for (int f = 0; f < FIGURES; f++)
             cell_sample(&g, figures[f].format, figures[f].factor, figure_of(a, study.base, f), figures[f].error);
@@ -641,7 +647,8 @@ static void put_best(FILE *out) {
     else fprintf(out, "Best: %s, validation loss %.4f.\n\n", study.list.arms[best].label, loss_of(best));
     for (int k = 0; k < study.n_axes && best >= 0; k++)
         if (edge_of(best, k))
-            fprintf(out, "**Warning:** the best %s, %s, lies at the %s edge of what was tried: the optimum may lie beyond.\n\n",
+            fprintf(out, "**Warning:** the best %s, %s, lies at the %s edge of what was tried: the optimum may lie "
+                    "beyond.\n\n",
                     study.axes[k].key, study.points[best][k], edge_of(best, k) < 0 ? "lower" : "upper");
 }
 
@@ -672,19 +679,20 @@ static void put_notes(FILE *out) {
 
 #define WHAT_FIGURES_ARE "## What the figures are\n"
 static const char what_figures_are[] = WHAT_FIGURES_ARE "\n"
-    "- Each is computed from `runs/*/log.jsonl`; `build/ab report` makes this report again. ± is the standard error over seeds.\n"
+    "- Each is computed from `runs/*/log.jsonl`; `build/ab report` makes this report again. ± is the standard error\n"
+    "  over seeds.\n"
     "- final loss, bits per byte: of the last validation. tok/s: median over a run's steps, mean over seeds.\n"
     "- optimizer's share: of the time of all steps, from the gradient's norm to QK-Clip.\n"
-    "- spikes: steps of a run whose loss is more than 4 standard deviations above the mean of the 50 losses before it (at\n"
-    "  least 20), mean over seeds. max logit: the highest attention logit that was logged (every tenth step and those that\n"
-    "  clip), over all seeds.\n";
+    "- spikes: steps of a run whose loss is more than 4 standard deviations above the mean of the 50 losses before it\n"
+    "  (at least 20), mean over seeds. max logit: the highest attention logit that was logged (every tenth step and\n"
+    "  those that clip), over all seeds.\n";
 static const char what_comparisons_are[] =
-    "- difference: arm minus first arm at the same seed (same order of the data, same initial weights of the tensors that both\n"
-    "  have); interval and two-sided p by Student's t over the seeds. No correction for several arms.\n"
-    "- A budget is a factor of train.steps; every run is trained to the end of its own schedule. Between budgets the final loss\n"
-    "  is interpolated on a straight line in the logarithm of tokens or seconds, never beyond them. Times fewer: what the first\n"
-    "  arm needs over what this one needs; its interval by the bootstrap over paired seeds (10,000 resamples, percentiles),\n"
-    "  which is rough for few seeds.\n";
+    "- difference: arm minus first arm at the same seed (same order of the data, same initial weights of the tensors\n"
+    "  that both have); interval and two-sided p by Student's t over the seeds. No correction for several arms.\n"
+    "- A budget is a factor of train.steps; every run is trained to the end of its own schedule. Between budgets the\n"
+    "  final loss is interpolated on a straight line in the logarithm of tokens or seconds, never beyond them. Times\n"
+    "  fewer: what the first arm needs over what this one needs; its interval by the bootstrap over paired seeds\n"
+    "  (10,000 resamples, percentiles), which is rough for few seeds.\n";
 
 static void put_report(FILE *out) {
     char number[32];
@@ -837,10 +845,11 @@ static void draw(const char *name, const char *title, PlotPanel *panels, int n, 
 }
 
 // Mean, lowest and highest over the seeds: a band and a line.
-static void add_curve(PlotPanel *p, int arm, const double *x, const double *mean, const double *lo, const double *hi, int n,
-                      const char *label) {
+static void add_curve(PlotPanel *p, int arm, const double *x, const double *mean, const double *lo, const double *hi,
+                      int n) {
     add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .color = arm, .style = PLOT_BAND });
-    add_series(p, (PlotSeries){ .x = x, .y = mean, .n = n, .color = arm, .style = PLOT_LINE | PLOT_POINTS, .label = label });
+    add_series(p, (PlotSeries){ .x = x, .y = mean, .n = n, .color = arm, .style = PLOT_LINE | PLOT_POINTS,
+                                .label = study.list.arms[arm].label });
 }
 
 // Validation losses over tokens and over time, of the runs at budget 1 that are done (where none is, of all).
@@ -861,7 +870,7 @@ static void add_evaluations(PlotPanel *panels, int arm, double second) {
         }
         x[0][i] /= count, x[1][i] /= count, mean[i] /= count;
     }
-    for (int p = 0; p < 2; p++) add_curve(&panels[p], arm, x[p], mean, lo, hi, n, l->arms[arm].label);
+    for (int p = 0; p < 2; p++) add_curve(&panels[p], arm, x[p], mean, lo, hi, n);
 }
 
 // Final losses over the budgets, and the target.
@@ -877,7 +886,7 @@ static void add_finals(PlotPanel *p, int arm, Figure what, double unit) {
             lo[b] = fmin(lo[b], loss), hi[b] = fmax(hi[b], loss);
         }
     }
-    add_curve(p, arm, x, mean, lo, hi, n, l->arms[arm].label);
+    add_curve(p, arm, x, mean, lo, hi, n);
 }
 
 static void draw_compare(void) {
@@ -895,8 +904,8 @@ static void draw_compare(void) {
     PlotPanel panels[4] = {
         { .title = "While training", .xlabel = "tokens", .ylabel = "validation loss (nats per token)", .robust = true },
         { .title = "While training", .xlabel = time, .ylabel = "validation loss (nats per token)", .robust = true },
-        { .title = "At the end of whole schedules", .xlabel = "tokens", .ylabel = "final validation loss", .xlog = true },
-        { .title = "At the end of whole schedules", .xlabel = all_time, .ylabel = "final validation loss", .xlog = true },
+        { .title = "After whole schedules", .xlabel = "tokens", .ylabel = "final validation loss", .xlog = true },
+        { .title = "After whole schedules", .xlabel = all_time, .ylabel = "final validation loss", .xlog = true },
     };
     int n = l->n_budgets > 1 ? 4 : 2;
     for (int a = 0; a < l->n_arms; a++) {
@@ -916,8 +925,8 @@ static void draw_compare(void) {
                                              .label = "target" });
     }
     if (n == 2) for (int p = 2; p < 4; p++) { free((void *)panels[p].series); panels[p].series = NULL; }
-    char *title = l->n_seeds > 1 ? format("Validation loss: mean of %d seeds, band from the lowest to the highest", l->n_seeds)
-                                 : format("Validation loss, seed %.0f", l->seeds[0]);
+    char *title = l->n_seeds == 1 ? format("Validation loss, seed %.0f", l->seeds[0])
+                  : format("Validation loss: mean of %d seeds, band from the lowest to the highest", l->n_seeds);
     draw("ab.png", title, panels, n, n / 2, 1600, n == 4 ? 1300 : 720);
     free(title);
 }
@@ -939,7 +948,7 @@ static int point_at(int like, int axis, int i, int axis2, int i2) {
     return -1;
 }
 
-// Losses along one axis: of a grid at the best point's other values, of drawn points all. Diverged ones are crosses above.
+// Losses along one axis: of a grid at the best point's other values, of drawn points all. Diverged ones are crosses.
 static void add_axis(PlotPanel *p, int axis, int best) {
     const Axis *ax = &study.axes[axis];
     const RunList *l = &study.list;
@@ -963,16 +972,19 @@ static void add_axis(PlotPanel *p, int axis, int best) {
         top = fmax(top, hi[i]), bottom = fmin(bottom, lo[i]);
         if (a == best) *at = x[i], *least = y[i];
     }
-    for (int i = 0; i < n_bad; i++) bad_y[i] = top > bottom ? top + 0.1 * (top - bottom) : isfinite(top) ? 1.1 * top : 1;
+    for (int i = 0; i < n_bad; i++)                     // above all others
+        bad_y[i] = top > bottom ? top + 0.1 * (top - bottom) : isfinite(top) ? 1.1 * top : 1;
     bool line = ax->numeric && !study.random;
     if (best >= 0)
         add_series(p, (PlotSeries){ .x = at, .y = least, .n = 1, .color = 1, .style = PLOT_RING, .label = "best" });
     if (l->n_seeds > 1 && line)
-        add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .style = PLOT_BAND, .label = "lowest to highest seed" });
+        add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .style = PLOT_BAND,
+                                    .label = "lowest to highest seed" });
     add_series(p, (PlotSeries){ .x = x, .y = y, .n = n, .style = PLOT_POINTS | (line ? PLOT_LINE : 0),
                                 .label = l->n_seeds > 1 ? "mean of the seeds" : "final loss" });
     if (n_bad)
-        add_series(p, (PlotSeries){ .x = bad_x, .y = bad_y, .n = n_bad, .color = 6, .style = PLOT_CROSS, .label = "diverged" });
+        add_series(p, (PlotSeries){ .x = bad_x, .y = bad_y, .n = n_bad, .color = 6, .style = PLOT_CROSS,
+                                    .label = "diverged" });
 }
 
 static void draw_sweep(void) {
@@ -990,11 +1002,13 @@ static void draw_sweep(void) {
         for (int i = 0; i < ax->n * ay->n; i++) {
             int a = point_at(best < 0 ? 0 : best, shown[0], i % ax->n, shown[1], i / ax->n);
             values[i] = point_loss(a);
-            texts[i] = count_state(a, RUN_DIVERGED) ? xstrdup("diverged") : isnan(values[i]) ? xstrdup("-") : format("%.4f", values[i]);
+            texts[i] = count_state(a, RUN_DIVERGED) ? xstrdup("diverged")
+                       : isnan(values[i]) ? xstrdup("-") : format("%.4f", values[i]);
             if (a == best) heat.marked = i;
         }
-        PlotPanel panel = { .xlabel = ax->key, .ylabel = ay->key, .heat = &heat, .xnames = (const char *const *)ax->values,
-                            .n_xnames = ax->n, .ynames = (const char *const *)ay->values, .n_ynames = ay->n };
+        PlotPanel panel = { .xlabel = ax->key, .ylabel = ay->key, .heat = &heat,
+                            .xnames = (const char *const *)ax->values, .n_xnames = ax->n,
+                            .ynames = (const char *const *)ay->values, .n_ynames = ay->n };
         draw("sweep.png", title, &panel, 1, 1, 1200, 780);
         free_words(texts, ax->n * ay->n);
     } else {
@@ -1017,7 +1031,7 @@ static void print_help(void) {
          "  --seeds=\"1 2 3\"          run.seed of each round (1)\n"
          "  --budgets=0.5,1,2        whole schedules of these factors of train.steps: tokens and seconds to a loss\n"
          "  --target=LOSS            that loss (the first arm's final loss at budget 1)\n"
-         "  --grid=\"a.b=1,2 c.d=x,y\" axes of a sweep; with --random=N also ranges a.b=0.001..0.1, drawn log-uniformly\n"
+         "  --grid=\"a.b=1,2 c.d=x,y\" axes of a sweep; with --random=N also ranges a.b=0.001..0.1, drawn in the log\n"
          "  --random=N               draw N points instead of the whole grid\n"
          "  --budget=0.5             of a sweep: this factor of train.steps\n"
          "  --extend                 of a sweep: widen the grid while the best lies at its edge\n"
@@ -1064,7 +1078,8 @@ static void parse_arguments(int argc, char **argv) {
     l->seeds = numbers_of("seeds", seeds, 0, true, &l->n_seeds);
     l->budgets = numbers_of(study.sweep ? "budget" : "budgets", budgets, 1e-6, false, &l->n_budgets);
     while (!study.sweep && study.base < l->n_budgets && l->budgets[study.base] != 1) study.base++;
-    if (study.base == l->n_budgets) fail_usage("--budgets: %s; expected 1 among them, the configs' own train.steps", budgets);
+    if (study.base == l->n_budgets)
+        fail_usage("--budgets: %s; expected 1 among them, the configs' own train.steps", budgets);
     if (study.sweep) {
         if (l->n_budgets > 1) fail_usage("--budget: %s; expected one number", budgets);
         if (n != 1) fail_usage("sweep: %d configs; expected one, such as configs/default.json", n);
@@ -1077,8 +1092,8 @@ static void parse_arguments(int argc, char **argv) {
         free_words(axes, n_axes);
         make_points();
     } else {
-        if (n < 2) fail_usage("%d arm%s; expected two or more, such as configs/default_adamw.json configs/default.json", n,
-                              n == 1 ? "" : "s");
+        if (n < 2)
+            fail_usage("expected two arms or more, such as configs/default_adamw.json configs/default.json, not %d", n);
         for (int i = 0; i < n; i++) parse_arm(arms[i]);
     }
     free(arms);
@@ -1095,7 +1110,8 @@ static void parse_arguments(int argc, char **argv) {
 static void save_study(int argc, char **argv) {
     cJSON *json = cJSON_CreateObject(), *arguments = cJSON_AddArrayToObject(json, "arguments");
     for (int i = 0; i < argc; i++)
-        if (strncmp(argv[i], "--grid=", 7) != 0 || study.random) cJSON_AddItemToArray(arguments, cJSON_CreateString(argv[i]));
+        if (strncmp(argv[i], "--grid=", 7) != 0 || study.random)
+            cJSON_AddItemToArray(arguments, cJSON_CreateString(argv[i]));
     char *grid = xstrdup("--grid=");
     for (int k = 0; k < study.n_axes && !study.random; k++, append(&grid, " "))
         for (int i = 0; i < study.axes[k].n; i++)
@@ -1136,7 +1152,8 @@ static bool extend_grid(void) {
         char *value = axis_text(a, a->geometric ? x * x / inner : 2 * x - inner);
         char *override = format("--%s=%s", a->key, value);
         Arm probe = make_arm(NULL, study.config, &override, 1);
-        char *error = strcmp(value, a->values[at]) ? runs_resolve(study.list.trainer, &probe) : xstrdup("no further integer");
+        char *error = !strcmp(value, a->values[at]) ? xstrdup("no further integer")
+                                                    : runs_resolve(study.list.trainer, &probe);
         if (error) {
             append(&study.notes, "- %s is not widened to %s: %s\n", a->key, value, error);
             a->closed = true;

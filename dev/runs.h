@@ -1,7 +1,8 @@
 /* runs.h - a list of trainings: which there are, bringing them to their end one after another, and what each reached.
  *
- * defines: Arm, Run, RunState, RunList, Figure, Metrics, Flat, flat_of, flat_value, flat_free, runs_make, runs_remove_arms,
- *          runs_resolve, runs_look, runs_begin, runs_train, runs_read, runs_at, metrics_of, safe_name
+ * defines: Arm, Run, RunState, RunList, Figure, Metrics, Flat, flat_of, flat_value, flat_free, config_item,
+ *          config_value, safe_name, arm_free, runs_make, runs_remove_arms, runs_at, runs_resolve, runs_begin,
+ *          runs_train, runs_read, metrics_of, count_spikes
  * A list is data: arms (a config and overrides) x budgets (factors of train.steps) x seeds. A run is the folder
  * OUT/runs/NAME that train_gpt makes, and its log.jsonl is the only thing that says whether and how it ended: nothing
  * else is kept about it, so that killing this program at any time loses nothing.
@@ -28,9 +29,10 @@ typedef struct {
 
 typedef enum { RUN_MISSING, RUN_STARTED, RUN_DONE, RUN_DIVERGED } RunState;
 
-// What a run reached. LOSS, BPB: of the last validation, of a run that is done. TOK_PER_S: the steps' median. SHARE: of the
-// time of all steps, the optimizer's, from the gradient's norm to QK-Clip. STATE: bytes of the optimizer's state for each
-// parameter. SPIKES: see count_spikes. LOGIT: the highest attention logit that was logged, every tenth step and those that clip.
+// What a run reached. LOSS, BPB: of the last validation, of a run that is done. TOK_PER_S: the steps' median. SHARE:
+// the optimizer's part of the time of all steps, from the gradient's norm to QK-Clip. STATE: bytes of the optimizer's
+// state for each parameter. SPIKES: see count_spikes. LOGIT: the highest attention logit that was logged, every tenth
+// step and those that clip.
 typedef enum { LOSS, BPB, TOKENS, SECONDS, TOK_PER_S, SHARE, STATE, SPIKES, LOGIT, FIGURES } Figure;
 
 typedef struct { RunState state; double of[FIGURES]; } Metrics;      // all from log.jsonl; NaN where it doesn't say
@@ -105,7 +107,8 @@ static inline void runs_make(RunList *l) {
         r->tokens = (double)r->steps * config_value(config, "train", "batch") * config_value(config, "model", "block");
         char *label = safe_name(l->arms[r->arm].label), budget[32], seed[32];
         bool whole = l->budgets[r->budget] == 1;
-        r->name = format("%s%s%s-s%s", label, whole ? "" : "-x", whole ? "" : config_number(budget, l->budgets[r->budget]),
+        config_number(budget, l->budgets[r->budget]);
+        r->name = format("%s%s%s-s%s", label, whole ? "" : "-x", whole ? "" : budget,
                          config_number(seed, l->seeds[r->seed]));
         r->folder = format("%s/runs/%s", l->out, r->name);
         free(label);
@@ -264,8 +267,8 @@ static inline char *runs_resolve(const char *trainer, Arm *arm) {
 enum { SPIKE_WINDOW = 50, SPIKE_LEAST = 20 };
 static const double SPIKE_SIGMAS = 4;
 
-/* Steps whose loss is more than SPIKE_SIGMAS standard deviations (n - 1) above the mean of the up to SPIKE_WINDOW losses
- * before it; steps with fewer than SPIKE_LEAST before them don't count. A step in a spike is part of later windows. */
+/* Steps whose loss is more than SPIKE_SIGMAS standard deviations (n - 1) above the mean of the up to SPIKE_WINDOW
+ * losses before it; steps with fewer than SPIKE_LEAST before them don't count. A spike is part of later windows. */
 static inline int count_spikes(const RunStep *steps, int n) {
     int spikes = 0;
     for (int i = SPIKE_LEAST; i < n; i++) {
@@ -331,7 +334,8 @@ static inline void runs_read(RunList *l) {
 
 static volatile sig_atomic_t runs_interrupted;
 
-static inline void runs_on_signal(int number) {         // the first one lets the run save, a second one ends the program
+// The first one lets the run save, a second one ends the program.
+static inline void runs_on_signal(int number) {
     runs_interrupted = 1;
     signal(number, SIG_DFL);
 }
@@ -482,8 +486,8 @@ static inline void runs_begin(RunList *l) {
     runs_lock(l, &p);
 }
 
-/* Brings every run to its end, one at a time, behind runs_begin. fingerprints: of each arm's data, as the trainer logs it. Ends the program
- * where a signal comes (130) or a training fails. */
+/* Brings every run to its end, one at a time, behind runs_begin. fingerprints: of each arm's data, as the trainer logs
+ * it. Ends the program where a signal comes (130) or a training fails. */
 static inline void runs_train(RunList *l, char *const *fingerprints) {
     Progress p = progress_start();
     RunsProgress all = { .of = l->n_runs, .start = seconds_now() };
@@ -513,8 +517,10 @@ static inline void runs_train(RunList *l, char *const *fingerprints) {
         all.done += r->tokens;
         progress_end(&p);
         char time[24], result[64];
-        snprintf(result, sizeof result, r->m.state == RUN_DIVERGED ? "diverged" : "validation loss %.4f", r->m.of[LOSS]);
-        printf("[%d/%d] %s: %s, %s of training\n", all.n, all.of, r->name, result, format_seconds(time, r->m.of[SECONDS]));
+        if (r->m.state == RUN_DIVERGED) strcpy(result, "diverged");
+        else snprintf(result, sizeof result, "validation loss %.4f", r->m.of[LOSS]);
+        printf("[%d/%d] %s: %s, %s of training\n", all.n, all.of, r->name, result,
+               format_seconds(time, r->m.of[SECONDS]));
         fflush(stdout);
     }
     free(states);

@@ -27,8 +27,8 @@ static inline Sample sample_of(const double *x, int n) {
     return s;
 }
 
-/* The regularized incomplete beta function I_x(a, b) by its continued fraction (Abramowitz and Stegun, 26.5.8; evaluated
- * from the front, as Lentz, 1976). It converges fast for x < (a+1)/(a+b+2); beyond, I_x(a, b) = 1 - I_(1-x)(b, a). */
+/* The regularized incomplete beta function I_x(a, b) by its continued fraction (Abramowitz and Stegun, 26.5.8; by
+ * Lentz' method, 1976). It converges fast for x < (a+1)/(a+b+2); beyond, I_x(a, b) = 1 - I_(1-x)(b, a). */
 static inline double beta_fraction(double x, double a, double b) {
     if (!(x > 0)) return x == 0 ? 0 : NAN;
     if (x >= 1) return 1;
@@ -126,10 +126,10 @@ static inline int compare_ratios(const void *a, const void *b) {
 
 enum { BOOTSTRAPS = 10000, BOOTSTRAP_SEEDS = 3 };       // resamples; fewer seeds give no interval
 
-/* 95 % interval of ratio_of by the paired percentile bootstrap (Efron, 1979): seeds are drawn with replacement, the same
- * ones for both arms, and low and high are the values that 2.5 % and 97.5 % of the resamples don't exceed. The draws are
- * hashes: the same interval every time. An end that is only a bound has its `beyond`. False where there are too few
- * seeds, or a resample in which neither arm says anything. */
+/* 95 % interval of ratio_of by the paired percentile bootstrap (Efron, 1979): seeds are drawn with replacement, the
+ * same ones for both arms, and low and high are the values that 2.5 % and 97.5 % of the resamples don't exceed. The
+ * draws are hashes: the same interval every time. An end that is only a bound has its `beyond`. False where
+ * there are too few seeds, or a resample in which neither arm says anything. */
 static inline bool ratio_interval(const Curves *a, const Curves *b, int budgets, int seeds, double target, int base,
                                   RatioResult *low, RatioResult *high) {
     if (seeds < BOOTSTRAP_SEEDS) return false;

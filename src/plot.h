@@ -1,7 +1,7 @@
-/* plot.h - line charts and heat maps as PNG files: several panels side by side or in rows, one title and one legend above them.
+/* plot.h - line charts and heat maps as PNG files: several panels side by side or in rows, a title and a legend above.
  *
- * defines: PlotSeries, PlotHeat, PlotPanel, PlotStyle, plot_png, plot_png_small, plot_render, plot_render_rows, plot_ticks,
- *          plot_tick_label
+ * defines: PlotSeries, PlotHeat, PlotPanel, PlotStyle, plot_png, plot_png_small, plot_render, plot_render_rows,
+ *          plot_ticks, plot_tick_label
  * The only file that includes stb (stb_image_write, stb_truetype, stb_easy_font; Debian's libstb-dev).
  * Text is set in an installed font (DejaVu Sans, Liberation Sans, ...), or in stb_easy_font's own where none is found.
  * MUON_FONT in the environment names another TrueType file, or `none` for stb_easy_font.
@@ -63,8 +63,8 @@ typedef struct {
     unsigned style;                 // PlotStyle flags
 } PlotSeries;
 
-// Cells around the points (0, 0) ... (nx - 1, ny - 1), each in a colour of its value (low light, high dark), which stands in
-// it. Colours reach up to 4 times the median's distance from the lowest: beyond, all are darkest.
+// Cells around the points (0, 0) ... (nx - 1, ny - 1), each in a colour of its value (low light, high dark), with a
+// text in it. Colours reach up to 4 times the median's distance from the lowest: beyond, all are darkest.
 typedef struct {
     const double *values;           // values[y * nx + x]; NaN: no cell
     const char *const *texts;       // texts[y * nx + x]; NULL: none
@@ -586,7 +586,7 @@ static inline void plot_marks(PlotCanvas *c, PlotRect clip, const PlotSeries *s,
         plot_polyline(c, clip, x, y, n, 1.8 * u, style & PLOT_DASHED ? 6 * u : 0);
         plot_paint(c, color, 1);
     }
-    for (int i = n - 1; i >= 0 && (style & PLOT_DOTS); i--) {      // backwards: where dots must be left out, the last stays
+    for (int i = n - 1; i >= 0 && (style & PLOT_DOTS); i--) {  // backwards: of dots left out the last one stays
         bool inside = x[i] >= clip.x0 && x[i] <= clip.x1 && y[i] >= clip.y0 && y[i] <= clip.y1;
         if (!inside || hypot(x[i] - last_x, y[i] - last_y) < 2.5 * radius) continue;
         PlotRect all = plot_everything(c);          // a dot at the edge of the axes stays whole

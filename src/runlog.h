@@ -1,8 +1,8 @@
 /* runlog.h - reading a run's log.jsonl, cutting it back for a resume, and drawing the picture of training.
  *
  * defines: RunStep, RunEval, RunQk, RunEnd, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
- *          runlog_best_val_loss, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit, runlog_draw,
- *          runlog_plot
+ *          runlog_best_val_loss, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
+ *          runlog_draw, runlog_plot
  * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. The
  * trainer writes it, a line at a time, so a killed run may leave half a line at the end: that is no error.
  */

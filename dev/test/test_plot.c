@@ -306,6 +306,46 @@ TEST(a_series_is_drawn_where_its_values_are) {
     free(rgb);
 }
 
+TEST(a_heat_map_has_cells_a_frame_and_names) {
+    enum { W = 600, H = 400 };
+    double values[] = { 1, 2, NAN, 5 };
+    const char *texts[] = { NULL, NULL, NULL, NULL }, *sizes[] = { "low", "high" };
+    int rows[2] = { 0, 0 };
+    PlotHeat heat = { values, texts, 2, 2, -1 };
+    PlotPanel p = { .heat = &heat, .xnames = sizes, .n_xnames = 2, .ynames = sizes, .n_ynames = 2 };
+    unsigned char *plain = plot_render(NULL, &p, 1, W, H);
+    heat.marked = 0;
+    unsigned char *framed = plot_render(NULL, &p, 1, W, H);
+    // The lowest value is in the lower row, the highest, at 4 times the median's distance, in the upper one.
+    int low = count_color(plain, W, H, plot_color(PLOT_RAMP), rows), low_top = rows[0];
+    int high = count_color(plain, W, H, plot_color(PLOT_RAMP - 5), rows), high_bottom = rows[1];
+    CHECK_MSG(low > W * H / 8 && abs(low - high) < low / 10, "%d and %d pixels", low, high);
+    CHECK_MSG(high_bottom <= low_top && abs(low_top - H / 2) < 20, "rows %d and %d", high_bottom, low_top);
+    int frame = count_color(framed, W, H, plot_text_dark, rows) - count_color(plain, W, H, plot_text_dark, rows);
+    int inside = count_color(framed, W, H, plot_color(PLOT_RAMP), rows);
+    CHECK_MSG(frame > 1000 && inside < low && inside > low / 2, "%d pixels of frame, %d inside", frame, inside);
+    free(plain);
+    free(framed);
+
+    PlotAxis a = { .names = sizes, .n_names = 2 };
+    char label[32];
+    plot_find_ticks(&a, 500, 50);
+    CHECK(a.n_ticks == 2 && strcmp(plot_axis_label(label, &a, 1), "high") == 0);
+    plot_find_ticks(&a, 50, 50);
+    CHECK(a.n_ticks == 1 && strcmp(plot_axis_label(label, &a, 0), "low") == 0);
+}
+
+TEST(crosses_and_rings_mark_points) {
+    PlotCanvas c = new_canvas(80, 40);
+    double x[] = { 20.5, 60.5 }, y[] = { 20.5, 20.5 };
+    PlotSeries cross = { .color = 6, .style = PLOT_CROSS }, ring = { .color = 6, .style = PLOT_RING };
+    plot_marks(&c, plot_everything(&c), &cross, x, y, NULL, NULL, 1, 2);
+    plot_marks(&c, plot_everything(&c), &ring, x + 1, y, NULL, NULL, 1, 2);
+    CHECK(ink(&c, 20, 20) == 1 && ink(&c, 24, 24) > 0.9 && ink(&c, 24, 16) > 0.9 && ink(&c, 26, 20) == 0);
+    CHECK(ink(&c, 60, 20) == 0 && ink(&c, 60 + 13, 20) > 0.9 && ink(&c, 60, 20 - 13) > 0.9 && ink(&c, 60 + 18, 20) == 0);
+    free_canvas(&c);
+}
+
 TEST(odd_series_and_sizes_do_no_harm) {
     double x[] = { 1, 2, 3, 4 }, y[] = { NAN, INFINITY, -INFINITY, NAN }, one[] = { 3 }, zeros[4] = { 0 };
     double huge[] = { 1e300, -1e300, 1e308, 0 }, tiny[] = { 5e-324, 5e-324, 5e-324, 1e308 };
@@ -698,6 +738,8 @@ int main(int argc, char **argv) {
     RUN(text_in_an_installed_font);
     RUN(a_font_that_is_none_is_named);
     RUN(a_series_is_drawn_where_its_values_are);
+    RUN(a_heat_map_has_cells_a_frame_and_names);
+    RUN(crosses_and_rings_mark_points);
     RUN(odd_series_and_sizes_do_no_harm);
     RUN(a_png_is_whole_or_absent);
     RUN(panels_stand_in_rows);
