@@ -35,6 +35,7 @@ static struct {
     char **fingerprints;                // of each arm's data
     char **common;                      // overrides of all arms
     int n_common;
+    const char *only;                   // sections and keys that may differ, NULL: all
     char *config, *notes;               // of a sweep; lines for the report
 } study;
 
@@ -282,6 +283,19 @@ static char *look_at_data(const Arm *arm, double *validated) {
     return fingerprint;
 }
 
+// Whether the rules of a comparison (--only) let this key differ: it, or the section it is in, is named.
+static bool may_differ(const char *key) {
+    int n;
+    char **names = split(study.only ? study.only : key, ",", &n);
+    bool may = false;
+    for (int i = 0; i < n; i++) {
+        size_t length = strlen(names[i]);
+        may = may || (!strncmp(key, names[i], length) && (!key[length] || key[length] == '.'));
+    }
+    free_words(names, n);
+    return may;
+}
+
 // Refuses two arms whose losses don't compare, by one line with the reason.
 static void check_pair(const Arm *first, const Arm *arm, const char *data, const char *other_data, double validated,
                        double other) {
@@ -300,6 +314,9 @@ static void check_pair(const Arm *first, const Arm *arm, const char *data, const
         const char *va = flat_value(&fa, key), *vb = flat_value(&fb, key);
         if (strcmp(va, vb) == 0 || !strncmp(key, "run.", 4)) continue;
         differ = true;
+        if (!may_differ(key))
+            fail_usage("%s and %s: %s is %s and %s, but only %s may differ (--only)", first->label, arm->label, key, va, vb,
+                       study.only);
         if (!strncmp(key, "train.eval_", 11) && strcmp(key, "train.eval_every") != 0)
             fail_usage("%s and %s don't compare: other validation, %s is %s and %s", first->label, arm->label, key,
                        va, vb);
@@ -1037,6 +1054,7 @@ static void print_help(void) {
          "  --extend                 of a sweep: widen the grid while the best lies at its edge\n"
          "  --out=FOLDER             (runs/ab-LABEL-LABEL, runs/sweep-CONFIG)\n"
          "  --trainer=PROGRAM        (./train_gpt)\n"
+         "  --only=optimizer,a.b     sections and keys that may differ; another difference is refused\n"
          "  --section.key=value      for all arms\n"
          "Ctrl-C saves and ends; the same command goes on. What is trained already is taken as it is.");
 }
@@ -1061,6 +1079,7 @@ static void parse_arguments(int argc, char **argv) {
         else if ((value = flag_value(s, "--seeds="))) seeds = value;
         else if ((value = flag_value(s, "--out="))) { free(l->out); l->out = xstrdup(value); }
         else if ((value = flag_value(s, "--trainer="))) l->trainer = value;
+        else if (!study.sweep && (value = flag_value(s, "--only="))) study.only = value;
         else if (!study.sweep && (value = flag_value(s, "--budgets="))) budgets = value;
         else if (study.sweep && (value = flag_value(s, "--budget="))) budgets = value;
         else if (!study.sweep && (value = flag_value(s, "--target="))) {

@@ -523,6 +523,8 @@ TEST(what_does_not_compare_is_refused) {
         { ROOT "/b.json", "--seeds=1 1", "given twice" },
         { ROOT "/b.json", "--budgets=0.5,2", "expected 1 among them" },
         { ROOT "/b.json", "--extend", "unknown flag" },
+        { "x=" ROOT "/b.json,--train.batch=8", "--only=optimizer,train.batc", "train.batch is" },
+        { "x=" ROOT "/b.json,--model.dropout=0.1", "--only=optimizer,train.batch", "only optimizer,train.batch may differ" },
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         Call c = { { ROOT "/a.json", cases[i].arm, cases[i].flag, "--out=" ROOT "/refused", trainer }, NULL };

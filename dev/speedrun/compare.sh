@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The optimizer track: optimizers with the settings that search.sh found (TRACK.tuned), each to the end of its own schedule
+# at several lengths, three seeds; tokens to the loss at which the first one ends, with intervals, in runs/speedrun/TRACK.
+#
+#     [SEEDS="1 2 3"] [BUDGETS=0.25,0.5,1] dev/speedrun/compare.sh shakespeare|kjv [OPTIMIZER ...]
+#
+# Only the optimizer, its schedule and the gradient's clipping may differ; build/ab refuses anything else.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+track=${1:?shakespeare or kjv} here=dev/speedrun
+shift
+arms=()
+for optimizer in ${*:-adamw muon muonclip}; do
+    line=$(grep "^$optimizer " "${TUNED:-$here/$track.tuned}") || { echo "error: $optimizer: not in $track.tuned" >&2; exit 1; }
+    read -r name _ flags <<< "$line"
+    arms+=("$name=$here/$track.json,${flags// /,}")
+done
+build/ab "${arms[@]}" --only=optimizer,schedule,train.grad_clip --seeds="${SEEDS:-1 2 3}" --budgets="${BUDGETS:-0.25,0.5,1}" \
+    --out="${OUT:-runs/speedrun/$track-compare}" ${QUICK:+--train.steps=8 --train.eval_tokens=2048}
