@@ -53,7 +53,7 @@ def main(build, path, name, *options):
                    + ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("tokenizers", "tiktoken")),
                    f"- text: {name}, {size:.1f} MB; medians of {rounds} round{'s' if rounds > 1 else ''}",
                    f"- date: {machine['date']}", "")
-        report.head("<what                         |    ours|tokenizers|tiktoken|ratio to the faster")
+        report.head("<what                           |    ours|tokenizers|tiktoken|ratio to the faster")
         notes = []
         for vocab in SIZES:
             training, encoding = {"ours": [], "tokenizers": []}, {"ours": [], "tokenizers": [], "tiktoken": []}
