@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# make study NAME=duality [QUICK=1]. The config, how many steps it is trained, how many seeds, and keys of the config.
+# needs: tokenize
+set -euo pipefail
+data/prepare.sh kjv
+experiment=(configs/default.json 200 3)
+[ -z "$QUICK" ] || experiment=(configs/default.json 60 1 --model.layers=2 --train.batch=8)
+"$BUILD/study_duality" "$OUT" "${experiment[@]}"
