@@ -22,6 +22,9 @@ SEEDS  ?= 1
 QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.save_every=0
 export DATA TOKENIZER OUT PROMPT VOCAB DOCUMENTS EXT SHARDS     # reach the shell as they are, whatever they contain
 
+NAME    =                              # of a study; not from the environment, where some systems keep the machine's name
+QUICK  ?=
+
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
 BUILD := build$(if $(SAN),/san)
 ifdef SAN
@@ -33,13 +36,21 @@ OPENMP   := $(shell echo 'int main(void){return 0;}' | $(CC) -fopenmp -x c - -o 
 FLAGS     = -std=gnu11 -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math $(OPENMP) $(MARCH)
 LIBS      = -lcjson -lpcre2-8 -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
-TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c))
+TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz_tokenizer
 TRAINER  := $(if $(SAN),$(BUILD)/,./)train_gpt
+
+STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
+PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).c),$(BUILD)/study_$(s)))
+ifdef NAME
+$(if $(filter $(NAME),$(STUDIES)),,$(error NAME=$(NAME): no such study, `make study` lists them))
+STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(addprefix $(BUILD)/,$(shell sed -n 's/^# needs: //p' dev/exp/$(NAME)/run.sh))
+OUT ?= $(if $(QUICK),$(BUILD)/study/$(NAME),dev/exp/$(NAME))
+endif
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
 
-.PHONY: all programs train data tokenizer test ab sweep sample plot pictures bench bench-torch bench-muon help clean distclean setup commit
+.PHONY: all programs train data tokenizer test fuzz ab sweep sample plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs
@@ -57,10 +68,16 @@ tokenizer: $(BUILD)/tokenize | setup                     ## train a byte-pair en
 PREPARE = BUILD=$(BUILD) data/prepare.sh
 CORPUS  = $(if $(DATA),$$DATA,--config=$(CONFIG))
 
-programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon
+programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
+
+# Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
+# New inputs that reach other code are kept in build/fuzz/corpus, one that fails as build/fuzz/crash-...
+fuzz: build/fuzz/fuzz_tokenizer                          ## try RUNS=1000000 inputs on the tokenizer, found by clang's libFuzzer
+	$(Q)mkdir -p build/fuzz/corpus && build/fuzz/fuzz_tokenizer -runs=$(if $(filter file,$(origin RUNS)),1000000,$(RUNS)) -max_len=4096 \
+	    -artifact_prefix=build/fuzz/ -print_final_stats=1 $(ARGS) build/fuzz/corpus dev/test/fuzz_corpus
 
 ab: all $(BUILD)/ab | setup                              ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
 	$(Q)for config in $(sort $(filter %.json,$(subst =, ,$(subst $(comma), ,$(ARMS))))); do $(PREPARE) "--config=$$config" || exit; done
@@ -88,8 +105,14 @@ bench-torch: $(BUILD)/bench                              ## the same training st
 bench-muon: $(BUILD)/bench $(BUILD)/bench_muon           ## one optimizer step of every rule, beside PyTorch's where it is there; ARGS="-q"
 	$(Q)dev/bench/muon.sh $(BUILD) $(ARGS)
 
+bench-tokenizer: $(BUILD)/bench $(BUILD)/bench_tokenizer  ## byte-pair encoding: training and encoding beside PyPI's tokenizers and tiktoken; ARGS=--save keeps it
+	$(Q)dev/bench/tokenizer.sh $(BUILD) $(ARGS)
+
+study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; without NAME: the list
+	$(Q)$(if $(NAME),BUILD=$(BUILD) QUICK=$(QUICK) OUT="$(OUT)" dev/exp/$(NAME)/run.sh,for s in $(STUDIES); do printf '  %-14s %s\n' "$$s" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
+
 help:                                                    ## this list
-	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-11s %s\n' "$$a" "$$b"; done
+	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-15s %s\n' "$$a" "$$b"; done
 
 clean:                                                   ## remove what was built; prepared data, PyTorch and runs stay
 	$(Q)find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
@@ -122,6 +145,14 @@ $(BUILD)/bench: dev/bench/bench.c dev/bench/table.h train_gpt.c $(HEADERS) $(BUI
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function,-ldl)
 $(BUILD)/bench_muon: dev/bench/bench_muon.c dev/bench/table.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
+$(BUILD)/bench_tokenizer: dev/bench/bench_tokenizer.c $(HEADERS) | setup
+	$(call compile,$<)
+$(BUILD)/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
+	$(call compile,$<,-DPLAIN)
+build/fuzz/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
+	$(Q)dev/setup.sh fuzz
+	@mkdir -p $(@D); echo "CC $@"; clang $(CPPFLAGS) -std=gnu11 -Wall -Wextra -Wshadow -fopenmp-simd -O2 -g -fno-omit-frame-pointer \
+	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-sanitize-coverage=trace-cmp $< -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
 $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/test_tiles: dev/test/test_gemm.c
@@ -129,3 +160,6 @@ $(BUILD)/test_attn_tiles: dev/test/test_attn.c
 $(BUILD)/test_ab: dev/ab.c dev/runs.h dev/stats.h
 $(BUILD)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)
+.SECONDEXPANSION:
+$(BUILD)/study_%: dev/exp/$$*/$$*.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)

@@ -1,13 +1,14 @@
 /* bpe.h - byte-level byte-pair encoding: training, encoding, decoding, and the field's files of such vocabularies.
  *
  * defines: Bpe, bpe_free, bpe_token, bpe_special, bpe_decode; BpeEncoder, bpe_encoder_open, bpe_encode, bpe_cut,
- *          bpe_encoder_close; BpeWords, bpe_count, bpe_train, bpe_words_free; bpe_load, bpe_load_gpt2, bpe_save
+ *          bpe_encoder_close; BpeWords, bpe_count, bpe_train, bpe_words_free; bpe_load, bpe_load_gpt2, bpe_of_tokens,
+ *          bpe_save
  *
- * A text is split into pieces by GPT-2's pattern (Radford et al. 2019), and each piece becomes tokens by itself: it
- * starts as one token a byte; then, as long as a neighbouring pair is among the vocabulary's merges, the pair with the
- * lowest rank (leftmost first) becomes one token. Ranks are the order in which training found the merges (Sennrich et
- * al. 2016): the most frequent pair of neighbours becomes a token, again and again. Where two are as frequent, the one
- * with the smaller pair of ids is taken, as the trainer of Hugging Face's `tokenizers` does.
+ * A text is split into pieces by a pattern (ours is GPT-2's, Radford et al. 2019), and each piece becomes tokens by
+ * itself: it starts as one token a byte; then, as long as a neighbouring pair is among the vocabulary's merges, the
+ * pair with the lowest rank (leftmost first) becomes one token. Ranks are the order in which training found the merges
+ * (Sennrich et al. 2016): the most frequent pair of neighbours becomes a token, again and again. Where two are as
+ * frequent, the one with the smaller pair of ids is taken, as the trainer of Hugging Face's `tokenizers` does.
  *
  * All 256 bytes are tokens and bytes that are not UTF-8 are pieces of their own: any input comes back byte for byte.
  * Special tokens (<|endoftext|>) are never made from text: the caller puts their ids between documents.
@@ -24,6 +25,7 @@
 #include "../src/util.h"
 
 #define BPE_NONE UINT32_MAX     // no token, no position, no rank
+#define BPE_EOT "<|endoftext|>"  // between documents, GPT-2's name for it
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Distinct byte strings, numbered in the order of their coming: a vocabulary's tokens, a text's words
@@ -197,6 +199,8 @@ typedef struct {
     uint32_t merge_count;
     BpePairs ranks;         // of the pairs in merges
     uint32_t byte_id[256];  // the token that is just this byte
+    int pattern;            // of bpe_patterns: what splits a text
+    bool ignore_merges;     // a piece that is a token becomes it, whatever the merges would make of it
 } Bpe;
 
 static inline void bpe_free(Bpe *b) {
@@ -253,13 +257,40 @@ static inline long bpe_decode(const Bpe *b, const uint32_t *ids, size_t count, c
 // ---------------------------------------------------------------------------------------------------------------------
 // Pieces
 
-// Unicode's White_Space, which is what \s means to GPT-2's tokenizers. PCRE2's \s has U+180E as well.
+// What splits a text, as the owners' tokenizer.json says it. Every character is in some match, and no match goes on
+// over a space behind a visible ASCII character or over a line end behind an ASCII letter or digit: see bpe_cut.
+#define BPE_SUFFIXES "'s|'t|'re|'ve|'m|'ll|'d"
+static const char *const bpe_patterns[] = {
+    // GPT-2's (Radford et al. 2019): what the type ByteLevel does by itself
+    BPE_SUFFIXES "| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+    // Llama 3's; GPT-4's cl100k_base in this format
+    "(?i:" BPE_SUFFIXES ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
+    "|\\s+(?!\\S)|\\s+",
+    // Qwen2's: the same with single digits
+    "(?i:" BPE_SUFFIXES ")|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"
+    "|\\s+(?!\\S)|\\s+",
+    // GPT-4o's o200k_base
+    "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:" BPE_SUFFIXES ")?"
+    "|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:" BPE_SUFFIXES ")?"
+    "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+};
+
+// Unicode's White_Space, which is what \s means in these patterns. PCRE2's \s has U+180E as well.
 #define BPE_SPACE "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
-// '(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+: every character is in some match.
-static const char bpe_pattern[] =
-    "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^" BPE_SPACE "\\p{L}\\p{N}]+"
-    "|[" BPE_SPACE "]+(?![^" BPE_SPACE "])|[" BPE_SPACE "]+";
+// The pattern with its \s (in a class or not) and \S (not in one) spelled out for PCRE2. To be freed.
+static inline char *bpe_spell_spaces(const char *pattern) {
+    char *out = (char *)xmalloc(strlen(pattern) * sizeof BPE_SPACE), *end = out;
+    for (bool inside = false; *pattern; pattern++) {
+        inside = *pattern == '[' || (inside && *pattern != ']');
+        if (*pattern != '\\') *end++ = *pattern;
+        else if (*++pattern == 's') end += sprintf(end, inside ? "%s" : "[%s]", BPE_SPACE);
+        else if (*pattern == 'S') end += sprintf(end, "[^%s]", BPE_SPACE);
+        else end += sprintf(end, "\\%c", *pattern);
+    }
+    *end = '\0';
+    return out;
+}
 
 // Without JIT every match first checks that all text it is shown is UTF-8: it is shown about this many bytes of it.
 enum { BPE_WINDOW = 1024 };
@@ -274,11 +305,18 @@ typedef struct {
     size_t start, end;      // the last match
 } BpeSplitter;
 
+static inline bool bpe_ascii_letter(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); }
+static inline bool bpe_ascii_digit(char c) { return c >= '0' && c <= '9'; }
+
 // The first place at or behind `from` (>= 1) where a text can be cut in two whose pieces are those of the whole: before
-// a space or line end that follows a visible ASCII character. n where there is none.
+// a space that follows a visible ASCII character, a line end that follows an ASCII letter or digit. n where there is
+// none.
 static inline size_t bpe_cut(const char *text, size_t from, size_t n) {
-    for (size_t i = from; i < n; i++)
-        if ((text[i] == ' ' || text[i] == '\n') && (signed char)text[i - 1] > ' ') return i;
+    for (size_t i = from; i < n; i++) {
+        char before = text[i - 1];
+        if (text[i] == ' ' && before > ' ' && before < 0x7f) return i;
+        if (text[i] == '\n' && (bpe_ascii_letter(before) || bpe_ascii_digit(before))) return i;
+    }
     return n;
 }
 
@@ -288,16 +326,18 @@ static inline void bpe_splitter_close(BpeSplitter *s) {
     memset(s, 0, sizeof *s);
 }
 
-static inline int bpe_splitter_open(BpeSplitter *s, char *error, size_t room) {
+static inline int bpe_splitter_open(BpeSplitter *s, int pattern, char *error, size_t room) {
     memset(s, 0, sizeof *s);
     int code;
     PCRE2_SIZE offset;
-    s->code = pcre2_compile((PCRE2_SPTR)bpe_pattern, PCRE2_ZERO_TERMINATED,
+    char *spelled = bpe_spell_spaces(bpe_patterns[pattern]);
+    s->code = pcre2_compile((PCRE2_SPTR)spelled, PCRE2_ZERO_TERMINATED,
                             PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &code, &offset, NULL);
+    free(spelled);
     if (!s->code) {
         PCRE2_UCHAR message[128];
         pcre2_get_error_message(code, message, sizeof message);
-        snprintf(error, room, "PCRE2 refuses GPT-2's pattern at %zu: %s", (size_t)offset, (char *)message);
+        snprintf(error, room, "PCRE2 refuses pattern %d at %zu: %s", pattern, (size_t)offset, (char *)message);
         return -1;
     }
     s->jit = pcre2_jit_compile(s->code, PCRE2_JIT_COMPLETE) == 0;
@@ -342,7 +382,7 @@ static inline long bpe_split(BpeSplitter *s, const char **piece, char *error, si
 // ---------------------------------------------------------------------------------------------------------------------
 // Encoding
 
-enum { BPE_CACHE_SLOTS = 1 << 15, BPE_CACHED_BYTES = 30, BPE_CACHED_IDS = 8, BPE_SHORT = 48 };
+enum { BPE_CACHE_SLOTS = 1 << 15, BPE_CACHED_BYTES = 30, BPE_CACHED_IDS = 8, BPE_SHORT = 48, BPE_SHORT_ROOM = 256 };
 
 typedef struct {            // a piece and its ids, a cache line
     uint8_t length, count;
@@ -370,7 +410,7 @@ typedef struct {
 static inline int bpe_encoder_open(BpeEncoder *e, const Bpe *b, char *error, size_t room) {
     memset(e, 0, sizeof *e);
     e->bpe = b;
-    if (bpe_splitter_open(&e->splitter, error, room) != 0) return -1;
+    if (bpe_splitter_open(&e->splitter, b->pattern, error, room) != 0) return -1;
     e->cache = (BpeCached *)xaligned(BPE_CACHE_SLOTS * sizeof *e->cache);
     return 0;
 }
@@ -386,9 +426,10 @@ static inline void bpe_encoder_close(BpeEncoder *e) {
     memset(e, 0, sizeof *e);
 }
 
-// Merges n <= BPE_SHORT tokens in place: looks through all ranks for each merge. Returns how many are left.
+// Merges n <= BPE_SHORT_ROOM tokens in place: looks through all ranks for each merge, which is the faster way up to
+// about BPE_SHORT. Returns how many are left.
 static inline size_t bpe_merge_short(const Bpe *b, uint32_t *ids, size_t n) {
-    uint32_t ranks[BPE_SHORT];      // of the pairs that begin at each token
+    uint32_t ranks[BPE_SHORT_ROOM];     // of the pairs that begin at each token
     for (size_t i = 0; i + 1 < n; i++) ranks[i] = bpe_pairs_get(&b->ranks, ids[i], ids[i + 1]);
     while (n > 1) {
         size_t best = 0;
@@ -467,8 +508,13 @@ static inline size_t bpe_encode_piece(BpeEncoder *e, const char *piece, size_t n
         for (int i = 0; i < cached->count; i++) ids[i] = cached->ids[i];
         return cached->count;
     }
-    for (size_t i = 0; i < n; i++) ids[i] = e->bpe->byte_id[(uint8_t)piece[i]];
-    size_t count = n <= BPE_SHORT ? bpe_merge_short(e->bpe, ids, n) : bpe_merge_long(e, ids, n);
+    uint32_t whole = e->bpe->ignore_merges ? bpe_strings_find(&e->bpe->tokens, piece, n) : BPE_NONE;
+    size_t count = 1;
+    if (whole != BPE_NONE) ids[0] = whole;
+    else {
+        for (size_t i = 0; i < n; i++) ids[i] = e->bpe->byte_id[(uint8_t)piece[i]];
+        count = n <= BPE_SHORT ? bpe_merge_short(e->bpe, ids, n) : bpe_merge_long(e, ids, n);
+    }
     if (cached && count <= BPE_CACHED_IDS) {
         cached->length = (uint8_t)n;
         cached->count = (uint8_t)count;
@@ -535,7 +581,7 @@ static inline int bpe_count(BpeWords *words, const char *text, size_t n, char *e
         BpeSplitter splitter;
         char reason[256];
         const char *piece;
-        long length = bpe_splitter_open(&splitter, reason, sizeof reason);
+        long length = bpe_splitter_open(&splitter, 0, reason, sizeof reason);
         if (length == 0) {
             bpe_splitter_start(&splitter, text + cuts[i], cuts[i + 1] - cuts[i]);
             while ((length = bpe_split(&splitter, &piece, reason, sizeof reason)) > 0)
@@ -655,12 +701,17 @@ static inline void bpe_merge_everywhere(BpeTrainer *t, uint32_t pair, uint32_t t
 
 // GPT-2 writes each byte as a printable character: itself where it is one in Latin-1, else U+0100, U+0101, ...
 // Sorted by these characters the bytes are a trained vocabulary's first tokens.
-static inline void bpe_characters(uint16_t character[256]) {
-    uint16_t other = 0x100;
-    for (int b = 0; b < 256; b++) {
-        bool printable = (b > ' ' && b < 0x7f) || (b > 0xa0 && b != 0xad);
-        character[b] = printable ? (uint16_t)b : other++;
-    }
+static inline uint32_t bpe_character(uint32_t byte) {
+    if (byte <= ' ') return 0x100 + byte;
+    if (byte >= 0x7f && byte <= 0xa0) return 0x121 + byte - 0x7f;
+    return byte == 0xad ? 0x143 : byte;
+}
+
+// The opposite; -1 where the character is none of these.
+static inline int bpe_byte(uint32_t character) {
+    uint32_t byte = character < 0x100 ? character : character <= 0x120 ? character - 0x100
+                  : character <= 0x142 ? character - 0x121 + 0x7f : 0xad;
+    return bpe_character(byte) == character ? (int)byte : -1;
 }
 
 // The token of two tokens' bytes, appended where it is new; BPE_NONE where a special token is spelled so.
@@ -701,11 +752,9 @@ static inline int bpe_train(Bpe *b, const BpeWords *words, size_t size, const ch
         }
         bpe_add_special(b, special[i]);
     }
-    uint16_t character[256];
-    bpe_characters(character);
     for (int printable = 1; printable >= 0; printable--)
         for (int byte = 0; byte < 256; byte++)
-            if ((character[byte] < 0x100) == printable)
+            if ((bpe_character((uint32_t)byte) < 0x100) == printable)
                 b->byte_id[byte] = bpe_strings_add(&b->tokens, &(uint8_t){ (uint8_t)byte }, 1);
 
     BpeTrainer t = { .counts = words->counts };
@@ -744,35 +793,27 @@ static inline int bpe_train(Bpe *b, const BpeWords *words, size_t size, const ch
 // ---------------------------------------------------------------------------------------------------------------------
 // The field's files: Hugging Face's tokenizer.json; GPT-2's encoder.json with vocab.bpe
 
-enum { BPE_CHARACTERS = 0x144 };    // above the last of bpe_characters
-
 // The bytes of a name as these files write it, n of them, into bytes (room for n). Returns how many, or -1 where the
 // name has another character than GPT-2's 256, all of which are one or two bytes long in UTF-8.
 static inline long bpe_parse_name(const char *name, size_t n, uint8_t *bytes) {
-    uint16_t character[256];
-    int16_t byte_of[BPE_CHARACTERS];
-    bpe_characters(character);
-    memset(byte_of, -1, sizeof byte_of);
-    for (int b = 0; b < 256; b++) byte_of[character[b]] = (int16_t)b;
     long count = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t c = (uint8_t)name[i];
         if (c >= 0xc2 && c < 0xe0 && i + 1 < n && (name[i + 1] & 0xc0) == 0x80)
             c = (c & 0x1f) << 6 | (name[++i] & 0x3f);
         else if (c >= 0x80) return -1;
-        if (c >= BPE_CHARACTERS || byte_of[c] < 0) return -1;
-        bytes[count++] = (uint8_t)byte_of[c];
+        int byte = bpe_byte(c);
+        if (byte < 0) return -1;
+        bytes[count++] = (uint8_t)byte;
     }
     return count;
 }
 
 // The name of a token: the opposite. The caller frees it.
 static inline char *bpe_make_name(const uint8_t *bytes, size_t n) {
-    uint16_t character[256];
-    bpe_characters(character);
     char *name = (char *)xmalloc(2 * n + 1), *end = name;
     for (size_t i = 0; i < n; i++) {
-        uint16_t c = character[bytes[i]];
+        uint32_t c = bpe_character(bytes[i]);
         if (c >= 0x80) *end++ = (char)(0xc0 | c >> 6);
         *end++ = (char)(c < 0x80 ? c : 0x80 | (c & 0x3f));
     }
@@ -789,39 +830,71 @@ static inline uint32_t bpe_named(const Bpe *b, const char *name, size_t n) {
     return id;
 }
 
-// What a tokenizer.json may say, beside its tokens and merges. Everything else would make other ids.
-static const struct { const char *key, *value; bool required; } bpe_settings[] = {
+// What a tokenizer.json may say, beside its tokens and merges: one of these values. Everything else would make other
+// ids, but for the post-processor, which adds special tokens: the caller does that.
+typedef struct { const char *key, *values; bool required; } BpeSetting;
+
+static const BpeSetting bpe_settings[] = {
     { "truncation", "null", false },                { "padding", "null", false },
-    { "normalizer", "null", false },                { "pre_tokenizer.type", "\"ByteLevel\"", true },
-    { "pre_tokenizer.add_prefix_space", "false", true }, { "pre_tokenizer.use_regex", "true", false },
-    { "post_processor.type", "\"ByteLevel\"", false },   { "decoder.type", "\"ByteLevel\"", false },
+    { "normalizer", "null", false },                { "pre_tokenizer.type", "\"ByteLevel\" \"Sequence\"", true },
+    { "post_processor.type", "\"ByteLevel\" \"TemplateProcessing\" \"Sequence\"", false },
+    { "decoder.type", "\"ByteLevel\"", false },
     { "model.type", "\"BPE\"", false },             { "model.dropout", "null", false },
     { "model.continuing_subword_prefix", "\"\"", false }, { "model.end_of_word_suffix", "\"\"", false },
-    { "model.byte_fallback", "false", false },      { "model.ignore_merges", "false", false },
-};
+    { "model.byte_fallback", "false", false },      { "model.ignore_merges", "false true", false },
+}, bpe_byte_level[] = {                             // GPT-2's split
+    { "pre_tokenizer.add_prefix_space", "false", true }, { "pre_tokenizer.use_regex", "true", false },
+}, bpe_sequence[] = {                               // a split by another pattern, its matches kept
+    { "pre_tokenizer.pretokenizers.0.type", "\"Split\"", true },
+    { "pre_tokenizer.pretokenizers.0.behavior", "\"Isolated\" \"Removed\"", true },
+    { "pre_tokenizer.pretokenizers.1.type", "\"ByteLevel\"", true },
+    { "pre_tokenizer.pretokenizers.1.add_prefix_space", "false", true },
+    { "pre_tokenizer.pretokenizers.1.use_regex", "false", true },
+    { "pre_tokenizer.pretokenizers.2", "null", false },
+}, bpe_isolated = { "pre_tokenizer.pretokenizers.0.invert", "false", true },
+  bpe_removed = { "pre_tokenizer.pretokenizers.0.invert", "true", true };
 
-// "a.b" of an object, NULL where there is none.
+// "a.b" of an object, "a.0" of a list; NULL where there is none.
 static inline const cJSON *bpe_json_at(const cJSON *object, const char *key) {
     const char *dot = strchr(key, '.');
     char *head = format("%.*s", (int)(dot ? dot - key : (long)strlen(key)), key);
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, head);
+    const cJSON *item = cJSON_IsArray(object) ? cJSON_GetArrayItem(object, atoi(head))
+                                              : cJSON_GetObjectItemCaseSensitive(object, head);
     free(head);
     return dot && item ? bpe_json_at(item, dot + 1) : item;
 }
 
-static inline int bpe_check_settings(const cJSON *root, char *error, size_t room) {
-    for (size_t i = 0; i < COUNT_OF(bpe_settings); i++) {
-        const cJSON *item = bpe_json_at(root, bpe_settings[i].key);
-        if (!bpe_settings[i].required && (!item || cJSON_IsNull(item))) continue;
+static inline int bpe_check_settings(const cJSON *root, const BpeSetting *settings, size_t count, char *error,
+                                     size_t room) {
+    for (size_t i = 0; i < count; i++) {
+        const cJSON *item = bpe_json_at(root, settings[i].key);
+        if (!settings[i].required && (!item || cJSON_IsNull(item))) continue;
         char *value = item ? cJSON_PrintUnformatted(item) : xstrdup("missing");
-        bool accepted = value && strcmp(value, bpe_settings[i].value) == 0;
+        const char *at = value && *value ? strstr(settings[i].values, value) : NULL;
+        bool accepted = at && strchr(" ", at[strlen(value)]);     // a whole one of them
         if (!accepted)
-            snprintf(error, room, "%s: %.60s: %s expected", bpe_settings[i].key, value ? value : "?",
-                     bpe_settings[i].value);
+            snprintf(error, room, "%s: %.60s: %s expected", settings[i].key, value ? value : "?", settings[i].values);
         free(value);
         if (!accepted) return -1;
     }
     return 0;
+}
+
+// Everything but the tokens and the merges. Fills b's pattern and ignore_merges.
+static inline int bpe_take_settings(Bpe *b, const cJSON *root, char *error, size_t room) {
+    if (bpe_check_settings(root, bpe_settings, COUNT_OF(bpe_settings), error, room) != 0) return -1;
+    b->ignore_merges = cJSON_IsTrue(bpe_json_at(root, "model.ignore_merges"));
+    if (strcmp(bpe_json_at(root, "pre_tokenizer.type")->valuestring, "ByteLevel") == 0)
+        return bpe_check_settings(root, bpe_byte_level, COUNT_OF(bpe_byte_level), error, room);
+    if (bpe_check_settings(root, bpe_sequence, COUNT_OF(bpe_sequence), error, room) != 0) return -1;
+    bool removed = strcmp(bpe_json_at(root, "pre_tokenizer.pretokenizers.0.behavior")->valuestring, "Removed") == 0;
+    if (bpe_check_settings(root, removed ? &bpe_removed : &bpe_isolated, 1, error, room) != 0) return -1;
+    const cJSON *regex = bpe_json_at(root, "pre_tokenizer.pretokenizers.0.pattern.Regex");
+    for (b->pattern = 0; b->pattern < (int)COUNT_OF(bpe_patterns); b->pattern++)
+        if (cJSON_IsString(regex) && strcmp(regex->valuestring, bpe_patterns[b->pattern]) == 0) return 0;
+    snprintf(error, room, "pre_tokenizer.pretokenizers.0.pattern.Regex: %.60s: the pattern of GPT-2, Llama 3, Qwen2 or "
+             "GPT-4o expected", cJSON_IsString(regex) ? regex->valuestring : "missing");
+    return -1;
 }
 
 // An id of a vocabulary of at most `size` tokens; -1 where item is none.
@@ -889,6 +962,14 @@ static inline int bpe_take_vocab(Bpe *b, const cJSON *vocab, const cJSON *added,
                                                                            : "not a token of bytes (byte-level BPE)");
     }
     free(names);
+    for (size_t i = 0; taken && i < b->special_count; i++) {
+        size_t n;
+        const char *content = bpe_token(b, b->special[i], &n);
+        char *text = format("%.*s", (int)n, content);
+        taken = bpe_special(b, text) == b->special[i] && bpe_named(b, text, n) == BPE_NONE;
+        if (!taken) snprintf(error, room, "added_tokens: \"%.40s\": one id expected, there are two", text);
+        free(text);
+    }
     for (int byte = 0; taken && byte < 256; byte++) {
         b->byte_id[byte] = bpe_strings_find(&b->tokens, &(uint8_t){ (uint8_t)byte }, 1);
         if (b->byte_id[byte] != BPE_NONE) continue;
@@ -968,15 +1049,15 @@ static inline int bpe_refuse(Bpe *b, const char *path, const char *reason, char 
     return -1;
 }
 
-// Reads a tokenizer.json of byte-level BPE type with GPT-2's split. Returns 0, or -1 with a line that names path and
-// the key; b then needs no bpe_free.
+// Reads a tokenizer.json of byte-level BPE type with a split of bpe_patterns. Returns 0, or -1 with a line that names
+// path and the key; b then needs no bpe_free.
 static inline int bpe_load(Bpe *b, const char *path, char *error, size_t room) {
     memset(b, 0, sizeof *b);
     cJSON *root = bpe_read_json(path, error, room);
     if (!root) return -1;
     char reason[256];
     bpe_pairs_make(&b->ranks, 1024);
-    bool taken = bpe_check_settings(root, reason, sizeof reason) == 0 &&
+    bool taken = bpe_take_settings(b, root, reason, sizeof reason) == 0 &&
                  bpe_take_vocab(b, bpe_json_at(root, "model.vocab"), bpe_json_at(root, "added_tokens"), reason,
                                 sizeof reason) == 0 &&
                  bpe_take_merges(b, bpe_json_at(root, "model.merges"), reason, sizeof reason) == 0;
@@ -984,9 +1065,38 @@ static inline int bpe_load(Bpe *b, const char *path, char *error, size_t room) {
     return taken ? 0 : bpe_refuse(b, path, reason, error, room);
 }
 
+// Whether a file that doesn't say how it splits can be GPT-2's: every token is special, a byte or what a merge makes
+// (CLIP's and others mark the end of a word; half a file makes less), and of ASCII is within one piece (those of
+// Llama 3, GPT-4 and Qwen have ".\n" and "(s"). Returns 0, or -1.
+static inline int bpe_check_gpt2(const Bpe *b, char *error, size_t room) {
+    BpeSplitter splitter;
+    if (bpe_splitter_open(&splitter, 0, error, room) != 0) return -1;
+    bool *made = (bool *)xcalloc(b->tokens.count, sizeof *made);
+    for (int byte = 0; byte < 256; byte++) made[b->byte_id[byte]] = true;
+    for (size_t i = 0; i < b->special_count; i++) made[b->special[i]] = true;
+    for (uint32_t i = 0; i < b->merge_count; i++) made[b->merges[i].token] = true;
+    int result = 0;
+    for (uint32_t id = 0; result == 0 && id < b->tokens.count; id++) {
+        size_t n, ascii = 0;
+        const char *token = bpe_token(b, id, &n), *piece;
+        while (ascii < n && (signed char)token[ascii] >= 0) ascii++;
+        bpe_splitter_start(&splitter, token, n);
+        bool checked = ascii == n && bpe_special(b, BPE_EOT) != id;
+        bool whole = !checked || bpe_split(&splitter, &piece, error, room) == (long)n;
+        if (made[id] && whole) continue;
+        char *name = bpe_make_name((const uint8_t *)token, n);
+        snprintf(error, room, "token %u, \"%.40s\", is %s: not a vocabulary with GPT-2's split (its tokenizer.json "
+                 "expected)", id, name, made[id] ? "more than a piece" : "made by no merge");
+        free(name);
+        result = -1;
+    }
+    free(made);
+    bpe_splitter_close(&splitter);
+    return result;
+}
+
 // Reads GPT-2's two files: {"name": id, ...}, and a line "left right" for each merge. <|endoftext|> is special.
 static inline int bpe_load_gpt2(Bpe *b, const char *encoder_json, const char *vocab_bpe, char *error, size_t room) {
-    static const char eot[] = "<|endoftext|>";
     memset(b, 0, sizeof *b);
     size_t n;
     char *text = read_file(vocab_bpe, &n), reason[256];
@@ -1000,10 +1110,10 @@ static inline int bpe_load_gpt2(Bpe *b, const char *encoder_json, const char *vo
         cJSON_Delete(added);
         return -1;
     }
-    const cJSON *id = cJSON_GetObjectItemCaseSensitive(vocab, eot);
+    const cJSON *id = cJSON_GetObjectItemCaseSensitive(vocab, BPE_EOT);
     if (id) {
         cJSON *special = cJSON_CreateObject();
-        cJSON_AddStringToObject(special, "content", eot);
+        cJSON_AddStringToObject(special, "content", BPE_EOT);
         cJSON_AddNumberToObject(special, "id", cJSON_GetNumberValue(id));
         cJSON_AddTrueToObject(special, "special");
         cJSON_AddItemToArray(added, special);
@@ -1022,18 +1132,68 @@ static inline int bpe_load_gpt2(Bpe *b, const char *encoder_json, const char *vo
         }
         at += length + 1;
     }
+    if (result == 0 && bpe_check_gpt2(b, reason, sizeof reason) != 0)
+        result = bpe_refuse(b, vocab_bpe, reason, error, room);
     cJSON_Delete(vocab);
     cJSON_Delete(added);
     free(text);
     return result;
 }
 
-static inline cJSON *bpe_add_byte_level(cJSON *root, const char *key) {
-    cJSON *object = cJSON_AddObjectToObject(root, key);
+// Makes a vocabulary of its `count` tokens alone (token i is bytes[start[i]] .. bytes[start[i + 1] - 1]), whose ids are
+// in the order of the merges, as GPT-2's are: what the merges before a token make of its bytes must be two tokens, and
+// the pair of them is its merge. There is no other merge of the same token: wherever a text has these bytes and nothing
+// joins them with their neighbours, the same merges lead to the same pair. Returns 0, or -1 where the tokens are of
+// another kind; b then needs no bpe_free.
+static inline int bpe_of_tokens(Bpe *b, const uint8_t *bytes, const uint32_t *start, size_t count) {
+    memset(b, 0, sizeof *b);
+    bpe_pairs_make(&b->ranks, 1024);
+    memset(b->byte_id, 0xff, sizeof b->byte_id);
+    bool taken = true;
+    for (size_t id = 0; taken && id < count; id++) {
+        const uint8_t *token = bytes + start[id];
+        size_t n = start[id + 1] - start[id];
+        bool special = n == strlen(BPE_EOT) && memcmp(token, BPE_EOT, n) == 0 && b->special_count == 0;
+        if (special) bpe_add_special(b, BPE_EOT);
+        else taken = n <= BPE_SHORT_ROOM && bpe_strings_add(&b->tokens, token, n) == id;
+        if (n == 1) b->byte_id[*token] = (uint32_t)id;
+    }
+    for (int byte = 0; byte < 256; byte++) taken = taken && b->byte_id[byte] != BPE_NONE;
+    for (uint32_t id = 0; taken && id < count; id++) {
+        const uint8_t *token = bytes + start[id];
+        size_t n = start[id + 1] - start[id];
+        uint32_t ids[BPE_SHORT_ROOM];
+        if (n == 1 || (b->special_count && id == b->special[0])) continue;
+        for (size_t i = 0; i < n; i++) ids[i] = b->byte_id[token[i]];
+        taken = bpe_merge_short(b, ids, n) == 2;
+        if (taken) bpe_add_merge(b, ids[0], ids[1], id);
+    }
+    char reason[256];
+    if (taken && bpe_check_gpt2(b, reason, sizeof reason) == 0) return 0;
+    bpe_free(b);
+    return -1;
+}
+
+static inline cJSON *bpe_byte_level_json(bool use_regex) {
+    cJSON *object = cJSON_CreateObject();
     cJSON_AddStringToObject(object, "type", "ByteLevel");
     cJSON_AddFalseToObject(object, "add_prefix_space");
     cJSON_AddTrueToObject(object, "trim_offsets");
-    cJSON_AddTrueToObject(object, "use_regex");
+    cJSON_AddBoolToObject(object, "use_regex", use_regex);
+    return object;
+}
+
+static inline cJSON *bpe_pre_tokenizer_json(int pattern) {
+    if (pattern == 0) return bpe_byte_level_json(true);
+    cJSON *object = cJSON_CreateObject(), *split = cJSON_CreateObject();
+    cJSON_AddStringToObject(object, "type", "Sequence");
+    cJSON *list = cJSON_AddArrayToObject(object, "pretokenizers");
+    cJSON_AddStringToObject(split, "type", "Split");
+    cJSON_AddStringToObject(cJSON_AddObjectToObject(split, "pattern"), "Regex", bpe_patterns[pattern]);
+    cJSON_AddStringToObject(split, "behavior", "Isolated");
+    cJSON_AddFalseToObject(split, "invert");
+    cJSON_AddItemToArray(list, split);
+    cJSON_AddItemToArray(list, bpe_byte_level_json(false));
     return object;
 }
 
@@ -1059,9 +1219,9 @@ static inline int bpe_save(const Bpe *b, const char *path) {
         cJSON_AddItemToArray(added, object);
     }
     cJSON_AddNullToObject(root, "normalizer");
-    bpe_add_byte_level(root, "pre_tokenizer");
-    bpe_add_byte_level(root, "post_processor");
-    bpe_add_byte_level(root, "decoder");
+    cJSON_AddItemToObject(root, "pre_tokenizer", bpe_pre_tokenizer_json(b->pattern));
+    cJSON_AddItemToObject(root, "post_processor", bpe_byte_level_json(true));
+    cJSON_AddItemToObject(root, "decoder", bpe_byte_level_json(true));
 
     cJSON *model = cJSON_AddObjectToObject(root, "model");
     cJSON_AddStringToObject(model, "type", "BPE");
@@ -1071,7 +1231,7 @@ static inline int bpe_save(const Bpe *b, const char *path) {
     cJSON_AddNullToObject(model, "end_of_word_suffix");
     cJSON_AddFalseToObject(model, "fuse_unk");
     cJSON_AddFalseToObject(model, "byte_fallback");
-    cJSON_AddFalseToObject(model, "ignore_merges");
+    cJSON_AddBoolToObject(model, "ignore_merges", b->ignore_merges);
     cJSON *vocab = cJSON_AddObjectToObject(model, "vocab"), *merges = cJSON_AddArrayToObject(model, "merges");
     for (uint32_t id = 0; id < b->tokens.count; id++) {
         size_t n;

@@ -278,7 +278,7 @@ case ${1:-} in
     --folder | --tokenizer) mode=${1#--}; shift ;;
     --names) corpora | cut -d'|' -f1; exit 0 ;;
 esac
-data=${1:-} out='' tokenizer=${2:-}
+data=${1:-} out='' config='' tokenizer=${2:-}
 if [ "$mode" = tokenizer ]; then tokenizer=bpe out=${2:-}; fi
 names=$(corpora | cut -d'|' -f1 | tr '\n' ' ')
 names=${names% }
@@ -351,6 +351,11 @@ if [ "$mode" = prepare ] && [ "$(cat "$folder/fingerprint" 2>/dev/null)" = "$fin
         { [ -e "$folder/tokenizer.bin" ] || [ -e "$folder/tokenizer.json" ] || [ "$split" = shards ]; }; then
     echo "$folder: up to date"
     exit 0
+fi
+
+if [ "$mode" = prepare ] && [ -e "$folder" ] && [ ! -e "$folder/fingerprint" ]; then
+    [ -z "$config" ] || exit 0      # the user's own folder: the config says where it is
+    fail "$folder: no fingerprint, so not made by data/prepare.sh: move it, or train on it by --data.dir=$folder"
 fi
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@
  * vocabulary's kind. Functions that can fail return -1 and put one line into `error` (room bytes), never exit: a
  * sampler wants to report a bad prompt and go on.
  *
- * Byte-pair encodings are in tokenizer.json (Hugging Face's format), the others in tokenizer.bin, llm.c's.
- * That file, little endian (llm.c, llmc/tokenizer.h): 256 int32 of header, then per token a length byte and its bytes.
+ * Byte-pair encodings are in tokenizer.json (Hugging Face's format), the others in tokenizer.bin, llm.c's. GPT-2's own
+ * pair of files, encoder.json and vocab.bpe, and llm.c's gpt2_tokenizer.bin are read too. llm.c's file, little endian
+ * (llm.c, llmc/tokenizer.h), is 256 int32 of header, then per token a length byte and its bytes.
  *     [0] 20240328   [1] version 2   [2] number of tokens   [3] id of the end-of-text token, -1 where there is none
  *     [4] kind (ours: 0 other, 1 byte, 2 char; llm.c leaves it 0)   the rest 0
  */
@@ -126,7 +127,7 @@ static inline int tokenizer_of_bpe(Tokenizer *t, Bpe *b, char *error, size_t roo
     tokenizer_reserve(t, TOKENIZER_BPE, (int)size, b->tokens.start[size]);
     memcpy(t->bytes, b->tokens.bytes, b->tokens.start[size]);
     for (size_t id = 0; id <= size; id++) t->start[id] = (uint32_t)b->tokens.start[id];
-    uint32_t eot = bpe_special(b, "<|endoftext|>");
+    uint32_t eot = bpe_special(b, BPE_EOT);
     t->eot = eot == BPE_NONE ? -1 : (int)eot;
     t->bpe = (Bpe *)xmalloc(sizeof *t->bpe);
     *t->bpe = *b;
@@ -191,8 +192,45 @@ static inline char *tokenizer_path(const char *dir) {
     return format("%s/tokenizer.bin", dir);
 }
 
-// Reads a tokenizer file: Hugging Face's tokenizer.json of a byte-pair encoding, or ours or llm.c's (version 2).
-// Returns 0, or -1 with a line that names path and what is damaged; t then needs no tokenizer_free.
+// GPT-2's pair of files by GPT-2's names for them, and by Hugging Face's.
+static const char *const tokenizer_pairs[2][2] = { { "encoder.json", "vocab.bpe" }, { "vocab.json", "merges.txt" } };
+
+// Whether a JSON text begins as encoder.json does: an object whose first value is a number.
+static inline bool tokenizer_is_encoder(const char *text) {
+    text += strspn(text, " \t\r\n{");
+    if (*text != '"') return false;
+    for (text++; *text && *text != '"'; text++) text += *text == '\\' && text[1];
+    text += *text == '"';
+    text += strspn(text, " \t\r\n:");
+    return *text >= '0' && *text <= '9';
+}
+
+// Reads the pair of which path is the encoder (else the merges); the other one is beside it. Where there is one by both
+// of its names, the one that goes with path's name is taken.
+static inline int tokenizer_load_pair(Tokenizer *t, const char *path, bool encoder, char *error, size_t room) {
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    int first = strcmp(name, tokenizer_pairs[1][!encoder]) == 0;
+    char *other = format("%.*s%s", (int)(name - path), path, tokenizer_pairs[first][encoder]);
+    char *second = format("%.*s%s", (int)(name - path), path, tokenizer_pairs[!first][encoder]);
+    Bpe bpe;
+    int result = -1;
+    if (!file_exists(other) && !file_exists(second))
+        snprintf(error, room, "%s: half of a vocabulary: %s or %s expected beside it", path,
+                 tokenizer_pairs[0][encoder], tokenizer_pairs[1][encoder]);
+    else {
+        const char *beside = file_exists(other) ? other : second;
+        result = bpe_load_gpt2(&bpe, encoder ? path : beside, encoder ? beside : path, error, room);
+        if (result == 0) result = tokenizer_of_bpe(t, &bpe, error, room);
+    }
+    free(other);
+    free(second);
+    return result;
+}
+
+// Reads a vocabulary: Hugging Face's tokenizer.json of a byte-pair encoding, either one of GPT-2's pair of files, or
+// the file that tokenizer_save or llm.c (version 2) writes. llm.c's tokens become a byte-pair encoding where they are
+// one of GPT-2's kind. Returns 0, or -1 with a line that names path and what is damaged; t then needs no
+// tokenizer_free.
 static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, size_t room) {
     memset(t, 0, sizeof *t);
     size_t n;
@@ -201,8 +239,13 @@ static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, si
         snprintf(error, room, "%s: cannot be read: %s", path, strerror(errno));
         return -1;
     }
-    if (n > 0 && file[strspn(file, " \t\r\n")] == '{') {
-        Bpe bpe;
+    Bpe bpe;
+    bool json = file[strspn(file, " \t\r\n")] == '{', encoder = json && tokenizer_is_encoder(file);
+    if (encoder || strncmp(file, "#version", 8) == 0) {
+        free(file);
+        return tokenizer_load_pair(t, path, encoder, error, room);
+    }
+    if (json) {
         free(file);
         return bpe_load(&bpe, path, error, room) == 0 ? tokenizer_of_bpe(t, &bpe, error, room) : -1;
     }
@@ -238,6 +281,13 @@ static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, si
         else snprintf(error, room, "%s: damaged: %zu bytes follow the last of %d tokens", path, n - at, size);
         tokenizer_free(t);
         return -1;
+    }
+    if (t->kind == TOKENIZER_OTHER && bpe_of_tokens(&bpe, t->bytes, t->start, (size_t)size) == 0) {
+        if (bpe_special(&bpe, BPE_EOT) == (eot < 0 ? BPE_NONE : (uint32_t)eot)) {
+            tokenizer_free(t);
+            return tokenizer_of_bpe(t, &bpe, error, room);
+        }
+        bpe_free(&bpe);
     }
     tokenizer_index(t);
     return 0;

@@ -5,6 +5,8 @@
 #   dev/setup.sh kjv       the King James text and the program that prints it (the default training data)
 #   dev/setup.sh gcide, jargon, linux-doc      two dictionaries and the kernel's documentation, texts to train on
 #   dev/setup.sh zip       unzip, for corpora that come as a zip file
+#   dev/setup.sh venv      what a Python venv with programs from PyPI needs
+#   dev/setup.sh fuzz      clang with libFuzzer and the sanitizers
 #   dev/setup.sh torch     what a venv with PyTorch, and torch.compile in it, needs
 #
 # What counts is whether a thing works, not whether a package is installed: a system without apt that has the headers
@@ -41,9 +43,18 @@ missing_jargon() { [ -e /usr/share/dictd/jargon.dict.dz ] || echo dict-jargon; }
 missing_linux_doc() { [ -e /usr/share/doc/linux-doc/Documentation ] || echo linux-doc; }
 missing_zip() { command -v unzip >/dev/null || echo unzip; }
 
-missing_torch() {
+missing_venv() {
     command -v python3 >/dev/null || echo python3
     python3 -c 'import venv, ensurepip' 2>/dev/null || echo python3-venv
+}
+
+missing_fuzz() {
+    echo 'int LLVMFuzzerTestOneInput(const char *data, unsigned long size) { return !data && size; }' |
+        clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null || echo clang libclang-rt-dev
+}
+
+missing_torch() {
+    missing_venv
     command -v "${CXX:-g++}" >/dev/null || echo g++
     python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null ||
         echo python3-dev
@@ -51,8 +62,8 @@ missing_torch() {
 
 group=${1:-}
 case $group in
-    build | kjv | gcide | jargon | linux-doc | zip | torch) ;;
-    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip or torch expected" >&2
+    build | kjv | gcide | jargon | linux-doc | zip | venv | fuzz | torch) ;;
+    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip, venv, fuzz or torch expected" >&2
        exit 2 ;;
 esac
 missing=missing_$(echo "$group" | tr - _)

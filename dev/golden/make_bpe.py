@@ -2,10 +2,13 @@
 
     python make_bpe.py            train and encode by Hugging Face's tokenizers, check with tiktoken, write the file
     python make_bpe.py --check    the same, but compare with the file that is there and fail on any difference
-    python make_bpe.py --full [FILE]    compile data/bpe.h and compare it with both: merges, ids of the whole King James
-                                  text, all sources, every code point, 10,000 random strings; times. Trains on FILE too
+    python make_bpe.py --full     compile data/tokenizer.h and compare it with both at length: merges, ids of the whole
+                                  King James text, all sources, every code point, 10,000 random strings; with
+                                  transformers; of tiny Shakespeare too where DATA_MIRROR=FOLDER has
+                                  tinyshakespeare/input.txt, with GPT-2's own vocabulary where GPT2_FOLDER has
+                                  encoder.json and vocab.bpe
 
-Needs tokenizers and tiktoken, for --full also transformers (pip), a C compiler and libraries, and the program `bible`.
+Needs what requirements_bpe.txt lists (pip), the program `bible`, for --full also a C compiler and the libraries.
 
 Unicode versions differ between PCRE2, tokenizers and tiktoken: what one of them doesn't know is no letter to it.
 Compared is what Python's unicodedata (3.11: Unicode 14) has assigned.
@@ -18,20 +21,27 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import tiktoken
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 import golden_file
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 EOT = "<|endoftext|>"
-PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+SUFFIXES = "'s|'t|'re|'ve|'m|'ll|'d"
+PATTERN = SUFFIXES + r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (rf"(?i:{SUFFIXES})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+"
+          r"|\s+(?!\S)|\s+")
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+WORD = r"[^\r\n\p{L}\p{N}]?"
+OTHERS = dict(llama3=LLAMA3, qwen2=LLAMA3.replace("{1,3}", ""), gpt4o=(
+    f"{WORD}{UPPER}*{LOWER}+(?i:{SUFFIXES})?|{WORD}{UPPER}+{LOWER}*(?i:{SUFFIXES})?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -88,9 +98,13 @@ def random_strings(count, alphabet):
 # ----------------------------------------------------------------------------------------------------------------------
 # The two references
 
-def train(documents, size):
+def train(documents, size, pattern=None):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if pattern:
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -107,10 +121,20 @@ def byte_of_character():
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def tiktoken_of(tokenizer):
+def with_word(tokenizer, word):
+    """The same with one more token, which no merge makes: only a piece that is just this word becomes it."""
+    data = json.loads(tokenizer.to_str())
+    data["model"]["ignore_merges"] = True
+    data["model"]["vocab"][word] = tokenizer.get_vocab_size()
+    result = Tokenizer.from_str(json.dumps(data))
+    result.encode_special_tokens = True
+    return result
+
+
+def tiktoken_of(tokenizer, pattern=PATTERN):
     byte = byte_of_character()
     ranks = {bytes(byte[c] for c in name): id for name, id in tokenizer.get_vocab().items() if name != EOT}
-    return tiktoken.Encoding("trained", pat_str=PATTERN, mergeable_ranks=ranks,
+    return tiktoken.Encoding("trained", pat_str=pattern, mergeable_ranks=ranks,
                              special_tokens={EOT: tokenizer.token_to_id(EOT)})
 
 
@@ -137,6 +161,12 @@ def make():
     tensors["text.random.bytes"] = np.array([len(s.encode()) for s in strings], "<i4")
     tensors["ids.random"] = np.array(sum(ids, []), "<i4")
     tensors["ids.random.count"] = np.array([len(i) for i in ids], "<i4")
+    together = "\n".join([*strings[:300], texts["torture"], texts["code"][:1500], texts["kjv"][:1500]])
+    tensors["text.others"] = together
+    for name, pattern in OTHERS.items():
+        other = with_word(train(texts.values(), 500, pattern), "\u0120firmament")
+        tensors[f"tokenizer.{name}"] = other.to_str()
+        tensors[f"ids.{name}"] = np.array(ids_of_both(other, tiktoken_of(other, pattern), together), "<i4")
     return golden_file.encode(tensors)
 
 
@@ -145,37 +175,31 @@ def make():
 
 WRAPPER = r"""
 #define _GNU_SOURCE
-#include "data/bpe.h"
+#include "data/tokenizer.h"
 
-static char error[512];
-
-typedef struct { Bpe bpe; BpeEncoder encoder; } Opened;
+static char error[4400];
 
 const char *reason(void) { return error; }
 
-int train(const char *text, size_t n, size_t size, const char *path, double seconds[2]) {
-    static const char *const special[] = { "<|endoftext|>" };
+int train(const char *text, size_t n, size_t size, const char *path) {
+    static const char *const special[] = { BPE_EOT };
     BpeWords words = { 0 };
     Bpe b;
-    double start = seconds_now();
     if (bpe_count(&words, text, n, error, sizeof error) != 0) return -1;
-    seconds[0] = seconds_now() - start;
     if (bpe_train(&b, &words, size, special, 1, error, sizeof error) != 0) return -1;
-    seconds[1] = seconds_now() - start;
     bpe_words_free(&words);
     int result = bpe_save(&b, path);
     bpe_free(&b);
     return result;
 }
 
-void *load(const char *path) {
-    Opened *o = xmalloc(sizeof *o);
-    if (bpe_load(&o->bpe, path, error, sizeof error) != 0) return NULL;
-    return bpe_encoder_open(&o->encoder, &o->bpe, error, sizeof error) == 0 ? o : NULL;
+Tokenizer *load(const char *path) {
+    Tokenizer *t = xmalloc(sizeof *t);
+    return tokenizer_load(t, path, error, sizeof error) == 0 ? t : NULL;
 }
 
-long encode(Opened *o, const char *text, size_t n, uint32_t *ids) {
-    return bpe_encode(&o->encoder, text, n, ids, error, sizeof error);
+long encode(Tokenizer *t, const char *text, size_t n, uint32_t *ids) {
+    return tokenizer_encode(t, text, n, ids, error, sizeof error);
 }
 """
 
@@ -192,13 +216,13 @@ class Ours:
         self.c.load.restype = ctypes.c_void_p
         self.c.encode.restype = ctypes.c_long
         self.c.encode.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p]
-        self.c.train.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p]
+        self.c.train.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_char_p]
 
     def train(self, text, size, name):
-        """Returns the tokenizer.json written, and the seconds for counting and for all of training."""
-        data, path, seconds = text.encode(), self.folder / name, (ctypes.c_double * 2)()
-        assert self.c.train(data, len(data), size, str(path).encode(), seconds) == 0, self.c.reason()
-        return path, list(seconds)
+        """Returns the tokenizer.json written."""
+        data, path = text.encode(), self.folder / name
+        assert self.c.train(data, len(data), size, str(path).encode()) == 0, self.c.reason()
+        return path
 
     def load(self, path):
         self.handle = self.c.load(str(path).encode())
@@ -208,15 +232,15 @@ class Ours:
         ids = np.empty(len(data), "<u4")
         count = self.c.encode(self.handle, data, len(data), ids.ctypes.data)
         assert count >= 0, self.c.reason()
-        return ids[:count]
+        return ids[:count].tolist()
 
 
 def documents(text, size=10000):
-    """The text in parts of about `size` characters whose pieces are those of the whole."""
+    """The text in parts of about `size` characters whose pieces are those of the whole: see bpe_cut."""
     parts, start = [], 0
     while start < len(text):
         end = min(start + size, len(text))
-        while end < len(text) and not (text[end] == "\n" and "!" <= text[end - 1] <= "~"):
+        while end < len(text) and not (text[end] == "\n" and text[end - 1].isalnum() and text[end - 1].isascii()):
             end += 1
         parts.append(text[start:end])
         start = end
@@ -227,78 +251,109 @@ def merges_of(tokenizer):
     return [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in json.loads(tokenizer)["model"]["merges"]]
 
 
+failures = 0
+
+
+def report(line, same):
+    global failures
+    failures += not same
+    print(line if same else f"DIFFERENT: {line}", flush=True)
+
+
 def compare_training(ours, name, text, size):
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    start = time.perf_counter()
     tokenizer = train(documents(text), size)
-    theirs = time.perf_counter() - start
-    path, seconds = ours.train(text, size, f"{name}.json")
+    path = ours.train(text, size, f"{name}.json")
     merges, expected = merges_of(path.read_text()), merges_of(tokenizer.to_str())
     same = merges == expected and Tokenizer.from_file(str(path)).get_vocab() == tokenizer.get_vocab()
     first = next((i for i, (a, b) in enumerate(zip(merges, expected)) if a != b), min(len(merges), len(expected)))
-    print(f"train {name}: {len(text.encode()) * 1e-6:.1f} MB to {size} tokens: ours {seconds[1]:.2f} s (counting "
-          f"{seconds[0]:.2f}), tokenizers {theirs:.2f} s; merges {len(merges)} and {len(expected)}, "
-          + ("all the same" if same else f"the same up to {first}"))
+    report(f"train {name}, {len(text.encode())} bytes to {size} tokens: {first} of {len(expected)} merges as by "
+           "tokenizers", same)
     return tokenizer, path
 
 
-def compare_ids(ours, tokenizer, reference, name, text):
-    data = text.encode()
-    parts = documents(text)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    ours.encode(data)
-    start = time.perf_counter()
-    ids = ours.encode(data)
-    seconds = time.perf_counter() - start
-    start = time.perf_counter()
-    expected = [i for e in tokenizer.encode_batch_fast(parts) for i in e.ids]
-    theirs = time.perf_counter() - start
-    start = time.perf_counter()
-    third = [i for p in parts for i in reference.encode_ordinary(p)]
-    tiktokens = time.perf_counter() - start
-    assert ids.tolist() == expected == third, f"{name}: the ids differ"
-    size = len(data) * 1e-6
-    print(f"encode {name}: {size:.1f} MB, {len(ids)} ids, the same by all three; MB/s on one thread: ours "
-          f"{size / seconds:.1f}, tokenizers {size / theirs:.1f}, tiktoken {size / tiktokens:.1f}")
+def compare_ids(ours, path, name, texts, lists, references):
+    """Loads path and encodes all texts (whole) and lists of strings (each by itself) beside every reference."""
+    ours.load(path)
+    wrong, ids = {}, 0
+    for part, strings in {**{k: documents(v) for k, v in texts.items()}, **lists}.items():
+        expected = {k: [encode(s) for s in strings] for k, encode in references.items()}
+        whole = part in texts
+        got = [ours.encode(texts[part].encode())] if whole else [ours.encode(s.encode()) for s in strings]
+        ids += sum(len(i) for i in got)
+        for k, v in expected.items():
+            if whole:
+                v = [sum(v, [])]
+            bad = [i for i in range(len(v)) if v[i] != got[i]]
+            if bad:
+                wrong[f"{part} by {k}"] = [strings[i][:20] for i in bad[:3]] if not whole else "the text"
+    report(f"encode {name}: {ids} ids of the texts{' and strings' if lists else ''} as by {', '.join(references)}"
+           + (f": {wrong}" if wrong else ""), not wrong)
 
 
-def full(file):
+def gpt2(folder):
+    """GPT-2's own vocabulary by tokenizers and tiktoken, and its two files."""
+    encoder = next(folder / n for n in ("encoder.json", "vocab.json") if (folder / n).exists())
+    merges = next(folder / n for n in ("vocab.bpe", "merges.txt") if (folder / n).exists())
+    tokenizer = Tokenizer(models.BPE.from_file(str(encoder), str(merges)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer, tiktoken_of(tokenizer), [encoder, merges]
+
+
+def write_llmc(tokenizer, path):
+    """llm.c's layout: the tokens, without merges."""
+    byte, size = byte_of_character(), tokenizer.get_vocab_size()
+    header = np.zeros(256, "<i4")
+    header[:4] = 20240328, 2, size, tokenizer.token_to_id(EOT)
+    names = [tokenizer.id_to_token(i) for i in range(size)]
+    tokens = [n.encode() if n == EOT else bytes(byte[c] for c in n) for n in names]
+    path.write_bytes(header.tobytes() + b"".join(bytes([len(t)]) + t for t in tokens))
+    return path
+
+
+def full():
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")    # else it says that PyTorch is missing
     from transformers import PreTrainedTokenizerFast
 
-    kjv, code, alphabet = bible("gen1:1-rev22:21"), sources(), known()
+    texts = dict(kjv=bible("gen1:1-rev22:21"), sources=sources(), torture=torture())
+    shakespeare = Path(os.environ.get("DATA_MIRROR", "-")) / "tinyshakespeare" / "input.txt"
+    if shakespeare.exists():
+        texts["shakespeare"] = shakespeare.read_bytes().decode()
+    lists = {"10,000 random strings": random_strings(10000, known()),
+             "every character between others": [f"a{c}b {c}1{c}{c} {c}\n" for c in known()]}
+
+    print(f"texts: {', '.join(texts)}; strings: {', '.join(lists)}")
+
+    def both(tokenizer, pattern=PATTERN):
+        reference = tiktoken_of(tokenizer, pattern)
+        return {"tokenizers": lambda s: tokenizer.encode(s).ids, "tiktoken": reference.encode_ordinary}
+
     with tempfile.TemporaryDirectory() as folder:
         ours = Ours(folder)
-        compare_training(ours, "kjv", kjv, 4096)
-        compare_training(ours, "torture", torture() * 3, 2000)
-        compare_training(ours, "code", code, 16384)
-        if file:
-            compare_training(ours, Path(file).name, Path(file).read_bytes().decode(errors="replace"), 32768)
-        tokenizer, path = compare_training(ours, "both", kjv + code, 8192)
-        ours.load(path)
-        reference = tiktoken_of(tokenizer)
-        compare_ids(ours, tokenizer, reference, "kjv", kjv)
-        compare_ids(ours, tokenizer, reference, "code", code)
+        for name, size in dict(kjv=4096, sources=16384, torture=2000, shakespeare=4096).items():
+            if name in texts:
+                compare_training(ours, name, texts[name], size)
+        tokenizer, path = compare_training(ours, "together", "".join(texts.values()), 8192)
         loaded = PreTrainedTokenizerFast(tokenizer_file=str(path))
-        assert loaded.encode(kjv[:200000]) == ours.encode(kjv[:200000].encode()).tolist()
-        print("transformers: loads our tokenizer.json, the same ids on 200,000 characters of kjv")
-        for name, strings in {
-            "torture": [torture()],
-            "10,000 random strings": random_strings(10000, alphabet),
-            f"{len(alphabet)} characters, each between others": [f"a{c}b {c}1{c}{c} {c}\n" for c in alphabet],
-        }.items():
-            wrong = {"tokenizers": [], "tiktoken": []}
-            for s in strings:
-                ids = ours.encode(s.encode()).tolist()
-                if ids != tokenizer.encode(s).ids:
-                    wrong["tokenizers"].append(s)
-                if ids != reference.encode_ordinary(s):
-                    wrong["tiktoken"].append(s)
-            print(f"encode {name}: " + "; ".join(f"{len(v)} differ from {k} {v[:3] or ''}" for k, v in wrong.items()))
+        compare_ids(ours, path, "our tokenizer.json", texts, lists, both(tokenizer))
+        compare_ids(ours, path, "our tokenizer.json", texts, {},
+                    {"transformers": lambda s: loaded.encode(s, split_special_tokens=True)})
+        compare_ids(ours, write_llmc(tokenizer, ours.folder / "llmc.bin"), "its tokens in llm.c's layout", texts, {},
+                    both(tokenizer))
+        for name, pattern in OTHERS.items():
+            other = with_word(train(documents(texts["sources"]), 8000, pattern), "\u0120firmament")
+            other.save(str(ours.folder / "other.json"))
+            compare_ids(ours, ours.folder / "other.json", f"{name}'s split", texts, lists, both(other, pattern))
+        if "GPT2_FOLDER" in os.environ:
+            tokenizer, _, files = gpt2(Path(os.environ["GPT2_FOLDER"]))
+            for path in [*files, write_llmc(tokenizer, ours.folder / "gpt2.bin")]:
+                compare_ids(ours, path, f"GPT-2's own, {path.name}", texts, lists, both(tokenizer))
+    if failures:
+        sys.exit(f"error: {failures} comparisons differ")
 
 
 def main():
-    if sys.argv[1:2] == ["--full"]:
-        return full(sys.argv[2] if len(sys.argv) > 2 else None)
+    if sys.argv[1:] == ["--full"]:
+        return full()
     data, path = make(), FOLDER / "bpe_ids.golden"
     if sys.argv[1:] == ["--check"]:
         if path.read_bytes() != data:
@@ -309,4 +364,5 @@ def main():
         print(f"{path.name}: {len(data)} bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -501,6 +501,11 @@ TEST(prepare_takes_folders_and_documents) {
     CHECK_FAILS(shell, PREPARE "--tokenizer fineweb10B", 2, "TOKENIZER=bpe: fineweb10B comes as tokens of gpt2");
     CHECK(run("test -z \"$(ls -d " ROOT "/out/*.new.* 2>/dev/null)\"") == 0);
 
+    // A folder that somebody else made is not replaced.
+    CHECK(run("rm " ROOT "/out/texts/fingerprint && mkdir " ROOT "/out/kjv") == 0);
+    CHECK_FAILS(shell, TEXTS, 1, "/out/texts: no fingerprint, so not made by data/prepare.sh: move it");
+    CHECK(run("test -z \"$(" PREPARE "--config=configs/default.json)\" && rmdir " ROOT "/out/kjv") == 0);
+
     CHECK(mkdir(ROOT "/locked", 0555) == 0);
     CHECK_FAILS(shell_as_nobody, "DATA_ROOT=" ROOT "/locked data/prepare.sh muon.h", 1, "/locked/muon.new.");
     CHECK_FAILS(shell_on_full_disk, PREPARE "train_gpt.c byte", 1,

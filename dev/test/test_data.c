@@ -159,6 +159,164 @@ TEST(tokenizer_file_round_trip_and_layout) {
     free(dir);
 }
 
+// A byte-pair encoding of some 500 tokens, of the sources' README.
+static Tokenizer trained_bpe(void) {
+    static const char *const special[] = { BPE_EOT };
+    char error[256];
+    size_t n;
+    char *text = read_file("README.md", &n);
+    if (!text) fail("README.md: %s", strerror(errno));
+    BpeWords words = { 0 };
+    Bpe b;
+    Tokenizer t;
+    if (bpe_count(&words, text, n, error, sizeof error) != 0 ||
+        bpe_train(&b, &words, 500, special, 1, error, sizeof error) != 0 ||
+        tokenizer_of_bpe(&t, &b, error, sizeof error) != 0) fail("%s", error);
+    bpe_words_free(&words);
+    free(text);
+    return t;
+}
+
+// Whether both make the same ids of all of data/README.md, which has characters of several bytes, and of odd bytes.
+static bool same_ids(const Tokenizer *a, const Tokenizer *b) {
+    char error[256];
+    size_t n;
+    char *text = read_file("data/README.md", &n);
+    if (!text) fail("data/README.md: %s", strerror(errno));
+    memcpy(text, "\xff\xc3 \0'll", 8);
+    uint32_t *one = (uint32_t *)xmalloc(n * sizeof *one), *other = (uint32_t *)xmalloc(n * sizeof *other);
+    long count = tokenizer_encode(a, text, n, one, error, sizeof error);
+    bool same = count > 0 && tokenizer_encode(b, text, n, other, error, sizeof error) == count &&
+                memcmp(one, other, (size_t)count * sizeof *one) == 0;
+    free(one);
+    free(other);
+    free(text);
+    return same;
+}
+
+// Writes a vocabulary in llm.c's layout, as its gpt2_tokenizer.bin: kind 0, no merges.
+static void put_llmc(const char *path, const Tokenizer *t) {
+    Tokenizer plain = *t;
+    plain.bpe = NULL;
+    plain.kind = TOKENIZER_OTHER;
+    if (tokenizer_save(&plain, path) != 0) fail("%s: %s", path, strerror(errno));
+}
+
+TEST(tokens_of_llmc_encode_as_the_vocabulary_they_are_of) {
+    char *dir = test_folder("data/llmc"), *path = format("%s/gpt2_tokenizer.bin", dir), error[512];
+    Tokenizer t = trained_bpe(), back;
+    put_llmc(path, &t);
+    CHECK_MSG(tokenizer_load(&back, path, error, sizeof error) == 0, "%s", error);
+    CHECK(back.kind == TOKENIZER_BPE && back.size == t.size && back.eot == 0 && same_ids(&t, &back));
+    CHECK(tokenizer_hash(&back) == tokenizer_hash(&t));
+    tokenizer_free(&back);
+
+    // GPT-2's order: the bytes, the merges, the end-of-text token.
+    Bpe other = { 0 };
+    bpe_pairs_make(&other.ranks, 1024);
+    for (uint32_t id = 1; id < t.bpe->tokens.count; id++) {
+        size_t n;
+        const char *token = bpe_token(t.bpe, id, &n);
+        if (bpe_strings_add(&other.tokens, token, n) != id - 1) fail("a token twice");
+        if (n == 1) other.byte_id[(uint8_t)*token] = id - 1;
+    }
+    for (uint32_t i = 0; i < t.bpe->merge_count; i++) {
+        BpeMerge m = t.bpe->merges[i];
+        bpe_add_merge(&other, m.left - 1, m.right - 1, m.token - 1);
+    }
+    bpe_add_special(&other, BPE_EOT);
+    tokenizer_free(&t);
+    CHECK(tokenizer_of_bpe(&t, &other, error, sizeof error) == 0 && t.eot == t.size - 1);
+    put_llmc(path, &t);
+    CHECK_MSG(tokenizer_load(&back, path, error, sizeof error) == 0, "%s", error);
+    CHECK(back.kind == TOKENIZER_BPE && back.eot == t.eot && same_ids(&t, &back));
+    tokenizer_free(&back);
+
+    // An end-of-text token that isn't the one, none at all though the token is there, ids in another order: decoded.
+    static const struct { int at; const char *bytes; } changes[] = { { 12, "\1\0\0\0" }, { 12, "\xff\xff\xff\xff" },
+                                                                     { 1024 + 2 * 256, "\2th\2 t" } };
+    size_t n;
+    char *file = read_file(path, &n);
+    for (size_t i = 0; i < COUNT_OF(changes); i++) {
+        char *changed = (char *)memcpy(xmalloc(n), file, n);
+        memcpy(changed + changes[i].at, changes[i].bytes, i < 2 ? 4 : 6);
+        put(path, changed, n);
+        CHECK_MSG(tokenizer_load(&back, path, error, sizeof error) == 0, "%s", error);
+        CHECK_MSG(back.kind == TOKENIZER_OTHER && back.size == t.size, "change %zu", i);
+        CHECK(tokenizer_encode(&back, "a", 1, &(uint32_t){ 0 }, error, sizeof error) == -1);
+        tokenizer_free(&back);
+        free(changed);
+    }
+    free(file);
+    tokenizer_free(&t);
+    free(path);
+    free(dir);
+}
+
+// Writes the pair of a vocabulary into two files.
+static void put_pair(const Tokenizer *t, const char *encoder, const char *merges) {
+    FILE *out = fopen(merges, "w");
+    cJSON *vocab = cJSON_CreateObject();
+    char **names = (char **)xcalloc((size_t)t->size, sizeof *names);
+    if (!out) fail("%s: %s", merges, strerror(errno));
+    for (int id = 0; id < t->size; id++) {
+        names[id] = bpe_make_name(t->bytes + t->start[id], t->start[id + 1] - t->start[id]);
+        cJSON_AddNumberToObject(vocab, names[id], id);
+    }
+    fputs("#version: 0.2\n", out);
+    for (uint32_t i = 0; i < t->bpe->merge_count; i++)
+        fprintf(out, "%s %s\n", names[t->bpe->merges[i].left], names[t->bpe->merges[i].right]);
+    fclose(out);
+    char *text = cJSON_Print(vocab);
+    put_text(encoder, text);
+    for (int id = 0; id < t->size; id++) free(names[id]);
+    free(names);
+    free(text);
+    cJSON_Delete(vocab);
+}
+
+TEST(either_half_of_gpt2s_pair_loads) {
+    static const char *const pairs[][2] = { { "encoder.json", "vocab.bpe" }, { "vocab.json", "merges.txt" },
+                                            { "encoder.json", "merges.txt" }, { "vocab.json", "vocab.bpe" } };
+    Tokenizer t = trained_bpe(), back;
+    char error[512];
+    for (size_t i = 0; i < 2 * COUNT_OF(pairs); i++) {
+        char *dir = test_folder("data/pair"), *paths[2];
+        for (int k = 0; k < 2; k++) paths[k] = format("%s/%s", dir, pairs[i / 2][k]);
+        put_pair(&t, paths[0], paths[1]);
+        CHECK_MSG(tokenizer_load(&back, paths[i % 2], error, sizeof error) == 0, "%s", error);
+        CHECK(back.kind == TOKENIZER_BPE && back.size == t.size && back.eot == 0 && same_ids(&t, &back));
+        CHECK(same_ids(&back, &t) && back.bpe->merge_count == t.bpe->merge_count);
+        tokenizer_free(&back);
+        unlink(paths[1 - i % 2]);
+        CHECK(tokenizer_load(&back, paths[i % 2], error, sizeof error) == -1);
+        const char *words = i % 2 ? "half of a vocabulary: encoder.json or vocab.json expected beside it"
+                                  : "half of a vocabulary: vocab.bpe or merges.txt expected beside it";
+        CHECK_MSG(strstr(error, words) && strstr(error, paths[i % 2]), "%s", error);
+        for (int k = 0; k < 2; k++) free(paths[k]);
+        free(dir);
+    }
+
+    // Both pairs in one folder, of different vocabularies: each half goes with the one of its kind.
+    Tokenizer bytes;
+    Bpe b;
+    BpeWords words = { 0 };
+    CHECK(bpe_train(&b, &words, 256, NULL, 0, error, sizeof error) == 0);
+    CHECK(tokenizer_of_bpe(&bytes, &b, error, sizeof error) == 0);
+    free(test_folder("data/pairs"));
+    put_pair(&t, ROOT "/pairs/encoder.json", ROOT "/pairs/vocab.bpe");
+    put_pair(&bytes, ROOT "/pairs/vocab.json", ROOT "/pairs/merges.txt");
+    for (int i = 0; i < 4; i++) {
+        char *path = format(ROOT "/pairs/%s", pairs[i / 2][i % 2]);
+        CHECK_MSG(tokenizer_load(&back, path, error, sizeof error) == 0, "%s", error);
+        CHECK_MSG(back.size == (i < 2 ? t.size : 256), "%s", path);
+        tokenizer_free(&back);
+        free(path);
+    }
+    tokenizer_free(&bytes);
+    tokenizer_free(&t);
+}
+
 TEST(damaged_tokenizer_files_are_refused) {
     char *dir = test_folder("data/damaged"), *path = format("%s/tokenizer.bin", dir), error[512];
     Tokenizer t = chars_of("ab\xc3\xa9"), back;
@@ -905,6 +1063,8 @@ int main(int argc, char **argv) {
     RUN(byte_vocabulary_takes_any_bytes);
     RUN(encode_names_what_it_cannot_encode);
     RUN(tokenizer_file_round_trip_and_layout);
+    RUN(tokens_of_llmc_encode_as_the_vocabulary_they_are_of);
+    RUN(either_half_of_gpt2s_pair_loads);
     RUN(damaged_tokenizer_files_are_refused);
     RUN(shard_layout);
     RUN(wide_and_raw_shards);
