@@ -445,8 +445,8 @@ TEST(prepare_names_folders) {
         // What a config's data.dir names, and what is said beside it
         { "--config=" ROOT "/a.json", "jargon" }, { "--config=" ROOT "/b.json", "linux-doc-bpe1024" },
         { "--config=" ROOT "/b.json byte", "linux-doc-byte" }, { "--config=" ROOT "/b.json char", "linux-doc" },
-        { "--config=configs/default.json", "kjv" }, { "--config=configs/shakespeare_4x128.json bpe",
-                                                     "shakespeare-bpe4096" },
+        { "--config=configs/default.json", "kjv-bpe4096" },
+        { "--config=configs/shakespeare_4x128.json bpe", "shakespeare-bpe4096" },
     };
     put_text(ROOT "/a.json", "{\"run\": {\"dir\": \"runs/x\"}, \"data\": {\n  \"dir\": \"build/data/jargon\"}}");
     put_text(ROOT "/b.json", "{\"data\": {\"dir\": \"build/data/linux-doc-bpe1024/\"}}");
@@ -502,9 +502,9 @@ TEST(prepare_takes_folders_and_documents) {
     CHECK(run("test -z \"$(ls -d " ROOT "/out/*.new.* 2>/dev/null)\"") == 0);
 
     // A folder that somebody else made is not replaced.
-    CHECK(run("rm " ROOT "/out/texts/fingerprint && mkdir " ROOT "/out/kjv") == 0);
+    CHECK(run("rm " ROOT "/out/texts/fingerprint && mkdir " ROOT "/out/kjv-bpe4096") == 0);
     CHECK_FAILS(shell, TEXTS, 1, "/out/texts: no fingerprint, so not made by data/prepare.sh: move it");
-    CHECK(run("test -z \"$(" PREPARE "--config=configs/default.json)\" && rmdir " ROOT "/out/kjv") == 0);
+    CHECK(run("test -z \"$(" PREPARE "--config=configs/default.json)\" && rmdir " ROOT "/out/kjv-bpe4096") == 0);
 
     CHECK(mkdir(ROOT "/locked", 0555) == 0);
     CHECK_FAILS(shell_as_nobody, "DATA_ROOT=" ROOT "/locked data/prepare.sh muon.h", 1, "/locked/muon.new.");
