@@ -3,6 +3,6 @@
 # needs: tokenize
 set -euo pipefail
 data/prepare.sh kjv
-experiment=(configs/default.json 200 3)
-[ -z "$QUICK" ] || experiment=(configs/default.json 60 1 --model.layers=2 --train.batch=8)
+experiment=(dev/exp/duality/config.json 200 3)
+[ -z "$QUICK" ] || experiment=(dev/exp/duality/config.json 60 1 --model.layers=2 --train.batch=8)
 "$BUILD/study_duality" "$OUT" "${experiment[@]}"
