@@ -27,11 +27,11 @@ coordinates() {
         muon)  echo "optimizer.muon.lr=0.01,0.02,0.04"
                echo "optimizer.muon.weight_decay=0.03,0.1,0.3"
                echo "optimizer.adamw.lr=0.0025,0.005,0.01"
-               echo "optimizer.muon.momentum=0.9,0.95,0.975" ;;
+               echo "optimizer.muon.momentum=0.8,0.9,0.95" ;;
         muonclip) echo "optimizer.muon.lr=0.004,0.008,0.016"
                echo "optimizer.muon.weight_decay=0.1,0.3,0.9"
                echo "optimizer.adamw.lr=0.0025,0.005,0.01"
-               echo "optimizer.muon.momentum=0.9,0.95,0.975" ;;
+               echo "optimizer.muon.momentum=0.8,0.9,0.95" ;;
         adam)  echo "optimizer.adamw.lr=0.002,0.004,0.008" ;;
         sgd)   echo "optimizer.sgd.lr=0.1,0.2,0.4" ;;
         normuon) echo "optimizer.muon.lr=0.01,0.02,0.04" ;;
@@ -55,7 +55,7 @@ for optimizer in ${*:-$all}; do
     best="" number=0
     while read -r grid; do
         number=$((number + 1)) key=${grid%%=*} extend=
-        case $key in *.lr | *.weight_decay) extend=--extend ;; esac
+        case $key in *.lr | *.weight_decay | *.momentum) extend=--extend ;; esac
         # shellcheck disable=SC2086 # one word a flag
         build/ab sweep $here/$track.json --grid="$grid" $extend --budget=0.5 --out="$out/$optimizer-$number" \
             --train.eval_every=0 --train.save_every=0 $flags $quick > "$out-$optimizer-$number.txt" || { tail -n 3 "$out-$optimizer-$number.txt" >&2; exit 1; }
