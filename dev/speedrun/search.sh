@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The optimizer track's search: every optimizer's settings on one model, by coordinate descent at half the track's length
 # with one seed. Each line of `coordinates` is a grid, tried with the best of the lines before it; a change is kept where
-# it improves the loss by more than 0.003. The optimizers that the track is about get grids of the same number of points,
-# the others a learning rate. A grid of learning rates or decays is widened while its best lies at the edge.
+# it improves the loss by more than 0.003. The optimizers that the track is about get four coordinates or more, AdamW the rates of
+# embedding and head apart too, since Muon has that by its nature; the others a learning rate. A grid of learning rates, decays or
+# momenta is widened while its best lies at the edge.
 #
 #     dev/speedrun/search.sh shakespeare|kjv [OPTIMIZER ...]
 #
@@ -23,7 +24,9 @@ coordinates() {
         adamw) echo "optimizer.adamw.lr=0.002,0.004,0.008"
                echo "optimizer.adamw.weight_decay=0.1,0.3,0.9"
                echo "optimizer.adamw.beta2=0.9,0.95,0.99"
-               echo "schedule.warmup=0,0.05,0.15" ;;
+               echo "schedule.warmup=0,0.05,0.15"
+               echo "optimizer.adamw.embed_lr=0.01,0.02,0.04"
+               [ "$track" = shakespeare ] || echo "optimizer.adamw.head_lr=0.005,0.01,0.02" ;;     # there it is the embedding
         muon)  echo "optimizer.muon.lr=0.01,0.02,0.04"
                echo "optimizer.muon.weight_decay=0.03,0.1,0.3"
                echo "optimizer.adamw.lr=0.0025,0.005,0.01"
@@ -55,7 +58,7 @@ for optimizer in ${*:-$all}; do
     best="" number=0
     while read -r grid; do
         number=$((number + 1)) key=${grid%%=*} extend=
-        case $key in *.lr | *.weight_decay | *.momentum) extend=--extend ;; esac
+        case $key in *lr | *.weight_decay | *.momentum) extend=--extend ;; esac
         # shellcheck disable=SC2086 # one word a flag
         build/ab sweep $here/$track.json --grid="$grid" $extend --budget=0.5 --out="$out/$optimizer-$number" \
             --train.eval_every=0 --train.save_every=0 $flags $quick > "$out-$optimizer-$number.txt" || { tail -n 3 "$out-$optimizer-$number.txt" >&2; exit 1; }
