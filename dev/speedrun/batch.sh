@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 track=${1:?kjv or shakespeare} tokens=${2:-409600} batches=${3:-4 16 64} here=dev/speedrun out=${OUT:-runs/speedrun/$track-batch}
+make -s all build/ab data CONFIG="$here/$track.json"
 common="--train.eval_every=0 --train.save_every=0"
 block=$(sed -n 's/.*"block": \([0-9]*\).*/\1/p' $here/$track.json)
 times() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.4g", a * b }'; }

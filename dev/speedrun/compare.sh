@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 track=${1:?shakespeare or kjv} here=dev/speedrun
 shift
+make -s all build/ab data CONFIG="$here/$track.json"
 arms=()
 for optimizer in ${*:-adamw muon muonclip}; do
     line=$(grep "^$optimizer " "${TUNED:-$here/$track.tuned}") || { echo "error: $optimizer: not in $track.tuned" >&2; exit 1; }

@@ -13,6 +13,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 track=${1:?shakespeare or kjv} here=dev/speedrun
 shift
+make -s all build/ab data CONFIG="$here/$track.json"
 quick=${QUICK:+--train.steps=4 --train.eval_tokens=2048}
 out=${OUT:-runs/speedrun/$track} tuned=${TUNED:-$here/$track.tuned}
 all="adamw muon muonclip adam sgd normuon muon_rms msgds msgdq msgdz adams adamq adamz"

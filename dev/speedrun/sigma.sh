@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 track=${1:?shakespeare or kjv} optimizer=${2:-adamw} here=dev/speedrun
+make -s all build/ab data CONFIG="$here/$track.json"
 read -r _ _ flags < <(grep "^$optimizer " "${TUNED:-$here/$track.tuned}")
 losses=""
 for seed in ${SEEDS:-1 2 3 4 5 6 7 8 9 10}; do
