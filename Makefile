@@ -44,7 +44,7 @@ PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).
 ifdef NAME
 $(if $(filter $(NAME),$(STUDIES)),,$(error NAME=$(NAME): no such study, `make study` lists them))
 STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(addprefix $(BUILD)/,$(shell sed -n 's/^# needs: //p' dev/exp/$(NAME)/run.sh))
-OUT ?= $(if $(QUICK),$(BUILD)/study/$(NAME),dev/exp/$(NAME))
+STUDY_OUT := $(or $(OUT),$(if $(QUICK),$(BUILD)/study/$(NAME),dev/exp/$(NAME)))
 endif
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
@@ -109,7 +109,7 @@ bench-tokenizer: $(BUILD)/bench $(BUILD)/bench_tokenizer  ## byte-pair encoding:
 	$(Q)dev/bench/tokenizer.sh $(BUILD) $(ARGS)
 
 study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; without NAME: the list
-	$(Q)$(if $(NAME),BUILD=$(BUILD) QUICK=$(QUICK) OUT="$(OUT)" dev/exp/$(NAME)/run.sh,for s in $(STUDIES); do printf '  %-14s %s\n' "$$s" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
+	$(Q)$(if $(NAME),BUILD=$(BUILD) QUICK=$(QUICK) OUT="$(STUDY_OUT)" dev/exp/$(NAME)/run.sh,for s in $(STUDIES); do printf '  %-14s %s\n' "$$s" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
 
 help:                                                    ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-15s %s\n' "$$a" "$$b"; done
