@@ -6,7 +6,7 @@ MARCH  ?=                        # such as -march=native; the matrix kernels cho
 
 CONFIG ?= configs/default.json
 DATA   ?=
-TOKENIZER ?=
+TOKENIZER ?= $(if $(findstring command,$(origin VOCAB)),bpe)
 VOCAB  ?= 4096
 OUT    ?=
 ARGS   ?=
@@ -56,7 +56,7 @@ compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(
 all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs
 
 train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), with ARGS
-	$(Q)$(TRAINER) $(CONFIG) $(if $(DATA)$(TOKENIZER),--data.dir="$$($(PREPARE) --folder "$(CORPUS)" "$$TOKENIZER")") $(ARGS)
+	$(Q)$(TRAINER) $(CONFIG) $(ON_DATA) $(ARGS)
 
 data: $(BUILD)/tokenize | setup                          ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe|gpt2|FILE, VOCAB=4096) under build/data
 	$(Q)$(PREPARE) "$(CORPUS)" "$$TOKENIZER"
@@ -67,6 +67,7 @@ tokenizer: $(BUILD)/tokenize | setup                     ## train a byte-pair en
 # The corpus: DATA, else the one that the config names by its folder; any other folder is the user's own and must be there.
 PREPARE = BUILD=$(BUILD) data/prepare.sh
 CORPUS  = $(if $(DATA),$$DATA,--config=$(CONFIG))
+ON_DATA = $(if $(DATA)$(TOKENIZER),--data.dir="$$($(PREPARE) --folder "$(CORPUS)" "$$TOKENIZER")")
 
 programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
@@ -80,11 +81,12 @@ fuzz: build/fuzz/fuzz_tokenizer                          ## try RUNS=1000000 inp
 	    -artifact_prefix=build/fuzz/ -print_final_stats=1 $(ARGS) build/fuzz/corpus dev/test/fuzz_corpus
 
 ab: all $(BUILD)/ab | setup                              ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
-	$(Q)for config in $(sort $(filter %.json,$(subst =, ,$(subst $(comma), ,$(ARMS))))); do $(PREPARE) "--config=$$config" || exit; done
-	$(Q)$(BUILD)/ab $(ARMS) --trainer=$(TRAINER) --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
+	$(Q)for config in $(sort $(filter %.json,$(subst =, ,$(subst $(comma), ,$(ARMS))))); do \
+	    $(PREPARE) $(if $(DATA),"$$DATA","--config=$$config") "$$TOKENIZER" || exit; done
+	$(Q)$(BUILD)/ab $(ARMS) $(ON_DATA) --trainer=$(TRAINER) --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
 
 sweep: all $(BUILD)/ab data                              ## train CONFIG over GRID="optimizer.muon.lr=0.005,0.01,0.02", SEEDS="1", RANDOM=20, BUDGET=0.5, ARGS="--extend"
-	$(Q)$(BUILD)/ab sweep $(CONFIG) --trainer=$(TRAINER) --grid="$(GRID)" --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(RANDOM),--random=$(RANDOM)) \
+	$(Q)$(BUILD)/ab sweep $(CONFIG) $(ON_DATA) --trainer=$(TRAINER) --grid="$(GRID)" --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(RANDOM),--random=$(RANDOM)) \
 	    $(if $(BUDGET),--budget=$(BUDGET)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
 
 sample: $(BUILD)/generate                                ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"

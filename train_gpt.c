@@ -1863,8 +1863,10 @@ static void trainer_open(Trainer *t, const char *where) {
     dataloader_open(&t->data, c->data.dir, T, c->model.vocab, (uint64_t)c->run.seed);
     if (c->data.order == ORDER_BY_DOCUMENTS) {
         if (t->tokenizer.size == 0 || t->tokenizer.eot < 0)
-            fail_usage("%s: data.order: documents, but the tokenizer of %s has no end-of-text token", where, c->data.dir);
-        dataloader_by_documents(&t->data, t->tokenizer.eot);
+            fail_usage("%s: data.order: documents, but %s has no tokenizer with an end-of-text token", where, c->data.dir);
+        if (!dataloader_by_documents(&t->data, t->tokenizer.eot))
+            fail_usage("%s: data.order: documents, but no training shard of %s has an end-of-text token (%d)", where,
+                       c->data.dir, t->tokenizer.eot);
     }
     t->classes = dataloader_classes(&t->data);
     if (dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) == 0)
@@ -1895,6 +1897,9 @@ static void trainer_close(Trainer *t) {
 
 // Where a model is weak: the loss of frequent and of rare tokens.
 static void print_by_frequency(const Trainer *t) {
+    bool known = false;                                  // not where a finished run was resumed
+    for (int i = 0; i < DATALOADER_CLASSES; i++) known = known || isfinite(t->val_by_class[i]);
+    if (!known) return;
     printf("\nloss by frequency, from the commonest tenth of the tokens to the rarest:");
     for (int i = 0; i < DATALOADER_CLASSES; i++)
         if (isfinite(t->val_by_class[i])) printf(" %.2f", t->val_by_class[i]);
@@ -1976,7 +1981,9 @@ static int train(Trainer *t) {
     if (resident_bytes() > 0)
         printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned_bytes(t)));
     print_by_frequency(t);
-    printf("\npicture: %s/loss.png   more text: make sample RUN=%s\n", c->run.dir, c->run.dir);
+    printf("\npicture: %s/loss.png", c->run.dir);
+    if (t->tokenizer.size) printf("   more text: make sample RUN=%s", c->run.dir);
+    printf("\n");
     return 0;
 }
 
@@ -2094,7 +2101,7 @@ static void write_run_file(const char *dir, const char *name, const char *bytes,
 
 static void remove_run_files(const char *dir) {
     static const char *const files[] = {"config.json", "log.jsonl", "loss.png", "checkpoint.bin",
-                                        "checkpoint.prev.bin", "sample.txt", "tokenizer.bin", "tokenizer.json"};
+                                        "checkpoint.prev.bin", "sample.txt", "tokenizer.bin", "tokenizer.json", "vocabulary"};
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         char *path = format("%s/%s", dir, files[i]);
         if (unlink(path) != 0 && errno != ENOENT) fail("%s: cannot be removed: %s", path, strerror(errno));
@@ -2151,6 +2158,7 @@ static int train_main(int argc, char **argv) {
     write_run_file(dir, "config.json", text, strlen(text));
     if (t.tokenizer.size && (bytes = read_file(from, &size))) {
         write_run_file(dir, strrchr(from, '/') + 1, bytes, size);
+        if (tokenizer_sign(&t.tokenizer, dir) != 0) fail("%s/vocabulary: cannot be written: %s", dir, strerror(errno));
         free(bytes);
     }
     free(text); free(from); free(where); free(a.overrides);

@@ -278,8 +278,14 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
     if (few) fail("%s: no %s shard holds the %d tokens of one window (block %d and a target)", dir, few, T + 1, T);
 }
 
-// From here on training is by documents, which begin with the token eot.
-static inline void dataloader_by_documents(DataLoader *d, int eot) { d->eot = eot; }
+// From here on training is by documents, which begin with the token eot. False where no training shard has one.
+static inline bool dataloader_by_documents(DataLoader *d, int eot) {
+    d->eot = eot;
+    for (int i = 0; i < d->train_shards; i++)
+        for (size_t k = 0; k < d->train[i].count; k++)
+            if (shard_token(&d->train[i], k) == (uint32_t)eot) return true;
+    return false;
+}
 
 static inline void dataloader_close(DataLoader *d) {
     for (int i = 0; i < d->train_shards; i++) shard_close(&d->train[i]);

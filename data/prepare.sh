@@ -43,7 +43,7 @@ gpt2_url=https://openaipublic.blob.core.windows.net/gpt-2/encodings/main     # e
 linux_doc=/usr/share/doc/linux-doc/Documentation
 dictionaries=/usr/share/dictd
 
-format=2                        # of the prepared folder: raise it when what is written changes
+format=3                        # of the prepared folder: raise it when what is written changes
 root=${DATA_ROOT:-build/data}
 downloads=$root/.downloads      # a data folder's name never begins with a dot
 tokenize=${BUILD:-build}/tokenize
@@ -304,17 +304,19 @@ case $data in
         fi ;;
 esac
 
-row=$(corpora | grep "^$data|" || :)
+row=$(corpora | awk -F'|' -v name="$data" '$1 "" == name')
 IFS='|' read -r _ source size checksum split <<END
 $row
 END
 if [ -n "$row" ]; then name=$data; else name=$(name_of "$data"); fi
+case "|$(corpora | cut -d'|' -f1 | tr '\n' '|')" in *"|$name|"*) [ -n "$row" ] || name=$name-text ;; esac   # not the corpus's
 
 : "${VOCAB:=4096}" "${SHARDS:=8}"
 if [ "$split" = shards ]; then
     case $tokenizer in '' | gpt2) ;; *) fail_usage "TOKENIZER=$tokenizer: $name comes as tokens of gpt2" ;; esac
     case $SHARDS in '' | *[!0-9]* | 0) fail_usage "SHARDS=$SHARDS: the number of training shards expected" ;; esac
 fi
+case $VOCAB in *[!0-9]* | 0*) fail_usage "VOCAB=$VOCAB: the number of tokens expected" ;; esac
 case ${tokenizer:=char} in
     char) suffix='' kind=char ;;
     bpe)  suffix=-bpe$VOCAB kind="bpe of $VOCAB" ;;

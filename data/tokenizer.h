@@ -317,9 +317,11 @@ static inline int tokenizer_save(const Tokenizer *t, const char *path) {
 // The sidecar: DIR/vocabulary says which vocabulary the shards in DIR were written with, so that ids are never read with
 // another one that happens to have as many tokens.
 
-// A hash of all tokens in their order; the file's format and the merges don't count.
+// A hash of what ids depend on: all tokens in their order, the end-of-text token, the merges. The file's format doesn't count.
 static inline uint64_t tokenizer_hash(const Tokenizer *t) {
-    uint64_t h = (uint64_t)t->size;
+    uint64_t h = hash64((uint64_t)t->size, (uint64_t)(int64_t)t->eot);
+    for (uint32_t i = 0; t->bpe && i < t->bpe->merge_count; i++)
+        h = hash64(h, bpe_pair(t->bpe->merges[i].left, t->bpe->merges[i].right));
     for (int id = 0; id < t->size; id++) {
         h = hash64(h, t->start[id + 1] - t->start[id]);
         for (uint32_t i = t->start[id]; i < t->start[id + 1]; i++) h = mix64(h ^ t->bytes[i]);
@@ -346,7 +348,10 @@ static inline int tokenizer_check(const Tokenizer *t, const char *path, const ch
     char *line = read_file(sidecar, &n);
     int size = 0, result = 0;
     unsigned long long hash = 0;
-    if (line && (sscanf(line, "%d tokens, hash %llx", &size, &hash) != 2)) {
+    if (!line && errno != ENOENT) {
+        snprintf(error, room, "%s: cannot be read: %s", sidecar, strerror(errno));
+        result = -1;
+    } else if (line && (sscanf(line, "%d tokens, hash %llx", &size, &hash) != 2)) {
         snprintf(error, room, "%s: not a vocabulary's sidecar (\"N tokens, hash ...\" expected)", sidecar);
         result = -1;
     } else if (line && (size != t->size || hash != tokenizer_hash(t))) {

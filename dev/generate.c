@@ -55,7 +55,9 @@ int main(int argc, char **argv) {
     Checkpoint checkpoint;
     config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config_path, 0, NULL);
     config_resolve(&config, config_path);
-    if (tokenizer_load(&tokenizer, vocabulary, error, sizeof error) != 0) fail("%s", error);
+    if (tokenizer_load(&tokenizer, vocabulary, error, sizeof error) != 0 ||
+        tokenizer_check(&tokenizer, vocabulary, run, error, sizeof error) != 0)
+        fail("%s", error);
     if (checkpoint_open(&checkpoint, checkpoint_path, error, sizeof error) != 0) fail("%s", error);
     if (tokenizer.size > config.model.vocab)
         fail("%s: %d tokens, but the model of %s has %d",

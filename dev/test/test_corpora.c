@@ -441,7 +441,7 @@ TEST(prepare_names_folders) {
         { "linux-doc gpt2", "linux-doc-gpt2" }, { "jargon " ROOT "/tok.json", "jargon-tok" }, { "fineweb10B",
                                                                                                "fineweb10B" },
         { "some/text.dict.dz", "text" }, { "some/folder.d/", "folder" }, { "'a b.txt.gz' byte", "a_b-byte" },
-        { "some/.hidden", "_hidden" }, { "some/-x", "_x" },
+        { "some/kjv.txt bpe", "kjv-text-bpe4096" }, { "kj.", "kj" }, { "some/.hidden", "_hidden" }, { "some/-x", "_x" },
         // What a config's data.dir names, and what is said beside it
         { "--config=" ROOT "/a.json", "jargon" }, { "--config=" ROOT "/b.json", "linux-doc-bpe1024" },
         { "--config=" ROOT "/b.json byte", "linux-doc-byte" }, { "--config=" ROOT "/b.json char", "linux-doc" },

@@ -354,6 +354,39 @@ TEST(damaged_tokenizer_files_are_refused) {
     free(dir);
 }
 
+TEST(the_hash_tells_vocabularies_apart) {
+    static const char *const special[] = { "<|endoftext|>" };
+    BpeWords words = { 0 };
+    Bpe bpe;
+    Tokenizer t;
+    char error[256];
+    CHECK(bpe_count(&words, "the cat, the hat, that", 22, error, sizeof error) == 0);
+    CHECK(bpe_train(&bpe, &words, 262, special, 1, error, sizeof error) == 0);
+    CHECK(tokenizer_of_bpe(&t, &bpe, error, sizeof error) == 0 && t.bpe->merge_count > 1);
+    uint64_t hash = tokenizer_hash(&t);
+    BpeMerge first = t.bpe->merges[0];
+    t.bpe->merges[0] = t.bpe->merges[1];        // the same tokens by other merges
+    t.bpe->merges[1] = first;
+    CHECK(tokenizer_hash(&t) != hash);
+    t.bpe->merges[1] = t.bpe->merges[0];
+    t.bpe->merges[0] = first;
+    CHECK(tokenizer_hash(&t) == hash);
+    t.eot = -1;
+    CHECK(tokenizer_hash(&t) != hash);
+    t.eot = 0;
+    t.bytes[t.start[261]] ^= 1;
+    CHECK(tokenizer_hash(&t) != hash);
+    tokenizer_free(&t);
+    bpe_words_free(&words);
+
+    // A sidecar that is there but can't be read is no missing one.
+    free(test_folder("data/sidecar/vocabulary"));
+    tokenizer_bytes(&t);
+    CHECK(tokenizer_check(&t, "tokenizer.bin", ROOT "/sidecar", error, sizeof error) == -1 && strstr(error, "/vocabulary: cannot"));
+    CHECK(tokenizer_check(&t, "tokenizer.bin", ROOT "/none", error, sizeof error) == 0);
+    tokenizer_free(&t);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Shards and the loader
 
@@ -566,6 +599,7 @@ TEST(documents_are_shuffled_whole) {
     DataLoader d, again;
     dataloader_open(&d, dir, T, VOCAB, 3);
     dataloader_by_documents(&d, 0);
+    CHECK(!dataloader_by_documents(&d, VOCAB - 1) && dataloader_by_documents(&d, 0));
     Shard shard = shard_open(path);
     static int32_t after[4096];                             // in the first epoch: what follows each document's end
     for (uint64_t epoch = 0; epoch < 3; epoch++) {
@@ -1066,6 +1100,7 @@ int main(int argc, char **argv) {
     RUN(tokens_of_llmc_encode_as_the_vocabulary_they_are_of);
     RUN(either_half_of_gpt2s_pair_loads);
     RUN(damaged_tokenizer_files_are_refused);
+    RUN(the_hash_tells_vocabularies_apart);
     RUN(shard_layout);
     RUN(wide_and_raw_shards);
     RUN(permutation_is_a_bijection);
