@@ -82,8 +82,8 @@ fuzz: build/fuzz/fuzz_tokenizer                          ## try RUNS=1000000 inp
 
 ab: all $(BUILD)/ab | setup                              ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
 	$(Q)for config in $(sort $(filter %.json,$(subst =, ,$(subst $(comma), ,$(ARMS))))); do \
-	    $(PREPARE) $(if $(DATA),"$$DATA","--config=$$config") "$$TOKENIZER" || exit; done
-	$(Q)$(BUILD)/ab $(ARMS) $(ON_DATA) --trainer=$(TRAINER) --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
+	    $(PREPARE) $(if $(DATA),"$$DATA" "$$TOKENIZER","--config=$$config") || exit; done
+	$(Q)$(BUILD)/ab $(ARMS) $(if $(DATA),$(ON_DATA)) --trainer=$(TRAINER) --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
 
 sweep: all $(BUILD)/ab data                              ## train CONFIG over GRID="optimizer.muon.lr=0.005,0.01,0.02", SEEDS="1", RANDOM=20, BUDGET=0.5, ARGS="--extend"
 	$(Q)$(BUILD)/ab sweep $(CONFIG) $(ON_DATA) --trainer=$(TRAINER) --grid="$(GRID)" --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(RANDOM),--random=$(RANDOM)) \
