@@ -38,7 +38,7 @@ for run in "$@"; do
 done
 verdict=$(awk -v l="$losses" -v t="$target" -v s="$sigma" 'BEGIN { n = split(l, x, " "); for (i = 1; i <= n; i++) m += x[i] / n
     z = (t - m) * sqrt(n); ok = s > 0 ? z >= 3.09 * s : m <= t
-    printf "mean %.4f of %d, (target - mean) sqrt(n) = %.4f, needed %.4f: %s", m, n, z, s > 0 ? 3.09 * s : 0, ok ? "a record" : "not significant" }')
+    printf "mean %.4f of %d, (target - mean) sqrt(n) = %.4f, needed %.4f: %s", m, n, z, (s > 0 ? 3.09 * s : 0), (ok ? "a record" : "not significant") }')
 case $verdict in *"not significant") fail "$verdict" ;; esac
 out=$here/records/$name
 mkdir -p "$out"
