@@ -163,5 +163,5 @@ $(BUILD)/test_ab: dev/ab.c dev/runs.h dev/stats.h
 $(BUILD)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)
 .SECONDEXPANSION:
-$(BUILD)/study_%: dev/exp/$$*/$$*.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/study_%: dev/exp/$$*/$$*.c dev/exp/lab.h dev/stats.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)

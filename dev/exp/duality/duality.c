@@ -8,8 +8,7 @@
  * at a time and all of them together. D comes in two sizes: with an RMS operator norm of 1, so that no input of RMS 1
  * can change an output by an RMS of more than eta; and so that batch A's own inputs change it by an RMS of eta.
  */
-#define GPT_NO_MAIN
-#include "../../../train_gpt.c"
+#include "../lab.h"
 
 enum { SGD, SIGN, ADAM, WHITENED, RANDOM, KELLER, POLAR, DIRECTIONS };
 static const char *const direction_names[] = {
@@ -42,43 +41,19 @@ typedef struct {                                        // of one seed; means ov
     double loss;                                        // batch B's, before
 } Result;
 
-static const char *folder;
 static float *scratch;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Linear algebra of a layer
 
-static double dot(const float *a, const float *b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
-    return sum;
-}
-
-static double rms(const float *x, size_t n) { return sqrt(dot(x, x, n) / (double)n); }
-
 static void check(int code) {
     if (code != MUON_OK) fail("muon.h: %s", muon_strerror(code));
-}
-
-// The largest singular value of d, rows x cols, by power iteration.
-static double spectral_norm(const float *d, int rows, int cols) {
-    float *x = xmalloc((size_t)cols * sizeof *x), *y = xmalloc((size_t)rows * sizeof *y);
-    double norm = 0;
-    for (int j = 0; j < cols; j++) x[j] = normal_of(hash64(7, (uint64_t)j));
-    for (int i = 0; i < 100; i++) {
-        float scale = (float)(1 / sqrt(dot(x, x, (size_t)cols)));
-        gemm(false, false, rows, 1, cols, scale, d, (size_t)cols, x, 1, 0, y, 1);
-        norm = sqrt(dot(y, y, (size_t)rows));
-        gemm(true, false, cols, 1, rows, 1, d, (size_t)cols, y, 1, 0, x, 1);
-    }
-    free(x), free(y);
-    return norm;
 }
 
 // RMS over the N x rows outputs of d for these inputs.
 static double output_rms(const Matrix *m, const float *d, const float *input, int N) {
     gemm(false, true, N, m->rows, m->cols, 1, input, (size_t)m->cols, d, (size_t)m->cols, 0, scratch, (size_t)m->rows);
-    return rms(scratch, (size_t)N * (size_t)m->rows);
+    return lab_rms(scratch, (size_t)N * (size_t)m->rows);
 }
 
 // d <- G (X^T X / N + ridge)^-1, by Cholesky in double: of all updates with the same mean square of the outputs' change
@@ -125,8 +100,8 @@ static void make_directions(Matrix *m, int N, uint64_t seed) {
         if (k == WHITENED) whiten(d, m, N);
         if (k == KELLER) check(muon_orthogonalize(d, m->rows, m->cols, keller, keller->steps, scratch));
         if (k == RANDOM || k == POLAR) check(muon_svd_power(d, m->rows, m->cols, 0, scratch));
-        double scale = sqrt((double)m->rows / m->cols) / spectral_norm(d, m->rows, m->cols);
-        if (dot(d, m->g, n) < 0) scale = -scale;        // random, but downhill
+        double scale = sqrt((double)m->rows / m->cols) / lab_spectral_norm(d, m->rows, m->cols);
+        if (lab_dot(d, m->g, n) < 0) scale = -scale;        // random, but downhill
         for (size_t i = 0; i < n; i++) d[i] = (float)(scale * d[i]);
         m->change_a[k] = output_rms(m, d, m->input_a, N);
     }
@@ -200,10 +175,10 @@ static void measure(Result *r, Trainer *t, Matrix *list, int n) {
     for (int i = 0; i < n; i++) {
         Matrix *x = &list[i];
         size_t size = (size_t)x->rows * (size_t)x->cols;
-        double best = dot(x->g, x->d[POLAR], size);
+        double best = lab_dot(x->g, x->d[POLAR], size);
         for (int k = 0; k < DIRECTIONS; k++) {
-            r->gain[k] += dot(x->g, x->d[k], size) / best / n;
-            r->change[k] += output_rms(x, x->d[k], x->input_b, N) / rms(x->input_b, (size_t)N * x->cols) / n;
+            r->gain[k] += lab_dot(x->g, x->d[k], size) / best / n;
+            r->change[k] += output_rms(x, x->d[k], x->input_b, N) / lab_rms(x->input_b, (size_t)N * x->cols) / n;
             for (int s = 0; s < SIZES; s++)
                 for (int e = 0; e < ETAS; e++) {
                     change(x, k, s, e);
@@ -221,14 +196,10 @@ static void measure(Result *r, Trainer *t, Matrix *list, int n) {
             }
 }
 
-static void one_seed(Result *r, Trainer *t, int steps, const char *where) {
-    trainer_open(t, where);
+static void one_seed(Result *r, Trainer *t, int steps) {
     Model *m = &t->model;
     if (m->B != t->config.train.batch) fail_usage("train.batch: %d sequences don't fit at once", t->config.train.batch);
-    tensors_init(m->params, m->table, (uint64_t)t->config.run.seed);
-    StepResult step;
-    for (; t->step < steps; t->step++)
-        if (!train_step(t, &step)) fail("step %d: %s", t->step + 1, step.trouble);
+    while (t->step < steps) lab_step(t);
 
     Matrix *list = xcalloc((size_t)m->L * N_TENSORS, sizeof *list);
     int n = find_matrices(list, m), N = m->B * m->T, widest = max_int(m->F, m->C);
@@ -267,33 +238,28 @@ static void one_seed(Result *r, Trainer *t, int steps, const char *where) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Tables, CSV, picture
 
-typedef struct { double mean, deviation; } Figure;
-
 // Over seeds, of the number at this place of each Result.
-static Figure figure_of(const Result *results, int seeds, const double *place) {
+static Sample figure_of(const Result *results, int seeds, const double *place) {
     ptrdiff_t at = (const char *)place - (const char *)results;
-    double sum = 0, squares = 0;
-    for (int i = 0; i < seeds; i++) sum += *(const double *)((const char *)&results[i] + at);
-    for (int i = 0; i < seeds; i++) squares += pow(*(const double *)((const char *)&results[i] + at) - sum / seeds, 2);
-    return (Figure){ sum / seeds, seeds > 1 ? sqrt(squares / (seeds - 1)) : 0 };
+    double values[MOST_SEEDS];
+    for (int i = 0; i < seeds; i++) values[i] = *(const double *)((const char *)&results[i] + at);
+    Sample s = sample_of(values, seeds);
+    if (seeds == 1) s.sd = 0;
+    return s;
 }
 
 static void tables(const Result *r, int seeds) {
     static const char *const titles[] = { "RMS operator norm eta", "output's RMS change eta on batch A" };
-    char *path = format("%s/duality.csv", folder), *text;
-    size_t size;
-    FILE *csv = open_memstream(&text, &size);
-    if (!csv) fail("%s: %s", path, strerror(errno));
-    fprintf(csv, "size,direction,matrices,eta,decrease,deviation\n");
+    LabCsv *csv = lab_csv("duality.csv", "size,direction,matrices,eta,decrease,deviation");
     printf("\nLoss on batch B before: %.4f. Decreases of it in 1e-3 nats per token, mean of %d seeds (deviation).\n\n",
            figure_of(r, seeds, &r->loss).mean, seeds);
     printf("| direction | first order, share of U V^T's | output's change, share of the bound |\n|---|---|---|\n");
     for (int k = 0; k < DIRECTIONS; k++) {
-        Figure gain = figure_of(r, seeds, &r->gain[k]), share = figure_of(r, seeds, &r->change[k]);
-        printf("| %s | %.3f (%.3f) | %.3f (%.3f) |\n", direction_names[k], gain.mean, gain.deviation, share.mean,
-               share.deviation);
-        fprintf(csv, "first_order,%s,each,,%.5f,%.5f\n", direction_names[k], gain.mean, gain.deviation);
-        fprintf(csv, "output_change,%s,each,,%.5f,%.5f\n", direction_names[k], share.mean, share.deviation);
+        Sample gain = figure_of(r, seeds, &r->gain[k]), share = figure_of(r, seeds, &r->change[k]);
+        printf("| %s | %.3f (%.3f) | %.3f (%.3f) |\n", direction_names[k], gain.mean, gain.sd, share.mean,
+               share.sd);
+        fprintf(csv->to, "first_order,%s,each,,%.5f,%.5f\n", direction_names[k], gain.mean, gain.sd);
+        fprintf(csv->to, "output_change,%s,each,,%.5f,%.5f\n", direction_names[k], share.mean, share.sd);
     }
     for (int s = 0; s < SIZES; s++)
         for (int all = 0; all < 2; all++) {
@@ -303,16 +269,15 @@ static void tables(const Result *r, int seeds) {
             for (int k = 0; k < DIRECTIONS; k++) {
                 printf("| %s |", direction_names[k]);
                 for (int e = 0; e < ETAS; e++) {
-                    Figure f = figure_of(r, seeds, all ? &r->all[s][k][e] : &r->each[s][k][e]);
-                    printf(" %.3f (%.3f) |", 1e3 * f.mean, 1e3 * f.deviation);
-                    fprintf(csv, "%s,%s,%s,%g,%.4g,%.2g\n", s == BOUND ? "bound" : "change", direction_names[k],
-                            all ? "all" : "each", etas[s][e], f.mean, f.deviation);
+                    Sample f = figure_of(r, seeds, all ? &r->all[s][k][e] : &r->each[s][k][e]);
+                    printf(" %.3f (%.3f) |", 1e3 * f.mean, 1e3 * f.sd);
+                    fprintf(csv->to, "%s,%s,%s,%g,%.4g,%.2g\n", s == BOUND ? "bound" : "change", direction_names[k],
+                            all ? "all" : "each", etas[s][e], f.mean, f.sd);
                 }
                 printf("\n");
             }
         }
-    if (fclose(csv) != 0 || write_file(path, text, size) != 0) fail("%s: %s", path, strerror(errno));
-    free(path), free(text);
+    lab_csv_save(csv);
 }
 
 static void draw(const Result *r, int seeds) {
@@ -322,10 +287,10 @@ static void draw(const Result *r, int seeds) {
     for (int s = 0; s < SIZES; s++) {
         for (int k = 0; k < DIRECTIONS; k++) {
             for (int e = 0; e < ETAS; e++) {
-                Figure f = figure_of(r, seeds, &r->each[s][k][e]);
+                Sample f = figure_of(r, seeds, &r->each[s][k][e]);
                 mean[s][k][e] = 1e3 * f.mean;
-                lo[s][k][e] = 1e3 * (f.mean - f.deviation);
-                hi[s][k][e] = 1e3 * (f.mean + f.deviation);
+                lo[s][k][e] = 1e3 * (f.mean - f.sd);
+                hi[s][k][e] = 1e3 * (f.mean + f.sd);
             }
             PlotSeries line = { .label = direction_names[k], .x = etas[s], .y = mean[s][k], .lo = lo[s][k],
                                 .hi = hi[s][k], .n = ETAS, .color = k, .style = PLOT_LINE | PLOT_POINTS };
@@ -339,34 +304,19 @@ static void draw(const Result *r, int seeds) {
             .ylabel = "decrease of the loss, 1e-3 nats", .xlog = true, .ylog = true, .ymin = 0.01, .ymax = 30,
             .series = series[s], .n_series = 2 * DIRECTIONS };
     }
-    char *path = format("%s/duality.png", folder);
-    const char *title = "What an update of one matrix takes off another batch's loss";
-    if (plot_png_small(path, title, panels, SIZES, 1, 900, 460) != 0)
-        fail("%s: %s", path, strerror(errno));
-    free(path);
-}
-
-static void must(bool holds, const char *claim) {
-    printf("%s: %s\n", holds ? "holds" : "DOES NOT HOLD", claim);
-    if (!holds) fail("an expected result was missed: %s", claim);
+    lab_draw("duality.png", "What an update of one matrix takes off another batch's loss", panels, SIZES, 1, 900, 460);
 }
 
 int main(int argc, char **argv) {
     int steps = argc < 5 ? 0 : atoi(argv[3]), seeds = argc < 5 ? 0 : atoi(argv[4]);
     if (steps < 1 || seeds < 1 || seeds > MOST_SEEDS)
         fail_usage("usage: study_duality FOLDER CONFIG STEPS SEEDS [--key=value ...], at most %d seeds", MOST_SEEDS);
-    wait_politely(argv);
-    choose_threads();
-    folder = argv[1];
-    if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
+    lab_begin(argv, argv[1]);
     static Result results[MOST_SEEDS];
     for (int i = 0; i < seeds; i++) {
         Trainer t = {0};
-        config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), argv[2], argc - 5,
-                    argv + 5);
-        t.config.run.seed = i + 1;
-        t.config.train.precision = t.config.optimizer.muon.precision = PRECISION_FP32;
-        one_seed(&results[i], &t, steps, argv[2]);
+        lab_open(&t, argv[2], argc - 5, argv + 5, i + 1);
+        one_seed(&results[i], &t, steps);
     }
     tables(results, seeds);
     draw(results, seeds);
@@ -377,9 +327,9 @@ int main(int argc, char **argv) {
         if (k != POLAR) others = fmax(others, figure_of(results, seeds, &results->each[BOUND][k][0]).mean);
     }
     printf("\n");
-    must(gain < 1.0001 && share < 1.01, "no direction of the same norm has a larger <G, D>, none passes the bound");
-    must(random < 0.1, "a random orthogonal matrix gains next to nothing");
-    must(figure_of(results, seeds, &results->each[BOUND][POLAR][0]).mean > others,
-         "at the smallest step of the same bound, U V^T takes most off the other batch's loss");
+    lab_must(gain < 1.0001 && share < 1.01, "no direction of the same norm has a larger <G, D>, none passes the bound");
+    lab_must(random < 0.1, "a random orthogonal matrix gains next to nothing");
+    lab_must(figure_of(results, seeds, &results->each[BOUND][POLAR][0]).mean > others,
+             "at the smallest step of the same bound, U V^T takes most off the other batch's loss");
     return 0;
 }
