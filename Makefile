@@ -69,7 +69,7 @@ PREPARE = BUILD=$(BUILD) data/prepare.sh
 CORPUS  = $(if $(DATA),$$DATA,--config=$(CONFIG))
 ON_DATA = $(if $(DATA)$(TOKENIZER),--data.dir="$$($(PREPARE) --folder "$(CORPUS)" "$$TOKENIZER")")
 
-programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
+programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/chart $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: programs                                           ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
@@ -155,6 +155,8 @@ build/fuzz/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(
 	$(Q)dev/setup.sh fuzz
 	@mkdir -p $(@D); echo "CC $@"; clang $(CPPFLAGS) -std=gnu11 -Wall -Wextra -Wshadow -fopenmp-simd -O2 -g -fno-omit-frame-pointer \
 	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-sanitize-coverage=trace-cmp $< -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
+$(BUILD)/chart: dev/exp/chart.c $(HEADERS) | setup
+	$(call compile,$<)
 $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/test_tiles: dev/test/test_gemm.c

@@ -129,6 +129,8 @@ int main(void) {
       MUON_SCALE_MATCH_RMS_ADAMW   0.2 sqrt(max(rows, cols))       Moonlight (arXiv 2502.16982, equations 4 and 7): the
                                    RMS of an orthogonal u is then 0.2, about AdamW's, whose lr and decay serve both
       MUON_SCALE_RMS_ONE           sqrt(max(rows, cols))           an RMS of 1: the first Muon of modded-nanogpt
+      MUON_SCALE_RMS_EXACT         0.2 / RMS(u)                    an RMS of 0.2 whatever the rule made of u (Moonlight,
+                                   table 1): rules of different length at one lr; a u of zeros stays zero
       Converting one into the other:  lr_keller sqrt(max(1, rows / cols)) = lr_match 0.2 sqrt(max(rows, cols)),
       for a square matrix lr_keller = 0.2 sqrt(cols) lr_match: 2.3 times at 128, 3.9 at 384, 5.5 at 768.
       The spectral family is stated without a scale for p > 0, with MUON_SCALE_KELLER for p = 0.
@@ -219,7 +221,8 @@ enum {
     MUON_COEFF_QUINTIC, MUON_COEFF_CUBIC, MUON_COEFF_EXACT12,
     MUON_COEFF_COUNT
 };
-enum { MUON_SCALE_NONE, MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCALE_RMS_ONE, MUON_SCALE_COUNT };
+enum { MUON_SCALE_NONE, MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCALE_RMS_ONE, MUON_SCALE_RMS_EXACT,
+       MUON_SCALE_COUNT };
 enum { MUON_SLOT_MOMENTUM, MUON_SLOT_SECOND_MOMENT, MUON_SLOT_COUNT };   // of muon_state
 
 enum {                      // what the functions return; muon_strerror puts it into words
@@ -357,7 +360,7 @@ MUONDEF double muon_phi(const MuonCoefficients *c, int steps, double x);
    work depends on the matrix; NaN for an unknown rule. */
 MUONDEF double muon_flops(int rule, int rows, int cols, int steps);
 
-/* The factor MUON_SCALE_* for a matrix of this shape; NaN for any other number. */
+/* The factor MUON_SCALE_* for a matrix of this shape (RMS_EXACT: for a u whose RMS is 1); NaN for any other number. */
 MUONDEF double muon_scale(int scale, int rows, int cols);
 
 /* tau / S where S > tau > 0, else 1: also for S <= 0 and for S = -infinity (no logit seen), where min(1, tau / S) would
@@ -447,7 +450,7 @@ MUONDEF const char *muon_rule_name(int rule) {
 }
 
 MUONDEF const char *muon_scale_name(int scale) {
-    static const char *const names[] = { "none", "keller", "match_rms_adamw", "rms_one" };
+    static const char *const names[] = { "none", "keller", "match_rms_adamw", "rms_one", "rms_exact" };
     return scale >= 0 && scale < MUON_SCALE_COUNT ? names[scale] : NULL;
 }
 
@@ -517,6 +520,7 @@ MUONDEF double muon_scale(int scale, int rows, int cols) {
     case MUON_SCALE_KELLER:          return rows > cols ? sqrt((double)rows / cols) : 1.0;
     case MUON_SCALE_MATCH_RMS_ADAMW: return 0.2 * sqrt((double)(rows > cols ? rows : cols));
     case MUON_SCALE_RMS_ONE:         return sqrt((double)(rows > cols ? rows : cols));
+    case MUON_SCALE_RMS_EXACT:       return 0.2;
     default:                         return NAN;
     }
 }
@@ -1228,6 +1232,15 @@ static void muon__normalize_rows(const muon__Matrix *a, float *u) {
     }
 }
 
+// Of MUON_SCALE_RMS_EXACT: u over its root mean square.
+static void muon__to_rms_one(const muon__Matrix *a, float *u) {
+    const size_t n = (size_t)a->rows * (size_t)a->cols;
+    double squares = 0.0;
+    for (size_t i = 0; i < n; i++) squares += (double)u[i] * u[i];
+    const float factor = squares > 0.0 ? (float)sqrt((double)n / squares) : 0.0f;
+    for (size_t i = 0; i < n; i++) u[i] *= factor;
+}
+
 // Stage 2: *u in place, or in `other`, the room behind it.
 static int muon__transform(const muon__Matrix *a, float **u, float *other) {
     const MuonOptions *o = a->options;
@@ -1327,6 +1340,7 @@ MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch) 
     muon__for_parts(n, muon__direction_body, &a);
     const int code = muon__transform(&a, &a.u, a.u + muon__room(n));
     if (code != MUON_OK) return code == MUON_E_NOT_FINITE ? MUON_E_STATE : code;   // the gradient was finite
+    if (a.options->scale == MUON_SCALE_RMS_EXACT) muon__to_rms_one(&a, a.u);
     muon__for_parts(n, muon__apply_body, &a);
     return MUON_OK;
 }

@@ -169,7 +169,7 @@ static const Field config_fields[] = {
     {"optimizer.muon.polynomial", FIELD_LIST, F_(optimizer.muon.polynomial), "", -1e6, 1e6, NULL, "a, b, c of the first step, of the second, ...; the last three serve all further steps"},
     {"optimizer.muon.polynomial_norm", FIELD_FLOAT, F_(optimizer.muon.polynomial_norm), "1", 1, 100, NULL, "of one's own polynomial: it begins with u / (norm |u|_F)"},
     {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; quintic 10, cubic 15, exact12 12, own one for each three)"},
-    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one", "of a transformed matrix: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols)), sqrt(max(rows, cols))"},
+    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one|rms_exact", "of a transformed matrix u: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols)), sqrt(max(rows, cols)), 0.2 / RMS(u)"},
     {"optimizer.muon.weight_decay", FIELD_FLOAT, F_(optimizer.muon.weight_decay), "0", 0, 1e3, NULL, "decoupled, times the learning rate before any scale"},
     {"optimizer.muon.cautious", FIELD_BOOL, F_(optimizer.muon.cautious), "false", 0, 0, NULL, "decay only the weights that the step makes smaller"},
     {"optimizer.muon.packed_qkv", FIELD_BOOL, F_(optimizer.muon.packed_qkv), "false", 0, 0, NULL, "transform a layer's Q, K and V as one matrix; the scale is then that of its shape, up to sqrt(3) larger"},

@@ -5,7 +5,7 @@
  *     build/ab report runs/ab-default_adamw-default
  *
  * OUT/study.json says what belongs together, OUT/runs/NAME are the runs (runs.h), and everything else in OUT is made
- * from these: report.md, whose end says what each figure means, report.json with the same, ab.png or sweep.png.
+ * from these: report.md, whose end says what each figure means, report.json with the same, runs.csv, ab.png or sweep.png.
  */
 #define _GNU_SOURCE
 #include "runs.h"
@@ -749,6 +749,8 @@ static void write_json(const char *name, cJSON *json) {
     free(path);
 }
 
+static const char *const run_states[] = { "missing", "started", "done", "diverged" };      // in the order of RunState
+
 static cJSON *json_sample(cJSON *parent, const char *name, Sample s) {
     cJSON *json = cJSON_AddObjectToObject(parent, name);
     cJSON_AddNumberToObject(json, "mean", s.mean);          // a NaN becomes null
@@ -798,7 +800,6 @@ static cJSON *json_arm(int a) {
 }
 
 static void write_report_json(void) {
-    static const char *const states[] = { "missing", "started", "done", "diverged" };
     const RunList *l = &study.list;
     cJSON *json = cJSON_CreateObject(), *arms = cJSON_AddArrayToObject(json, "arms"), *runs, *best;
     for (int a = 0; a < l->n_arms; a++) cJSON_AddItemToArray(arms, json_arm(a));
@@ -821,11 +822,33 @@ static void write_report_json(void) {
         cJSON_AddStringToObject(run, "arm", l->arms[r->arm].label);
         cJSON_AddNumberToObject(run, "seed", l->seeds[r->seed]);
         cJSON_AddNumberToObject(run, "budget", l->budgets[r->budget]);
-        cJSON_AddStringToObject(run, "state", states[r->m.state]);
+        cJSON_AddStringToObject(run, "state", run_states[r->m.state]);
         for (int f = 0; f < FIGURES; f++) cJSON_AddNumberToObject(run, figures[f].key, r->m.of[f]);
         cJSON_AddItemToArray(runs, run);
     }
     write_json("report.json", json);
+}
+
+// runs.csv: a line for each run; what a log doesn't say is empty.
+static void write_runs_csv(void) {
+    const RunList *l = &study.list;
+    char *path = format("%s/runs.csv", l->out), *text;
+    size_t size;
+    FILE *out = config_open_text(&text, &size);
+    fputs("arm,seed,budget,state", out);
+    for (int f = 0; f < FIGURES; f++) fprintf(out, ",%s", figures[f].key);
+    for (int i = 0; i < l->n_runs; i++) {
+        const Run *r = &l->runs[i];
+        char seed[32], budget[32];
+        fprintf(out, "\n\"%s\",%s,%s,%s", l->arms[r->arm].label, config_number(seed, l->seeds[r->seed]),
+                config_number(budget, l->budgets[r->budget]), run_states[r->m.state]);
+        for (int f = 0; f < FIGURES; f++) fprintf(out, isnan(r->m.of[f]) ? "," : ",%.8g", r->m.of[f]);
+    }
+    fputc('\n', out);
+    config_close_text(out);
+    if (write_file(path, text, strlen(text)) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    free(text);
+    free(path);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1208,9 +1231,10 @@ static void write_report(void) {
     char *first = strstr(text, "## ");
     if (write_file(path, text, strlen(text)) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
     write_report_json();
+    write_runs_csv();
     if (study.sweep) draw_sweep();
     else draw_compare();
-    printf("\n%.*swrote %s, report.json, %s\n", (int)(strstr(text, WHAT_FIGURES_ARE) - first), first, path,
+    printf("\n%.*swrote %s, report.json, runs.csv, %s\n", (int)(strstr(text, WHAT_FIGURES_ARE) - first), first, path,
            study.sweep ? "sweep.png" : "ab.png");
     free(text);
     free(path);

@@ -81,6 +81,8 @@ CASES = {  # name: (rule, options, matrices)
     "muon_sum": ("muon", dict(accumulate=True, nesterov=False, scale="rms_one", weight_decay=0.0), SOME),
     "muon_sum_nesterov": ("muon", dict(accumulate=True, scale="match_rms_adamw"), SOME),
     "muon_cautious": ("muon", dict(cautious=True, weight_decay=0.5, scale="keller"), SOME),
+    "muon_rms_exact": ("muon", dict(scale="rms_exact"), SOME),
+    "msgds_rms_exact": ("msgds", SPECTRAL | dict(scale="rms_exact"), SOME),
     "muon_9_steps": ("muon", dict(coefficients="polar_express_paper", ns_steps=9), SOME),
     **{f"muon_{name}": ("muon", dict(coefficients=name), ALL) for name in rules.COEFFICIENTS},
     "normuon": ("normuon", dict(scale="match_rms_adamw"), ALL),

@@ -124,7 +124,7 @@ DEFAULTS = dict(momentum=0.95, nesterov=True, accumulate=False, coefficients="ke
 
 def shape_scale(rule, rows, cols):
     return {"none": 1.0, "keller": math.sqrt(max(1, rows / cols)), "match_rms_adamw": 0.2 * math.sqrt(max(rows, cols)),
-            "rms_one": math.sqrt(max(rows, cols))}[rule]
+            "rms_one": math.sqrt(max(rows, cols)), "rms_exact": 0.2}[rule]
 
 
 class Optimizer:
@@ -140,6 +140,8 @@ class Optimizer:
         if self.rule in ADDS_DECAY:
             g = g + o["weight_decay"] * w
         u = self.transform(self.direction(g, o["momentum"] * momentum_factor))
+        if o["scale"] == "rms_exact" and self.rule not in ELEMENTWISE and u.norm() > 0:
+            u = u / u.square().mean().sqrt()
         decay = torch.zeros_like(w)
         if self.rule not in ADDS_DECAY:
             decay = lr * o["weight_decay"] * w * (u * w >= 0 if o["cautious"] else 1)

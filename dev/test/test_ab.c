@@ -320,6 +320,18 @@ TEST(every_figure_of_a_report_is_the_logs) {
         snprintf(line, sizeof line, "%.4f ± %.4f", mean, sqrt(squares / 6));
         CHECK_MSG(strstr(md, line), "%s not in: %s", line, md);
     }
+    // A line for each run, with the figures of its log alone.
+    char *csv = get_file(out, "runs.csv");
+    int lines = 0;
+    for (char *c = csv; *c; c++) lines += *c == '\n';
+    CHECK_MSG(lines == 1 + 2 * 3 * 3, "%d lines", lines);
+    CHECK(strncmp(csv, "arm,seed,budget,state,loss,bpb,tokens,seconds,", 46) == 0);
+    for (int s = 0; s < 3; s++) {
+        snprintf(line, sizeof line, "\n\"b\",%d,1,done,%.8g,%.8g,%d,", s + 1, hand_loss(1, 1, s), 1.5 * hand_loss(1, 1, s),
+                 STEPS * BATCH_TOKENS);
+        CHECK_MSG(strstr(csv, line), "%s not in: %s", line, csv);
+    }
+    free(csv);
     // The paired difference: with two degrees of freedom everything has a closed form; 4.30265273 is t's 5 % point.
     double d[3], mean = 0, squares = 0;
     for (int s = 0; s < 3; s++) { d[s] = hand_loss(1, 1, s) - hand_loss(0, 1, s); mean += d[s] / 3; }

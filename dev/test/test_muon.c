@@ -311,18 +311,19 @@ TEST(singular_values_of_an_update) {
             MuonParam p = matrix_param(w, g, rows, cols, MUON_RULE_MUON, 0.02, 0.1);
             Optimizer o = optimizer(&p, 1, &options);
             CHECK(step_of(&o, 0.5, 1.0) == MUON_OK);
-            const double scales[MUON_SCALE_COUNT] = { 1.0, sqrt(fmax(1.0, (double)rows / cols)),
-                                                      0.2 * sqrt(fmax(rows, cols)), sqrt(fmax(rows, cols)) };
-            const double s = scales[scale];
-            for (size_t i = 0; i < n; i++) w[i] = (float)(-w[i] / (0.02 * 0.5 * s));
-            double sigma[64], out[64], norm = 0.0;
+            double sigma[64], out[64], norm = 0.0, squares = 0.0;
             int count = singular_values(g, rows, cols, sigma);
-            singular_values(w, rows, cols, out);
             for (int i = 0; i < count; i++) norm += sigma[i] * sigma[i];
             norm = sqrt(norm);
             CHECK_MSG(sigma[count - 1] / norm > 0.0052, "not in the band's range: %g", sigma[count - 1] / norm);
             for (int i = 0; i < count; i++) sigma[i] = muon_phi(options.coefficients, 5, sigma[i] / norm);
             qsort(sigma, (size_t)count, sizeof *sigma, descending);
+            for (int i = 0; i < count; i++) squares += sigma[i] * sigma[i];
+            const double scales[MUON_SCALE_COUNT] = { 1.0, sqrt(fmax(1.0, (double)rows / cols)),
+                                                      0.2 * sqrt(fmax(rows, cols)), sqrt(fmax(rows, cols)),
+                                                      0.2 / sqrt(squares / (double)n) };
+            for (size_t i = 0; i < n; i++) w[i] = (float)(-w[i] / (0.02 * 0.5 * scales[scale]));
+            singular_values(w, rows, cols, out);
             for (int i = 0; i < count; i++) {
                 CHECK_MSG(fabs(out[i] - sigma[i]) <= 1e-4, "%d x %d: %.6f, phi %.6f", rows, cols, out[i], sigma[i]);
                 CHECK_MSG(out[i] >= 0.68 && out[i] <= 1.14, "%d x %d: %.6f outside the band", rows, cols, out[i]);
