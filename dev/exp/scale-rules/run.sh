@@ -12,7 +12,7 @@ data/prepare.sh kjv
 lab_search "embedding and head" $config optimizer.adamw.lr=0.01,0.02,0.04 --model.width=128
 vectors=("--optimizer.adamw.embed_lr=$best" "--optimizer.adamw.head_lr=$best")
 [ -n "$QUICK" ] && step=2 points=1 || step=1.41421 points=2
-grid() { awk -v m="$1" -v s="$step" -v n="$points" 'BEGIN { for (i = -n; i <= n; i++) printf "%s%.5g", i > -n ? "," : "", m * s ^ i }'; }
+grid() { awk -v m="$1" -v s="$step" -v n="$points" 'BEGIN { for (i = -n; i <= n; i++) printf "%s%.5g", (i > -n ? "," : ""), m * s ^ i }'; }
 declare -A last=([keller]=0.02 [match_rms_adamw]=0.01 [adamw]=0.006)
 declare -A key=([keller]=optimizer.muon.lr [match_rms_adamw]=optimizer.muon.lr [adamw]=optimizer.adamw.lr)
 declare -A rule=([keller]=--optimizer.muon.scale=keller [match_rms_adamw]=--optimizer.muon.scale=match_rms_adamw [adamw]=--optimizer.name=adamw)
