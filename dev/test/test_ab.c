@@ -481,6 +481,32 @@ TEST(random_points_lie_in_their_range) {
 // Small trainings
 
 #define ROOT "build/test/ab_runs"
+
+// The lab's verdicts (dev/exp/lab.sh) on runs written by hand: differences -0.5, -0.6, -0.4 of b and +0.3, -0.2, +0.2 of
+// c against a, whose standard errors are 0.0577 and 0.1528.
+TEST(the_labs_verdicts) {
+    if (make_dirs(ROOT "/lab") != 0) fail(ROOT "/lab: %s", strerror(errno));
+    put_file(ROOT "/lab", "runs.csv",
+             "arm,seed,budget,state,loss,bpb,seconds\n"
+             "\"a\",1,1,done,2.0,3,10\n\"b\",1,1,done,1.5,3,20\n\"c c\",1,1,done,2.3,3,30\n"
+             "\"a\",2,1,done,2.3,3,11\n\"b\",2,1,done,1.7,3,20\n\"c c\",2,1,done,2.1,3,30\n"
+             "\"a\",3,1,done,2.3,3,12\n\"b\",3,1,done,1.9,3,20\n\"c c\",3,1,done,2.5,3,30\n"
+             "\"a\",4,1,done,9.0,3,10\n\"b\",4,1,diverged,,,\n");
+    put_file(ROOT "/lab", "script.sh",
+             "BUILD=. QUICK= OUT=.\n. dev/exp/lab.sh\nlab_csv=" ROOT "/lab/runs.csv\n"
+             "lab_losses b; lab_losses a seconds; lab_effect b a; lab_effect 'c c' a; lab_losses d; lab_table | tail -n 2\n"
+             "lab_must 'one is less than two' 1 '<' 2\nlab_must 'two is less than one' 2 '<' '1 + 0'\necho never\n");
+    CHECK(system("bash " ROOT "/lab/script.sh > " ROOT "/lab/out.txt 2>&1") != 0);
+    char *said = get_file(ROOT "/lab", "out.txt");
+    const char *expected =
+        "1.70000 0.11547 3\n10.75000 0.47871 4\n-0.50000 0.05774 lower\n0.10000 0.15275 inconclusive\nnan nan 0\n"
+        "| b | 1.7000 ± 0.1155 | -0.5000 ± 0.0577, lower | 3 | 1 |\n"
+        "| c c | 2.3000 ± 0.1155 | +0.1000 ± 0.1527, inconclusive | 3 | 0 |\n"
+        "holds: one is less than two (1 < 2)\n"
+        "error: an expected result was missed: two is less than one (2 < 1 + 0 doesn't hold)\n";
+    CHECK_MSG(strcmp(said, expected) == 0, "%s", said);
+    free(said);
+}
 static char *trainer;
 
 static void make_data(const char *folder, unsigned step, bool tokenizer) {
@@ -696,6 +722,7 @@ int main(int argc, char **argv) {
     RUN(ratios_of_bounds_are_bounds);
     RUN(the_bootstrap_is_the_enumeration_of_all_resamples);
     RUN(spikes_stand_out_of_the_losses_before_them);
+    RUN(the_labs_verdicts);
     RUN(every_figure_of_a_report_is_the_logs);
     RUN(what_a_report_cannot_say_it_does_not);
     RUN(targets_out_of_reach_are_bounds);
