@@ -99,17 +99,6 @@ static void find_matrices(const Model *m) {
     }
 }
 
-static void open_arm(Trainer *t, int arm, double rate, int steps, int seed) {
-    char **own = overrides + n_overrides;
-    own[0] = format("--optimizer.name=%s", arms[arm].optimizer);
-    own[1] = format("--%s=%.9g", arms[arm].rate_key, rate);
-    own[2] = format("--train.steps=%d", steps);
-    (plan_shown ? lab_open_quietly : lab_open)(t, config_file, n_overrides + 3, overrides, seed);
-    plan_shown = true;
-    find_matrices(&t->model);
-    for (int i = 0; i < 3; i++) free(own[i]);
-}
-
 // The optimizer's row for a component, and where the state of a layer's matrix begins in it.
 static const MuonParam *group_of(const Trainer *t, const Matrix *x, const float **momentum) {
     for (int g = 0; g < t->n_groups; g++) {
@@ -121,6 +110,19 @@ static const MuonParam *group_of(const Trainer *t, const Matrix *x, const float 
         return &t->groups[g];
     }
     fail_usage("%s: not a matrix of its own with a momentum, as this study needs it", component_names[x->component]);
+}
+
+static void open_arm(Trainer *t, int arm, double rate, int steps, int seed) {
+    char **own = overrides + n_overrides;
+    own[0] = format("--optimizer.name=%s", arms[arm].optimizer);
+    own[1] = format("--%s=%.9g", arms[arm].rate_key, rate);
+    own[2] = format("--train.steps=%d", steps);
+    (plan_shown ? lab_open_quietly : lab_open)(t, config_file, n_overrides + 3, overrides, seed);
+    plan_shown = true;
+    find_matrices(&t->model);
+    const float *momentum;
+    for (int i = 0; i < n_matrices; i++) group_of(t, &matrices[i], &momentum);      // says what can't be looked at
+    for (int i = 0; i < 3; i++) free(own[i]);
 }
 
 /* Copies one look at a matrix. The update is what the step just made took from the weights, decay aside:
