@@ -1,7 +1,7 @@
 /* lab.h - what the lab's programs share: a training of the trainer's own that can be looked into, tables, assertions.
  *
- * defines: lab_folder, lab_begin, lab_open, lab_step, lab_dot, lab_rms, lab_spectral_norm, LabCsv, lab_csv, lab_csv_save,
- *          lab_path, lab_draw, lab_must
+ * defines: lab_folder, lab_begin, lab_open, lab_open_quietly, lab_step, lab_best_rate, lab_dot, lab_rms,
+ *          lab_spectral_norm, lab_singular_values, LabCsv, lab_csv, lab_csv_save, lab_path, lab_draw, lab_must
  * For studies that need more than a run's log; the others go through build/ab and lab.sh. Includes the trainer and
  * ../stats.h (Sample, sample_of).
  */
@@ -28,8 +28,20 @@ static inline void lab_open(Trainer *t, const char *config, int n, char **overri
     config_load(&t->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config, n, overrides);
     t->config.run.seed = seed;
     t->config.train.precision = t->config.optimizer.muon.precision = PRECISION_FP32;
+    t->lock = -1;                                       // there is no run's folder; trainer_close would close input 0
     trainer_open(t, config);
     tensors_init(t->model.params, t->model.table, (uint64_t)seed);
+}
+
+// The same without the plan that the trainer prints: for the second run and those after it.
+static inline void lab_open_quietly(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
+    fflush(stdout);
+    int out = dup(STDOUT_FILENO), nothing = open("/dev/null", O_WRONLY);
+    if (out < 0 || nothing < 0 || dup2(nothing, STDOUT_FILENO) < 0) fail("/dev/null: %s", strerror(errno));
+    lab_open(t, config, n, overrides, seed);
+    fflush(stdout);
+    if (dup2(out, STDOUT_FILENO) < 0) fail("standard output: %s", strerror(errno));
+    close(out), close(nothing);
 }
 
 // One optimizer step of the trainer's own loop. Returns the mean loss of its batch in nats; ends the program by NaN.
@@ -38,6 +50,23 @@ static inline double lab_step(Trainer *t) {
     if (!train_step(t, &step)) fail("step %d: %s", t->step + 1, step.trouble);
     t->step++;
     return step.loss;
+}
+
+enum { LAB_OCTAVES = 8 };                               // how far from its start a search goes
+
+/* The learning rate start * 2^k with the lowest loss(context, rate), INFINITY where a run diverged: the best of at least
+ * three that has a worse one on either side. */
+static inline double lab_best_rate(double start, double (*loss)(void *context, double rate), void *context) {
+    double losses[2 * LAB_OCTAVES + 1], *at = losses + LAB_OCTAVES;
+    int lo = 0, hi = 0, best = 0;
+    at[0] = loss(context, start);
+    while (best == lo || best == hi) {
+        int k = best == lo ? --lo : ++hi;
+        if (abs(k) > LAB_OCTAVES) fail("no best learning rate between %g and %g", ldexp(start, lo), ldexp(start, hi));
+        at[k] = loss(context, ldexp(start, k));
+        if (at[k] < at[best] || (k == lo && at[best] == INFINITY)) best = k;
+    }
+    return ldexp(start, best);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -65,6 +94,60 @@ static inline double lab_spectral_norm(const float *d, int rows, int cols) {
     }
     free(x), free(y);
     return norm;
+}
+
+/* Symmetric a, p x p, to tridiagonal form by Householder's reflections: d[i] on the diagonal, e[i] between i and i + 1.
+ * A reflection 1 - 2 u u^T from both sides takes u q^T + q u^T from a, where q = 2 a u - 2 (u . a u) u. */
+static inline void lab_tridiagonal(double *d, double *e, double *a, int p) {
+    double *u = xcalloc((size_t)p, sizeof *u), *q = xmalloc((size_t)p * sizeof *q);
+    for (int k = 0; k < p; k++) {
+        d[k] = a[(size_t)k * p + k];
+        double *row = a + (size_t)k * p, norm = 0, length = 0, along = 0;
+        for (int i = k + 1; i < p; i++) norm += row[i] * row[i];
+        norm = sqrt(norm);
+        if (k + 1 < p) e[k] = row[k + 1] > 0 ? -norm : norm;        // away from row[k + 1]: nothing cancels
+        if (k + 2 >= p || norm == 0) continue;
+        for (int i = k + 1; i < p; i++) u[i] = row[i] - (i == k + 1 ? e[k] : 0), length += u[i] * u[i], q[i] = 0;
+        for (int i = k + 1; i < p; i++) u[i] /= sqrt(length);
+        for (int i = k + 1; i < p; i++)
+            for (int j = k + 1; j < p; j++) q[j] += 2 * u[i] * a[(size_t)i * p + j];
+        for (int i = k + 1; i < p; i++) along += u[i] * q[i];
+        for (int i = k + 1; i < p; i++) q[i] -= along * u[i];
+        for (int i = k + 1; i < p; i++)
+            for (int j = k + 1; j < p; j++) a[(size_t)i * p + j] -= u[i] * q[j] + q[i] * u[j];
+    }
+    free(u), free(q);
+}
+
+/* The squares of x's singular values, min(rows, cols) of them, ascending: the eigenvalues of the smaller Gram matrix, in
+ * double, exact to about 1e-15 of the largest. Each is halved in on by Sturm's count: as many eigenvalues of a
+ * tridiagonal matrix lie below y as the elimination of it minus y has negative pivots. */
+static inline void lab_singular_values(double *squares, const float *x, int rows, int cols) {
+    int p = rows < cols ? rows : cols;
+    double *a = xcalloc((size_t)p * (size_t)p, sizeof *a), *line = xmalloc((size_t)p * 7 * sizeof *line), top = 0;
+    double *d = line + p, *e = d + p, *lo = e + p, *hi = lo + p, *pivot = hi + p, *below = pivot + p;
+    for (int r = 0; r < rows + cols - p; r++) {             // the longer side
+        for (int i = 0; i < p; i++) line[i] = rows < cols ? x[(size_t)i * cols + r] : x[(size_t)r * cols + i];
+        for (int i = 0; i < p; i++)
+            for (int j = 0; j < p; j++) a[(size_t)i * p + j] += line[i] * line[j];
+    }
+    lab_tridiagonal(d, e, a, p);
+    for (int i = 0; i < p; i++)                             // Gershgorin's bound
+        top = fmax(top, d[i] + (i ? fabs(e[i - 1]) : 0) + (i + 1 < p ? fabs(e[i]) : 0));
+    for (int k = 0; k < p; k++) lo[k] = 0, hi[k] = top;
+    for (int halving = 0; halving < 60; halving++) {
+        for (int k = 0; k < p; k++) pivot[k] = 1, below[k] = 0;
+        for (int i = 0; i < p; i++) {
+            double square = i ? fmax(e[i - 1] * e[i - 1], DBL_MIN) : 0;     // over a pivot of 0 it is infinity, not NaN
+            for (int k = 0; k < p; k++) {
+                pivot[k] = d[i] - (lo[k] + hi[k]) / 2 - square / pivot[k];
+                below[k] += pivot[k] < 0;
+            }
+        }
+        for (int k = 0; k < p; k++) *(below[k] > k ? hi + k : lo + k) = (lo[k] + hi[k]) / 2;
+    }
+    for (int k = 0; k < p; k++) squares[k] = (lo[k] + hi[k]) / 2;
+    free(a), free(line);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
