@@ -2,7 +2,7 @@
 # make study NAME=scale-rules [QUICK=1]: does the best learning rate stay where it is when the model gets wider?
 # needs: ab chart tokenize
 . dev/exp/lab.sh
-config=dev/exp/lab.json widths="64 128 256 512"
+config=dev/exp/lab.json widths=${WIDTHS:-32 64 128 256}
 flags=(--model.layers=2 --train.steps=150 --train.batch=8)
 [ -z "$QUICK" ] || { widths="32 64" flags+=(--train.steps=30 --train.batch=4); }
 lab_begin scale-rules "${flags[@]}"
