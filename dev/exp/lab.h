@@ -23,12 +23,22 @@ static inline void lab_begin(char **argv, const char *folder) {
 }
 
 /* Reads config with overrides (n of --section.key=value), sets the seed, takes fp32 for all products, and makes a trainer
- * with initial weights before step 0. To be closed by trainer_close. */
+ * with initial weights before step 0. Only the first one's plan is printed. To be closed by trainer_close. */
 static inline void lab_open(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
     config_load(&t->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config, n, overrides);
     t->config.run.seed = seed;
     t->config.train.precision = t->config.optimizer.muon.precision = PRECISION_FP32;
+    t->lock = -1;                                       // there is no folder of a run to hold
+    static bool printed;
+    fflush(stdout);
+    int out = dup(STDOUT_FILENO), nowhere = open("/dev/null", O_WRONLY);
+    if (out < 0 || nowhere < 0) fail("/dev/null: %s", strerror(errno));
+    if (printed) dup2(nowhere, STDOUT_FILENO);
     trainer_open(t, config);
+    fflush(stdout);
+    dup2(out, STDOUT_FILENO);
+    close(out), close(nowhere);
+    printed = true;
     tensors_init(t->model.params, t->model.table, (uint64_t)seed);
 }
 
