@@ -2,7 +2,7 @@
  *
  * defines: Arm, Run, RunState, RunList, Figure, Metrics, Flat, flat_of, flat_value, flat_free, config_item,
  *          config_value, safe_name, arm_free, runs_make, runs_remove_arms, runs_at, runs_resolve, runs_begin,
- *          runs_train, runs_read, metrics_of, count_spikes
+ *          runs_train, runs_read, metrics_of
  * A list is data: arms (a config and overrides) x budgets (factors of train.steps) x seeds. A run is the folder
  * OUT/runs/NAME that train_gpt makes, and its log.jsonl is the only thing that says whether and how it ended: nothing
  * else is kept about it, so that killing this program at any time loses nothing.
@@ -16,6 +16,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include "../src/runlog.h"
+#include "stats.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The list
@@ -31,8 +32,8 @@ typedef enum { RUN_MISSING, RUN_STARTED, RUN_DONE, RUN_DIVERGED } RunState;
 
 // What a run reached. LOSS, BPB: of the last validation, of a run that is done. TOK_PER_S: the steps' median. SHARE:
 // the optimizer's part of the time of all steps, from the gradient's norm to QK-Clip. STATE: bytes of the optimizer's
-// state for each parameter. SPIKES: see count_spikes. LOGIT: the highest attention logit that was logged, every tenth
-// step and those that clip.
+// state for each parameter. SPIKES: count_spikes of the steps' losses. LOGIT: the highest attention logit that was
+// logged, every tenth step and those that clip.
 typedef enum { LOSS, BPB, TOKENS, SECONDS, TOK_PER_S, SHARE, STATE, SPIKES, LOGIT, FIGURES } Figure;
 
 typedef struct { RunState state; double of[FIGURES]; } Metrics;      // all from log.jsonl; NaN where it doesn't say
@@ -264,23 +265,6 @@ static inline char *runs_resolve(const char *trainer, Arm *arm) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What a run reached
 
-enum { SPIKE_WINDOW = 50, SPIKE_LEAST = 20 };
-static const double SPIKE_SIGMAS = 4;
-
-/* Steps whose loss is more than SPIKE_SIGMAS standard deviations (n - 1) above the mean of the up to SPIKE_WINDOW
- * losses before it; steps with fewer than SPIKE_LEAST before them don't count. A spike is part of later windows. */
-static inline int count_spikes(const RunStep *steps, int n) {
-    int spikes = 0;
-    for (int i = SPIKE_LEAST; i < n; i++) {
-        int first = i > SPIKE_WINDOW ? i - SPIKE_WINDOW : 0, count = i - first;
-        double mean = 0, squares = 0;
-        for (int j = first; j < i; j++) mean += steps[j].loss / count;
-        for (int j = first; j < i; j++) squares += (steps[j].loss - mean) * (steps[j].loss - mean);
-        spikes += steps[i].loss > mean + SPIKE_SIGMAS * sqrt(squares / (count - 1));
-    }
-    return spikes;
-}
-
 static inline double median_of(double *x, int n) {
     if (n == 0) return NAN;
     qsort(x, (size_t)n, sizeof *x, plot_compare);
@@ -300,9 +284,11 @@ static inline Metrics metrics_of(const RunLog *log) {
         if (log->n_evals) m.of[BPB] = log->evals[log->n_evals - 1].val_bpb;
     }
     if (log->n_steps == 0) return m;
-    double *speeds = (double *)xmalloc((size_t)log->n_steps * sizeof *speeds), all = 0, optimizer = 0;
+    double *speeds = (double *)xmalloc((size_t)log->n_steps * 2 * sizeof *speeds), *losses = speeds + log->n_steps;
+    double all = 0, optimizer = 0;
     for (int i = 0; i < log->n_steps; i++) {
         speeds[i] = log->steps[i].tok_per_s;
+        losses[i] = log->steps[i].loss;
         all += log->steps[i].ms;
         optimizer += log->steps[i].optimizer_ms;
     }
@@ -310,7 +296,7 @@ static inline Metrics metrics_of(const RunLog *log) {
     m.of[SECONDS] = runlog_seconds(log);
     m.of[TOK_PER_S] = median_of(speeds, log->n_steps);
     m.of[SHARE] = optimizer / all;
-    m.of[SPIKES] = count_spikes(log->steps, log->n_steps);
+    m.of[SPIKES] = count_spikes(losses, log->n_steps);
     free(speeds);
     return m;
 }

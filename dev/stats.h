@@ -1,7 +1,8 @@
-/* stats.h - the statistics of comparisons: means with their errors, Student's t, reaching a target, the bootstrap.
+/* stats.h - the statistics of comparisons: means with their errors, Student's t, spikes, reaching a target, the
+ * bootstrap.
  *
- * defines: Sample, sample_of, beta_fraction, t_two_sided, t_quantile, Reach, reach_target, Curves, RatioResult,
- *          ratio_of, ratio_interval
+ * defines: Sample, sample_of, beta_fraction, t_two_sided, t_quantile, count_spikes, Reach, reach_target, Curves,
+ *          RatioResult, ratio_of, ratio_interval
  * Pure functions of arrays; dev/test/test_ab.c tests each.
  */
 #ifndef STATS_H
@@ -64,6 +65,26 @@ static inline double t_quantile(double p, double df) {
         *(t_two_sided(middle, df) > p ? &lo : &hi) = middle;
     }
     return hi;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Spikes of a loss curve
+
+enum { SPIKE_WINDOW = 50, SPIKE_LEAST = 20 };
+static const double SPIKE_SIGMAS = 4;
+
+/* Losses that are more than SPIKE_SIGMAS standard deviations (n - 1) above the mean of the up to SPIKE_WINDOW losses
+ * before them; those with fewer than SPIKE_LEAST before them don't count. A spike is part of later windows. */
+static inline int count_spikes(const double *loss, int n) {
+    int spikes = 0;
+    for (int i = SPIKE_LEAST; i < n; i++) {
+        int first = i > SPIKE_WINDOW ? i - SPIKE_WINDOW : 0, count = i - first;
+        double mean = 0, squares = 0;
+        for (int j = first; j < i; j++) mean += loss[j] / count;
+        for (int j = first; j < i; j++) squares += (loss[j] - mean) * (loss[j] - mean);
+        spikes += loss[i] > mean + SPIKE_SIGMAS * sqrt(squares / (count - 1));
+    }
+    return spikes;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

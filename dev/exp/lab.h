@@ -1,7 +1,7 @@
 /* lab.h - what the lab's programs share: a training of the trainer's own that can be looked into, tables, assertions.
  *
- * defines: lab_folder, lab_begin, lab_open, lab_open_quietly, lab_step, lab_best_rate, lab_dot, lab_rms,
- *          lab_spectral_norm, lab_singular_values, LabCsv, lab_csv, lab_csv_save, lab_path, lab_draw, lab_must
+ * defines: lab_folder, lab_begin, lab_open, lab_step, lab_best_rate, lab_dot, lab_rms, lab_spectral_norm,
+ *          lab_singular_values, LabCsv, lab_csv, lab_csv_save, lab_path, lab_draw, lab_must
  * For studies that need more than a run's log; the others go through build/ab and lab.sh. Includes the trainer and
  * ../stats.h (Sample, sample_of).
  */
@@ -23,25 +23,22 @@ static inline void lab_begin(char **argv, const char *folder) {
 }
 
 /* Reads config with overrides (n of --section.key=value), sets the seed, takes fp32 for all products, and makes a trainer
- * with initial weights before step 0. To be closed by trainer_close. */
+ * with initial weights before step 0. Only the first one's plan is printed. To be closed by trainer_close. */
 static inline void lab_open(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
     config_load(&t->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config, n, overrides);
     t->config.run.seed = seed;
     t->config.train.precision = t->config.optimizer.muon.precision = PRECISION_FP32;
     t->lock = -1;                                       // there is no run's folder; trainer_close would close input 0
-    trainer_open(t, config);
-    tensors_init(t->model.params, t->model.table, (uint64_t)seed);
-}
-
-// The same without the plan that the trainer prints: for the second run and those after it.
-static inline void lab_open_quietly(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
+    static bool shown;
     fflush(stdout);
     int out = dup(STDOUT_FILENO), nothing = open("/dev/null", O_WRONLY);
-    if (out < 0 || nothing < 0 || dup2(nothing, STDOUT_FILENO) < 0) fail("/dev/null: %s", strerror(errno));
-    lab_open(t, config, n, overrides, seed);
+    if (out < 0 || nothing < 0 || (shown && dup2(nothing, STDOUT_FILENO) < 0)) fail("/dev/null: %s", strerror(errno));
+    trainer_open(t, config);
     fflush(stdout);
     if (dup2(out, STDOUT_FILENO) < 0) fail("standard output: %s", strerror(errno));
     close(out), close(nothing);
+    shown = true;
+    tensors_init(t->model.params, t->model.table, (uint64_t)seed);
 }
 
 // One optimizer step of the trainer's own loop. Returns the mean loss of its batch in nats; ends the program by NaN.

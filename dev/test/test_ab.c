@@ -151,17 +151,17 @@ TEST(the_bootstrap_is_the_enumeration_of_all_resamples) {
 }
 
 TEST(spikes_stand_out_of_the_losses_before_them) {
-    RunStep steps[120] = { 0 };
-    for (int i = 0; i < 120; i++) steps[i].loss = 3 + (i < 60 ? 1 : 0.01) * (i % 2 ? 1 : -1);
-    CHECK(count_spikes(steps, 120) == 0);
-    steps[10].loss = 100;                               // too early to tell
-    CHECK(count_spikes(steps, 120) == 0);
-    steps[80].loss = 4;                                 // 1 above, where 30 of the 50 before swing by 1: not 4 sigma
-    CHECK(count_spikes(steps, 120) == 0);
-    steps[80].loss = 3.01, steps[119].loss = 4;         // all of the 50 before are quiet now
-    CHECK(count_spikes(steps, 120) == 1);
-    steps[118].loss = 40;                               // hides the next one
-    CHECK(count_spikes(steps, 120) == 1);
+    double loss[120];
+    for (int i = 0; i < 120; i++) loss[i] = 3 + (i < 60 ? 1 : 0.01) * (i % 2 ? 1 : -1);
+    CHECK(count_spikes(loss, 120) == 0);
+    loss[10] = 100;                                     // too early to tell
+    CHECK(count_spikes(loss, 120) == 0);
+    loss[80] = 4;                                       // 1 above, where 30 of the 50 before swing by 1: not 4 sigma
+    CHECK(count_spikes(loss, 120) == 0);
+    loss[80] = 3.01, loss[119] = 4;                     // all of the 50 before are quiet now
+    CHECK(count_spikes(loss, 120) == 1);
+    loss[118] = 40;                                     // hides the next one
+    CHECK(count_spikes(loss, 120) == 1);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

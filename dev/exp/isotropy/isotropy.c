@@ -42,7 +42,6 @@ static const char *config_file;
 static int n_overrides, n_matrices;
 static char **overrides;                                // with room for an arm's own
 static Matrix *matrices;
-static bool plan_shown;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The metrics: of the shares q that each direction has in the energy, the sum of all squared singular values
@@ -117,8 +116,7 @@ static void open_arm(Trainer *t, int arm, double rate, int steps, int seed) {
     own[0] = format("--optimizer.name=%s", arms[arm].optimizer);
     own[1] = format("--%s=%.9g", arms[arm].rate_key, rate);
     own[2] = format("--train.steps=%d", steps);
-    (plan_shown ? lab_open_quietly : lab_open)(t, config_file, n_overrides + 3, overrides, seed);
-    plan_shown = true;
+    lab_open(t, config_file, n_overrides + 3, overrides, seed);
     find_matrices(&t->model);
     const float *momentum;
     for (int i = 0; i < n_matrices; i++) group_of(t, &matrices[i], &momentum);      // says what can't be looked at
