@@ -162,6 +162,8 @@ $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 $(BUILD)/test_tiles: dev/test/test_gemm.c
 $(BUILD)/test_attn_tiles: dev/test/test_attn.c
 $(BUILD)/test_ab: dev/ab.c dev/runs.h dev/stats.h
+$(BUILD)/test_lab: dev/test/test_lab.c dev/exp/lab.h dev/stats.h dev/test/test.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)
 .SECONDEXPANSION:
