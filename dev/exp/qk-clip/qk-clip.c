@@ -93,9 +93,7 @@ static void open_run(Trainer *t, const Run *r) {
     if (r->arm == ADAMW) keys[n++] = format("--optimizer.name=adamw");
     if (r->arm == SOFTCAP) keys[n++] = format("--model.attn_softcap=%.9g", r->tau);
     if (r->arm == QK_NORM) keys[n++] = format("--model.qk_norm=true");
-    static bool opened;                                 // one plan is enough
-    (opened ? lab_open_quietly : lab_open)(t, config, n, keys, r->seed);
-    opened = true;
+    lab_open(t, config, n, keys, r->seed);
     while (n > first) free(keys[--n]);
     if (t->config.model.norm != NORM_RMSNORM || t->config.model.bias)
         fail_usage("%s: the bound of the logits is that of rmsnorm without biases", config);
