@@ -33,7 +33,8 @@ static const double too_large = 0.04;                   // the learning rate of 
 static const double decay = 0.3;                        // of W_q and W_k, times the learning rate; for `decayed`
 static const float enlarged = 4;                        // W_q and W_k at the start, in ordinary ones; for `control`
 
-enum { BLOCK = 10, MOST_SEEDS = 8, GRID = 15 };         // steps that a line of steps.csv stands for
+enum { BLOCK = 10 };                                    // steps that a line of steps.csv stands for
+enum { MOST_SEEDS = 8 };
 
 // What a block of steps was like. LOSS, CLIPPED: mean of its steps. S_MAX: the largest of its steps. The others are of
 // its first step: the mean over heads of S_h; for the head with the largest, the bound and S over it; that of all heads.
@@ -189,28 +190,30 @@ static void free_run(Run *r) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The healthy learning rate: whole runs of seed 1 on a grid of factor 2 around `start`, which is widened until the best
-// one has a worse neighbour on either side. That one's run stays, as the healthy case's first.
+// The healthy learning rate: whole runs of seed 1, for what is best at half the length is too large here. The best one's
+// run stays, as the healthy case's first.
 
 static Run runs[CASES][ARMS][MOST_SEEDS];
 static int seeds_of[CASES];
 
-static double tuned(int arm, double start, int steps, LabCsv *csv) {
-    Run *kept = &runs[HEALTHY][arm][0];
-    double losses[GRID];
-    int best = GRID / 2;
-    for (int i = 0; i < GRID; i++) losses[i] = NAN;
-    for (int next = best; ; next = isnan(losses[best - 1]) ? best - 1 : best + 1) {
-        Run r = { .kind = HEALTHY, .arm = arm, .seed = 1, .steps = steps, .lr = start * exp2(next - GRID / 2) };
-        train_run(&r);
-        losses[next] = isfinite(r.of[VAL_LOSS]) ? r.of[VAL_LOSS] : INFINITY;
-        fprintf(csv->to, "%s,%.6g,%.5f\n", arm == ADAMW ? "adamw" : "muon", r.lr, losses[next]);
-        bool better = next == best || losses[next] < losses[best];
-        free_run(better ? kept : &r);
-        if (better) *kept = r, best = next;
-        if (best == 0 || best == GRID - 1) fail("no best learning rate of %s near %g", arm_names[arm], start);
-        if (!isnan(losses[best - 1]) && !isnan(losses[best + 1])) return kept->lr;
-    }
+typedef struct { int arm, steps; LabCsv *csv; double best; } Search;
+
+static double search_loss(void *context, double rate) {
+    Search *search = context;
+    Run *kept = &runs[HEALTHY][search->arm][0];
+    Run r = { .kind = HEALTHY, .arm = search->arm, .seed = 1, .steps = search->steps, .lr = rate };
+    train_run(&r);
+    fprintf(search->csv->to, "%s,%.6g,%.5f\n", r.arm == ADAMW ? "adamw" : "muon", rate, r.of[VAL_LOSS]);
+    double loss = isfinite(r.of[VAL_LOSS]) ? r.of[VAL_LOSS] : INFINITY;
+    bool better = loss < search->best;
+    free_run(better ? kept : &r);
+    if (better) *kept = r, search->best = loss;
+    return loss;
+}
+
+static double best_rate(int arm, double start, int steps, LabCsv *csv) {
+    Search search = { arm, steps, csv, INFINITY };
+    return lab_best_rate(start, search_loss, &search);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -445,8 +448,8 @@ int main(int argc, char **argv) {
     config_free(&start, config_fields, N_FIELDS);
     LabCsv *grid = lab_csv("learning_rates.csv", "optimizer,lr,val_loss");
     if (tune) {
-        muon_lr = tuned(UNCLIPPED, muon_lr, steps, grid);
-        adamw_lr = tuned(ADAMW, adamw_lr, steps, grid);
+        muon_lr = best_rate(UNCLIPPED, muon_lr, steps, grid);
+        adamw_lr = best_rate(ADAMW, adamw_lr, steps, grid);
     }
     lab_csv_save(grid);
     for (int k = 0; k < CASES; k++) train_case(k, muon_lr, adamw_lr, steps);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# make study NAME=qk-clip [QUICK=1]. The config, steps, seeds of the healthy case and of the others, and keys of the config.
+# make study NAME=qk-clip [QUICK=1]. The config, steps, seeds of the healthy case and of the others, keys.
 # needs: tokenize
 set -euo pipefail
 data/prepare.sh kjv
-experiment=(dev/exp/qk-clip/config.json 300 3 1 tune)
+experiment=(dev/exp/qk-clip/config.json 300 3 3 tune)
 [ -z "$QUICK" ] || experiment=(dev/exp/qk-clip/config.json 80 1 1 --model.layers=2 --train.batch=4 --train.eval_tokens=16384)
 "$BUILD/study_qk-clip" "$OUT" "${experiment[@]}"
