@@ -6,8 +6,6 @@
 config=dev/exp/lab.json
 flags=(--train.steps=200 --optimizer.adamw.embed_lr=0.02 --optimizer.adamw.head_lr=0.02 --optimizer.muon.scale=rms_exact)
 [ -z "$QUICK" ] || flags+=(--train.steps=40 --train.batch=4 --model.layers=2)
-SEEDS=${SEEDS:-1 2 3 4 5}
-[ -z "$QUICK" ] || SEEDS="1 2 3"
 lab_begin newton-schulz "${flags[@]}"
 data/prepare.sh kjv
 
