@@ -1,7 +1,8 @@
 /* lab.h - what the lab's programs share: a training of the trainer's own that can be looked into, tables, assertions.
  *
- * defines: lab_folder, lab_begin, lab_open, lab_step, lab_best_rate, lab_dot, lab_rms, lab_spectral_norm,
- *          lab_singular_values, LabCsv, lab_csv, lab_csv_save, lab_path, lab_draw, lab_must
+ * defines: lab_folder, lab_begin, lab_open, lab_open_bare, lab_step, lab_step_on, lab_best_rate, lab_shared, lab_each,
+ *          lab_paired, lab_verdict, lab_dot, lab_rms, lab_spectral_norm, lab_singular_values, LabCsv, lab_csv, lab_csv_save,
+ *          lab_path, lab_draw, lab_must
  * For studies that need more than a run's log; the others go through build/ab and lab.sh. Includes the trainer and
  * ../stats.h (Sample, sample_of).
  */
@@ -11,6 +12,8 @@
 #define GPT_NO_MAIN
 #include "../../train_gpt.c"
 #include "../stats.h"
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 static const char *lab_folder;                          // where results go
 
@@ -22,13 +25,17 @@ static inline void lab_begin(char **argv, const char *folder) {
     if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
 }
 
-/* Reads config with overrides (n of --section.key=value), sets the seed, takes fp32 for all products, and makes a trainer
- * with initial weights before step 0. Only the first one's plan is printed. To be closed by trainer_close. */
-static inline void lab_open(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
+static inline void lab_config(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
     config_load(&t->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config, n, overrides);
     t->config.run.seed = seed;
     t->config.train.precision = t->config.optimizer.muon.precision = PRECISION_FP32;
     t->lock = -1;                                       // there is no run's folder; trainer_close would close input 0
+}
+
+/* Reads config with overrides (n of --section.key=value), sets the seed, takes fp32 for all products, and makes a trainer
+ * with initial weights before step 0. Only the first one's plan is printed. To be closed by trainer_close. */
+static inline void lab_open(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
+    lab_config(t, config, n, overrides, seed);
     static bool shown;
     fflush(stdout);
     int out = dup(STDOUT_FILENO), nothing = open("/dev/null", O_WRONLY);
@@ -41,10 +48,30 @@ static inline void lab_open(Trainer *t, const char *config, int n, char **overri
     tensors_init(t->model.params, t->model.table, (uint64_t)seed);
 }
 
+// The same without data, and without a word: model.vocab says how many tokens there are, and the study itself writes its
+// batches into t->inputs and t->targets, for lab_step_on.
+static inline void lab_open_bare(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
+    lab_config(t, config, n, overrides, seed);
+    config_resolve(&t->config, config);
+    if (t->config.model.vocab == 0) fail_usage("%s: model.vocab: expected, since no data says how many tokens there are", config);
+    choose_precision(&t->config);
+    trainer_plan(t);
+    trainer_allocate(t);
+    tensors_init(t->model.params, t->model.table, (uint64_t)seed);
+}
+
 // One optimizer step of the trainer's own loop. Returns the mean loss of its batch in nats; ends the program by NaN.
 static inline double lab_step(Trainer *t) {
     StepResult step;
     if (!train_step(t, &step)) fail("step %d: %s", t->step + 1, step.trouble);
+    t->step++;
+    return step.loss;
+}
+
+// The same on the batch in t->inputs and t->targets. INFINITY, and no step, where a number isn't finite.
+static inline double lab_step_on(Trainer *t) {
+    StepResult step;
+    if (!train_on_batch(t, &step)) return INFINITY;
     t->step++;
     return step.loss;
 }
@@ -64,6 +91,64 @@ static inline double lab_best_rate(double start, double (*loss)(void *context, d
         if (at[k] < at[best] || (k == lo && at[best] == INFINITY)) best = k;
     }
     return ldexp(start, best);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Several trainings at once
+
+// Zeroed memory in which a job of lab_each leaves its results. It stays until the program ends.
+static inline void *lab_shared(size_t bytes) {
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED) fail("out of memory: %zu bytes asked for", bytes);
+    return p;
+}
+
+/* job(0) ... job(n - 1), each in a process of its own with one thread, as many at a time as there would be threads: a
+ * small model gains little from a second one, and its results don't depend on their number. What a job leaves in
+ * lab_shared memory is all that stays of it. Before, the program itself may not train: a child can't use the threads of
+ * its parent. Where a job fails, so does the program. */
+static inline void lab_each(int n, void (*job)(int i)) {
+    int most = omp_get_max_threads(), running = 0, status;
+    pid_t parent = getpid();
+    for (int i = 0; i < n || running > 0; ) {
+        if (i < n && running < most) {
+            fflush(NULL);                               // or the child would write it, too
+            pid_t pid = fork();
+            if (pid < 0) fail("fork: %s", strerror(errno));
+            if (pid == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGTERM);
+                if (getppid() != parent) _exit(EXIT_FAILED);
+                omp_set_num_threads(1);
+                job(i);
+                fflush(NULL);
+                _exit(0);
+            }
+            i++, running++;
+            continue;
+        }
+        if (wait(&status) < 0) fail("wait: %s", strerror(errno));
+        if (WIFSIGNALED(status)) fail("a job was ended by signal %d", WTERMSIG(status));
+        if (WEXITSTATUS(status) != 0) _exit(WEXITSTATUS(status));       // it has said why
+        running--;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Comparisons: a[i] and b[i] are of the same seed
+
+// The differences a - b of the pairs in which both are known.
+static inline Sample lab_paired(const double *a, const double *b, int n) {
+    double *d = xmalloc((size_t)n * sizeof *d);
+    for (int i = 0; i < n; i++) d[i] = a[i] - b[i];
+    Sample s = sample_of(d, n);
+    free(d);
+    return s;
+}
+
+// An effect counts where it exceeds three standard errors of the paired difference, of three seeds at least.
+static inline const char *lab_verdict(Sample difference) {
+    if (difference.n < 3 || !(fabs(difference.mean) > 3 * difference.se)) return "inconclusive";
+    return difference.mean > 0 ? "higher" : "lower";
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

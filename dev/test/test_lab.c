@@ -1,4 +1,5 @@
-/* test_lab.c - tests of what the lab's studies share: singular values, the search of a learning rate, tables, pictures. */
+/* test_lab.c - tests of what the lab's studies share: singular values, the search of a learning rate, trainings
+ * at once and without data, paired differences, tables, pictures. */
 #include "../exp/lab.h"
 #include "test.h"
 
@@ -70,6 +71,74 @@ TEST(the_best_rate_has_a_worse_one_on_either_side) {
     }
 }
 
+static double *shared;
+
+static void square(int i) { shared[i] = (double)i * i; }
+
+static void square_to_four(int i) {
+    if (i == 4) fail("job 4");
+    square(i);
+}
+
+static void all_but_four(void *unused) {
+    (void)unused;
+    lab_each(7, square_to_four);
+}
+
+static void killed(int i) { raise(i == 2 ? SIGKILL : 0); }
+
+static void one_killed(void *unused) {
+    (void)unused;
+    lab_each(3, killed);
+}
+
+TEST(jobs_leave_their_results_and_a_failed_one_ends_the_program) {
+    shared = lab_shared(7 * sizeof *shared);
+    int threads = omp_get_max_threads();
+    for (int most = 1; most <= 3; most++) {             // at a time
+        memset(shared, 0, 7 * sizeof *shared);
+        omp_set_num_threads(most);
+        lab_each(7, square);
+        for (int i = 0; i < 7; i++) CHECK(shared[i] == i * i);
+    }
+    omp_set_num_threads(2);
+    CHECK_FAILS(all_but_four, NULL, EXIT_FAILED, "job 4");
+    CHECK_FAILS(one_killed, NULL, EXIT_FAILED, "signal 9");
+    omp_set_num_threads(threads);
+}
+
+// Token v is followed by v + 1. Leaves the losses before and after 30 steps.
+static void train_bare(int i) {
+    char *keys[] = { "--model.layers=1", "--model.heads=1", "--model.width=16", "--model.block=3", "--model.vocab=5",
+                     "--train.batch=4", "--train.steps=30", "--optimizer.name=adam", "--optimizer.adamw.lr=0.02" };
+    Trainer t = {0};
+    lab_open_bare(&t, "configs/gpt2.json", COUNT_OF(keys), keys, i + 1);
+    for (int n = 0; n < 12; n++) t.inputs[n] = (i + n) % 5, t.targets[n] = (i + n + 1) % 5;
+    shared[2 * i] = lab_step_on(&t);
+    while (t.step < 30) shared[2 * i + 1] = lab_step_on(&t);
+    t.model.params[0] = NAN;
+    if (lab_step_on(&t) != INFINITY || t.step != 30) fail("a step with NaN counts");
+    trainer_close(&t);
+    if (fcntl(STDIN_FILENO, F_GETFD) < 0) fail("trainer_close closed the input");
+}
+
+TEST(a_trainer_without_data_learns_what_it_is_given) {
+    shared = lab_shared(4 * sizeof *shared);
+    lab_each(2, train_bare);
+    for (int i = 0; i < 2; i++) CHECK_MSG(shared[2 * i] > 1 && shared[2 * i + 1] < 0.2, "%g to %g", shared[2 * i], shared[2 * i + 1]);
+    CHECK(shared[0] != shared[2]);
+}
+
+TEST(a_paired_difference_counts_beyond_three_errors) {
+    const double a[] = { 1, 2, 3.1, NAN }, b[] = { 0, 1, 2, 5 }, c[] = { 0.9, 2.2, 3, 1 };
+    Sample d = lab_paired(a, b, 4);
+    CHECK(d.n == 3 && fabs(d.mean - 3.1 / 3) < 1e-12 && fabs(d.se - 0.1 / 3) < 1e-12);
+    CHECK(!strcmp(lab_verdict(d), "higher") && !strcmp(lab_verdict(lab_paired(b, a, 4)), "lower"));
+    CHECK(!strcmp(lab_verdict(lab_paired(a, c, 4)), "inconclusive"));
+    CHECK(!strcmp(lab_verdict(lab_paired(a, b, 2)), "inconclusive"));       // too few
+    CHECK(!strcmp(lab_verdict(lab_paired(a, a, 3)), "inconclusive"));
+}
+
 TEST(a_table_comes_whole_into_its_folder) {
     char *folder = test_folder("lab"), *path = format("%s/x.csv", folder);
     lab_folder = folder;
@@ -125,6 +194,9 @@ int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     RUN(singular_values_are_those_the_matrix_was_made_of);
     RUN(the_best_rate_has_a_worse_one_on_either_side);
+    RUN(jobs_leave_their_results_and_a_failed_one_ends_the_program);
+    RUN(a_trainer_without_data_learns_what_it_is_given);
+    RUN(a_paired_difference_counts_beyond_three_errors);
     RUN(a_table_comes_whole_into_its_folder);
     RUN(a_missed_claim_ends_the_program);
     RUN(charts);
