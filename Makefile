@@ -69,9 +69,10 @@ PREPARE = BUILD=$(BUILD) data/prepare.sh
 CORPUS  = $(if $(DATA),$$DATA,--config=$(CONFIG))
 ON_DATA = $(if $(DATA)$(TOKENIZER),--data.dir="$$($(PREPARE) --folder "$(CORPUS)" "$$TOKENIZER")")
 
-programs: $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/ab $(BUILD)/chart $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
+TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/chart
+programs: $(TESTED) $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
-test: programs                                           ## run every test; SAN=1: under the sanitizers
+test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
 
 # Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
