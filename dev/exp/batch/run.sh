@@ -8,7 +8,8 @@ flags=(--data.dir=build/data/gcide --optimizer.adamw.embed_lr=0.02 --optimizer.a
 lab_begin batch "${flags[@]}"
 data/prepare.sh gcide
 
-scaled() { awk -v lr="$1" -v b="$2" 'BEGIN { lr *= sqrt(b / 8); printf "%.4g,%.4g,%.4g", lr / 2, lr, 2 * lr }'; }
+# Around the rate that the square root of the batch says, down to the eighth of it: AdamW's losses are flat at large batches.
+scaled() { awk -v lr="$1" -v b="$2" 'BEGIN { lr *= sqrt(b / 8); printf "%.4g,%.4g,%.4g,%.4g,%.4g", lr / 8, lr / 4, lr / 2, lr, 2 * lr }'; }
 for batch in $batches; do
     size=("--train.batch=$batch" "--train.steps=$((tokens / batch / 128))")
     lab_search "adamw $batch" $config "optimizer.adamw.lr=$(scaled 0.004 "$batch")" --optimizer.name=adamw "${size[@]}"

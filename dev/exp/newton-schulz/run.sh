@@ -14,13 +14,14 @@ arms="keller x 5|--optimizer.muon.steps=5
 keller x 1|--optimizer.muon.steps=1
 keller x 2|--optimizer.muon.steps=2
 keller x 3|--optimizer.muon.steps=3
+keller x 10|--optimizer.muon.steps=10
 polar_express x 5|--optimizer.muon.coefficients=polar_express
 quintic x 10|--optimizer.muon.coefficients=quintic
 exact12 x 12|--optimizer.muon.coefficients=exact12
 exact SVD|--optimizer.name=svd
 keller x 5 in bf16|--optimizer.muon.precision=bf16
 none (momentum)|--optimizer.name=msgd --optimizer.muon.momentum=0.95 --optimizer.muon.momentum_form=ema --optimizer.muon.nesterov=true"
-[ -z "$QUICK" ] || arms=$(grep -E "^(keller x 5|keller x 1|none)" <<< "$arms" | grep -v bf16)
+[ -z "$QUICK" ] || arms=$(grep -E "^(keller x 5|keller x 1\||none)" <<< "$arms" | grep -v bf16)
 while IFS='|' read -r arm what; do
     # shellcheck disable=SC2086 # one word a flag
     [ -n "$QUICK" ] && best=0.01 || lab_search "$arm" $config optimizer.muon.lr=0.005,0.01,0.02 $what
@@ -30,7 +31,7 @@ done <<< "$arms"
 lab_compare
 lab_table
 {
-    echo "panel Final loss, mean and standard error of ${SEEDS##* } seeds||validation loss, nats"
+    echo "panel Final loss, mean and standard error of $(wc -w <<< "$SEEDS") seeds||validation loss, nats"
     echo "names $(lab_arms_of | grep -v none | paste -sd'|')"
     echo "points"
     k=0
