@@ -20,10 +20,13 @@ static PlotSeries series[MOST][4 * MOST];
 static char *labels[MOST];
 static int n_panels, n_labels, line_number;
 
-// The parts of text between |, at most WORDS, cut in place; the rest stays NULL.
+// The parts of text between |, cut in place; an empty one is NULL.
 static int parts_of(char *text, char *parts[WORDS]) {
     int n = 0;
-    for (char *part; n < WORDS && (part = strsep(&text, "|")); n++) parts[n] = *part ? part : NULL;
+    for (char *part; (part = strsep(&text, "|")); n++) {
+        if (n == WORDS) fail("stdin:%d: more than %d parts between |", line_number, WORDS);
+        parts[n] = *part ? part : NULL;
+    }
     return n;
 }
 
@@ -79,7 +82,8 @@ static void add_errors(PlotPanel *p) {
             all[n].label = NULL;
             all[n++].style = PLOT_BAND;
         } else {
-            for (int k = 0; k < own[i].n && n < 3 * MOST; k++) {
+            for (int k = 0; k < own[i].n; k++) {
+                if (n == 3 * MOST) fail("more than %d error bars in a panel", 3 * MOST);
                 if (!isfinite(own[i].lo[k]) || own[i].style & PLOT_DASHED) continue;
                 double *xs = xmalloc(4 * sizeof *xs);
                 xs[0] = xs[1] = own[i].x[k], xs[2] = own[i].lo[k], xs[3] = own[i].hi[k];
@@ -102,21 +106,20 @@ int main(int argc, char **argv) {
     while (getline(&line, &room, stdin) >= 0) {
         line_number++;
         line[strcspn(line, "\n")] = '\0';
-        char *rest = strchr(line, ' ');
-        size_t word = rest ? (size_t)(rest - line) : strlen(line);
-        rest = rest ? rest + 1 : line + word;
+        char *rest = line + strcspn(line, " "), *word = format("%.*s", (int)(rest - line), line);
+        if (*rest) rest++;
         PlotPanel *p = n_panels ? &panels[n_panels - 1] : NULL;
-        if (!*line) continue;
-        if (strncmp(line, "panel", word) == 0) add_panel(rest);
+        if (strspn(line, " ") == strlen(line)) ;
+        else if (strcmp(word, "panel") == 0) add_panel(rest);
         else if (!p) fail("stdin:%d: '%s' before any panel", line_number, line);
-        else if (strncmp(line, "names", word) == 0) {
+        else if (strcmp(word, "names") == 0) {
             char **names = xcalloc(WORDS, sizeof *names);
             p->n_xnames = parts_of(xstrdup(rest), names);
             p->xnames = (const char *const *)names;
-        } else if (isalpha((unsigned char)*line) && strncmp(line, "nan", 3) != 0) {
-            unsigned style = strncmp(line, "line", word) == 0 ? PLOT_LINE | PLOT_POINTS
-                             : strncmp(line, "points", word) == 0 ? PLOT_POINTS
-                             : strncmp(line, "dashed", word) == 0 ? PLOT_LINE | PLOT_DASHED : 0;
+        } else if (isalpha((unsigned char)*line) && strcmp(word, "nan") != 0) {
+            unsigned style = strcmp(word, "line") == 0 ? PLOT_LINE | PLOT_POINTS
+                             : strcmp(word, "points") == 0 ? PLOT_POINTS
+                             : strcmp(word, "dashed") == 0 ? PLOT_LINE | PLOT_DASHED : 0;
             if (!style) fail("stdin:%d: '%s': expected panel, names, line, points, dashed or numbers", line_number, line);
             char *label = *rest ? xstrdup(rest) : NULL;
             add_series(p, label, color_of(label), style);
@@ -125,9 +128,10 @@ int main(int argc, char **argv) {
             int n = 0;
             char *at = line;
             for (; n < 4 && (v[n] = strtod(at, &end), end != at); n++) at = end;
-            if (n != 2 && n != 4) fail("stdin:%d: '%s': expected X Y or X Y LOW HIGH", line_number, line);
+            if ((n != 2 && n != 4) || at[strspn(at, " ")]) fail("stdin:%d: '%s': expected X Y or X Y LOW HIGH", line_number, line);
             add_point(p, v, n);
         }
+        free(word);
     }
     if (!n_panels) fail("stdin: no panel");
     for (int i = 0; i < n_panels; i++) add_errors(&panels[i]);

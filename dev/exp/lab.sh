@@ -4,7 +4,8 @@
 #     lab_begin NAME FLAG ...                  runs in runs/lab/NAME (QUICK: build/study/NAME/runs), where they go on and
 #                                              are found again; FLAGs (--section.key=value) are common to all
 #     lab_search ARM CONFIG KEY=V,V,V FLAG ... stage 1: half the steps, first seed, the grid widened while its best is at
-#                                              the edge; sets `best` to the best value, appends to grids.csv
+#                                              the edge and there is a value beyond; sets `best` to the best value,
+#                                              appends to grids.csv
 #     lab_arm ARM CONFIG FLAG ...              an arm of stage 2, in the order of calls; the first is the baseline
 #     lab_compare [RUNS]                       stage 2: all arms, every seed of SEEDS ("1 2 3"), whole schedules; writes
 #                                              the runs to runs.csv in OUT; the arms are then forgotten
@@ -21,15 +22,17 @@ lab_begin() {
     lab_runs=runs/lab/$study
     [ -z "$QUICK" ] || lab_runs=build/study/$study/runs
     mkdir -p "$OUT" "$lab_runs"
-    lab_csv=$OUT/runs.csv
-    rm -f "$lab_csv" "$OUT/grids.csv"
+    lab_csv=$lab_runs/runs.csv lab_grids=$lab_runs/grids.csv
+    rm -f "$lab_csv" "$lab_grids"
+    # Results that are kept change only where all of the study came to its end.
+    trap 'if [ $? = 0 ]; then for table in "$lab_csv" "$lab_grids"; do [ ! -e "$table" ] || cp "$table" "$OUT"; done; fi' EXIT
     SEEDS=${SEEDS:-1 2 3}
 }
 
 # Output of build/ab goes into a file; what it printed last is shown where it fails.
 lab_ab() {
     local log=$1
-    "$BUILD/ab" "${@:2}" --train.eval_every=0 --train.save_every=0 "${lab_common[@]}" > "$log" || { tail -n 3 "$log" >&2; return 1; }
+    "$BUILD/ab" "${@:2}" --train.eval_every=0 --train.save_every=0 "${lab_common[@]}" < /dev/null > "$log" || { tail -n 3 "$log" >&2; return 1; }
 }
 
 lab_search() {
@@ -37,9 +40,9 @@ lab_search() {
     lab_ab "$out.txt" sweep "$2" --grid="$3" --extend --budget=0.5 --seeds="${SEEDS%% *}" --out="$out" "${@:4}"
     best=$(sed -n 's/^Best: [^=]*=\(.*\), validation loss [0-9.]*\.$/\1/p' "$out/report.md")
     [ -n "$best" ] || { echo "error: $out/report.md: no run of the grid came to its end" >&2; return 1; }
-    [ -e "$OUT/grids.csv" ] || echo "search,key,value,state,loss" > "$OUT/grids.csv"
+    [ -e "$lab_grids" ] || echo "search,key,value,state,loss" > "$lab_grids"
     awk -F, -v a="$1" -v k="$key" 'NR > 1 { gsub(/"/, "", $1); sub(/[^=]*=/, "", $1); print a "," k "," $1 "," $4 "," $5 }' \
-        "$out/runs.csv" | sort -t, -k3g >> "$OUT/grids.csv"
+        "$out/runs.csv" | sort -t, -k3g >> "$lab_grids"
     echo "search $1: $key=$best"
 }
 
@@ -61,7 +64,7 @@ lab_losses() {
     awk -F, -v a="\"$1\"" -v c="${2:-loss}" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == c) k = i }
         $1 == a && $4 == "done" { x[++n] = $k; m += $k }
         END { if (!n) { print "nan nan 0"; exit } m /= n; for (i = 1; i <= n; i++) s += (x[i] - m) ^ 2
-              e = n > 1 ? sqrt(s / (n - 1) / n) : 0; printf "%.5f %.5f %d\n", m, e, n }' "$lab_csv"
+              e = n > 1 ? sqrt(s / (n - 1) / n) : 0; printf "%.8f %.8f %d\n", m, e, n }' "$lab_csv"
 }
 
 lab_effect() {
@@ -70,7 +73,7 @@ lab_effect() {
               if (!n) { print "nan nan inconclusive"; exit } m /= n; for (i = 1; i <= n; i++) v += (d[i] - m) ^ 2
               e = n > 1 ? sqrt(v / (n - 1) / n) : 0
               verdict = n < 3 || m * m <= 9 * e * e ? "inconclusive" : m < 0 ? "lower" : "higher"
-              printf "%.5f %.5f %s\n", m, e, verdict }' "$lab_csv"
+              printf "%.8f %.8f %s\n", m, e, verdict }' "$lab_csv"
 }
 
 lab_arms_of() { awk -F, 'NR > 1 && !seen[$1]++ { gsub(/"/, "", $1); print $1 }' "$lab_csv"; }
@@ -90,6 +93,7 @@ lab_table() {
 }
 
 lab_must() {
+    case " $2 $4 " in *nan*) echo "error: $1: no run of an arm came to its end" >&2; exit 1 ;; esac
     if awk "BEGIN { exit !($2 $3 $4) }"; then echo "holds: $1 ($2 $3 $4)"
     else echo "error: an expected result was missed: $1 ($2 $3 $4 doesn't hold)" >&2; exit 1; fi
 }

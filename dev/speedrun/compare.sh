@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The optimizer track: optimizers with the settings that search.sh found (TRACK.tuned), each to the end of its own schedule
-# at several lengths, three seeds; tokens to the loss at which the first one ends, with intervals, in runs/speedrun/TRACK.
+# at several lengths, three seeds; tokens to the loss at which the first one ends, with intervals, in runs/speedrun/TRACK-compare.
 #
-#     [SEEDS="1 2 3"] [BUDGETS=0.25,0.5,1] dev/speedrun/compare.sh shakespeare|kjv [OPTIMIZER ...]
+#     [SEEDS="1 2 3"] [BUDGETS=0.25,0.5,1] dev/speedrun/compare.sh shakespeare|kjv|gcide [OPTIMIZER ...]
 #
 # Only the optimizer, its schedule and the gradient's clipping may differ; build/ab refuses anything else.
 set -euo pipefail

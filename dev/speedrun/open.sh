@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 track=${1:-shakespeare} seed=${SEED:-1} here=dev/speedrun
-config=$here/open_$track.json out=${OUT:-runs/speedrun/open_$track-$seed}
+config=$here/open_$track.json out=${OUT:-runs/speedrun${QUICK:+-quick}/open_$track-$seed$(tr -cs 'a-zA-Z0-9.=_\n' - <<< "${ARGS:-}")}
 read -r _ target _ < <(grep "^open_$track " $here/targets) || { echo "error: $track: not an open track of $here/targets" >&2; exit 2; }
 make -s all data CONFIG="$config"
 
@@ -22,12 +22,14 @@ train() {                               # FOLDER CONFIG FLAG ...; says "loss sec
 say() { awk -v w="$1" -v l="$2" -v s="$3" -v t="$target" 'BEGIN { printf "%s: validation loss %.4f after %.1f seconds of training: %s %.4f\n", w, l, s, (l <= t ? "reached" : "missed"), t }'; }
 
 # shellcheck disable=SC2086 # one word a flag
-read -r loss seconds < <(train "$out" "$config" ${ARGS:-})
+result=$(train "$out" "$config" ${ARGS:-})
+read -r loss seconds <<< "$result"
 say muon.c "$loss" "$seconds"
 if [ "$track" != shakespeare ]; then
-    read -r _ _ flags < <(grep "^adamw " "$here/$track.tuned")
+    read -r _ _ flags < <(grep "^adamw " "$here/$track.tuned") || { echo "error: $here/$track.tuned: no adamw" >&2; exit 1; }
     # shellcheck disable=SC2086
-    read -r loss seconds < <(train "$out-adamw" "$here/$track.json" $flags --train.eval_every=0 --train.save_every=0)
+    result=$(train "$out-adamw" "$here/$track.json" $flags --train.eval_every=0 --train.save_every=0)
+    read -r loss seconds <<< "$result"
     say "AdamW, the track's baseline" "$loss" "$seconds"
     exit 0
 fi
@@ -37,5 +39,5 @@ if [ -x "$python" ]; then
     # shellcheck disable=SC2086 # a flag or nothing
     "$python" $here/nanogpt_recipe.py build/data/shakespeare --seconds="$seconds" $bf16 | tee "$out/nanogpt.txt" | tail -n 1
 else
-    echo "nanoGPT's recipe: not run, since there is no PyTorch in build/venv"
+    echo "nanoGPT's recipe: not run, since there is no PyTorch in ${MUON_VENV:-build/venv}"
 fi

@@ -5,7 +5,7 @@
 # embedding and head apart too, since Muon has that by its nature; the others a learning rate. A grid of learning rates, decays or
 # momenta is widened while its best lies at the edge.
 #
-#     dev/speedrun/search.sh shakespeare|kjv [OPTIMIZER ...]
+#     dev/speedrun/search.sh shakespeare|kjv|gcide [OPTIMIZER ...]
 #
 # Runs are kept in runs/speedrun/TRACK/OPTIMIZER-N; what is there already is taken as it is. Writes TRACK.tuned, a line
 # for each optimizer with the flags that were best, and prints each grid's losses.
@@ -16,6 +16,7 @@ shift
 make -s all build/ab data CONFIG="$here/$track.json"
 quick=${QUICK:+--train.steps=4 --train.eval_tokens=2048}
 out=${OUT:-runs/speedrun/$track} tuned=${TUNED:-$here/$track.tuned}
+mkdir -p "$(dirname "$out")"
 all="adamw muon muonclip adam sgd normuon muon_rms msgds msgdq msgdz adams adamq adamz"
 
 name_of() { case $1 in muon_rms) echo "muon --optimizer.muon.scale=match_rms_adamw" ;; *) echo "$1" ;; esac; }
@@ -49,10 +50,12 @@ coordinates() {
 
 # The best point of a sweep: its label (key=value without the section) and its loss.
 best_of() {
-    sed -n 's/^Best: \(.*\), validation loss \([0-9.]*\)\.$/\1 \2/p' "$1/report.md"
+    sed -n 's/^Best: \(.*\), validation loss \([0-9.]*\)\.$/\1 \2/p' "$1/report.md" | grep . ||
+        { echo "error: $1/report.md: no run of the grid came to its end" >&2; return 1; }
 }
 
 touch "$tuned"
+for optimizer in ${*:-$all}; do coordinates "$optimizer" > /dev/null || exit 2; done
 for optimizer in ${*:-$all}; do
     # shellcheck disable=SC2046 # two words where there are two flags
     flags=$(printf ' --optimizer.name=%s' $(name_of "$optimizer" | sed 's/ --.*//'))$(name_of "$optimizer" | sed -n 's/[^ ]*\( --.*\)/\1/p')
@@ -63,7 +66,8 @@ for optimizer in ${*:-$all}; do
         # shellcheck disable=SC2086 # one word a flag
         build/ab sweep $here/$track.json --grid="$grid" $extend --budget=0.5 --out="$out/$optimizer-$number" \
             --train.eval_every=0 --train.save_every=0 $flags $quick > "$out-$optimizer-$number.txt" || { tail -n 3 "$out-$optimizer-$number.txt" >&2; exit 1; }
-        read -r label loss < <(best_of "$out/$optimizer-$number")
+        found=$(best_of "$out/$optimizer-$number")
+        read -r label loss <<< "$found"
         if [ -z "$best" ] || awk "BEGIN { exit !($best - $loss > 0.003) }"; then
             best=$loss flags="$flags --$key=${label#*=}"
         fi

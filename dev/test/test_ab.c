@@ -499,9 +499,9 @@ TEST(the_labs_verdicts) {
     CHECK(system("bash " ROOT "/lab/script.sh > " ROOT "/lab/out.txt 2>&1") != 0);
     char *said = get_file(ROOT "/lab", "out.txt");
     const char *expected =
-        "1.70000 0.11547 3\n10.75000 0.47871 4\n-0.50000 0.05774 lower\n0.10000 0.15275 inconclusive\nnan nan 0\n"
+        "1.70000000 0.11547005 3\n10.75000000 0.47871355 4\n-0.50000000 0.05773503 lower\n0.10000000 0.15275252 inconclusive\nnan nan 0\n"
         "| b | 1.7000 ± 0.1155 | -0.5000 ± 0.0577, lower | 3 | 1 |\n"
-        "| c c | 2.3000 ± 0.1155 | +0.1000 ± 0.1527, inconclusive | 3 | 0 |\n"
+        "| c c | 2.3000 ± 0.1155 | +0.1000 ± 0.1528, inconclusive | 3 | 0 |\n"
         "holds: one is less than two (1 < 2)\n"
         "error: an expected result was missed: two is less than one (2 < 1 + 0 doesn't hold)\n";
     CHECK_MSG(strcmp(said, expected) == 0, "%s", said);

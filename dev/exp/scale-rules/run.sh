@@ -32,10 +32,10 @@ done
 # The best rate as the vertex of the parabola through the lowest point and its neighbours, in log2 of the rate.
 awk -F, 'NR > 1 && $4 == "done" && split($1, w, " ") == 2 && w[2] > 0 { n[$1]++; x[$1, n[$1]] = log($3) / log(2); y[$1, n[$1]] = $5; if (!seen[$1]++) name[++names] = $1 }
     END { print "rule,width,log2_best,best,loss"
-        for (i = 1; i <= names; i++) { s = name[i]; b = 2; for (k = 2; k < n[s]; k++) if (y[s, k] < y[s, b]) b = k
+        for (i = 1; i <= names; i++) { s = name[i]; if (n[s] < 3) continue; b = 2; for (k = 2; k < n[s]; k++) if (y[s, k] < y[s, b]) b = k
             h = x[s, b] - x[s, b - 1]; d1 = (y[s, b + 1] - y[s, b - 1]) / 2; d2 = y[s, b + 1] - 2 * y[s, b] + y[s, b - 1]
             v = x[s, b] - (d2 > 0 ? h * d1 / d2 : 0); split(s, w, " ")
-            printf "%s,%d,%.3f,%.5g,%.4f\n", w[1], w[2], v, 2 ^ v, y[s, b] } }' "$OUT/grids.csv" > "$OUT/best.csv"
+            printf "%s,%d,%.3f,%.5g,%.4f\n", w[1], w[2], v, 2 ^ v, y[s, b] } }' "$lab_grids" > "$OUT/best.csv"
 # Slope of log2(best rate) over log2(width), by least squares, with its standard error.
 awk -F, 'NR > 1 { k = $1; t = log($2) / log(2); n[k]++; X[k] += t; Y[k] += $3; XX[k] += t * t; XY[k] += t * $3; YY[k] += $3 * $3; if (!seen[k]++) name[++names] = k }
     END { print "rule,shift_per_doubling,error"
@@ -56,7 +56,7 @@ done
         echo "panel $scale|learning rate|validation loss, nats|xlog"
         for width in $widths; do
             echo "line width $width"
-            awk -F, -v s="$scale $width" '$1 == s && $4 == "done" { print $3, $5 }' "$OUT/grids.csv"
+            awk -F, -v s="$scale $width" '$1 == s && $4 == "done" { print $3, $5 }' "$lab_grids"
         done
     done
 } | "$BUILD/chart" "$OUT/scale-rules.png" "Loss over the learning rate, four widths" 1200 420 1

@@ -34,18 +34,18 @@ lab_compare
 lab_table
 
 # What half and twice the best rate cost, a window of a factor 4 that every grid has: the worse of the two over the best.
-awk -F, 'NR > 1 { n[$1]++; v[$1, n[$1]] = $3; l[$1, n[$1]] = $4 == "done" ? $5 : 9.99; if (!($1 in b) || l[$1, n[$1]] < l[$1, b[$1]]) b[$1] = n[$1]
+awk -F, 'NR > 1 { n[$1]++; v[$1, n[$1]] = $3; l[$1, n[$1]] = $4 == "done" ? $5 : 1e9; if (!($1 in b) || l[$1, n[$1]] < l[$1, b[$1]]) b[$1] = n[$1]
         if (!seen[$1]++) name[++names] = $1 }
     END { print "search,best,loss,spread"
         for (i = 1; i <= names; i++) { s = name[i]; worst = 0
             for (k = 1; k <= n[s]; k++) { r = v[s, k] / v[s, b[s]]; if (r > 0.49 && r < 2.05 && l[s, k] > worst) worst = l[s, k] }
-            printf "%s,%s,%.4f,%.4f\n", s, v[s, b[s]], l[s, b[s]], worst - l[s, b[s]] } }' "$OUT/grids.csv" > "$OUT/spread.csv"
+            printf "%s,%s,%.4f,%s\n", s, v[s, b[s]], l[s, b[s]], (worst < 1e9 ? sprintf("%.4f", worst - l[s, b[s]]) : "diverged") } }' "$lab_grids" > "$OUT/spread.csv"
 cat "$OUT/spread.csv"
 grid_panel() {                          # TITLE RULE=LABEL ...: losses over the learning rate, in units of the best one
     echo "panel $1|learning rate over the best one|validation loss at half length|xlog"
     for pair in "${@:2}"; do
         echo "line ${pair#*=}"
-        awk -F, -v s="${pair%%=*}" 'FNR == NR { if ($1 == s) best = $2; next } $1 == s && $4 == "done" { print $3 / best, $5 }' "$OUT/spread.csv" "$OUT/grids.csv"
+        awk -F, -v s="${pair%%=*}" 'FNR == NR { if ($1 == s) best = $2; next } $1 == s && $4 == "done" { print $3 / best, $5 }' "$OUT/spread.csv" "$lab_grids"
     done
 }
 {

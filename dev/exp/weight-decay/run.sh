@@ -28,7 +28,7 @@ for steps in $lengths; do
     lab_compare "compare-$steps"
 done
 # RMS of matrices and of what blocks add to the residual stream, from the checkpoints.
-"$BUILD/study_weight-decay" "$OUT" "$lab_runs"/compare-*/runs/* > "$lab_runs/rms.txt"
+"$BUILD/study_weight-decay" "$OUT" $(printf "$lab_runs/compare-%s/runs/* " $lengths) > "$lab_runs/rms.txt"
 rms_of() { awk -F, -v a="$(tr ' ' - <<< "$1")-s" -v c="$2" 'index($1, a) == 1 { m += $c; n++ } END { printf "%.4f", m / n }' "$OUT/rms.csv"; }
 echo "| steps | sum of lr x decay | plain: loss | against none | cautious: loss | against none | RMS of matrices, plain | of block outputs, plain |"
 echo "|---|---|---|---|---|---|---|---|"
