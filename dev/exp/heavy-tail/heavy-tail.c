@@ -15,7 +15,7 @@ enum { HIDDEN, EMBED, RATES };                          // learning rates: of th
 typedef struct { const char *label, *name, *route, *rate; double start[PARTS][RATES]; } Arm;
 
 // Who trains the hidden matrices (optimizer.name and .route), the key of their learning rate, and where the search for
-// both rates begins: the best of both at once, so that a search from here finds no better one in either direction.
+// both rates begins: near the best of both at once.
 // Embeddings, head and norms are Adam's in all arms.
 static const Arm arms[ARMS] = {
     [SGD] = { "SGD", "sgd", "embed=adam,norm=adam,head=adam", "sgd.lr", { { 0.8, 0.00125 } } },
