@@ -25,7 +25,7 @@ may_differ() { local rule; for rule in run model.vocab train.precision ${free//,
 
 losses="" seeds="" seconds="" tokens=""
 for run in "$@"; do
-    grep -q '"event": "end".*"reason": "done"' "$run/log.jsonl" || fail "$run: not trained to its end"
+    grep -qs '"event": "end".*"reason": "done"' "$run/log.jsonl" || fail "$run: not trained to its end"
     while IFS= read -r line; do
         key=${line#[<>] } key=${key%%=*}
         may_differ "$key" || fail "$run: $key differs from $here/$track.json; only $free may"
