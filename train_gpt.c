@@ -1515,6 +1515,13 @@ static CkptTensor ckpt_tensor(const char *prefix, const char *name, CkptType typ
     return t;
 }
 
+// The weights w.NAME of all layers, (count, rows, cols).
+static CkptTensor ckpt_weights(const Model *m, TensorId id) {
+    const Tensor *row = &m->table[id];
+    return ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols, row->stride,
+                       weight(m, id, 0));
+}
+
 // The list of what a checkpoint holds, for saving and for reading alike: weights w.*, state m.* and v.*.
 static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *list) {
     int n = 0;
@@ -1523,12 +1530,8 @@ static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *li
     list[n++] = ckpt_tensor("", "optimizer_t", CKPT_I64, 1, 1, 1, 1, 0, &state->muon_t);
     list[n++] = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &state->fingerprint);
     list[n++] = ckpt_tensor("", "progress", CKPT_F64, 1, PROGRESS_NUMBERS, 1, 1, 0, state->progress);
-    for (int id = 0; id < N_TENSORS; id++) {
-        const Tensor *row = &t->model.table[id];
-        if (row->count)
-            list[n++] = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows,
-                                    (size_t)row->cols, row->stride, weight(&t->model, (TensorId)id, 0));
-    }
+    for (int id = 0; id < N_TENSORS; id++)
+        if (t->model.table[id].count) list[n++] = ckpt_weights(&t->model, (TensorId)id);
     for (int g = 0; g < t->n_groups; g++)
         for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
             const MuonParam *p = &t->groups[g];

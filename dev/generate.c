@@ -68,10 +68,8 @@ int main(int argc, char **argv) {
     Model model = model_plan(&config, 1, config.model.vocab, false);
     model_allocate(&model);
     for (int id = 0; id < N_TENSORS; id++) {
-        const Tensor *row = &model.table[id];
-        if (!row->count) continue;
-        CkptTensor into = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows,
-                                      (size_t)row->cols, row->stride, weight(&model, (TensorId)id, 0));
+        if (!model.table[id].count) continue;
+        CkptTensor into = ckpt_weights(&model, (TensorId)id);
         if (checkpoint_read(&checkpoint, &into, error, sizeof error) != 0) fail("%s", error);
     }
     checkpoint_close(&checkpoint);

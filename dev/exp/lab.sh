@@ -7,13 +7,17 @@
 #                                              the edge and there is a value beyond; sets `best` to the best value,
 #                                              appends to grids.csv
 #     lab_arm ARM CONFIG FLAG ...              an arm of stage 2, in the order of calls; the first is the baseline
-#     lab_compare [RUNS]                       stage 2: all arms, every seed of SEEDS ("1 2 3"), whole schedules; writes
-#                                              the runs to runs.csv in OUT; the arms are then forgotten
-#     lab_losses ARM                           "mean error n" of its final losses
+#     lab_compare [RUNS]                       stage 2: all arms, every seed of SEEDS ("1 2 3"), whole schedules; adds
+#                                              the runs to runs.csv; the arms are then forgotten
+#     lab_losses ARM [COLUMN]                  "mean error n" of its final losses, or of another column of runs.csv
 #     lab_effect ARM BASE                      "difference error verdict": of final losses, ARM - BASE, same seeds, and
 #                                              lower, higher or inconclusive (within 3 standard errors)
+#     lab_arms_of                              the arms of runs.csv, a line each
 #     lab_table                                runs.csv as a Markdown table, one row an arm
+#     lab_point X                              "value error ..." on stdin as a point at X for build/chart, with its error bar
+#     lab_points                               arms on stdin, a line each, as names and points of their final losses
 #     lab_must "CLAIM" A OP B                  ends the study where the numbers don't hold
+# runs.csv and grids.csv come to OUT where the whole study came to its end.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -90,6 +94,16 @@ lab_table() {
         printf '| %s | %.4f ± %.4f | %s | %d | %d |\n' "$arm" "$mean" "$error" \
             "$([ "$arm" = "$base" ] || printf '%+.4f ± %.4f, %s' "$difference" "$of" "$verdict")" "$n" "$diverged"
     done < <(lab_arms_of)
+}
+
+lab_point() { awk -v x="$1" '{ print x, $1, $1 - $2, $1 + $2 }'; }
+
+lab_points() {
+    local arms i
+    mapfile -t arms
+    (IFS='|'; echo "names ${arms[*]}")
+    echo "points"
+    for i in "${!arms[@]}"; do lab_losses "${arms[$i]}" | lab_point "$i"; done
 }
 
 lab_must() {

@@ -495,6 +495,7 @@ TEST(the_labs_verdicts) {
     put_file(ROOT "/lab", "script.sh",
              "BUILD=. QUICK= OUT=.\n. dev/exp/lab.sh\nlab_csv=" ROOT "/lab/runs.csv\n"
              "lab_losses b; lab_losses a seconds; lab_effect b a; lab_effect 'c c' a; lab_losses d; lab_table | tail -n 2\n"
+             "lab_effect b a | lab_point 7; lab_arms_of | head -n 2 | lab_points\n"
              "lab_must 'one is less than two' 1 '<' 2\nlab_must 'two is less than one' 2 '<' '1 + 0'\necho never\n");
     CHECK(system("bash " ROOT "/lab/script.sh > " ROOT "/lab/out.txt 2>&1") != 0);
     char *said = get_file(ROOT "/lab", "out.txt");
@@ -502,6 +503,8 @@ TEST(the_labs_verdicts) {
         "1.70000000 0.11547005 3\n10.75000000 0.47871355 4\n-0.50000000 0.05773503 lower\n0.10000000 0.15275252 inconclusive\nnan nan 0\n"
         "| b | 1.7000 ± 0.1155 | -0.5000 ± 0.0577, lower | 3 | 1 |\n"
         "| c c | 2.3000 ± 0.1155 | +0.1000 ± 0.1528, inconclusive | 3 | 0 |\n"
+        "7 -0.50000000 -0.557735 -0.442265\n"
+        "names a|b\npoints\n0 3.90000000 2.19853 5.60147\n1 1.70000000 1.58453 1.81547\n"
         "holds: one is less than two (1 < 2)\n"
         "error: an expected result was missed: two is less than one (2 < 1 + 0 doesn't hold)\n";
     CHECK_MSG(strcmp(said, expected) == 0, "%s", said);

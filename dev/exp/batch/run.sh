@@ -40,10 +40,7 @@ for batch in $batches; do
 done
 curve() {                               # OPTIMIZER COLUMN
     echo "line $1"
-    for batch in $batches; do
-        read -r mean error _ < <(lab_losses "$1 $batch" "$2")
-        echo "$((batch * 128)) $mean $(awk "BEGIN { print $mean - $error, $mean + $error }")"
-    done
+    for batch in $batches; do lab_losses "$1 $batch" "$2" | lab_point $((batch * 128)); done
 }
 {
     echo "panel The same tokens|tokens a step|final validation loss, nats|xlog"

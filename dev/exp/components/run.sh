@@ -44,14 +44,7 @@ awk -F, '$4 == "done" { gsub(/"/, "", $1); loss[$1, $2] = $5; if (!seen[$1]++) a
 column -s, -t "$OUT/shares.csv" 2>/dev/null || cat "$OUT/shares.csv"
 {
     echo "panel Final loss||validation loss, nats"
-    echo "names $(lab_arms_of | paste -sd'|')"
-    echo "points"
-    k=0
-    while read -r arm; do
-        read -r mean error _ < <(lab_losses "$arm")
-        echo "$k $mean $(awk "BEGIN { print $mean - $error, $mean + $error }")"
-        k=$((k + 1))
-    done < <(lab_arms_of)
+    lab_arms_of | lab_points
     echo "panel Share of the gap from Adam to Muon that is closed||share"
     echo "names $(lab_arms_of | paste -sd'|')"
     echo "points here"

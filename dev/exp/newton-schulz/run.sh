@@ -32,14 +32,7 @@ lab_compare
 lab_table
 {
     echo "panel Final loss, mean and standard error of $(wc -w <<< "$SEEDS") seeds||validation loss, nats"
-    echo "names $(lab_arms_of | grep -v none | paste -sd'|')"
-    echo "points"
-    k=0
-    while read -r arm; do
-        read -r mean error _ < <(lab_losses "$arm")
-        echo "$k $mean $(awk "BEGIN { print $mean - $error, $mean + $error }")"
-        k=$((k + 1))
-    done < <(lab_arms_of | grep -v none)
+    lab_arms_of | grep -v none | lab_points
 } | "$BUILD/chart" "$OUT/newton-schulz.png" "Does a better polar factor train better?" 1200 420 1
 lab_arms_of | while read -r arm; do
     [ "$arm" = "keller x 5" ] || lab_effect "$arm" "keller x 5" | awk -v a="$arm" '{ printf "smallest detectable difference, %s: %.4f nats\n", a, 3 * $2 }'

@@ -47,10 +47,7 @@ done
         echo "panel $steps steps|sum of learning rate x decay|loss minus that without decay, nats|xlog"
         for kind in plain cautious; do
             echo "line $kind"
-            for sum in $sums; do
-                read -r d e _ < <(lab_effect "$steps $kind $sum" "$steps none")
-                echo "$sum $d $(awk "BEGIN { print $d - $e, $d + $e }")"
-            done
+            for sum in $sums; do lab_effect "$steps $kind $sum" "$steps none" | lab_point "$sum"; done
         done
         echo "dashed"
         for sum in $sums; do echo "$sum 0"; done

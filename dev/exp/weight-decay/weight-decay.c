@@ -13,10 +13,8 @@ static void load(Trainer *t, const char *run) {
     lab_open(t, path, 0, NULL, 1);
     if (checkpoint_open(&checkpoint, from, error, sizeof error) != 0) fail("%s", error);
     for (int id = 0; id < N_TENSORS; id++) {
-        const Tensor *row = &t->model.table[id];
-        if (!row->count) continue;
-        CkptTensor into = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols,
-                                      row->stride, weight(&t->model, (TensorId)id, 0));
+        if (!t->model.table[id].count) continue;
+        CkptTensor into = ckpt_weights(&t->model, (TensorId)id);
         if (checkpoint_read(&checkpoint, &into, error, sizeof error) != 0) fail("%s", error);
     }
     checkpoint_close(&checkpoint);
