@@ -33,7 +33,7 @@ lab_table
 {
     echo "panel Final loss, mean and standard error of $(wc -w <<< "$SEEDS") seeds||validation loss, nats"
     lab_arms_of | grep -v none | lab_points
-} | "$BUILD/chart" "$OUT/newton-schulz.png" "Does a better polar factor train better?" 1200 420 1
+} | "$BUILD/chart" "$OUT/newton-schulz.png" "Does a better polar factor train better?" 1600 440 1
 lab_arms_of | while read -r arm; do
     [ "$arm" = "keller x 5" ] || lab_effect "$arm" "keller x 5" | awk -v a="$arm" '{ printf "smallest detectable difference, %s: %.4f nats\n", a, 3 * $2 }'
 done
