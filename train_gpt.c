@@ -114,7 +114,7 @@ typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
 
 static const Field config_fields[] = {
     // key, type, where, default, min, max, choices, help
-    {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, or -2, -3, ... when taken"},
+    {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, or -2, -3, ... when taken ($RUNS_DIR/... where that is set)"},
     {"run.seed", FIELD_INT64, F_(run.seed), "1", 0, 9007199254740992.0, NULL, "seeds the weights, the order of the data, dropout and the samples"},
     {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin or .json (`make data`)"},
     {"data.order", FIELD_CHOICE, F_(data.order), "windows", 0, 0, "windows|documents", "of training: windows of the text are shuffled; or first its documents, each from an end-of-text token to the next"},
@@ -282,8 +282,18 @@ static void config_resolve_optimizer(Config *c, const char *where) {
         fail_usage("%s: optimizer.muon.packed_qkv: optimizer.route gives q, k and v different rules", where);
 }
 
+// Prepared data is looked for where make put it: in $DATA_ROOT, which `make BUILD=FOLDER` sets, instead of build/data.
+static void config_resolve_data(Config *c) {
+    const char *root = getenv("DATA_ROOT"), *prepared = "build/data/", *dir = c->data.dir;
+    if (!root || !*root || strncmp(dir, prepared, strlen(prepared)) != 0) return;
+    char *found = format("%s/%s", root, dir + strlen(prepared));
+    free(c->data.dir);
+    c->data.dir = found;
+}
+
 // What one key alone can't tell. `where` names the file in messages. Fills in the keys whose 0 means "derive it".
 static void config_resolve(Config *c, const char *where) {
+    config_resolve_data(c);
     if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
     if (c->train.micro_batch == 0) {
         int most = c->model.block < MICRO_TOKENS ? MICRO_TOKENS / c->model.block : 1;
@@ -1284,6 +1294,7 @@ typedef struct {
     char *log_path, *checkpoint_path, *previous_path;
     bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
                                          // previous one
+    const char *program;                 // as it was started, for commands that it prints
     FILE *log;
     int lock;                            // the run's folder, locked against a second process
 } Trainer;
@@ -1565,6 +1576,14 @@ static void checkpoint_write(Trainer *t) {
     free(text);
 }
 
+// The command that goes on with the run, from its checkpoint or from the file `from`, to be pasted.
+static char *resume_command(const Trainer *t, const char *from) {
+    char *program = shell_quoted(t->program), *dir = shell_quoted(t->config.run.dir), *file = shell_quoted(from ? from : "");
+    char *command = format("%s --run.dir=%s --resume%s%s", program, dir, from ? "=" : "", from ? file : "");
+    free(program); free(dir); free(file);
+    return command;
+}
+
 static void checkpoint_resume(Trainer *t, const char *path) {
     Checkpoint file;
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
@@ -1572,8 +1591,7 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     char error[512];
     if (checkpoint_open(&file, path, error, sizeof error) != 0) {
         if (strcmp(path, t->previous_path) && file_exists(t->previous_path))
-            fail("%s; the one before it: ./train_gpt --run.dir=%s --resume=%s",
-                 error, t->config.run.dir, t->previous_path);
+            fail("%s; the one before it: %s", error, resume_command(t, t->previous_path));
         fail("%s", error);
     }
     int n = checkpoint_tensors(t, &state, list);
@@ -1970,8 +1988,9 @@ static int train(Trainer *t) {
         return EXIT_FAILED;
     }
     if (!strcmp(reason, "interrupted")) {
-        printf("interrupted at step %d and saved; go on with: ./train_gpt --run.dir=%s --resume\n",
-               t->step, c->run.dir);
+        char *command = resume_command(t, NULL);
+        printf("interrupted at step %d and saved; go on with: %s\n", t->step, command);
+        free(command);
         return EXIT_INTERRUPTED;
     }
     char *sample = write_sample(t);
@@ -1985,7 +2004,13 @@ static int train(Trainer *t) {
         printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned_bytes(t)));
     print_by_frequency(t);
     printf("\npicture: %s/loss.png", c->run.dir);
-    if (t->tokenizer.size) printf("   more text: make sample RUN=%s", c->run.dir);
+    if (t->tokenizer.size) {
+        const char *build = getenv("BUILD");             // make's
+        char *run = shell_quoted(c->run.dir);
+        printf("   more text: make sample RUN=%s", run);
+        if (build && *build && strcmp(build, "build")) printf(" BUILD=%s", build);
+        free(run);
+    }
     printf("\n");
     return 0;
 }
@@ -2004,14 +2029,15 @@ static bool holds_run(const char *dir) {
     return found;
 }
 
-// runs/NAME of configs/NAME.json, then runs/NAME-2, ...: the first that is free or, to resume, the last that holds a
+// NAME of configs/NAME.json in runs (runs_folder), then NAME-2, ...: the first that is free or, to resume, the last that holds a
 // run.
 static char *default_run_dir(const char *config_path, bool resume) {
     const char *slash = strrchr(config_path, '/'), *base = slash ? slash + 1 : config_path, *dot = strrchr(base, '.');
     int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
     char *previous = NULL;
     for (int i = 1;; i++) {
-        char *dir = i == 1 ? format("runs/%.*s", length, base) : format("runs/%.*s-%d", length, base, i);
+        char *dir = i == 1 ? format("%s/%.*s", runs_folder(), length, base)
+                           : format("%s/%.*s-%d", runs_folder(), length, base, i);
         if (holds_run(dir)) { free(previous); previous = dir; continue; }
         if (!resume) { free(previous); return dir; }
         if (!previous) fail_usage("--resume: %s holds no run", dir);
@@ -2118,7 +2144,7 @@ static int train_main(int argc, char **argv) {
     if (!a.config_path && !a.resume && !a.print_config)
         fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
 
-    Trainer t = {0};
+    Trainer t = {.program = argv[0]};
     char *dir = a.print_config ? NULL : choose_run_dir(&a);
     char *where = a.resume ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
     if (a.resume) check_resume_overrides(&a);
@@ -2139,7 +2165,7 @@ static int train_main(int argc, char **argv) {
 
     choose_threads();
     trainer_open(&t, where);
-    if (make_dirs(dir) != 0) fail("%s: cannot be made: %s", dir, strerror(errno));
+    if (make_dirs(dir) != 0) fail("%s: cannot be made: %s; RUNS_DIR=FOLDER has runs elsewhere", dir, strerror(errno));
     t.lock = open(dir, O_RDONLY | O_DIRECTORY);
     if (t.lock < 0 || flock(t.lock, LOCK_EX | LOCK_NB) != 0)
         fail("%s: %s", dir, errno == EWOULDBLOCK ? "another process is training in this folder" : strerror(errno));

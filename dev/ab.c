@@ -1075,7 +1075,7 @@ static void print_help(void) {
          "  --random=N               draw N points instead of the whole grid\n"
          "  --budget=0.5             of a sweep: this factor of train.steps\n"
          "  --extend                 of a sweep: widen the grid while the best lies at its edge\n"
-         "  --out=FOLDER             (runs/ab-LABEL-LABEL, runs/sweep-CONFIG)\n"
+         "  --out=FOLDER             (runs/ab-LABEL-LABEL, runs/sweep-CONFIG; $RUNS_DIR/... where that is set)\n"
          "  --trainer=PROGRAM        (./train_gpt)\n"
          "  --only=optimizer,a.b     sections and keys that may differ; another difference is refused\n"
          "  --section.key=value      for all arms\n"
@@ -1143,7 +1143,7 @@ static void parse_arguments(int argc, char **argv) {
     char *name = study.sweep ? runlog_name(study.config) : format("%s-%s", l->arms[0].label, l->arms[1].label);
     if (study.sweep && strrchr(name, '.')) *strrchr(name, '.') = '\0';
     char *safe = safe_name(name);
-    l->out = format("runs/%s-%s", study.sweep ? "sweep" : "ab", safe);
+    l->out = format("%s/%s-%s", runs_folder(), study.sweep ? "sweep" : "ab", safe);
     free(name);
     free(safe);
 }

@@ -1,7 +1,7 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
- * defines: fail, fail_usage, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, read_file, make_dirs, file_exists,
- *          sync_folder, write_file, mix64, hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes,
+ * defines: fail, fail_usage, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, shell_quoted, runs_folder, read_file,
+ *          make_dirs, file_exists, sync_folder, write_file, mix64, hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes,
  *          Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
@@ -21,6 +21,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined __FAST_MATH__ || (defined __FINITE_MATH_ONLY__ && __FINITE_MATH_ONLY__) || defined __ASSOCIATIVE_MATH__
+#error "built with -ffast-math or a part of it (-Ofast has it): NaN must be NaN and sums keep their order. make takes it back"
+#endif
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -105,8 +109,30 @@ PRINTF_LIKE(1, 2) static inline char *format(const char *fmt, ...) {
     return s;
 }
 
+// A word as a shell reads it back, in quotes only where it needs them: "my run" -> 'my run'. For commands that are
+// printed to be pasted; the caller frees it.
+static inline char *shell_quoted(const char *word) {
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-";
+    size_t n = strlen(word);
+    if (n > 0 && strspn(word, plain) == n) return xstrdup(word);
+    char *quoted = (char *)xmalloc(4 * n + 3), *to = quoted;
+    *to++ = '\'';
+    for (; *word; word++) {
+        if (*word == '\'') to = (char *)memcpy(to, "'\\''", 4) + 4;
+        else *to++ = *word;
+    }
+    strcpy(to, "'");
+    return quoted;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Files
+
+// Where runs go whose folder has no name of its own: $RUNS_DIR, else runs.
+static inline const char *runs_folder(void) {
+    const char *folder = getenv("RUNS_DIR");
+    return folder && *folder ? folder : "runs";
+}
 
 static inline bool file_exists(const char *path) {
     struct stat st;
