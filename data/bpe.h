@@ -19,10 +19,9 @@
 #ifndef BPE_H
 #define BPE_H
 
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include <cjson/cJSON.h>
-#include <pcre2.h>
 #include "../src/util.h"
+#include "unicode.h"
 
 #define BPE_NONE UINT32_MAX     // no token, no position, no rank
 #define BPE_EOT "<|endoftext|>"  // between documents, GPT-2's name for it
@@ -278,17 +277,37 @@ static const char *const bpe_patterns[] = {
 // Unicode's White_Space, which is what \s means in these patterns. PCRE2's \s has U+180E as well.
 #define BPE_SPACE "\\x09-\\x0d\\x20\\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
 
-// The pattern with its \s (in a class or not) and \S (not in one) spelled out for PCRE2. To be freed.
-static inline char *bpe_spell_spaces(const char *pattern) {
-    char *out = (char *)xmalloc(strlen(pattern) * sizeof BPE_SPACE), *end = out;
+// The pattern as PCRE2 needs it: its \s (in a class or not) and \S (not in one) spelled out, its \p{...} with what this
+// PCRE2 doesn't know yet. To be freed.
+static inline char *bpe_spell(const char *pattern) {
+    char version[64] = "";                          // "14.0.0"
+    if (pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, NULL) <= (int)sizeof version)
+        pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, version);
+    char *out = NULL;
+    size_t n;
+    FILE *f = open_memstream(&out, &n);
+    if (!f) fail("out of memory: a pattern of %zu bytes", strlen(pattern));
     for (bool inside = false; *pattern; pattern++) {
         inside = *pattern == '[' || (inside && *pattern != ']');
-        if (*pattern != '\\') *end++ = *pattern;
-        else if (*++pattern == 's') end += sprintf(end, inside ? "%s" : "[%s]", BPE_SPACE);
-        else if (*pattern == 'S') end += sprintf(end, "[^%s]", BPE_SPACE);
-        else end += sprintf(end, "\\%c", *pattern);
+        if (*pattern != '\\') putc(*pattern, f);
+        else if (*++pattern == 's') fprintf(f, inside ? "%s" : "[%s]", BPE_SPACE);
+        else if (*pattern == 'S') fprintf(f, "[^%s]", BPE_SPACE);
+        else if (*pattern != 'p') fprintf(f, "\\%c", *pattern);
+        else {
+            const char *name = pattern + 2;         // behind p{
+            int length = (int)strcspn(name, "}"), used;
+            fprintf(f, "%s\\p{%.*s}", inside ? "" : "[", length, name);
+            unsigned first, last;
+            for (const char *at = unicode_added(name, (size_t)length, version); sscanf(at, "%x%n", &first, &used) == 1; ) {
+                last = first;
+                if (*(at += used) == '-' && sscanf(at, "-%x%n", &last, &used) == 1) at += used;
+                fprintf(f, "\\x{%x}-\\x{%x}", first, last);
+            }
+            if (!inside) putc(']', f);
+            pattern = name + length;
+        }
     }
-    *end = '\0';
+    if (fclose(f) != 0) fail("out of memory: a pattern of %zu bytes", n);
     return out;
 }
 
@@ -330,7 +349,7 @@ static inline int bpe_splitter_open(BpeSplitter *s, int pattern, char *error, si
     memset(s, 0, sizeof *s);
     int code;
     PCRE2_SIZE offset;
-    char *spelled = bpe_spell_spaces(bpe_patterns[pattern]);
+    char *spelled = bpe_spell(bpe_patterns[pattern]);
     s->code = pcre2_compile((PCRE2_SPTR)spelled, PCRE2_ZERO_TERMINATED,
                             PCRE2_UTF | PCRE2_UCP | PCRE2_MATCH_INVALID_UTF, &code, &offset, NULL);
     free(spelled);

@@ -10,8 +10,7 @@
 
 Needs what requirements_bpe.txt lists (pip), the program `bible`, for --full also a C compiler and the libraries.
 
-Unicode versions differ between PCRE2, tokenizers and tiktoken: what one of them doesn't know is no letter to it.
-Compared is what Python's unicodedata (3.11: Unicode 14) has assigned.
+The characters are those of Unicode 16, which tokenizers and tiktoken know; PCRE2 by data/unicode.h.
 """
 
 import ctypes
@@ -21,18 +20,20 @@ import random
 import subprocess
 import sys
 import tempfile
-import unicodedata
 from pathlib import Path
 
 import numpy as np
 import tiktoken
+import unicodedata2
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 import golden_file
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
+PATH = FOLDER / "bpe_ids.golden"
 EOT = "<|endoftext|>"
+KAWI = "\U00011f04\U00011f05"       # letters of Unicode 15
 SUFFIXES = "'s|'t|'re|'ve|'m|'ll|'d"
 PATTERN = SUFFIXES + r"| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (rf"(?i:{SUFFIXES})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+"
@@ -60,7 +61,7 @@ def sources():
 
 def known():
     """Every code point that is assigned and not a surrogate."""
-    return [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs")]
+    return [chr(c) for c in range(0x110000) if unicodedata2.category(chr(c)) not in ("Cn", "Cs")]
 
 
 def torture():
@@ -148,7 +149,9 @@ def ids_of_both(tokenizer, reference, text):
 # The file
 
 def make():
-    texts = dict(kjv=bible("gen1:1-gen7:24"), code=(ROOT / "muon.h").read_text()[:16000], torture=torture())
+    """The code is that of the file which is there: a source of the project would change."""
+    code = golden_file.decode(PATH.read_bytes())["text.code"].tobytes().decode()
+    texts = dict(kjv=bible("gen1:1-gen7:24"), code=code, torture=torture())
     tokenizer = train(texts.values(), 1200)
     reference = tiktoken_of(tokenizer)
     tensors = {"tokenizer.json": tokenizer.to_str()}
@@ -167,6 +170,9 @@ def make():
         other = with_word(train(texts.values(), 500, pattern), "\u0120firmament")
         tensors[f"tokenizer.{name}"] = other.to_str()
         tensors[f"ids.{name}"] = np.array(ids_of_both(other, tiktoken_of(other, pattern), together), "<i4")
+    kawi = train([f"a{KAWI}"] * 9, 265)
+    tensors["tokenizer.kawi"], tensors["text.kawi"] = kawi.to_str(), f"a{KAWI}"
+    tensors["ids.kawi"] = np.array(ids_of_both(kawi, tiktoken_of(kawi), f"a{KAWI}"), "<i4")
     return golden_file.encode(tensors)
 
 
@@ -354,7 +360,7 @@ def full():
 def main():
     if sys.argv[1:] == ["--full"]:
         return full()
-    data, path = make(), FOLDER / "bpe_ids.golden"
+    data, path = make(), PATH
     if sys.argv[1:] == ["--check"]:
         if path.read_bytes() != data:
             sys.exit(f"error: {path.name} differs")

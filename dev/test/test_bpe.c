@@ -3,9 +3,9 @@
  * Run from the project's folder; reads dev/golden/bpe_ids.golden (see make_bpe.py), writes under build/test/bpe only.
  */
 #define _GNU_SOURCE
-#include "../../data/bpe.h"
+#include "../../data/tokenizer.h"
 #include "../../src/checkpoint.h"
-#include "test.h"
+#include "shell.h"
 
 #define ROOT "build/test/bpe"
 #define EOT "<|endoftext|>"
@@ -25,9 +25,6 @@ static const CkptTensor *golden_tensor(const char *kind, const char *name) {
     return t;
 }
 
-static void put_text(const char *path, const char *text) {
-    if (write_file(path, text, strlen(text)) != 0) fail("%s: %s", path, strerror(errno));
-}
 
 static void open_golden(void) {
     char error[512];
@@ -179,6 +176,20 @@ static void fill(char *text, size_t n, int kind, uint64_t seed) {
     }
 }
 
+TEST(letters_newer_than_pcre2_make_one_piece) {
+    const CkptTensor *json = golden_tensor("tokenizer.", "kawi"), *text = golden_tensor("text.", "kawi");
+    const CkptTensor *ids = golden_tensor("ids.", "kawi");
+    char error[512];
+    Bpe b;
+    put(ROOT "/kawi.json", json->data, json->shape[0]);
+    CHECK_MSG(bpe_load(&b, ROOT "/kawi.json", error, sizeof error) == 0, "%s", error);
+    BpeEncoder e = encoder_of(&b);
+    check_ids(&e, "kawi", text->data, text->shape[0], ids->data, ids->shape[0]);
+    CHECK(ids->shape[0] == 1);
+    bpe_encoder_close(&e);
+    bpe_free(&b);
+}
+
 TEST(any_bytes_come_back) {
     BpeEncoder e = encoder_of(&golden);
     static char text[5000];
@@ -224,6 +235,75 @@ TEST(pieces_are_those_of_gpt2) {
         CHECK_MSG(strcmp(joined, cases[i].pieces) == 0, "case %zu: %s instead of %s", i, joined, cases[i].pieces);
     }
     bpe_splitter_close(&s);
+}
+
+static const void *values(const Checkpoint *file, const char *kind, const char *name, size_t *n) {
+    char *full = format("%s.%s", kind, name);
+    const CkptTensor *t = checkpoint_find(file, full);
+    if (!t) fail("%s: no %s", file->path, full);
+    free(full);
+    *n = t->shape[0];
+    return t->data;
+}
+
+static const char probe[] = "aC1C!!CACAa";          // of dev/golden/make_unicode.py, which says what it tells
+enum { PROBE = sizeof probe - 1 };
+
+// Whether the pieces of the probe with code point c for C end where `ends` says, in characters.
+static bool probe_ends(BpeSplitter *s, uint32_t c, const uint8_t *ends) {
+    char text[4 * PROBE], error[256];
+    const char *piece;
+    size_t byte_of[PROBE + 1], n = 0, at = 0;
+    for (size_t k = 0; k <= PROBE; k++) {
+        byte_of[k] = n;
+        if (probe[k] == 'C') n += (size_t)utf8_encode(c, (uint8_t *)text + n);
+        else if (k < PROBE) text[n++] = probe[k];
+    }
+    bpe_splitter_start(s, text, n);
+    for (long length; (length = bpe_split(s, &piece, error, sizeof error)) > 0; at++)
+        if ((size_t)(piece - text) + (size_t)length != byte_of[ends[at]]) return false;
+    return at > 0 && ends[at - 1] == PROBE;
+}
+
+TEST(every_code_point_splits_as_in_tokenizers_and_tiktoken) {
+    static const char *const names[] = { "gpt2", "llama3", "qwen2", "gpt4o" };
+    Checkpoint file;
+    char error[256];
+    if (checkpoint_open(&file, "dev/golden/unicode.golden", error, sizeof error) != 0) fail("%s", error);
+    for (int pattern = 0; pattern < (int)COUNT_OF(names); pattern++) {
+        size_t classes, runs, wrong = 0;
+        uint32_t first_wrong = 0;
+        const uint8_t *ends = values(&file, "ends", names[pattern], &classes);
+        const int32_t *counts = values(&file, "count", names[pattern], &classes);
+        const int32_t *first = values(&file, "first", names[pattern], &runs);
+        const uint8_t *kind = values(&file, "kind", names[pattern], &runs);
+        size_t *found = xcalloc(classes, sizeof *found);
+        #pragma omp parallel for schedule(dynamic)
+        for (size_t i = 0; i < runs; i++) {
+            BpeSplitter s;
+            char reason[256];
+            uint32_t end = i + 1 < runs ? (uint32_t)first[i + 1] : 0x110000, count = 0;
+            if (bpe_splitter_open(&s, pattern, reason, sizeof reason) != 0) fail("%s", reason);
+            for (uint32_t c = (uint32_t)first[i]; c < end; c++) {
+                if (c >= 0xd800 && c < 0xe000) continue;
+                s.jit = s.jit && c != end - 1;      // of each run the last one without it
+                count++;
+                if (probe_ends(&s, c, ends + PROBE * kind[i])) continue;
+                #pragma omp critical
+                {
+                    first_wrong = wrong++ && first_wrong < c ? first_wrong : c;
+                }
+            }
+            #pragma omp atomic
+            found[kind[i]] += count;
+            bpe_splitter_close(&s);
+        }
+        CHECK_MSG(wrong == 0, "%s: %zu code points, the first U+%04X", names[pattern], wrong, first_wrong);
+        for (size_t k = 0; k < classes; k++)
+            CHECK_MSG(found[k] == (size_t)counts[k], "%s: class %zu: %zu of %d", names[pattern], k, found[k], counts[k]);
+        free(found);
+    }
+    checkpoint_close(&file);
 }
 
 // The golden vocabulary with runs of up to eight a, made of any two shorter ones, and its merges in another order: a
@@ -662,8 +742,10 @@ int main(int argc, char **argv) {
     open_golden();
     RUN(ids_are_those_of_tokenizers_and_tiktoken);
     RUN(ids_with_other_patterns_are_those_of_both);
+    RUN(letters_newer_than_pcre2_make_one_piece);
     RUN(any_bytes_come_back);
     RUN(pieces_are_those_of_gpt2);
+    RUN(every_code_point_splits_as_in_tokenizers_and_tiktoken);
     RUN(long_pieces_merge_as_short_ones);
     RUN(a_line_of_20_megabytes_is_one_piece);
     RUN(a_text_may_be_cut_at_bpe_cut);
