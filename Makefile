@@ -19,7 +19,7 @@ B      ?= configs/default.json
 comma  := ,
 ARMS    = $(or $(CONFIGS),$(A) $(B) $(C) $(D))
 SEEDS  ?= 1
-QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.save_every=0
+QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.final_eval_tokens=4096 --train.save_every=0
 export DATA TOKENIZER OUT PROMPT VOCAB DOCUMENTS EXT SHARDS     # reach the shell as they are, whatever they contain
 
 NAME    =                              # of a study; not from the environment, where some systems keep the machine's name

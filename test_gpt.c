@@ -1023,6 +1023,75 @@ TEST(a_run_is_a_folder) {
     check_error_line(shell("%s/generate build/test/none 2> build/test/err.txt", build), EXIT_FAILED, "build/test/none");
 }
 
+static RunLog log_of(const char *dir) {
+    RunLog log = {0};
+    char *path = format("%s/log.jsonl", dir);
+    CHECK_MSG(runlog_read(path, &log) == 0, "%s", path);
+    free(path);
+    return log;
+}
+
+// Its last lines and the picture say whether it had anything to do; README's command is one where it has.
+TEST(qk_clip_says_what_it_did) {
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/clipped --train.steps=20") == 0);
+    RunLog log = log_of("build/test/runs/clipped");
+    long clips = 0;
+    double largest = 0;
+    for (int i = 0; i < log.n_qks; i++) clips += log.qks[i].clipped;
+    for (int i = 0; i < log.n_steps; i++) largest = fmax(largest, log.steps[i].max_logit);
+    char *out = read_file("build/test/out.txt", NULL), *line = format("QK-Clip: largest logit %.1f of tau 0.01, heads clipped %ld times", largest, clips);
+    CHECK_MSG(clips > 0 && largest > 0.01 && strstr(out, line), "no \"%s\" in: %s", line, out);
+    free(out);
+    free(line);
+    runlog_free(&log);
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/unclipped --train.steps=20 --optimizer.qk_clip.tau=100") == 0);
+    out = read_file("build/test/out.txt", NULL);
+    CHECK_MSG(strstr(out, " of tau 100, no head clipped\n"), "%s", out);
+    free(out);
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/noclip --train.steps=20 --optimizer.qk_clip.tau=0") == 0);
+    out = read_file("build/test/out.txt", NULL);
+    CHECK_MSG(!strstr(out, "QK-Clip"), "%s", out);
+    free(out);
+}
+
+// The validation split has 43 windows of 16 tokens. On the way two of them are used, the last validation has them all.
+TEST(the_last_validation_is_of_the_whole_split) {
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/spread --train.eval_tokens=32 --train.save_every=20") == 0);
+    char *out = read_file("build/test/out.txt", NULL);
+    CHECK_MSG(strstr(out, "step 20/60: ") && strstr(out, ", of 32 tokens\n"), "%s", out);
+    CHECK_MSG(strstr(out, ", of the whole split, ") && strstr(out, " bits per byte) of the whole split, "), "%s", out);
+    free(out);
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/all") == 0);
+    RunLog sample = log_of("build/test/runs/spread"), all = log_of("build/test/runs/all");
+    if (sample.n_evals != 4 || all.n_evals != 4) { CHECK(false); return; }
+    for (int i = 0; i < 3; i++) {
+        const RunEval *e = &sample.evals[i];
+        CHECK(e->eval_tokens == 32 && !e->whole && e->sample_loss == e->val_loss && e->val_loss != all.evals[i].val_loss);
+    }
+    const RunEval *last = &sample.evals[3];
+    CHECK(last->whole && last->eval_tokens == all.evals[3].eval_tokens && last->eval_tokens > 32 * 10);
+    CHECK_MSG(last->val_loss == all.evals[3].val_loss && sample.end.val_loss == last->val_loss, "%.9g instead of %.9g",
+              last->val_loss, all.evals[3].val_loss);
+    CHECK_MSG(fabs(last->sample_loss - last->val_loss) > 1e-6 && fabs(last->sample_loss - last->val_loss) < 1, "%g", last->sample_loss);
+
+    // the same model, validated on the way: the sample's loss is what the last validation says of it
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/few --train.eval_tokens=32 --train.final_eval_tokens=32") == 0);
+    RunLog few = log_of("build/test/runs/few");
+    CHECK(few.n_evals == 4 && few.evals[3].eval_tokens == 32 && !few.evals[3].whole);
+    CHECK_MSG(fabs(few.evals[3].val_loss - last->sample_loss) < 1e-6, "%.9g, %.9g", few.evals[3].val_loss, last->sample_loss);
+
+    // a run that ends where it had a validation on the way has its last one there, once
+    CHECK(shell("cd build/test/runs/spread && cp checkpoint.prev.bin checkpoint.bin") == 0);
+    CHECK(TRAIN("--run.dir=build/test/runs/spread --resume --train.steps=40") == 0);
+    RunLog shorter = log_of("build/test/runs/spread");
+    CHECK(shorter.n_evals == 3 && shorter.evals[2].step == 40 && shorter.evals[2].whole);
+    CHECK(shorter.ended && shorter.end.val_loss == shorter.evals[2].val_loss);
+    runlog_free(&sample);
+    runlog_free(&all);
+    runlog_free(&few);
+    runlog_free(&shorter);
+}
+
 // What the program says before the run is what it takes, within a tenth; --profile accounts for the steps' time.
 TEST(memory_is_as_planned_and_time_is_accounted_for) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -1199,6 +1268,8 @@ int main(int argc, char **argv) {
     RUN(a_run_interrupted_before_its_first_step_resumes);
     RUN(a_run_has_one_process);
     RUN(a_run_is_a_folder);
+    RUN(the_last_validation_is_of_the_whole_split);
+    RUN(qk_clip_says_what_it_did);
     RUN(memory_is_as_planned_and_time_is_accounted_for);
     RUN(without_run_dir_runs_are_numbered);
     RUN(bad_configs_are_refused_in_one_line);

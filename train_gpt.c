@@ -41,7 +41,7 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
 #include "src/config.h"      // defines: Field, ConfigPreset, config_load, config_text, config_help, config_free
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
-#include "src/runlog.h"      // defines: runlog_cut, runlog_plot
+#include "src/runlog.h"      // defines: RunLog, runlog_read, runlog_cut, runlog_qk_text, runlog_plot
 #include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_load, tokenizer_token
 #include "data/dataloader.h" // defines: DataLoader, dataloader_open, dataloader_batch, dataloader_val, ...
 #ifndef MUON_C_COMMIT
@@ -82,7 +82,7 @@ typedef struct {
     } model;
     struct {
         int steps, batch, micro_batch, eval_every, save_every, sample_every, precision, recompute;
-        int64_t eval_tokens;
+        int64_t eval_tokens, final_eval_tokens;
         double grad_clip;
     } train;
     struct { int kind; double warmup, cooldown, final; } schedule;
@@ -146,7 +146,8 @@ static const Field config_fields[] = {
     {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
     {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences at once, gradients add up; 0: as many as 4096 tokens hold"},
     {"train.eval_every", FIELD_INT, F_(train.eval_every), "250", 0, 1e9, NULL, "steps between validations; 0: only at the end"},
-    {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of the validation split to use, from its start; 0: all"},
+    {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of a validation on the way, windows spread evenly over the split; 0: all"},
+    {"train.final_eval_tokens", FIELD_INT64, F_(train.final_eval_tokens), "0", 0, 1e15, NULL, "likewise of the last validation, whose loss is the run's result; 0: the whole split"},
     {"train.save_every", FIELD_INT, F_(train.save_every), "250", 0, 1e9, NULL, "steps between checkpoints; 0: only at the end"},
     {"train.sample_every", FIELD_INT, F_(train.sample_every), "0", 0, 1e9, NULL, "steps between samples; 0: only at the end"},
     {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32|bf16", "of the matrix products; auto: bf16 where the CPU has AMX tiles, else fp32"},
@@ -1290,7 +1291,9 @@ typedef struct {
     int evaluated;                       // step of the last validation, -1 before the first
     uint8_t *classes;                    // (V) of the tokens, by frequency
     double train_seconds, smooth_loss, val_loss, val_bpb;
+    double val_sample_loss;              // of the windows that validations on the way use: what can be compared with them
     double val_by_class[DATALOADER_CLASSES];
+    uint64_t val_tokens;                 // that val_loss is the mean of
     char *log_path, *checkpoint_path, *previous_path;
     bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
                                          // previous one
@@ -1483,32 +1486,55 @@ static bool train_step(Trainer *t, StepResult *result) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Validation: always the same tokens, dropout off. Loss in nats per token, in bits per byte of text, and in nats per
-// token of each class of frequency. Returns false where interrupted.
+// Validation, dropout off. On the way always the same sample of windows, spread over the split; at the last step the
+// whole split (train.eval_tokens, train.final_eval_tokens). Loss in nats per token, in bits per byte of text, in nats per
+// token of the sample alone, and of each class of frequency. Returns false where interrupted.
 
 static bool evaluate(Trainer *t) {
     Model *m = &t->model;
+    const Config *c = &t->config;
     int T = m->T;
-    uint64_t windows = dataloader_val_windows(&t->data, (uint64_t)t->config.train.eval_tokens);
-    double nats = 0.0, bytes = 0.0, class_nats[DATALOADER_CLASSES] = {0}, class_tokens[DATALOADER_CLASSES] = {0};
+    uint64_t sample = dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens), windows = sample, sampled = 0;
+    if (t->step >= c->train.steps) windows = dataloader_val_windows(&t->data, (uint64_t)c->train.final_eval_tokens);
+    double nats = 0.0, sample_nats = 0.0, bytes = 0.0;
+    bool *in_sample = xmalloc((size_t)m->B * sizeof *in_sample);
+    double class_nats[DATALOADER_CLASSES] = {0}, class_tokens[DATALOADER_CLASSES] = {0};
     for (uint64_t w = 0; w < windows; ) {
         int B = 0;
-        for (; B < m->B && w < windows; B++, w++)
-            dataloader_val(&t->data, w, t->inputs + (size_t)B * T, t->targets + (size_t)B * T);
+        for (; B < m->B && w < windows; B++, w++) {
+            uint64_t window = dataloader_val_spread(&t->data, windows, w);
+            dataloader_val(&t->data, window, t->inputs + (size_t)B * T, t->targets + (size_t)B * T);
+            in_sample[B] = sampled < sample && window == dataloader_val_spread(&t->data, sample, sampled);
+            sampled += in_sample[B];
+        }
         nats += model_loss(m, t->inputs, t->targets, B, T);
         bytes += target_bytes(t, B * T);
         for (int n = 0; n < B * T; n++) {
             class_nats[t->classes[t->targets[n]]] += m->losses[n];
             class_tokens[t->classes[t->targets[n]]]++;
+            if (in_sample[n / T]) sample_nats += m->losses[n];
         }
-        if (interrupted) return false;
+        if (interrupted) { free(in_sample); return false; }
     }
-    t->val_loss = nats / ((double)windows * T);
+    free(in_sample);
+    t->val_tokens = windows * (uint64_t)T;
+    t->val_loss = nats / (double)t->val_tokens;
+    t->val_sample_loss = windows == sample ? t->val_loss
+                       : sampled == sample ? sample_nats / ((double)sample * T) : NAN;
     t->val_bpb = bits_per_byte(nats, bytes);
     for (int i = 0; i < DATALOADER_CLASSES; i++)
         t->val_by_class[i] = class_tokens[i] > 0 ? class_nats[i] / class_tokens[i] : NAN;
     t->evaluated = t->step;
     return true;
+}
+
+static bool validated_whole(const Trainer *t) { return t->val_tokens == t->data.val_windows * (uint64_t)t->model.T; }
+
+// What the last validation was of, in words, in a buffer that lives until the next call.
+static const char *validated_text(const Trainer *t) {
+    static char text[64];
+    snprintf(text, sizeof text, "%s%llu tokens", validated_whole(t) ? "the whole split, " : "", (unsigned long long)t->val_tokens);
+    return text;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1603,6 +1629,7 @@ static void checkpoint_resume(Trainer *t, const char *path) {
              path, t->config.data.dir);
     t->step = (int)state.step;
     t->evaluated = (int)state.evaluated;
+    if (t->step == t->config.train.steps && t->evaluated == t->step) t->evaluated--;   // it may have been one on the way
     t->muon.t = state.muon_t;
     t->train_seconds = state.progress[0];
     t->smooth_loss = state.progress[1];
@@ -1709,6 +1736,10 @@ static void print_plan(const Trainer *t) {
     printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens (%d at once) are %.2f epochs\n",
            c->data.dir, (double)t->data.train_tokens / 1e6, c->train.steps, c->train.batch, m->T,
            c->train.micro_batch, (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
+    uint64_t at_end = dataloader_val_windows(&t->data, (uint64_t)c->train.final_eval_tokens);
+    printf("validation %llu tokens on the way, %s%llu at the end\n",
+           (unsigned long long)(dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) * (uint64_t)m->T),
+           at_end == t->data.val_windows ? "the whole split of " : "", (unsigned long long)(at_end * (uint64_t)m->T));
     char cpu[96];
     printf("machine    %s, %d threads, %s kernels, %s%s\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(),
            gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",
@@ -1774,18 +1805,21 @@ static void log_start(Trainer *t) {
         if (*p != '\n') fputc(*p, t->log);
         else while (p[1] == ' ') p++;
     fprintf(t->log, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"optimizer_bytes\": %zu, "
-                    "\"data\": \"%016llx\", \"commit\": \"%s\"}\n",
+                    "\"data\": \"%016llx\", \"epoch_tokens\": %llu, \"commit\": \"%s\"}\n",
             cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa(), t->model.n_params, t->state_bytes,
-            (unsigned long long)dataloader_fingerprint(&t->data), MUON_C_COMMIT);
+            (unsigned long long)dataloader_fingerprint(&t->data),
+            (unsigned long long)t->data.train_windows * (unsigned)t->model.T, MUON_C_COMMIT);
     free(text);
     log_check(t);
 }
 
 static void log_step(Trainer *t, const StepResult *r, double seconds, double tokens) {
     char bpb[32];
+    const Model *m = &t->model;
+    float max_logit = vec_max(m->max_logits, m->L * m->NH);
     fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"bpb\": %s, \"lr\": %.6g, "
-                    "\"grad_norm\": %.6g, \"ms\": %.3f, \"optimizer_ms\": %.3f, \"tok_per_s\": %.1f}\n",
-            t->step, tokens * t->step, r->loss, number_or_null(bpb, r->bpb), r->lr, r->grad_norm, 1e3 * seconds,
+                    "\"grad_norm\": %.6g, \"max_logit\": %.6g, \"ms\": %.3f, \"optimizer_ms\": %.3f, \"tok_per_s\": %.1f}\n",
+            t->step, tokens * t->step, r->loss, number_or_null(bpb, r->bpb), r->lr, r->grad_norm, max_logit, 1e3 * seconds,
             1e3 * r->optimizer_seconds, tokens / seconds);
 }
 
@@ -1802,10 +1836,12 @@ static void log_qk(Trainer *t, int clipped) {
 }
 
 static void log_eval(Trainer *t, double tokens) {
-    char a[32], b[32];
+    char a[32], b[32], c[32];
     fprintf(t->log, "{\"event\": \"eval\", \"step\": %d, \"tokens\": %.0f, \"val_loss\": %s, \"val_bpb\": %s, "
-                    "\"train_seconds\": %.3f, \"by_frequency\": [",
-            t->step, tokens * t->step, number_or_null(a, t->val_loss), number_or_null(b, t->val_bpb), t->train_seconds);
+                    "\"eval_tokens\": %llu, \"whole\": %s, \"sample_loss\": %s, \"train_seconds\": %.3f, \"by_frequency\": [",
+            t->step, tokens * t->step, number_or_null(a, t->val_loss), number_or_null(b, t->val_bpb),
+            (unsigned long long)t->val_tokens, validated_whole(t) ? "true" : "false", number_or_null(c, t->val_sample_loss),
+            t->train_seconds);
     for (int i = 0; i < DATALOADER_CLASSES; i++)
         fprintf(t->log, "%s%s", i ? ", " : "", number_or_null(a, t->val_by_class[i]));
     fprintf(t->log, "]}\n");
@@ -1880,8 +1916,7 @@ static void trainer_open(Trainer *t, const char *where) {
     }
     free(path);
     choose_precision(c);
-    int T = c->model.block;
-    dataloader_open(&t->data, c->data.dir, T, c->model.vocab, (uint64_t)c->run.seed);
+    dataloader_open(&t->data, c->data.dir, c->model.block, c->model.vocab, (uint64_t)c->run.seed);
     if (c->data.order == ORDER_BY_DOCUMENTS) {
         if (t->tokenizer.size == 0 || t->tokenizer.eot < 0)
             fail_usage("%s: data.order: documents, but %s has no tokenizer with an end-of-text token", where, c->data.dir);
@@ -1890,9 +1925,6 @@ static void trainer_open(Trainer *t, const char *where) {
                        c->data.dir, t->tokenizer.eot);
     }
     t->classes = dataloader_classes(&t->data);
-    if (dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) == 0)
-        fail("%s: the validation split is shorter than one window of %d tokens; lower model.block or "
-             "train.eval_tokens is too small", c->data.dir, T + 1);
 
     trainer_plan(t);
     print_plan(t);
@@ -1918,13 +1950,19 @@ static void trainer_close(Trainer *t) {
 
 // Where a model is weak: the loss of frequent and of rare tokens.
 static void print_by_frequency(const Trainer *t) {
-    bool known = false;                                  // not where a finished run was resumed
-    for (int i = 0; i < DATALOADER_CLASSES; i++) known = known || isfinite(t->val_by_class[i]);
-    if (!known) return;
     printf("\nloss by frequency, from the commonest tenth of the tokens to the rarest:");
     for (int i = 0; i < DATALOADER_CLASSES; i++)
         if (isfinite(t->val_by_class[i])) printf(" %.2f", t->val_by_class[i]);
         else printf(" -");
+}
+
+// Whether QK-Clip had anything to do, in all of the run, as the log has it.
+static void print_qk(const Trainer *t) {
+    RunLog log;
+    char *text = runlog_read(t->log_path, &log) == 0 ? runlog_qk_text(&log) : NULL;
+    if (text) printf("\nQK-Clip: %s", text);
+    free(text);
+    runlog_free(&log);
 }
 
 static bool due(int every, int step, int steps) { return step == steps || (every > 0 && step % every == 0); }
@@ -1946,7 +1984,7 @@ static int train(Trainer *t) {
             progress_end(&progress);
             printf("step %d/%d: validation loss %.4f", t->step, steps, t->val_loss);
             if (isfinite(t->val_bpb)) printf(", %.4f bits per byte", t->val_bpb);
-            printf("\n");
+            printf(", of %s\n", validated_text(t));
         }
         bool last = t->step >= steps || interrupted;
         if (t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)))) {
@@ -2000,9 +2038,11 @@ static int train(Trainer *t) {
            t->step, tokens * t->step / 1e6, format_seconds(a, t->train_seconds),
            tokens * t->step / t->train_seconds, t->val_loss);
     if (isfinite(t->val_bpb)) printf(" (%.4f bits per byte)", t->val_bpb);
+    printf(" of %s", validated_text(t));
     if (resident_bytes() > 0)
         printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned_bytes(t)));
     print_by_frequency(t);
+    print_qk(t);
     printf("\npicture: %s/loss.png", c->run.dir);
     if (t->tokenizer.size) {
         const char *build = getenv("BUILD");             // make's

@@ -1,9 +1,9 @@
 /* dataloader.h - windows of T tokens out of a folder of token shards, in an order that is a pure function.
  *
  * defines: DataLoader, Shard, dataloader_open, dataloader_by_documents, dataloader_close, dataloader_epoch,
- *          dataloader_place, dataloader_train, dataloader_batch, dataloader_val_windows, dataloader_val,
- *          dataloader_classes, dataloader_fingerprint, dataloader_names, shard_open, shard_close, shard_token, shard_kind,
- *          shard_write
+ *          dataloader_place, dataloader_train, dataloader_batch, dataloader_val_windows, dataloader_val_spread,
+ *          dataloader_val, dataloader_classes, dataloader_fingerprint, dataloader_names, shard_open, shard_close,
+ *          shard_token, shard_kind, shard_write
  *
  * A shard, little endian (llm.c, dev/data/data_common.py; modded-nanogpt's FineWeb files are the same): 256 int32 of
  * header, [0] = 20240520, [1] = version 1, [2] = number of tokens, the rest 0; then one uint16 a token. Vocabularies of
@@ -463,8 +463,13 @@ static inline uint64_t dataloader_val_windows(const DataLoader *d, uint64_t eval
     return windows > 0 ? windows : 1;
 }
 
-// Validation window number index (0 .. val_windows-1): consecutive windows from the start of the validation shards, the
-// same ones in every run. A window's last target is the next window's first input, so every token is predicted once.
+// The i-th of `windows` validation windows that are spread evenly over the split: the middle one of each of as many
+// stretches. With windows = val_windows it is i.
+static inline uint64_t dataloader_val_spread(const DataLoader *d, uint64_t windows, uint64_t i) {
+    return (2 * i + 1) * d->val_windows / (2 * windows);
+}
+
+// Validation window number index (0 .. val_windows-1): windows from the start of the validation shards, end to end. A window's last target is the next window's first input, so every token is predicted once.
 static inline void dataloader_val(DataLoader *d, uint64_t index, int32_t *inputs, int32_t *targets) {
     const Shard *s = d->val;
     for (; index >= s->windows; s++) index -= s->windows;

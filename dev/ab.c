@@ -271,11 +271,11 @@ static bool same_file(const char *a, const char *b) {
     return same;
 }
 
-// Opens an arm's data: its fingerprint as the trainer logs it, and how many tokens a validation predicts.
+// Opens an arm's data: its fingerprint as the trainer logs it, and how many tokens the last validation predicts.
 static char *look_at_data(const Arm *arm, double *validated) {
     DataLoader d;
     double T = config_value(arm->resolved, "model", "block");
-    double most = config_value(arm->resolved, "train", "eval_tokens");
+    double most = config_value(arm->resolved, "train", "final_eval_tokens");
     dataloader_open(&d, data_dir(arm), (int)T, INT_MAX, 1);
     char *fingerprint = format("%016llx", (unsigned long long)dataloader_fingerprint(&d));
     *validated = (double)dataloader_val_windows(&d, (uint64_t)most) * T;
@@ -317,13 +317,13 @@ static void check_pair(const Arm *first, const Arm *arm, const char *data, const
         if (!may_differ(key))
             fail_usage("%s and %s: %s is %s and %s, but only %s may differ (--only)", first->label, arm->label, key, va, vb,
                        study.only);
-        if (!strncmp(key, "train.eval_", 11) && strcmp(key, "train.eval_every") != 0)
+        if (strstr(key, "eval_tokens"))
             fail_usage("%s and %s don't compare: other validation, %s is %s and %s", first->label, arm->label, key,
                        va, vb);
     }
     if (validated != other)
         fail_usage("%s and %s don't compare: at model.block %s and %s a validation predicts %.0f and %.0f tokens; "
-                   "give a train.eval_tokens that both blocks divide", first->label, arm->label,
+                   "give a train.final_eval_tokens that both blocks divide", first->label, arm->label,
                    flat_value(&fa, "model.block"), flat_value(&fb, "model.block"), validated, other);
     if (!differ) fail_usage("%s and %s are the same: no key differs", first->label, arm->label);
     flat_free(&fa);
@@ -348,7 +348,7 @@ static void check_arms(void) {
             free(other);
         }
         free(name);
-        const char *same[][2] = { { "data", "dir" }, { "model", "block" }, { "train", "eval_tokens" } };
+        const char *same[][2] = { { "data", "dir" }, { "model", "block" }, { "train", "final_eval_tokens" } };
         bool as_first = a > 0;
         for (size_t k = 0; k < COUNT_OF(same); k++)
             as_first = as_first && cJSON_Compare(config_item(arm->resolved, same[k][0], same[k][1]),
@@ -905,8 +905,8 @@ static void add_evaluations(PlotPanel *panels, int arm, double second) {
             const Run *r = runs_at(l, arm, study.base, s);
             if ((done && r->m.state != RUN_DONE) || r->log.n_evals <= i) continue;
             const RunEval *e = &r->log.evals[i];
-            x[0][i] += e->tokens, x[1][i] += e->train_seconds / second, mean[i] += e->val_loss, count++;
-            lo[i] = fmin(lo[i], e->val_loss), hi[i] = fmax(hi[i], e->val_loss);
+            x[0][i] += e->tokens, x[1][i] += e->train_seconds / second, mean[i] += runlog_sample_loss(e), count++;
+            lo[i] = fmin(lo[i], runlog_sample_loss(e)), hi[i] = fmax(hi[i], runlog_sample_loss(e));
         }
         x[0][i] /= count, x[1][i] /= count, mean[i] /= count;
     }

@@ -82,6 +82,8 @@ typedef struct {
     double xmin, xmax, ymin, ymax;          // min == max: automatic
     const PlotSeries *series;               // drawn in this order, the last on top
     int n_series;
+    const double *marks;                    // x of upright dashed lines behind the series; they move no limit
+    int n_marks;
 } PlotPanel;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -703,6 +705,12 @@ static inline void plot_panel(PlotCanvas *c, PlotRect box, const PlotPanel *p, d
     }
     plot_fill(c, (PlotRect){ area.x0 - thin, area.y0, area.x0, area.y1 + thin }, plot_axis);
     plot_fill(c, (PlotRect){ area.x0 - thin, area.y1, area.x1, area.y1 + thin }, plot_axis);
+
+    for (int i = 0; i < p->n_marks; i++) {
+        double at = plot_pixel(&x, p->marks[i]);
+        if (!isnan(at)) plot_dashes(c, area, at, area.y0, at, area.y1, 1.2 * u, 6 * u, 0);
+    }
+    plot_paint(c, plot_color(PLOT_GREY), 1);
 
     bool any = p->heat != NULL;
     if (p->heat) plot_heat(c, area, &x, &y, p->heat, u);

@@ -1,7 +1,7 @@
 /* runlog.h - reading a run's log.jsonl, cutting it back for a resume, and drawing the picture of training.
  *
  * defines: RunStep, RunEval, RunQk, RunEnd, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
- *          runlog_best_val_loss, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
+ *          runlog_sample_loss, runlog_best_val_loss, runlog_qk_text, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
  *          runlog_draw, runlog_plot
  * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. The
  * trainer writes it, a line at a time, so a killed run may leave half a line at the end: that is no error.
@@ -20,11 +20,18 @@
 typedef struct {
     long step;
     double tokens, loss, bpb, lr, grad_norm, ms, tok_per_s;      // of training; loss in nats per token
+    double max_logit;           // the largest of all layers and heads
     double optimizer_ms;        // the optimizer's part of ms
     double seconds;             // of training until here: the sum of ms over all steps (see runlog_read)
 } RunStep;
 
-typedef struct { long step; double tokens, val_loss, val_bpb, train_seconds; } RunEval;
+typedef struct {
+    long step;
+    double tokens, val_loss, val_bpb, train_seconds;
+    double eval_tokens;         // that val_loss is the mean of
+    bool whole;                 // they are the whole validation split
+    double sample_loss;         // the mean of those that validations on the way use
+} RunEval;
 typedef struct { long step; double max_logit; long clipped; } RunQk;        // over all layers and heads; heads clipped
 typedef struct { long step; double val_loss, train_seconds; char reason[32]; } RunEnd;
 
@@ -106,7 +113,7 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
             .step = step, .tokens = runlog_number(event, "tokens"), .loss = runlog_number(event, "loss"),
             .bpb = runlog_number(event, "bpb"), .lr = runlog_number(event, "lr"), .grad_norm = runlog_number(event, "grad_norm"),
             .ms = runlog_number(event, "ms"), .tok_per_s = runlog_number(event, "tok_per_s"),
-            .optimizer_ms = runlog_number(event, "optimizer_ms"),
+            .optimizer_ms = runlog_number(event, "optimizer_ms"), .max_logit = runlog_number(event, "max_logit"),
             .seconds = before ? before->seconds : 0,
         };
         long steps = step - (before ? before->step : 0);
@@ -117,6 +124,8 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
         log->evals[log->n_evals++] = (RunEval){
             .step = step, .tokens = runlog_number(event, "tokens"), .val_loss = runlog_number(event, "val_loss"),
             .val_bpb = runlog_number(event, "val_bpb"), .train_seconds = runlog_number(event, "train_seconds"),
+            .eval_tokens = runlog_number(event, "eval_tokens"), .sample_loss = runlog_number(event, "sample_loss"),
+            .whole = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(event, "whole")),
         };
     } else if (runlog_is(event, "qk")) {
         double max_logit = runlog_fold(cJSON_GetObjectItemCaseSensitive(event, "max_logit"), false);
@@ -198,11 +207,41 @@ static inline double runlog_val_loss(const RunLog *log) {
     return log->n_evals ? log->evals[log->n_evals - 1].val_loss : NAN;
 }
 
-// The lowest validation loss, NaN where there is none.
+// A validation's loss that compares with the run's others: of the tokens that those on the way use.
+static inline double runlog_sample_loss(const RunEval *e) { return isnan(e->sample_loss) ? e->val_loss : e->sample_loss; }
+
+// The lowest validation loss, always of the same tokens; NaN where there is none.
 static inline double runlog_best_val_loss(const RunLog *log) {
-    double best = log->ended ? log->end.val_loss : NAN;
-    for (int i = 0; i < log->n_evals; i++) best = fmin(best, log->evals[i].val_loss);       // fmin passes over a NaN
+    double best = log->ended && !log->n_evals ? log->end.val_loss : NAN;
+    for (int i = 0; i < log->n_evals; i++) best = fmin(best, runlog_sample_loss(&log->evals[i]));   // fmin passes over a NaN
     return best;
+}
+
+// QK-Clip's threshold in the config of the last start event, NaN where it says none.
+static inline double runlog_tau(const RunLog *log) {
+    const cJSON *item = log->start;
+    const char *const path[] = { "config", "optimizer", "qk_clip" };
+    for (size_t i = 0; i < COUNT_OF(path); i++) item = cJSON_GetObjectItemCaseSensitive(item, path[i]);
+    return runlog_number(item, "tau");
+}
+
+/* What QK-Clip did in the whole run: "largest logit 19.2 of tau 100, no head clipped", or how often and when last. The
+ * caller frees it; NULL where it is off or nothing is logged of it. */
+static inline char *runlog_qk_text(const RunLog *log) {
+    double tau = runlog_tau(log), largest = NAN;
+    long clips = 0, steps = 0, last = 0;
+    for (int i = 0; i < log->n_steps; i++) largest = fmax(largest, log->steps[i].max_logit);   // fmax passes over a NaN
+    for (int i = 0; i < log->n_qks; i++) {
+        const RunQk *q = &log->qks[i];
+        largest = fmax(largest, q->max_logit);
+        clips += q->clipped;
+        steps += q->clipped > 0;
+        if (q->clipped > 0) last = q->step;
+    }
+    if (!(tau > 0) || isnan(largest)) return NULL;
+    if (!clips) return format("largest logit %.1f of tau %g, no head clipped", largest, tau);
+    return format("largest logit %.1f of tau %g, heads clipped %ld time%s, in %ld step%s up to step %ld", largest, tau,
+                  clips, clips == 1 ? "" : "s", steps, steps == 1 ? "" : "s", last);
 }
 
 // Seconds of training, without evaluations and saving.
@@ -246,17 +285,19 @@ static inline void runlog_smooth(const double *y, int n, double window, double *
 // One run as arrays, for two panels: x[0] in tokens, x[1] in seconds.
 typedef struct {
     double *step_x[2], *loss, *smooth;
-    double *eval_x[2], *val_loss;
-    int n_steps, n_evals;
+    double *eval_x[2], *val_loss;   // of the same tokens at every point
+    double *other_x[2], *other_loss;    // validations of other tokens: those at the end of all steps
+    double *epoch_x[2];             // where an epoch ends, every `epochs`-th one
+    int n_steps, n_evals, n_others, n_epochs, epochs;
 } RunCurves;
 
 // Whether runs' tokens stand for different amounts of text, so that only bits per byte can be compared: the ratio of the
-// two losses of the last validation differs.
+// two losses of the first validation differs.
 static inline bool runlog_other_tokens(const RunLog *logs, int n) {
     double first = NAN;
     bool differ = false;
     for (int i = 0; i < n; i++) {
-        const RunEval *e = logs[i].n_evals ? &logs[i].evals[logs[i].n_evals - 1] : NULL;
+        const RunEval *e = logs[i].n_evals ? &logs[i].evals[0] : NULL;
         double ratio = e && e->val_loss > 0 ? e->val_bpb / e->val_loss : NAN;
         if (!isfinite(ratio)) return false;
         if (i == 0) first = ratio;
@@ -265,30 +306,59 @@ static inline bool runlog_other_tokens(const RunLog *logs, int n) {
     return differ;
 }
 
+enum { RUNLOG_MAX_EPOCHS = 30 };                 // more marks would be a wall
+
+// Where epochs of training end, in tokens and in seconds of training (between two steps: in proportion).
+static inline void runlog_epochs(RunCurves *c, const RunLog *log, double second) {
+    double tokens = runlog_number(log->start, "epoch_tokens");
+    const RunStep *steps = log->steps, *last = log->n_steps ? &steps[log->n_steps - 1] : NULL;
+    double n = last && tokens > 0 ? floor(last->tokens / tokens * (1 + 1e-12)) : 0;
+    if (!(n >= 1 && n < 1e9)) return;
+    for (c->epochs = 1; n / c->epochs > RUNLOG_MAX_EPOCHS; ) c->epochs *= 10;
+    for (int i = 0, at = 0; c->n_epochs < (int)n / c->epochs; c->n_epochs++) {
+        double x = tokens * c->epochs * (at + 1);
+        while (i < log->n_steps - 1 && steps[i].tokens < x) i++;
+        const RunStep *before = i > 0 ? &steps[i - 1] : &(const RunStep){ 0 };
+        double part = steps[i].tokens > before->tokens ? (x - before->tokens) / (steps[i].tokens - before->tokens) : 1;
+        c->epoch_x[0][at] = x;
+        c->epoch_x[1][at++] = (before->seconds + part * (steps[i].seconds - before->seconds)) / second;
+    }
+}
+
 // bpb: the losses in bits per byte.
 static inline RunCurves runlog_curves(const RunLog *log, double second, bool bpb) {
     RunCurves c = { .n_steps = log->n_steps, .n_evals = log->n_evals };
     size_t steps = (size_t)log->n_steps * sizeof(double), evals = (size_t)log->n_evals * sizeof(double);
     double **of_steps[] = { &c.step_x[0], &c.step_x[1], &c.loss, &c.smooth };
     double **of_evals[] = { &c.eval_x[0], &c.eval_x[1], &c.val_loss };
+    double **of_others[] = { &c.other_x[0], &c.other_x[1], &c.other_loss };
     for (size_t i = 0; i < COUNT_OF(of_steps); i++) *of_steps[i] = (double *)xmalloc(steps);
     for (size_t i = 0; i < COUNT_OF(of_evals); i++) *of_evals[i] = (double *)xmalloc(evals);
+    for (size_t i = 0; i < COUNT_OF(of_others); i++) *of_others[i] = (double *)xmalloc(evals);
+    for (int i = 0; i < 2; i++) c.epoch_x[i] = (double *)xmalloc(RUNLOG_MAX_EPOCHS * sizeof(double));
     for (int i = 0; i < log->n_steps; i++) {
         c.step_x[0][i] = log->steps[i].tokens;
         c.step_x[1][i] = log->steps[i].seconds / second;
         c.loss[i] = bpb ? log->steps[i].bpb : log->steps[i].loss;
     }
     for (int i = 0; i < log->n_evals; i++) {
-        c.eval_x[0][i] = log->evals[i].tokens;
-        c.eval_x[1][i] = log->evals[i].train_seconds / second;
-        c.val_loss[i] = bpb ? log->evals[i].val_bpb : log->evals[i].val_loss;
+        const RunEval *e = &log->evals[i], *first = &log->evals[0];
+        c.eval_x[0][i] = e->tokens;
+        c.eval_x[1][i] = e->train_seconds / second;
+        c.val_loss[i] = bpb ? e->val_bpb : e->val_loss;
+        if (i == 0 || e->eval_tokens == first->eval_tokens || isnan(e->sample_loss)) continue;    // of the same tokens
+        for (int k = 0; k < 2; k++) c.other_x[k][c.n_others] = c.eval_x[k][i];
+        c.other_loss[c.n_others++] = c.val_loss[i];
+        c.val_loss[i] = e->sample_loss * (bpb ? first->val_bpb / first->val_loss : 1);      // the same bytes a token
     }
     runlog_smooth(c.loss, c.n_steps, fmin(100, c.n_steps / 40.0), c.smooth);
+    runlog_epochs(&c, log, second);
     return c;
 }
 
 static inline void runlog_free_curves(RunCurves *c) {
-    double *all[] = { c->step_x[0], c->step_x[1], c->loss, c->smooth, c->eval_x[0], c->eval_x[1], c->val_loss };
+    double *all[] = { c->step_x[0], c->step_x[1], c->loss, c->smooth, c->eval_x[0], c->eval_x[1], c->val_loss,
+                      c->other_x[0], c->other_x[1], c->other_loss, c->epoch_x[0], c->epoch_x[1] };
     for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
 }
 
@@ -306,15 +376,31 @@ static inline char *runlog_title(const RunLog *log, const char *label) {
     if (isnan(val_loss)) return format("%s: step %ld", label, runlog_last_step(log));
     char *bpb = last && isfinite(last->val_bpb) ? format(" (%.3f bits per byte)", last->val_bpb) : xstrdup("");
     bool early = log->ended && strcmp(log->end.reason, "done") != 0;
-    char *title = format("%s: validation loss %.4f%s at step %ld%s%s", label, val_loss, bpb, runlog_last_step(log),
+    char *title = format("%s: validation loss %.4f%s%s at step %ld%s%s", label, val_loss, bpb,
+                         last && last->whole ? " of the whole split" : "", runlog_last_step(log),
                          early ? ", " : "", early ? log->end.reason : "");
     free(bpb);
     return title;
 }
 
+// What the legend calls the validations of these runs: the tokens they are of, where all are of as many. The caller frees.
+static inline char *runlog_val_label(const RunLog *logs, int n) {
+    const RunEval *same = NULL;
+    for (int i = 0; i < n; i++) {
+        const RunEval *first = logs[i].n_evals ? &logs[i].evals[0] : NULL;
+        if (!first) continue;
+        if (!(first->eval_tokens > 0) || (same && same->eval_tokens != first->eval_tokens)) return xstrdup("validation loss");
+        same = first;
+    }
+    if (!same) return xstrdup("validation loss");
+    return same->whole ? xstrdup("validation loss, whole split") : format("validation loss, %.0f tokens", same->eval_tokens);
+}
+
 /* Draws n runs into one PNG: loss over tokens, and loss over the time of training. Of each run the training loss (thin,
- * translucent), the same smoothed (runlog_smooth), and the validation loss with a dot at each evaluation. One run has a
- * colour for each of these and its result as the title; several have a colour each.
+ * translucent), the same smoothed (runlog_smooth), and the validation loss with a dot at each evaluation, always of the
+ * same tokens; a cross is a validation of others, at the end that of the whole split. One run has a colour for each of
+ * these, its result as the title, what QK-Clip did below it, and upright dashes where an epoch ends; several have a
+ * colour each.
  * log_axes: both axes logarithmic, on which a power law is a straight line. Returns 0, or -1 with errno set. */
 static inline int runlog_draw(const RunLog *logs, const char *const *labels, int n, bool log_axes,
                               const char *png_path) {
@@ -324,43 +410,61 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
     double second = runlog_time_unit(longest, &time);
     bool bpb = runlog_other_tokens(logs, n);
 
-    enum { PER_RUN = 3, KEYS = 3 };                 // lines of a run; entries of the legend that explain them
+    enum { PER_RUN = 4, KEYS = 5 };                 // lines of a run; entries of the legend that explain them
     int per_panel = PER_RUN * n + KEYS;
     RunCurves *curves = (RunCurves *)xmalloc((size_t)n * sizeof *curves);
     PlotSeries *series = (PlotSeries *)xcalloc((size_t)per_panel * 2, sizeof *series);
-    for (int i = 0; i < n; i++) curves[i] = runlog_curves(&logs[i], second, bpb);
+    bool others = false;
+    for (int i = 0; i < n; i++) {
+        curves[i] = runlog_curves(&logs[i], second, bpb);
+        others = others || curves[i].n_others;
+    }
+    const RunCurves *alone = n == 1 && curves[0].n_epochs ? &curves[0] : NULL;      // whose epochs are marked
+    char *val_label = runlog_val_label(logs, n), *epochs = NULL;
+    if (alone) epochs = alone->epochs == 1 ? xstrdup("end of an epoch") : format("every %dth end of an epoch", alone->epochs);
     for (int panel = 0; panel < 2; panel++) {
-        PlotSeries *raw = series + panel * per_panel, *smooth = raw + n, *val = smooth + n, *keys = val + n;
+        PlotSeries *raw = series + panel * per_panel, *smooth = raw + n, *val = smooth + n, *other = val + n, *keys = other + n;
         for (int i = 0; i < n; i++) {               // by kind, so that no run's noise lies on another's line
             const RunCurves *c = &curves[i];
             const double *x = c->step_x[panel];
+            int color = n == 1 ? 1 : i;
             raw[i] = (PlotSeries){ .x = x, .y = c->loss, .n = c->n_steps, .color = i, .style = PLOT_FAINT };
             smooth[i] = (PlotSeries){ .x = x, .y = c->smooth, .n = c->n_steps, .color = i };
-            val[i] = (PlotSeries){ .x = c->eval_x[panel], .y = c->val_loss, .n = c->n_evals, .color = n == 1 ? 1 : i,
+            val[i] = (PlotSeries){ .x = c->eval_x[panel], .y = c->val_loss, .n = c->n_evals, .color = color,
                                    .style = PLOT_LINE | PLOT_POINTS };
+            other[i] = (PlotSeries){ .x = c->other_x[panel], .y = c->other_loss, .n = c->n_others, .color = color,
+                                     .style = PLOT_CROSS };
             if (n > 1) {
                 val[i].label = labels[i];
                 smooth[i].style = PLOT_DASHED;
             }
         }
-        const char *names[KEYS] = { "training loss", "training loss, smoothed", "validation loss" };
-        const unsigned styles[KEYS] = { PLOT_FAINT, n > 1 ? PLOT_DASHED : PLOT_LINE, PLOT_LINE | PLOT_POINTS };
+        const char *names[KEYS] = { "training loss", "training loss, smoothed", val_label,
+                                    others ? "validation loss, whole split" : NULL, epochs };
+        const unsigned styles[KEYS] = { PLOT_FAINT, n > 1 ? PLOT_DASHED : PLOT_LINE, PLOT_LINE | PLOT_POINTS, PLOT_CROSS, PLOT_DASHED };
         for (int k = 0; k < KEYS; k++) {
-            int color = n > 1 ? PLOT_GREY : k == 2 ? 1 : 0;
+            int color = n > 1 || k == 4 ? PLOT_GREY : k >= 2 ? 1 : 0;
             keys[k] = (PlotSeries){ .label = names[k], .color = color, .style = styles[k] };
         }
     }
+    char *title = n == 1 ? runlog_title(&logs[0], labels[0]) : xstrdup("Loss of training and validation");
+    char *qk = n == 1 ? runlog_qk_text(&logs[0]) : NULL, *below = qk ? format("QK-Clip: %s", qk) : NULL;
     PlotPanel panels[2];
     for (int panel = 0; panel < 2; panel++)
         panels[panel] = (PlotPanel){ .xlabel = panel == 0 ? "tokens" : time, .ylabel = bpb ? "loss (bits per byte)" : "loss (nats per token)",
+                                     .title = !below ? NULL : panel == 0 ? below : "",
                                      .xlog = log_axes, .ylog = log_axes, .robust = !log_axes,
-                                     .series = series + panel * per_panel, .n_series = per_panel };
-    char *title = n == 1 ? runlog_title(&logs[0], labels[0]) : xstrdup("Loss of training and validation");
+                                     .series = series + panel * per_panel, .n_series = per_panel,
+                                     .marks = alone ? alone->epoch_x[panel] : NULL, .n_marks = alone ? alone->n_epochs : 0 };
     int result = plot_png(png_path, title, panels, 2, 1600, 720), error = errno;
     for (int i = 0; i < n; i++) runlog_free_curves(&curves[i]);
     free(curves);
     free(series);
     free(title);
+    free(qk);
+    free(below);
+    free(val_label);
+    free(epochs);
     errno = error;
     return result;
 }

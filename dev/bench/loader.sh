@@ -17,7 +17,7 @@ fi
 echo "| shards | bytes | most memory, MB | tok/s | reading, share of a step |"
 echo "|---|---|---|---|---|"
 for size in small large; do
-    ./train_gpt configs/default.json --data.dir=$out/$size --train.steps="$steps" --train.eval_every=0 --train.eval_tokens=4096 \
+    ./train_gpt configs/default.json --data.dir=$out/$size --train.steps="$steps" --train.eval_every=0 --train.eval_tokens=4096 --train.final_eval_tokens=4096 \
         --train.save_every=0 --run.dir=$out/run --overwrite --profile >$out/$size.txt
     bytes=$(cat $out/$size/train_*.bin | wc -c)
     memory=$(sed -n 's/.*at most \([0-9]*\) MB of memory.*/\1/p' $out/$size.txt)

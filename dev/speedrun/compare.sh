@@ -17,4 +17,4 @@ for optimizer in ${*:-adamw muon muonclip}; do
     arms+=("$name=$here/$track.json,${flags// /,}")
 done
 build/ab "${arms[@]}" --only=optimizer,schedule,train.grad_clip --seeds="${SEEDS:-1 2 3}" --budgets="${BUDGETS:-0.25,0.5,1}" \
-    --out="${OUT:-runs/speedrun/$track-compare}" ${QUICK:+--train.steps=8 --train.eval_tokens=2048}
+    --out="${OUT:-runs/speedrun/$track-compare}" ${QUICK:+--train.steps=8 --train.eval_tokens=2048 --train.final_eval_tokens=2048}

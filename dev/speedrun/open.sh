@@ -15,7 +15,7 @@ make -s all data CONFIG="$config"
 
 train() {                               # FOLDER CONFIG FLAG ...; says "loss seconds"
     if [ ! -e "$1/log.jsonl" ]; then
-        ./train_gpt "$2" --run.dir="$1" --run.seed="$seed" ${QUICK:+--train.steps=4 --train.eval_tokens=2048} "${@:3}" >&2
+        ./train_gpt "$2" --run.dir="$1" --run.seed="$seed" ${QUICK:+--train.steps=4 --train.eval_tokens=2048 --train.final_eval_tokens=2048} "${@:3}" >&2
     elif ! grep -q '"reason": "done"' "$1/log.jsonl"; then ./train_gpt --run.dir="$1" --resume >&2; fi
     sed -n 's/.*"event": "end".*"val_loss": \([0-9.]*\), "train_seconds": \([0-9.]*\),.*/\1 \2/p' "$1/log.jsonl" | tail -n 1
 }

@@ -14,7 +14,7 @@ cd "$(dirname "$0")/../.."
 track=${1:?shakespeare or kjv} here=dev/speedrun
 shift
 make -s all build/ab data CONFIG="$here/$track.json"
-quick=${QUICK:+--train.steps=4 --train.eval_tokens=2048}
+quick=${QUICK:+--train.steps=4 --train.eval_tokens=2048 --train.final_eval_tokens=2048}
 out=${OUT:-runs/speedrun/$track} tuned=${TUNED:-$here/$track.tuned}
 mkdir -p "$(dirname "$out")"
 all="adamw muon muonclip adam sgd normuon muon_rms msgds msgdq msgdz adams adamq adamz"

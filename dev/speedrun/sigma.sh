@@ -14,7 +14,7 @@ for seed in ${SEEDS:-1 2 3 4 5 6 7 8 9 10}; do
     out=${OUT:-runs/speedrun${QUICK:+-quick}/$track-sigma}/$optimizer-$seed
     # shellcheck disable=SC2086 # one word a flag
     grep -qs '"reason": "done"' "$out/log.jsonl" || ./train_gpt $here/$track.json $flags --run.seed="$seed" --train.eval_every=0 \
-        --train.save_every=0 --run.dir="$out" --overwrite ${QUICK:+--train.steps=4 --train.eval_tokens=2048} > /dev/null
+        --train.save_every=0 --run.dir="$out" --overwrite ${QUICK:+--train.steps=4 --train.eval_tokens=2048 --train.final_eval_tokens=2048} > /dev/null
     losses="$losses $(sed -n 's/.*"event": "end".*"val_loss": \([0-9.]*\),.*/\1/p' "$out/log.jsonl")"
 done
 awk -v l="$losses" -v t="$track $optimizer" 'BEGIN { n = split(l, x, " "); for (i = 1; i <= n; i++) m += x[i] / n

@@ -538,7 +538,7 @@ static void make_world(void) {
     static const char config[] =
         "{\"data\": {\"dir\": \"" ROOT "/data\"}, "
         "\"model\": {\"layers\": 1, \"heads\": 2, \"width\": 16, \"block\": 16, \"vocab\": 256}, "
-        "\"train\": {\"steps\": 6, \"batch\": 2, \"eval_every\": 3, \"eval_tokens\": 256, \"save_every\": 0}, "
+        "\"train\": {\"steps\": 6, \"batch\": 2, \"eval_every\": 3, \"eval_tokens\": 256, \"final_eval_tokens\": 256, \"save_every\": 0}, "
         "\"optimizer\": {\"name\": \"%s\"}}\n";
     char *a = format(config, "adamw"), *b = format(config, "muon");
     put_file(ROOT, "a.json", a);
@@ -555,6 +555,7 @@ TEST(what_does_not_compare_is_refused) {
         { "x=" ROOT "/b.json,--data.dir=" ROOT "/other", "--seeds=1", "other data" },
         { "x=" ROOT "/b.json,--data.dir=" ROOT "/bare", "--seeds=1", "other tokenizers" },
         { "x=" ROOT "/b.json,--train.eval_tokens=128", "--seeds=1", "train.eval_tokens is 256 and 128" },
+        { "x=" ROOT "/b.json,--train.final_eval_tokens=128", "--seeds=1", "train.final_eval_tokens is 256 and 128" },
         { "x=" ROOT "/b.json,--model.block=24", "--seeds=1", "16 and 24 a validation predicts 256 and 240" },
         { "x=" ROOT "/b.json,--train.stepz=1", "--seeds=1", "did you mean" },
         { "x=" ROOT "/none.json", "--seeds=1", "none.json" },

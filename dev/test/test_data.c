@@ -758,6 +758,20 @@ TEST(validation_windows_are_consecutive) {
     free(dir);
 }
 
+TEST(a_sample_of_validation_windows_is_spread_over_the_split) {
+    DataLoader d = { .val_windows = 1000 };
+    for (uint64_t windows = 1; windows <= d.val_windows; windows += windows < 20 ? 1 : 245) {
+        uint64_t before = 0;
+        for (uint64_t i = 0; i < windows; i++) {
+            uint64_t at = dataloader_val_spread(&d, windows, i);
+            CHECK(at >= i * 1000 / windows && at < (i + 1) * 1000 / windows + 1 && (i == 0 || at > before));
+            before = at;
+        }
+    }
+    CHECK(dataloader_val_spread(&d, 1, 0) == 500 && dataloader_val_spread(&d, 4, 3) == 875);
+    for (uint64_t i = 0; i < 1000; i++) CHECK(dataloader_val_spread(&d, 1000, i) == i);
+}
+
 TEST(short_shards_give_the_windows_that_fit) {
     for (int count = T + 1; count <= 4 * T; count++) {
         char *dir = test_folder("data/short"), *train = format("%s/train.bin", dir), *val = format("%s/val.bin", dir);
@@ -1112,6 +1126,7 @@ int main(int argc, char **argv) {
     RUN(a_shard_that_is_cut_while_open_is_named);
     RUN(classes_are_tenths_of_the_text);
     RUN(validation_windows_are_consecutive);
+    RUN(a_sample_of_validation_windows_is_spread_over_the_split);
     RUN(short_shards_give_the_windows_that_fit);
     RUN(the_later_word_of_a_name_says_its_split);
     RUN(fingerprint_tells_data_apart);

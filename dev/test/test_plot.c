@@ -674,8 +674,72 @@ TEST(runs_are_drawn) {
     runlog_free(&log);
 }
 
+// Validations on the way of 64 tokens, the last of all 640; epochs of 150 tokens; logits that QK-Clip met.
+TEST(a_picture_says_what_its_validations_are_of) {
+    free(write_log("last",
+        "{\"event\":\"start\",\"config\":{\"optimizer\":{\"qk_clip\":{\"tau\":100}}},\"epoch_tokens\":150}\n"
+        "{\"event\":\"eval\",\"step\":0,\"tokens\":0,\"val_loss\":4,\"val_bpb\":6,\"eval_tokens\":64,\"whole\":false,"
+        "\"sample_loss\":4,\"train_seconds\":0}\n"
+        "{\"event\":\"step\",\"step\":1,\"tokens\":100,\"loss\":4,\"max_logit\":19.21,\"ms\":1000}\n"
+        "{\"event\":\"step\",\"step\":2,\"tokens\":200,\"loss\":4,\"max_logit\":3,\"ms\":2000}\n"
+        "{\"event\":\"step\",\"step\":3,\"tokens\":300,\"loss\":3,\"max_logit\":4,\"ms\":1000}\n"
+        "{\"event\":\"eval\",\"step\":3,\"tokens\":300,\"val_loss\":3.5,\"val_bpb\":5.5,\"eval_tokens\":640,\"whole\":true,"
+        "\"sample_loss\":3,\"train_seconds\":4}\n"
+        "{\"event\":\"end\",\"step\":3,\"val_loss\":3.5,\"train_seconds\":4,\"reason\":\"done\"}\n"));
+    RunLog log;
+    CHECK(runlog_read("build/test/plot/last/log.jsonl", &log) == 0);
+    CHECK(runlog_val_loss(&log) == 3.5 && runlog_best_val_loss(&log) == 3);
+    char *title = runlog_title(&log, "last"), *label = runlog_val_label(&log, 1), *qk = runlog_qk_text(&log);
+    CHECK_MSG(strstr(title, "3.5000 (5.500 bits per byte) of the whole split at step 3"), "%s", title);
+    CHECK_MSG(!strcmp(label, "validation loss, 64 tokens"), "%s", label);
+    CHECK_MSG(qk && !strcmp(qk, "largest logit 19.2 of tau 100, no head clipped"), "%s", qk ? qk : "nothing");
+    free(title);
+    free(label);
+    free(qk);
+    RunCurves c = runlog_curves(&log, 1, false);
+    CHECK(c.n_evals == 2 && c.val_loss[1] == 3 && c.n_others == 1 && c.other_loss[0] == 3.5 && c.other_x[0][0] == 300);
+    CHECK(c.epochs == 1 && c.n_epochs == 2 && c.epoch_x[0][0] == 150 && c.epoch_x[0][1] == 300);
+    CHECK_MSG(fabs(c.epoch_x[1][0] - 2) < 1e-12 && fabs(c.epoch_x[1][1] - 4) < 1e-12, "%g, %g", c.epoch_x[1][0], c.epoch_x[1][1]);
+    runlog_free_curves(&c);
+    c = runlog_curves(&log, 1, true);
+    CHECK(fabs(c.val_loss[1] - 4.5) < 1e-12 && c.other_loss[0] == 5.5);        // 64 tokens have 1.5 bits per byte a nat
+    runlog_free_curves(&c);
+    cJSON_SetNumberValue(cJSON_GetObjectItem(log.start, "epoch_tokens"), 1.5);
+    c = runlog_curves(&log, 1, false);
+    CHECK_MSG(c.epochs == 10 && c.n_epochs == 20 && c.epoch_x[0][19] == 300, "every %d, %d", c.epochs, c.n_epochs);
+    runlog_free_curves(&c);
+    log.qks = (RunQk *)xrealloc(log.qks, 3 * sizeof *log.qks);
+    for (int i = 0; i < 3; i++) log.qks[i] = (RunQk){ i + 1, 50.0 * (i + 1), i };
+    log.n_qks = 3;
+    qk = runlog_qk_text(&log);
+    CHECK_MSG(qk && !strcmp(qk, "largest logit 150.0 of tau 100, heads clipped 3 times, in 2 steps up to step 3"), "%s", qk ? qk : "");
+    free(qk);
+    runlog_free(&log);
+    const char *folder = "build/test/plot/last";
+    CHECK(runlog_plot(&folder, NULL, 1, "build/test/plot/last/loss.png") == 0);
+}
+
+TEST(marks_are_upright_and_move_no_limit) {
+    double x[] = { 0, 10 }, y[] = { 0, 1 }, marks[] = { 5, 1000, NAN };
+    PlotSeries series = { .x = x, .y = y, .n = 2 };
+    PlotPanel plain = { .series = &series, .n_series = 1 }, marked = plain;
+    marked.marks = marks, marked.n_marks = COUNT_OF(marks);
+    unsigned char *a = plot_render(NULL, &plain, 1, 300, 200), *b = plot_render(NULL, &marked, 1, 300, 200);
+    int columns = 0, most = 0;
+    for (int i = 0; i < 300; i++) {
+        int differ = 0;
+        for (int j = 0; j < 200; j++) differ += memcmp(a + 3 * (j * 300 + i), b + 3 * (j * 300 + i), 3) != 0;
+        columns += differ > 0;
+        most = differ > most ? differ : most;
+    }
+    CHECK_MSG(columns >= 1 && columns <= 4 && most > 60, "%d columns, %d pixels", columns, most);
+    free(a);
+    free(b);
+}
+
 TEST(other_tokens_are_compared_in_bits_per_byte) {
-    RunEval evals[] = { { 1, 10, 1.0, 1.4427, 1 }, { 1, 10, 2.0, 2.8854, 1 }, { 1, 10, 3.0, 1.2, 1 }, { 1, 10, 3.0, NAN, 1 } };
+    RunEval evals[] = { { .val_loss = 1.0, .val_bpb = 1.4427 }, { .val_loss = 2.0, .val_bpb = 2.8854 },
+                        { .val_loss = 3.0, .val_bpb = 1.2 }, { .val_loss = 3.0, .val_bpb = NAN } };
     RunLog runs[4] = { 0 };
     for (int i = 0; i < 4; i++) runs[i].evals = &evals[i], runs[i].n_evals = 1;
     CHECK(!runlog_other_tokens(runs, 1) && !runlog_other_tokens(runs, 2));     // the same ratio
@@ -752,6 +816,8 @@ int main(int argc, char **argv) {
     RUN(smoothing);
     RUN(run_names);
     RUN(runs_are_drawn);
+    RUN(a_picture_says_what_its_validations_are_of);
+    RUN(marks_are_upright_and_move_no_limit);
     RUN(other_tokens_are_compared_in_bits_per_byte);
     RUN(the_program_draws_or_says_why_not);
     return tests_end();

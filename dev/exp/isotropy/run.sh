@@ -4,5 +4,5 @@
 set -euo pipefail
 data/prepare.sh kjv
 experiment=(dev/exp/isotropy/config.json 400 3)
-[ -z "$QUICK" ] || experiment=(dev/exp/isotropy/config.json 60 1 --model.layers=2 --train.batch=8 --train.eval_tokens=8192)
+[ -z "$QUICK" ] || experiment=(dev/exp/isotropy/config.json 60 1 --model.layers=2 --train.batch=8 --train.eval_tokens=8192 --train.final_eval_tokens=8192)
 "$BUILD/study_isotropy" "$OUT" "${experiment[@]}"

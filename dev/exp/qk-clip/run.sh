@@ -4,5 +4,5 @@
 set -euo pipefail
 data/prepare.sh kjv
 experiment=(dev/exp/qk-clip/config.json 300 3 3 tune)
-[ -z "$QUICK" ] || experiment=(dev/exp/qk-clip/config.json 80 1 1 --model.layers=2 --train.batch=4 --train.eval_tokens=16384)
+[ -z "$QUICK" ] || experiment=(dev/exp/qk-clip/config.json 80 1 1 --model.layers=2 --train.batch=4 --train.eval_tokens=16384 --train.final_eval_tokens=16384)
 "$BUILD/study_qk-clip" "$OUT" "${experiment[@]}"
