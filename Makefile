@@ -1,62 +1,87 @@
-# muon.c: `make help` lists what there is. CC, CFLAGS, CPPFLAGS, LDFLAGS, LDLIBS, MARCH and V=1 are respected.
+# muon.c: `make help` lists targets and variables.
 
 CC     ?= cc
 CFLAGS ?= -O3 -g
 MARCH  ?=                        # such as -march=native; the matrix kernels choose their instruction set at run time anyway
 
+# Every variable that a command line may have. What a user gives to TAKEN reaches the shell as it was typed, `costs $5 at $HOME`
+# too, which make would expand: recipes have it as "$$PROMPT". NAME isn't taken from the environment, where some systems keep
+# the machine's name.
+TAKEN := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS OUT ARGS STEPS SEED RUN RUNS RUNS_DIR PROMPT A B C D CONFIGS SEEDS GRID \
+    RANDOM BUDGET QUICK KEEP DATA_ROOT
+KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
+    MUON_FONT MUON_VENV WIDTHS OMP_% GOMP_% KMP_% %SAN_OPTIONS %_proxy LANG LC_% HOME PATH TMPDIR
+given    = $(filter command $(2),$(firstword $(origin $(1))))
+UNKNOWN := $(strip $(foreach v,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(call given,$(v)),$(v))))
+ifneq ($(UNKNOWN),)             # another project's make may pass on what is only its own
+$(if $(filter 0,$(MAKELEVEL)),$(error $(shell dev/unknown.sh "$(UNKNOWN)" $(KNOWN))),$(warning not used here: $(UNKNOWN)))
+endif
+comma := ,
+VOCAB_GIVEN := $(call given,VOCAB)
+$(foreach v,$(TAKEN),$(if $(call given,$(v),environment),$(eval override export $(v) := $$(value $(v)))))
+
 CONFIG ?= configs/default.json
-DATA   ?=
-TOKENIZER ?= $(if $(findstring command,$(origin VOCAB)),bpe)
+TOKENIZER ?= $(if $(VOCAB_GIVEN),bpe)
 VOCAB  ?= 4096
-OUT    ?=
-ARGS   ?=
-RUN    ?= $(patsubst %/checkpoint.bin,%,$(firstword $(shell ls -t runs/*/checkpoint.bin 2>/dev/null)))
-RUNS   ?= $(RUN)
-PROMPT ?=
-# Of ab and sweep: arms, the first is what the others are compared with; QUICK=1 makes tiny trainings of it.
+RUNS_DIR ?= runs
+# Arms of ab, the first is what the others are compared with; QUICK=1 makes a training tiny.
 A      ?= configs/default_adamw.json
 B      ?= configs/default.json
-comma  := ,
-ARMS    = $(or $(CONFIGS),$(A) $(B) $(C) $(D))
 SEEDS  ?= 1
+GRID   ?= optimizer.muon.lr=0.0025,0.005,0.01
+NAME    =
 QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.final_eval_tokens=4096 --train.save_every=0
-export DATA TOKENIZER OUT PROMPT VOCAB DOCUMENTS EXT SHARDS     # reach the shell as they are, whatever they contain
 
-NAME    =                              # of a study; not from the environment, where some systems keep the machine's name
-QUICK  ?=
-
+# What is built and prepared: build, or a folder of the user's own where this one may only be read. make can't have a blank in
+# the name of a target.
+BUILD := build
+ifneq ($(words $(BUILD)),1)
+$(error BUILD=$(BUILD): a folder without blanks in its name expected)
+endif
+DATA_ROOT ?= $(BUILD)/data
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
-BUILD := build$(if $(SAN),/san)
 ifdef SAN
+override BUILD := $(BUILD)/san
 CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+endif
+TRAINER := $(if $(filter build,$(BUILD)),.,$(BUILD))/train_gpt
+export CONFIG DATA TOKENIZER VOCAB RUNS_DIR A B GRID BUILD TRAINER
+ifneq ($(DATA_ROOT),build/data)
+export DATA_ROOT                # the programs look there for what a config has in build/data
 endif
 Q := $(if $(V),,@)
 
-OPENMP   := $(shell echo 'int main(void){return 0;}' | $(CC) -fopenmp -x c - -o /dev/null 2>/dev/null && echo -fopenmp || echo -fopenmp-simd)
+OPENMP   := $(shell echo 'int main(void){return 0;}' | $(CC) $(CPPFLAGS) $(CFLAGS) -fopenmp -x c - -x none -o /dev/null $(LDFLAGS) 2>/dev/null && echo -fopenmp || echo -fopenmp-simd)
 FLAGS     = -std=gnu11 -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math $(OPENMP) $(MARCH)
+# NaN must be NaN and sums keep their order: what -ffast-math and its parts allow is taken back behind all flags. -Ofast, too, would
+# link the code that flushes denormals to zero.
+FAST     := $(filter -Ofast -ffast-math -funsafe-math-optimizations -ffinite-math-only -fassociative-math -freciprocal-math \
+    -fno-signed-zeros -ffp-model=fast,$(CC) $(CPPFLAGS) $(MARCH) $(CFLAGS) $(LDFLAGS) $(LDLIBS))
+EXACT    := $(if $(FAST),$(if $(filter -Ofast,$(FAST)),-O3) -fno-fast-math -fno-unsafe-math-optimizations -fno-finite-math-only \
+    -fno-associative-math -fno-reciprocal-math -fsigned-zeros -fno-math-errno -fno-trapping-math)
 LIBS      = -lcjson -lpcre2-8 -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
 TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz_tokenizer
-TRAINER  := $(if $(SAN),$(BUILD)/,./)train_gpt
 
 STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
 PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).c),$(BUILD)/study_$(s)))
 ifdef NAME
-$(if $(filter $(NAME),$(STUDIES)),,$(error NAME=$(NAME): no such study, `make study` lists them))
-STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(addprefix $(BUILD)/,$(shell sed -n 's/^# needs: //p' dev/exp/$(NAME)/run.sh))
-STUDY_OUT := $(or $(OUT),$(if $(QUICK),$(BUILD)/study/$(NAME),dev/exp/$(NAME)))
+$(if $(and $(filter 1,$(words $(NAME))),$(filter $(STUDIES),$(NAME))),,$(error NAME=$(NAME): no such study, `make study` lists them))
+NEEDS := $(shell sed -n 's/^# needs: //p' dev/exp/$(NAME)/run.sh)
+STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(NEEDS:%=$(BUILD)/%) $(if $(filter ab,$(NEEDS)),$(TRAINER))
+STUDY_OUT := $(if $(QUICK),$(BUILD)/study/$(NAME),$(if $(KEEP),dev/exp,$(BUILD)/study)/$(NAME))
 endif
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
-compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS)
+compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS) $(EXACT)
 
 .PHONY: all programs train data tokenizer test fuzz ab sweep sample plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs
 
-train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), with ARGS
-	$(Q)$(TRAINER) $(CONFIG) $(ON_DATA) $(ARGS)
+train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), STEPS=100 SEED=2, with ARGS
+	$(Q)$(TRAINER) "$$CONFIG" $(ON_DATA) $(KEYS) $(if $(SEED),--run.seed="$$SEED") $(ARGS)
 
 data: $(BUILD)/tokenize | setup                          ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe|gpt2|FILE, VOCAB=4096) under build/data
 	$(Q)$(PREPARE) "$(CORPUS)" "$$TOKENIZER"
@@ -65,9 +90,17 @@ tokenizer: $(BUILD)/tokenize | setup                     ## train a byte-pair en
 	$(Q)$(PREPARE) --tokenizer "$(CORPUS)" "$$OUT"
 
 # The corpus: DATA, else the one that the config names by its folder; any other folder is the user's own and must be there.
-PREPARE = BUILD=$(BUILD) data/prepare.sh
-CORPUS  = $(if $(DATA),$$DATA,--config=$(CONFIG))
+PREPARE = data/prepare.sh
+CORPUS  = $(if $(DATA),$$DATA,--config=$$CONFIG)
 ON_DATA = $(if $(DATA)$(TOKENIZER),--data.dir="$$($(PREPARE) --folder "$(CORPUS)" "$$TOKENIZER")")
+KEYS    = $(if $(QUICK),$(QUICK_ARGS)) $(if $(STEPS),--train.steps="$$STEPS")
+
+# $(call as_words,RUNS): a list's words become the shell's arguments. They are read as a shell reads them, with quotes where a name has
+# blanks; a list that is the name of one thing as it stands is that.
+as_words = if [ -e "$$$(1)" ]; then set -- "$$$(1)"; else eval "set -- $$$(1)"; fi
+# Sets the shell's run: RUN, or the one that was saved last.
+RUN_OR_LAST = run=$$RUN; if [ -z "$$run" ]; then run=$$(ls -t "$$RUNS_DIR"/*/checkpoint.bin 2>/dev/null | head -n 1); run=$${run%/checkpoint.bin}; fi; \
+    [ -n "$$run" ] || { echo "error: no run in $$RUNS_DIR yet: \`make train\` makes one, RUN=FOLDER names another" >&2; exit 2; }
 
 TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/chart
 programs: $(TESTED) $(BUILD)/plot $(BUILD)/ab $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
@@ -77,29 +110,30 @@ test: $(TESTED)                                          ## run every test; SAN=
 
 # Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
 # New inputs that reach other code are kept in build/fuzz/corpus, one that fails as build/fuzz/crash-...
-fuzz: build/fuzz/fuzz_tokenizer                          ## try RUNS=1000000 inputs on the tokenizer, found by clang's libFuzzer
-	$(Q)mkdir -p build/fuzz/corpus && build/fuzz/fuzz_tokenizer -runs=$(if $(filter file,$(origin RUNS)),1000000,$(RUNS)) -max_len=4096 \
-	    -artifact_prefix=build/fuzz/ -print_final_stats=1 $(ARGS) build/fuzz/corpus dev/test/fuzz_corpus
+fuzz: $(BUILD)/fuzz/fuzz_tokenizer                       ## try RUNS=1000000 inputs on the tokenizer, found by clang's libFuzzer
+	$(Q)mkdir -p $(BUILD)/fuzz/corpus && $(BUILD)/fuzz/fuzz_tokenizer -runs=$(or $(RUNS),1000000) -max_len=4096 \
+	    -artifact_prefix=$(BUILD)/fuzz/ -print_final_stats=1 $(ARGS) $(BUILD)/fuzz/corpus dev/test/fuzz_corpus
 
 ab: all $(BUILD)/ab | setup                              ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
-	$(Q)for config in $(sort $(filter %.json,$(subst =, ,$(subst $(comma), ,$(ARMS))))); do \
-	    $(PREPARE) $(if $(DATA),"$$DATA" "$$TOKENIZER","--config=$$config") || exit; done
-	$(Q)$(BUILD)/ab $(ARMS) $(if $(DATA),$(ON_DATA)) --trainer=$(TRAINER) --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
+	$(Q)$(if $(CONFIGS),$(call as_words,CONFIGS),set -- "$$A" "$$B" $(if $(C),"$$C") $(if $(D),"$$D")); for arm; do \
+	    config=$${arm%%,--*}; [ -e "$$config" ] || config=$${config#*=}; \
+	    $(PREPARE) $(if $(DATA),"$$DATA" "$$TOKENIZER","--config=$$config") || exit; done; \
+	$(BUILD)/ab "$$@" $(if $(DATA),$(ON_DATA)) --trainer=$(TRAINER) --seeds="$(SEEDS)" $(if $(OUT),--out="$$OUT") $(KEYS) $(ARGS)
 
 sweep: all $(BUILD)/ab data                              ## train CONFIG over GRID="optimizer.muon.lr=0.005,0.01,0.02", SEEDS="1", RANDOM=20, BUDGET=0.5, ARGS="--extend"
-	$(Q)$(BUILD)/ab sweep $(CONFIG) $(ON_DATA) --trainer=$(TRAINER) --grid="$(GRID)" --seeds="$(SEEDS)" $(if $(OUT),--out=$(OUT)) $(if $(RANDOM),--random=$(RANDOM)) \
-	    $(if $(BUDGET),--budget=$(BUDGET)) $(if $(QUICK),$(QUICK_ARGS)) $(ARGS)
+	$(Q)$(BUILD)/ab sweep "$$CONFIG" $(ON_DATA) --trainer=$(TRAINER) --grid="$$GRID" --seeds="$(SEEDS)" $(if $(OUT),--out="$$OUT") \
+	    $(if $(RANDOM),--random=$(RANDOM)) $(if $(BUDGET),--budget=$(BUDGET)) $(KEYS) $(ARGS)
 
-sample: $(BUILD)/generate                                ## write text with a RUN's model: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
-	$(Q)$(BUILD)/generate $(RUN) $(if $(PROMPT),--prompt="$$PROMPT") $(ARGS)
+sample: $(BUILD)/generate                                ## write text with a RUN's model, the last one's: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
+	$(Q)$(RUN_OR_LAST); $(BUILD)/generate "$$run" $(if $(PROMPT),--prompt="$$PROMPT") $(ARGS)
 
 plot: $(BUILD)/plot                                      ## draw the losses of RUNS="runs/a runs/b" in one picture
-	$(Q)$(BUILD)/plot $(RUNS) $(ARGS)
+	$(Q)$(if $(RUNS),$(call as_words,RUNS),$(RUN_OR_LAST); set -- "$$run"); $(BUILD)/plot "$$@" $(ARGS)
 
-pictures: $(BUILD)/pictures                              ## draw the teaching pictures of muon.h into dev/exp
-	$(Q)$(BUILD)/pictures dev/exp
+pictures: $(BUILD)/pictures                              ## draw the teaching pictures of muon.h into build/study; KEEP=1: into dev/exp
+	$(Q)out=$${OUT:-$(if $(KEEP),dev/exp,$(BUILD)/study)} && mkdir -p "$$out" && $(BUILD)/pictures "$$out"
 
-bench: $(BUILD)/bench                                    ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"
+bench: $(BUILD)/bench                                    ## measure peaks, products, attention, training steps and their passes; ARGS="train passes -q"; KEEP=1: a whole run into dev/bench/results
 	$(Q)dev/bench/bench.sh $(BUILD) $(ARGS)
 
 bench-torch: $(BUILD)/bench                              ## the same training steps and products by PyTorch, side by side
@@ -108,29 +142,52 @@ bench-torch: $(BUILD)/bench                              ## the same training st
 bench-muon: $(BUILD)/bench $(BUILD)/bench_muon           ## one optimizer step of every rule, beside PyTorch's where it is there; ARGS="-q"
 	$(Q)dev/bench/muon.sh $(BUILD) $(ARGS)
 
-bench-tokenizer: $(BUILD)/bench $(BUILD)/bench_tokenizer  ## byte-pair encoding: training and encoding beside PyPI's tokenizers and tiktoken; ARGS=--save keeps it
+bench-tokenizer: $(BUILD)/bench $(BUILD)/bench_tokenizer  ## byte-pair encoding: training and encoding beside PyPI's tokenizers and tiktoken
 	$(Q)dev/bench/tokenizer.sh $(BUILD) $(ARGS)
 
-study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; without NAME: the list
-	$(Q)$(if $(NAME),BUILD=$(BUILD) QUICK=$(QUICK) OUT="$(STUDY_OUT)" dev/exp/$(NAME)/run.sh,for s in $(STUDIES); do printf '  %-14s %s\n' "$$s" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
+study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; results in build/study, KEEP=1: in dev/exp; without NAME: the list
+	$(Q)minutes() { sed -n 's/^# minutes: //p' "dev/exp/$$1/run.sh"; }; \
+	$(if $(NAME),out=$${OUT:-$(STUDY_OUT)} && mkdir -p "$$out" && \
+	    echo "$(NAME): $(if $(QUICK),the short form$(comma) a minute at most,about $$(minutes $(NAME)) minutes; QUICK=1: one at most); results: $$out" && \
+	    QUICK=$(QUICK) OUT="$$out" dev/exp/$(NAME)/run.sh, \
+	for s in $(STUDIES); do printf '  %-14s %3d min  %s\n' "$$s" "$$(minutes $$s)" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
 
+# Variables, as `make help` shows them:
+#   CONFIG=FILE.json         what is trained (configs/default.json)
+#   DATA= TOKENIZER= VOCAB=  the text and what its tokens are; also DOCUMENTS= EXT= of data/tokenize.c, SHARDS=
+#   STEPS= SEED= ARGS="..."  train.steps, run.seed and any other key or flag of the program: ARGS="--train.batch=8"
+#   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list
+#   QUICK=1 KEEP=1           a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/
+#   RUNS_DIR=~/runs BUILD=~/build      runs, and what is built and prepared, somewhere else: one source tree for many users
+#   CC= CFLAGS= CPPFLAGS= LDFLAGS= LDLIBS= MARCH=-march=native SAN=1 V=1       the compiler's; sanitizers; show commands
 help:                                                    ## this list
-	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r a b; do printf '  %-15s %s\n' "$$a" "$$b"; done
+	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r a b; do printf '  %-15s %s\n' "$$a" "$$b"; done; \
+	echo; sed -n 's/^#   \([A-Z]\)/  \1/p' $(firstword $(MAKEFILE_LIST))
 
 clean:                                                   ## remove what was built; prepared data, PyTorch and runs stay
-	$(Q)find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
+	$(Q)$(OWN_BUILD) find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
 
 distclean: clean                                         ## remove these too, but no runs
-	$(Q)rm -rf build
+	$(Q)$(OWN_BUILD) rm -rf build
 
+OWN_BUILD = $(if $(filter build build/san,$(BUILD)),,echo "error: BUILD=$(BUILD): not the project's own folder: remove it yourself" >&2; exit 2;)
+
+setup: export CC := $(CC)
+setup: export CFLAGS := $(CFLAGS)
+setup: export CPPFLAGS := $(CPPFLAGS)
+setup: export LDFLAGS := $(LDFLAGS)
+setup: export LDLIBS := $(LDLIBS)
 setup:
 	$(Q)dev/setup.sh build
 
-# The commit is part of every run's log; the file changes, and the trainer is built anew, only when the commit does.
+# The commit is part of every run's log; the file changes, and the trainer is built anew, only when the commit does. A repository
+# around a tarball's folder isn't the project's. Where build may only be read, what was built stays as it is.
 $(BUILD)/commit.h: commit
-	@mkdir -p $(BUILD); c=$$(git describe --always --exclude '*' 2>/dev/null || echo unknown); \
-	git diff --quiet HEAD -- '*.c' '*.h' Makefile 2>/dev/null || c=$$c-changed; echo "#define MUON_C_COMMIT \"$$c\"" > $@.new; \
-	cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+	@c=unknown; if [ -z "$$(git rev-parse --show-prefix 2>/dev/null)" ] && d=$$(git describe --always --exclude '*' 2>/dev/null); then \
+	    c=$$d; git diff --quiet HEAD -- '*.c' '*.h' Makefile 2>/dev/null || c=$$d-changed; fi; \
+	line="#define MUON_C_COMMIT \"$$c\""; [ "$$(cat $@ 2>/dev/null)" = "$$line" ] || \
+	{ mkdir -p $(@D) && echo "$$line" > $@.new && mv $@.new $@; } 2>/dev/null || [ -e $@ ] || \
+	{ echo "error: $(BUILD) cannot be written; make BUILD=FOLDER RUNS_DIR=FOLDER puts everything elsewhere" >&2; exit 1; }
 
 $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h)
@@ -152,7 +209,7 @@ $(BUILD)/bench_tokenizer: dev/bench/bench_tokenizer.c $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<,-DPLAIN)
-build/fuzz/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
+$(BUILD)/fuzz/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(Q)dev/setup.sh fuzz
 	@mkdir -p $(@D); echo "CC $@"; clang $(CPPFLAGS) -std=gnu11 -Wall -Wextra -Wshadow -fopenmp-simd -O2 -g -fno-omit-frame-pointer \
 	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-sanitize-coverage=trace-cmp $< -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)

@@ -9,28 +9,55 @@
 #   dev/setup.sh fuzz      clang with libFuzzer and the sanitizers
 #   dev/setup.sh torch     what a venv with PyTorch, and torch.compile in it, needs
 #
-# What counts is whether a thing works, not whether a package is installed: a system without apt that has the headers
-# passes. Without apt, or without root and sudo, one line says what to install.
+# What counts is whether a thing works, not whether a package is installed: a system without apt passes whose compiler, with the
+# flags of the environment (CC, CPPFLAGS, CFLAGS, LDFLAGS, LDLIBS), finds headers and libraries. Without apt, or without root and
+# sudo, one line says what to install.
 set -u
 
-has_header() {
-    printf '#include <%s>\n' "$@" | ${CC:-cc} -DPCRE2_CODE_UNIT_WIDTH=8 -E - >/dev/null 2>&1
+# The compiler as the Makefile calls it: CC, CPPFLAGS, CFLAGS, LDFLAGS and LDLIBS may be several words each.
+# shellcheck disable=SC2086 # one word a flag
+compile() { ${CC:-cc} ${CPPFLAGS:-} ${CFLAGS:-} -DPCRE2_CODE_UNIT_WIDTH=8 "$@" ${LDFLAGS:-} ${LDLIBS:-}; }
+
+# has HEADER "CALL" LIBRARY: whether a program with it is built.
+has() { printf '#include <%s>\nint main(void) { return !%s; }\n' "$1" "$2" | compile -x c - -x none -o /dev/null "$3" 2>/dev/null; }
+
+# Whether a program with everything is built: the fast path.
+builds_all() {
+    compile -x c - -x none -o /dev/null -lcjson -lpcre2-8 -lz -lm 2>/dev/null <<END
+#include <cjson/cJSON.h>
+#include <stb/stb_image_write.h>
+#include <zlib.h>
+#include <pcre2.h>
+int main(void) { return !(cJSON_Version() && zlibVersion() && pcre2_config(0, 0)); }
+END
 }
 
-# Prints the packages of group build that are missing. The first line is the fast path: one run of the preprocessor.
+works() { printf '#include <stdio.h>\nint main(void) { return 0; }\n' | "$@" -x c - -x none -o /dev/null; }
+
 missing_build() {
-    if ! has_header stdio.h cjson/cJSON.h stb/stb_image_write.h zlib.h pcre2.h; then
-        command -v "${CC:-cc}" >/dev/null || echo gcc
-        has_header stdio.h || echo libc6-dev
-        # Without a compiler no header can be found: then all of them are asked for, and apt leaves out what is there.
-        has_header cjson/cJSON.h || echo libcjson-dev
-        has_header stb/stb_image_write.h || echo libstb-dev
-        has_header zlib.h || echo zlib1g-dev
-        has_header pcre2.h || echo libpcre2-dev
+    builds_all && return
+    # shellcheck disable=SC2086 # CC may be several words
+    if ! works ${CC:-cc} 2>/dev/null; then      # then all are asked for, and apt leaves out what is there
+        case ${CC:-cc} in clang) echo clang ;; *) echo gcc libc6-dev ;; esac
     fi
-    command -v make >/dev/null || echo make
-    # Pictures have a built-in font to fall back to: only where apt can bring the better one is it missing.
-    [ -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || ! command -v apt-get >/dev/null || echo fonts-dejavu-core
+    has cjson/cJSON.h "cJSON_Version()" -lcjson || echo libcjson-dev
+    has stb/stb_image_write.h 1 -lm || echo libstb-dev
+    has zlib.h "zlibVersion()" -lz || echo zlib1g-dev
+    has pcre2.h "pcre2_config(0, 0)" -lpcre2-8 || echo libpcre2-dev
+}
+
+# Fails where it is the compiler or its flags that don't work: that looks like missing libraries.
+check_compiler() {
+    # shellcheck disable=SC2086 # CC may be several words
+    if works ${CC:-cc} 2>/dev/null; then
+        said=$(works compile 2>&1) && return
+        echo "error: $(echo "${CC:-cc}" ${CPPFLAGS:-} ${CFLAGS:-} ${LDFLAGS:-} ${LDLIBS:-}): $(echo "$said" | head -n 1)" >&2
+        exit 1
+    fi
+    case ${CC:-cc} in
+        cc | gcc | clang) ;;
+        *) echo "error: CC=$CC: not a C compiler that works here" >&2; exit 1 ;;
+    esac
 }
 
 missing_kjv() {
@@ -68,37 +95,51 @@ case $group in
 esac
 missing=missing_$(echo "$group" | tr - _)
 
+# Leaves in $log what apt-get says. Lists that can't be refreshed (a foreign repository that is down) need not keep Debian's own
+# packages from installing.
+install() {
+    $sudo apt-get update -o Acquire::http::Timeout=20 >"$log" 2>&1
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        -o DPkg::Lock::Timeout=120 "$@" >>"$log" 2>&1 </dev/null
+}
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+sudo=
+
 packages=$($missing | tr '\n' ' ')
 packages=${packages% }
-[ -n "$packages" ] || exit 0
-
-sudo=
-if ! command -v apt-get >/dev/null; then
-    echo "error: please install what Debian calls: $packages (there is no apt-get to do it)" >&2
-    exit 1
-elif [ "$(id -u)" -ne 0 ]; then
-    sudo=sudo
-    if ! command -v sudo >/dev/null; then
-        echo "error: neither root nor sudo: please run as root: apt-get install $packages" >&2
+if [ -n "$packages" ]; then
+    [ "$group" != build ] || check_compiler
+    if ! command -v apt-get >/dev/null; then
+        echo "error: please install what Debian calls: $packages (there is no apt-get to do it)" >&2
+        exit 1
+    elif [ "$(id -u)" -ne 0 ]; then
+        sudo=sudo
+        if ! command -v sudo >/dev/null; then
+            echo "error: neither root nor sudo: please run as root: apt-get install $packages" >&2
+            exit 1
+        fi
+    fi
+    echo "installing by apt-get: $packages"
+    # shellcheck disable=SC2086 # one word a package
+    if ! install $packages; then
+        cat "$log" >&2
+        echo "error: apt-get could not install: $packages" >&2
+        exit 1
+    fi
+    packages=$($missing | tr '\n' ' ')
+    if [ -n "$packages" ]; then
+        echo "error: installed, but still not usable: $packages" >&2
         exit 1
     fi
 fi
 
-echo "installing by apt-get: $packages"
-log=$(mktemp) || exit 1
-trap 'rm -f "$log"' EXIT
-# Lists that can't be refreshed (a foreign repository that is down) need not keep Debian's own packages from installing.
-$sudo apt-get update >"$log" 2>&1
-# shellcheck disable=SC2086 # one word a package
-if ! $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        -o DPkg::Lock::Timeout=120 $packages >>"$log" 2>&1 </dev/null; then
-    cat "$log" >&2
-    echo "error: apt-get could not install: $packages" >&2
-    exit 1
+# Pictures have a built-in font: for the better one no password is asked, and it is tried for once in a build folder.
+font=fonts-dejavu-core tried=${BUILD:-build}/.$font
+if [ "$group" = build ] && [ ! -e /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] && [ ! -e "$tried" ] &&
+        command -v apt-get >/dev/null && { [ "$(id -u)" -eq 0 ] || [ -n "$sudo" ]; } &&
+        mkdir -p "${tried%/*}" 2>/dev/null && { : >"$tried"; } 2>/dev/null; then
+    echo "installing by apt-get: $font"
+    install $font || echo "warning: apt-get could not install $font: pictures have the built-in font" >&2
 fi
-
-packages=$($missing | tr '\n' ' ')
-if [ -n "$packages" ]; then
-    echo "error: installed, but still not usable: $packages" >&2
-    exit 1
-fi
+exit 0

@@ -1,7 +1,9 @@
 #!/bin/sh
 # dev/bench/bench.sh BUILD [argument ...]: runs BUILD/bench; a whole run, without arguments, is kept in
-# dev/bench/results/MACHINE.md.
+# BUILD/results/MACHINE.md, with KEEP=1 in dev/bench/results.
 set -u
+results=${KEEP:+dev/bench}
+results=${results:-$1}/results
 program=$1/bench
 shift
 [ $# -gt 0 ] && exec "$program" "$@"
@@ -11,5 +13,5 @@ trap 'rm -f "$output"' EXIT
 { "$program" && echo done >"$output.ok"; } | tee "$output"
 [ -e "$output.ok" ] || exit 1
 rm "$output.ok"
-kept=dev/bench/results/$("$program" --name).md
-mkdir -p dev/bench/results && cp "$output" "$kept" && echo "kept in $kept"
+kept=$results/$("$program" --name).md
+mkdir -p "$results" && cp "$output" "$kept" && echo "kept in $kept"

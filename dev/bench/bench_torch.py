@@ -40,7 +40,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BENCH = ROOT / "build/bench"
+BUILD = ROOT / os.environ.get("BUILD", "build")
+BENCH = BUILD / "bench"
+RESULTS = ROOT / "dev/bench/results" if os.environ.get("KEEP") else BUILD / "results"
 
 # Layers, heads, width, vocabulary, sequences a step, tokens a sequence: build/bench knows them by the same names. The
 # first three are nanoGPT's character models, the others GPT-2's 124M.
@@ -246,7 +248,7 @@ class Sides:
         # A cache for each instruction set: torch.compile takes one's programs for the other's, which then fail.
         self.torch_environment = {**os.environ, **(AVX2_ONLY if isa else {}),
                                   "OMP_NUM_THREADS": str(self.machine["threads"]),
-                                  "TORCHINDUCTOR_CACHE_DIR": str(ROOT / "build/torch-cache" / (isa or "native"))}
+                                  "TORCHINDUCTOR_CACHE_DIR": str(BUILD / "torch-cache" / (isa or "native"))}
 
     def bench(self, *arguments):
         return run([str(BENCH), *arguments, *self.threads], self.environment)
@@ -474,7 +476,8 @@ def parse_options():
     p = argparse.ArgumentParser(
         prog="dev/bench/torch.sh", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Compares training steps and matrix products with PyTorch's.\nmodels: " + " ".join(MODELS),
-        epilog="A whole run on an idle machine writes its report to dev/bench/results, too; any other only by --save.")
+        epilog="A whole run on an idle machine writes its report to build/results, too (KEEP=1: to dev/bench/results); "
+               "any other only by --save.")
     p.error = lambda message: (print(f"error: {message}", file=sys.stderr), sys.exit(2))
     p.add_argument("--models", type=some_of(MODELS), metavar="A,B", help="these only")
     p.add_argument("--precisions", type=some_of(PRECISIONS), metavar="A,B", default=PRECISIONS, help="default: both")
@@ -524,14 +527,14 @@ def main():
     if options.save or (len(sys.argv) == 1 and not busy):
         stem = subprocess.run([BENCH, "--name", *sides.threads], env=sides.environment, text=True, check=True,
                               stdout=subprocess.PIPE).stdout.strip()
-        file = ROOT / f"dev/bench/results/{stem}-torch.md"
-        file.parent.mkdir(exist_ok=True)
+        file = RESULTS / f"{stem}-torch.md"
+        file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_suffix(".new")
         new.write_text("\n".join(report.lines) + "\n")
         new.replace(file)
-        print(f"written: {file.relative_to(ROOT)}", file=sys.stderr)
+        print(f"written: {file}", file=sys.stderr)
     elif len(sys.argv) == 1:
-        print("not written to dev/bench/results, since the machine was busy; --save does it anyway", file=sys.stderr)
+        print(f"not written to {RESULTS}, since the machine was busy; --save does it anyway", file=sys.stderr)
 
 
 if __name__ == "__main__":

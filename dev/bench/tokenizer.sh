@@ -1,25 +1,25 @@
 #!/bin/sh
-# dev/bench/tokenizer.sh BUILD [-q] [--save] [--text=FILE]: training a byte-pair encoding and encoding, by
+# dev/bench/tokenizer.sh BUILD [-q] [--text=FILE]: training a byte-pair encoding and encoding, by
 # BUILD/bench_tokenizer beside PyPI's tokenizers and tiktoken on the same text: the dictionary GCIDE (40 MB) where
-# Debian's dict-gcide is installed, else the King James text. -q: one round. --save: kept in
-# dev/bench/results/MACHINE-tokenizer.md.
+# Debian's dict-gcide is installed, else the King James text. -q: one round. A whole run, without arguments,
+# is kept in BUILD/results/MACHINE-tokenizer.md, with KEEP=1 in dev/bench/results.
 #
-# The two live in a venv under build, made when it is missing; MUON_VENV=/path names another, which is used as it is.
+# The two live in a venv under BUILD, made when it is missing; MUON_VENV=/path names another, which is used as it is.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-build=$1
+build=$1 results=${KEEP:+dev/bench}
+results=${results:-$1}/results
 shift
-save='' text='' quick=''
+whole=$# text='' quick=''
 for word in "$@"; do
     case $word in
         -q) quick=-q ;;
-        --save) save=yes ;;
         --text=?*) text=${word#--text=} ;;
-        *) echo "error: dev/bench/tokenizer.sh: $word: -q, --save or --text=FILE expected" >&2; exit 2 ;;
+        *) echo "error: dev/bench/tokenizer.sh: $word: -q or --text=FILE expected" >&2; exit 2 ;;
     esac
 done
 
-venv=${MUON_VENV:-build/venv}
+venv=${MUON_VENV:-$build/venv}
 usable() { "$venv/bin/python" -c 'import tokenizers, tiktoken, numpy' 2>/dev/null; }
 if ! usable && [ -n "${MUON_VENV:-}" ]; then
     echo "error: MUON_VENV=$MUON_VENV: its bin/python cannot import tokenizers, tiktoken and numpy" >&2
@@ -52,6 +52,6 @@ fi
 { "$venv/bin/python" -B dev/bench/bench_tokenizer.py "$build" "$text" "$name" $quick && : >"$folder/ok"; } |
     tee "$folder/output"
 [ -e "$folder/ok" ] || exit 1
-[ -z "$save" ] && exit
-kept=dev/bench/results/$("$build/bench" --name)-tokenizer.md
-mkdir -p dev/bench/results && cp "$folder/output" "$kept" && chmod 644 "$kept" && echo "kept in $kept"
+[ "$whole" = 0 ] || exit 0
+kept=$results/$("$build/bench" --name)-tokenizer.md
+mkdir -p "$results" && cp "$folder/output" "$kept" && chmod 644 "$kept" && echo "kept in $kept"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Compares this project with PyTorch on this machine: dev/bench/torch.sh [arguments of bench_torch.py, such as --help]
 #
-# PyTorch lives in a venv under build, made when it is missing; MUON_VENV=/path names another, which is used as it is.
+# PyTorch lives in a venv under $BUILD (build), made when it is missing; MUON_VENV=/path names another, which is used as it is.
 # `make bench-torch` builds build/bench, the other side, before.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -10,7 +10,7 @@ torch=2.15.0
 download="3.0 GB"       # the wheels of torch $torch for Linux x86-64 and of all it requires, mostly CUDA
 installed="5.4 GB"
 
-venv=${MUON_VENV:-build/venv}
+venv=${MUON_VENV:-${BUILD:-build}/venv}
 usable() { "$venv/bin/python" -c 'import torch, numpy' 2>/dev/null; }
 
 case " $* " in

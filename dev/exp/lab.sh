@@ -1,7 +1,7 @@
 # lab.sh - what studies that compare trainings share: a search of a learning rate, a comparison with seeds, verdicts,
 # tables and pictures, all by build/ab and from its runs.csv. For run.sh to source:
 #
-#     lab_begin NAME FLAG ...                  runs in runs/lab/NAME (QUICK: build/study/NAME/runs), where they go on and
+#     lab_begin NAME FLAG ...                  runs in runs/lab/NAME (QUICK: OUT/runs), where they go on and
 #                                              are found again; FLAGs (--section.key=value) are common to all
 #     lab_search ARM CONFIG KEY=V,V,V FLAG ... stage 1: half the steps, first seed, the grid widened while its best is at
 #                                              the edge and there is a value beyond; sets `best` to the best value,
@@ -23,8 +23,8 @@ set -euo pipefail
 
 lab_begin() {
     study=$1 lab_common=("${@:2}") lab_arms=() best=
-    lab_runs=runs/lab/$study
-    [ -z "$QUICK" ] || lab_runs=build/study/$study/runs
+    lab_runs=${RUNS_DIR:-runs}/lab/$study
+    [ -z "$QUICK" ] || lab_runs=$OUT/runs
     mkdir -p "$OUT" "$lab_runs"
     lab_csv=$lab_runs/runs.csv lab_grids=$lab_runs/grids.csv
     rm -f "$lab_csv" "$lab_grids"
@@ -36,7 +36,7 @@ lab_begin() {
 # Output of build/ab goes into a file; what it printed last is shown where it fails.
 lab_ab() {
     local log=$1
-    "$BUILD/ab" "${@:2}" --train.eval_every=0 --train.save_every=0 "${lab_common[@]}" < /dev/null > "$log" || { tail -n 3 "$log" >&2; return 1; }
+    "$BUILD/ab" "${@:2}" --trainer="${TRAINER:-./train_gpt}" --train.eval_every=0 --train.save_every=0 "${lab_common[@]}" < /dev/null > "$log" || { tail -n 3 "$log" >&2; return 1; }
 }
 
 lab_search() {

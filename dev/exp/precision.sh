@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Do fp32 and bf16 train alike? A config's loss curve in both precisions with several seeds: how far apart the precisions
-# are with the same seed, beside how far apart the seeds are. From the project's folder, after `make all data`:
+# are with the same seed, beside how far apart the seeds are. From the project's folder:
 #
 #     dev/exp/precision.sh [CONFIG] [STEPS] [SEEDS]        configs/default.json 500 4; at least 10 steps, 2 seeds
 set -euo pipefail
 config=${1:-configs/default.json} steps=${2:-500} seeds=${3:-4} out=build/exp/precision
 [ "$steps" -ge 10 ] && [ "$seeds" -ge 2 ] || { echo "error: at least 10 steps and 2 seeds are needed" >&2; exit 2; }
+make -s all data CONFIG="$config"
 mkdir -p $out
 for seed in $(seq "$seeds"); do
     for precision in fp32 bf16; do

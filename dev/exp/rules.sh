@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # The learning rate of every rule, found by build/ab sweep: each rule of muon.h trains a config's model at its default
 # learning rate and at factors of two around it, further on while the best lies at an edge; then the best once more with
-# other seeds. From the project's folder, after `make all data`; what is trained already is kept in build/exp/rules:
+# other seeds. From the project's folder; what is trained already is kept in build/exp/rules:
 #
 #     [ARGS="--train.batch=8"] dev/exp/rules.sh [CONFIG] [STEPS] [SEEDS] [RULE ...]     configs/default.json 200 3, all rules
 set -euo pipefail
 config=${1:-configs/default.json} steps=${2:-200} seeds=${3:-3} out=build/exp/rules
 shift $(($# < 3 ? $# : 3))
 rules=${*:-sgd rmsprop adam adamw muon muonclip normuon svd msgd msgds msgdq msgdz adams adamq adamz}
-make -s build/ab
+make -s all build/ab data CONFIG="$config"
 mkdir -p $out
 
 # Which key is a rule's learning rate.

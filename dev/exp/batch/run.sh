@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=batch [QUICK=1]: AdamW and Muon at four batch sizes, the same tokens, learning rate and momentum tuned at each.
+# minutes: 33
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/lab.json tokens=393216 batches="2 8 32 128"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=components [QUICK=1]: which matrices need Muon. Embedding and head stay on Adam at one rate throughout.
+# minutes: 10
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/lab.json

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=duality [QUICK=1]. The config, how many steps it is trained, how many seeds, and keys of the config.
+# minutes: 8
 # needs: tokenize
 set -euo pipefail
 data/prepare.sh kjv

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=heavy-tail [QUICK=1]. How many seeds; config and steps of the facts and of the text.
+# minutes: 20
 # needs: tokenize
 set -euo pipefail
 data/prepare.sh --config=dev/exp/heavy-tail/text.json

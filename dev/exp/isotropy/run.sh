@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=isotropy [QUICK=1]. The config, its steps, how many seeds, and keys of the config.
+# minutes: 9
 # needs: tokenize
 set -euo pipefail
 data/prepare.sh kjv

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make study NAME=newton-schulz [QUICK=1]: does a better polar factor train better? Every update has an RMS of 0.2, or
 # else the coefficients would be another learning rate.
+# minutes: 37
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/lab.json

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=qk-clip [QUICK=1]. The config, steps, seeds of the healthy case and of the others, keys.
+# minutes: 24
 # needs: tokenize
 set -euo pipefail
 data/prepare.sh kjv

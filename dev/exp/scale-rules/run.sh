@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=scale-rules [QUICK=1]: does the best learning rate stay where it is when the model gets wider?
+# minutes: 17
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/lab.json widths=${WIDTHS:-32 64 128 256}

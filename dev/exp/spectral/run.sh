@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=spectral [QUICK=1]: U S^p V^T of the momentum and of Adam's direction, p = 1, 1/2, 1/4, 0.
+# minutes: 41
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/lab.json

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make study NAME=weight-decay [QUICK=1]: decay of Muon's matrices in units of the whole run, the sum over all steps of
 # learning rate times decay, plain and cautious, in a short run and one five times as long.
+# minutes: 9
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/lab.json lengths="100 500" sums="0.3 1 3 10"
@@ -26,7 +27,9 @@ for steps in $lengths; do
     lab_compare "compare-$steps"
 done
 # RMS of matrices and of what blocks add to the residual stream, from the checkpoints.
-"$BUILD/study_weight-decay" "$OUT" $(printf "$lab_runs/compare-%s/runs/* " $lengths) > "$lab_runs/rms.txt"
+runs=()
+for steps in $lengths; do runs+=("$lab_runs/compare-$steps/runs/"*); done
+"$BUILD/study_weight-decay" "$OUT" "${runs[@]}" > "$lab_runs/rms.txt"
 rms_of() { awk -F, -v a="$(tr ' ' - <<< "$1")-s" -v c="$2" 'index($1, a) == 1 { m += $c; n++ } END { printf "%.4f", m / n }' "$OUT/rms.csv"; }
 echo "| steps | sum of lr x decay | plain: loss | against none | cautious: loss | against none | RMS of matrices, plain | of block outputs, plain |"
 echo "|---|---|---|---|---|---|---|---|"
