@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC2317 # the groups are called by name
 # Installs what a group of commands needs, from Debian's packages; says what first. Silent where all is there.
 #
 #   dev/setup.sh build     compiler, make and the libraries the programs are built with
