@@ -59,7 +59,7 @@ FAST     := $(filter -Ofast -ffast-math -funsafe-math-optimizations -ffinite-mat
     -fno-signed-zeros -ffp-model=fast,$(CC) $(CPPFLAGS) $(MARCH) $(CFLAGS) $(LDFLAGS) $(LDLIBS))
 EXACT    := $(if $(FAST),$(if $(filter -Ofast,$(FAST)),-O3) -fno-fast-math -fno-unsafe-math-optimizations -fno-finite-math-only \
     -fno-associative-math -fno-reciprocal-math -fsigned-zeros -fno-math-errno -fno-trapping-math)
-LIBS      = -lcjson -lpcre2-8 -lz -lm
+LIBS      = -lcjson -lpcre2-8 -lutf8proc -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
 TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz_tokenizer
 

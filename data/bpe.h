@@ -1,6 +1,6 @@
 /* bpe.h - byte-level byte-pair encoding: training, encoding, decoding, and the field's files of such vocabularies.
  *
- * defines: Bpe, bpe_free, bpe_token, bpe_special, bpe_decode; BpeEncoder, bpe_encoder_open, bpe_encode, bpe_cut,
+ * defines: Bpe, bpe_free, bpe_token, bpe_special, bpe_decode; BpeEncoder, bpe_encoder_open, bpe_encode, bpe_room, bpe_cut,
  *          bpe_encoder_close; BpeWords, bpe_count, bpe_train, bpe_words_free; bpe_load, bpe_load_gpt2, bpe_of_tokens,
  *          bpe_save
  *
@@ -10,11 +10,12 @@
  * (Sennrich et al. 2016): the most frequent pair of neighbours becomes a token, again and again. Where two are as
  * frequent, the one with the smaller pair of ids is taken, as the trainer of Hugging Face's `tokenizers` does.
  *
- * All 256 bytes are tokens and bytes that are not UTF-8 are pieces of their own: any input comes back byte for byte.
- * Special tokens (<|endoftext|>) are never made from text: the caller puts their ids between documents.
+ * All 256 bytes are tokens and bytes that are not UTF-8 are pieces of their own: any input comes back byte for byte,
+ * unless the vocabulary normalizes it first. Special tokens (<|endoftext|>) are never made from text: the caller puts
+ * their ids between documents. Added tokens that are not special are made from text wherever it has them.
  *
  * Functions that can fail return -1 and put one line into `error` (room bytes), never exit. A Bpe is read only once it
- * is made: threads share it, each with a BpeEncoder of its own. Needs PCRE2 (-lpcre2-8) and cJSON.
+ * is made: threads share it, each with a BpeEncoder of its own. Needs PCRE2, utf8proc (unicode.h) and cJSON.
  */
 #ifndef BPE_H
 #define BPE_H
@@ -190,10 +191,19 @@ static inline bool bpe_heap_pop(BpeHeap *h, BpeHeapItem *top) {
 
 typedef struct { uint32_t left, right, token; } BpeMerge;
 
+typedef struct {            // a token that no merge makes
+    uint32_t id;
+    bool special;           // it is never made from text; else wherever the text has it
+    bool normalized;        // it is looked for in the normalized text, else before that
+} BpeAdded;
+
 typedef struct {
     BpeStrings tokens;      // token i is the i-th string
-    uint32_t *special;      // (special_count) ids, never made from text
-    size_t special_count;
+    BpeAdded *added;        // (added_count)
+    size_t added_count;
+    bool any_plain;         // one of them is not special
+    bool begins[256];       // one of them begins with this byte
+    bool nfc;               // text is normalized to form C
     BpeMerge *merges;       // in the order of their ranks
     uint32_t merge_count;
     BpePairs ranks;         // of the pairs in merges
@@ -204,7 +214,7 @@ typedef struct {
 
 static inline void bpe_free(Bpe *b) {
     bpe_strings_free(&b->tokens);
-    free(b->special);
+    free(b->added);
     free(b->merges);
     free(b->ranks.slots);
     memset(b, 0, sizeof *b);
@@ -227,19 +237,31 @@ static inline const char *bpe_token(const Bpe *b, uint32_t id, size_t *length) {
     return (const char *)b->tokens.bytes + b->tokens.start[id];
 }
 
-// The id of a special token by its text, or BPE_NONE.
-static inline uint32_t bpe_special(const Bpe *b, const char *text) {
-    for (size_t i = 0; i < b->special_count; i++) {
+// The added token of this text, or NULL.
+static inline const BpeAdded *bpe_added(const Bpe *b, const char *text) {
+    for (size_t i = 0; i < b->added_count; i++) {
         size_t n;
-        const char *token = bpe_token(b, b->special[i], &n);
-        if (n == strlen(text) && memcmp(token, text, n) == 0) return b->special[i];
+        const char *token = bpe_token(b, b->added[i].id, &n);
+        if (n == strlen(text) && memcmp(token, text, n) == 0) return &b->added[i];
     }
-    return BPE_NONE;
+    return NULL;
 }
 
-static inline uint32_t bpe_add_special(Bpe *b, const char *text) {
-    b->special = (uint32_t *)xrealloc(b->special, (b->special_count + 1) * sizeof *b->special);
-    return b->special[b->special_count++] = bpe_strings_append(&b->tokens, text, strlen(text));
+// The id of a special token by its text, or BPE_NONE.
+static inline uint32_t bpe_special(const Bpe *b, const char *text) {
+    const BpeAdded *added = bpe_added(b, text);
+    return added && added->special ? added->id : BPE_NONE;
+}
+
+static inline void bpe_add(Bpe *b, uint32_t id, bool special, bool normalized) {
+    b->added = (BpeAdded *)xrealloc(b->added, (b->added_count + 1) * sizeof *b->added);
+    b->added[b->added_count++] = (BpeAdded){ id, special, normalized };
+    b->any_plain = b->any_plain || !special;
+    b->begins[b->tokens.bytes[b->tokens.start[id]]] = true;
+}
+
+static inline void bpe_add_special(Bpe *b, const char *text) {
+    bpe_add(b, bpe_strings_append(&b->tokens, text, strlen(text)), true, false);
 }
 
 // Writes the bytes of `count` tokens into text (NULL: only counts them). Returns how many, or -1 where an id is none.
@@ -543,8 +565,8 @@ static inline size_t bpe_encode_piece(BpeEncoder *e, const char *piece, size_t n
     return count;
 }
 
-// n bytes of text to ids (room for n: a token is at least one byte long). Returns the number of ids, or -1.
-static inline long bpe_encode(BpeEncoder *e, const char *text, size_t n, uint32_t *ids, char *error, size_t room) {
+static inline long bpe_encode_pieces(BpeEncoder *e, const char *text, size_t n, uint32_t *ids, char *error,
+                                     size_t room) {
     size_t count = 0;
     const char *piece;
     bpe_splitter_start(&e->splitter, text, n);
@@ -558,6 +580,54 @@ static inline long bpe_encode(BpeEncoder *e, const char *text, size_t n, uint32_
         count += bpe_encode_piece(e, piece, (size_t)length, ids + count);
     }
     return (long)count;
+}
+
+// The first added token of a text that is to be made, of those looked for before or after normalization: NULL where
+// there is none, else *at is where it begins and *length how long it is. The longest one counts of those that begin at
+// one place; a special token is text, and hides what it has in common with others.
+static inline const BpeAdded *bpe_find_added(const Bpe *b, bool normalized, const char *text, size_t n, size_t *at,
+                                             size_t *length) {
+    for (*at = 0; b->any_plain && *at < n; *at += *length > 0 ? *length : 1) {
+        const BpeAdded *longest = NULL;
+        *length = 0;
+        for (size_t i = 0; b->begins[(uint8_t)text[*at]] && i < b->added_count; i++) {
+            size_t size;
+            const char *token = bpe_token(b, b->added[i].id, &size);
+            if (b->added[i].normalized != normalized || size <= *length || size > n - *at ||
+                memcmp(token, text + *at, size) != 0) continue;
+            longest = &b->added[i];
+            *length = size;
+        }
+        if (longest && !longest->special) return longest;
+    }
+    return NULL;
+}
+
+// Text between added tokens: first those that are looked for in the text as it is, then in what is normalized.
+static inline long bpe_encode_between(BpeEncoder *e, bool normalized, const char *text, size_t n, uint32_t *ids,
+                                      char *error, size_t room) {
+    long count = 0;
+    for (size_t from = 0, at, length; from < n; from += at + length) {
+        const BpeAdded *added = bpe_find_added(e->bpe, normalized, text + from, n - from, &at, &length);
+        if (!added) at = n - from, length = 0;
+        size_t size = at;
+        char *normal = !normalized && e->bpe->nfc ? unicode_nfc(text + from, at, &size) : NULL;
+        long more = (normalized ? bpe_encode_pieces(e, text + from, at, ids + count, error, room)
+                                : bpe_encode_between(e, true, normal ? normal : text + from, size, ids + count, error, room));
+        free(normal);
+        if (more < 0) return -1;
+        count += more;
+        if (added) ids[count++] = added->id;
+    }
+    return count;
+}
+
+// How many ids n bytes of text can become: a token is at least one byte long.
+static inline size_t bpe_room(const Bpe *b, size_t n) { return b->nfc ? UNICODE_NFC_GROWTH * n : n; }
+
+// n bytes of text to ids (bpe_room of them). Returns the number of ids, or -1.
+static inline long bpe_encode(BpeEncoder *e, const char *text, size_t n, uint32_t *ids, char *error, size_t room) {
+    return bpe_encode_between(e, false, text, n, ids, error, room);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -733,7 +803,7 @@ static inline int bpe_byte(uint32_t character) {
     return bpe_character(byte) == character ? (int)byte : -1;
 }
 
-// The token of two tokens' bytes, appended where it is new; BPE_NONE where a special token is spelled so.
+// The token of two tokens' bytes, appended where it is new; BPE_NONE where an added token is spelled so.
 static inline uint32_t bpe_concatenate(Bpe *b, uint32_t left, uint32_t right) {
     size_t n, more;
     const char *left_bytes = bpe_token(b, left, &n), *right_bytes = bpe_token(b, right, &more);
@@ -741,7 +811,7 @@ static inline uint32_t bpe_concatenate(Bpe *b, uint32_t left, uint32_t right) {
     memcpy(bytes, left_bytes, n);
     memcpy(bytes + n, right_bytes, more);
     bytes[n + more] = '\0';
-    uint32_t token = strlen(bytes) == n + more && bpe_special(b, bytes) != BPE_NONE
+    uint32_t token = strlen(bytes) == n + more && bpe_added(b, bytes)
                          ? BPE_NONE : bpe_strings_add(&b->tokens, bytes, n + more);
     free(bytes);
     return token;
@@ -763,7 +833,7 @@ static inline int bpe_train(Bpe *b, const BpeWords *words, size_t size, const ch
     bpe_pairs_make(&b->ranks, 1024);
     for (size_t i = 0; i < specials; i++) {
         size_t length = strlen(special[i]);
-        if (length < 2 || bpe_special(b, special[i]) != BPE_NONE) {
+        if (length < 2 || bpe_added(b, special[i])) {
             snprintf(error, room, "special token \"%s\": %s", special[i], length < 2 ? "two characters or more expected"
                                                                                    : "given twice");
             bpe_free(b);
@@ -855,7 +925,7 @@ typedef struct { const char *key, *values; bool required; } BpeSetting;
 
 static const BpeSetting bpe_settings[] = {
     { "truncation", "null", false },                { "padding", "null", false },
-    { "normalizer", "null", false },                { "pre_tokenizer.type", "\"ByteLevel\" \"Sequence\"", true },
+    { "normalizer", "null {\"type\":\"NFC\"}", false }, { "pre_tokenizer.type", "\"ByteLevel\" \"Sequence\"", true },
     { "post_processor.type", "\"ByteLevel\" \"TemplateProcessing\" \"Sequence\"", false },
     { "decoder.type", "\"ByteLevel\"", false },
     { "model.type", "\"BPE\"", false },             { "model.dropout", "null", false },
@@ -899,9 +969,10 @@ static inline int bpe_check_settings(const cJSON *root, const BpeSetting *settin
     return 0;
 }
 
-// Everything but the tokens and the merges. Fills b's pattern and ignore_merges.
+// Everything but the tokens and the merges. Fills b's nfc, pattern and ignore_merges.
 static inline int bpe_take_settings(Bpe *b, const cJSON *root, char *error, size_t room) {
     if (bpe_check_settings(root, bpe_settings, COUNT_OF(bpe_settings), error, room) != 0) return -1;
+    b->nfc = cJSON_IsObject(bpe_json_at(root, "normalizer"));
     b->ignore_merges = cJSON_IsTrue(bpe_json_at(root, "model.ignore_merges"));
     if (strcmp(bpe_json_at(root, "pre_tokenizer.type")->valuestring, "ByteLevel") == 0)
         return bpe_check_settings(root, bpe_byte_level, COUNT_OF(bpe_byte_level), error, room);
@@ -922,10 +993,14 @@ static inline long bpe_json_id(const cJSON *item, size_t size) {
     return x >= 0 && x < (double)size && x == (double)(long)x ? (long)x : -1;
 }
 
-typedef struct { const char *text; bool special; } BpeName;
+typedef struct {
+    const char *text;
+    const cJSON *added;     // its entry in added_tokens, or NULL
+    bool both;              // it is in the vocabulary too
+} BpeName;
 
-// The names of a vocabulary by id, from {"name": id, ...} and (NULL: none) [{"content": "text", "id": id, "special":
-// true, ...}, ...], into names (size of them, zeroed). Returns how many there are, or -1.
+// The names of a vocabulary by id, from {"name": id, ...} and (NULL: none) [{"content": "text", "id": id, ...}, ...],
+// into names (size of them, zeroed). Returns how many there are, or -1.
 static inline long bpe_collect_names(BpeName *names, size_t size, const cJSON *vocab, const cJSON *added, char *error,
                                      size_t room) {
     const cJSON *item;
@@ -937,24 +1012,48 @@ static inline long bpe_collect_names(BpeName *names, size_t size, const cJSON *v
             snprintf(error, room, "added_tokens[%ld]: content of two characters or more, its own id expected", count);
             return -1;
         }
-        if (!cJSON_IsTrue(bpe_json_at(item, "special"))) {
-            snprintf(error, room, "added_tokens[%ld].special: true expected: no other kind is implemented", count);
+        static const char *const flags[] = { "single_word", "lstrip", "rstrip" };     // where a token counts as found
+        for (size_t i = 0; i < COUNT_OF(flags) && !cJSON_IsTrue(bpe_json_at(item, "special")); i++) {
+            if (!cJSON_IsTrue(bpe_json_at(item, flags[i]))) continue;
+            snprintf(error, room, "added_tokens[%ld].%s: true: false expected of a token that is not special", count, flags[i]);
             return -1;
         }
-        names[id] = (BpeName){ content->valuestring, true };
+        names[id] = (BpeName){ content->valuestring, item, false };
         count++;
     }
     cJSON_ArrayForEach(item, vocab) {
         long id = bpe_json_id(item, size);
-        if (id >= 0 && names[id].special && strcmp(names[id].text, item->string) == 0) continue;    // named twice
+        if (id >= 0 && names[id].added && !names[id].both && strcmp(names[id].text, item->string) == 0) {
+            names[id].both = true;
+            continue;
+        }
         if (id < 0 || names[id].text) {
             snprintf(error, room, "model.vocab: \"%.40s\": an id of its own of 0, 1, 2, ... expected", item->string);
             return -1;
         }
-        names[id] = (BpeName){ item->string, false };
+        names[id] = (BpeName){ item->string, NULL, false };
         count++;
     }
     return count;
+}
+
+// Whether an added token has one id, and is found as `tokenizers` finds it: in a text that is cut by bpe_cut and, of
+// those looked for in the normalized text, spelled as that is. Returns 0, or -1.
+static inline int bpe_check_added(const Bpe *b, const BpeAdded *added, char *error, size_t room) {
+    size_t n = bpe_string_length(&b->tokens, added->id), normal_length;
+    char *text = format("%.*s", (int)n, (const char *)b->tokens.bytes + b->tokens.start[added->id]);
+    char *normal = unicode_nfc(text, n, &normal_length);
+    const char *wrong = NULL;
+    uint32_t named = bpe_named(b, text, n);
+    if (bpe_added(b, text) != added || (named != BPE_NONE && named != added->id)) wrong = "one id expected, there are two";
+    else if (!b->any_plain) wrong = NULL;           // none is looked for
+    else if (bpe_cut(text, 1, n) < n) wrong = "has a space or a line end behind other characters: not implemented";
+    else if (b->nfc && added->normalized && (normal_length != n || memcmp(normal, text, n) != 0))
+        wrong = "is not in normalization form C";
+    if (wrong) snprintf(error, room, "added_tokens: \"%.40s\": %s", text, wrong);
+    free(text);
+    free(normal);
+    return wrong ? -1 : 0;
 }
 
 static inline int bpe_take_vocab(Bpe *b, const cJSON *vocab, const cJSON *added, char *error, size_t room) {
@@ -971,24 +1070,21 @@ static inline int bpe_take_vocab(Bpe *b, const cJSON *vocab, const cJSON *added,
         const char *name = names[id].text;
         size_t length = name ? strlen(name) : 0;
         uint8_t *bytes = (uint8_t *)xmalloc(length);
-        long n = names[id].special || !name ? 0 : bpe_parse_name(name, length, bytes);
-        if (names[id].special) bpe_add_special(b, name);
-        else taken = n > 0 && bpe_strings_add(&b->tokens, bytes, (size_t)n) == id;
+        const cJSON *entry = names[id].added;
+        bool special = entry && cJSON_IsTrue(bpe_json_at(entry, "special")), merged = !entry || (names[id].both && !special);
+        long n = name && merged ? bpe_parse_name(name, length, bytes) : 0;
+        bool same = !entry || ((size_t)n == length && memcmp(bytes, name, length) == 0);
+        if (merged) taken = n > 0 && same && bpe_strings_add(&b->tokens, bytes, (size_t)n) == id;
+        else bpe_strings_append(&b->tokens, name, length);
+        if (entry && taken) bpe_add(b, (uint32_t)id, special, cJSON_IsTrue(bpe_json_at(entry, "normalized")));
         free(bytes);
         if (taken) continue;
         if (!name) snprintf(error, room, "model.vocab: no token has id %ld, of %ld tokens", id, count);
-        else snprintf(error, room, "model.vocab: \"%.40s\": %s", name, n > 0 ? "a second token of these bytes"
-                                                                           : "not a token of bytes (byte-level BPE)");
+        else snprintf(error, room, "model.vocab: \"%.40s\": %s", name, !same ? "an added token, and other bytes here"
+                      : n > 0 ? "a second token of these bytes" : "not a token of bytes (byte-level BPE)");
     }
     free(names);
-    for (size_t i = 0; taken && i < b->special_count; i++) {
-        size_t n;
-        const char *content = bpe_token(b, b->special[i], &n);
-        char *text = format("%.*s", (int)n, content);
-        taken = bpe_special(b, text) == b->special[i] && bpe_named(b, text, n) == BPE_NONE;
-        if (!taken) snprintf(error, room, "added_tokens: \"%.40s\": one id expected, there are two", text);
-        free(text);
-    }
+    for (size_t i = 0; taken && i < b->added_count; i++) taken = bpe_check_added(b, &b->added[i], error, room) == 0;
     for (int byte = 0; taken && byte < 256; byte++) {
         b->byte_id[byte] = bpe_strings_find(&b->tokens, &(uint8_t){ (uint8_t)byte }, 1);
         if (b->byte_id[byte] != BPE_NONE) continue;
@@ -1092,7 +1188,7 @@ static inline int bpe_check_gpt2(const Bpe *b, char *error, size_t room) {
     if (bpe_splitter_open(&splitter, 0, error, room) != 0) return -1;
     bool *made = (bool *)xcalloc(b->tokens.count, sizeof *made);
     for (int byte = 0; byte < 256; byte++) made[b->byte_id[byte]] = true;
-    for (size_t i = 0; i < b->special_count; i++) made[b->special[i]] = true;
+    for (size_t i = 0; i < b->added_count; i++) made[b->added[i].id] = true;
     for (uint32_t i = 0; i < b->merge_count; i++) made[b->merges[i].token] = true;
     int result = 0;
     for (uint32_t id = 0; result == 0 && id < b->tokens.count; id++) {
@@ -1172,7 +1268,7 @@ static inline int bpe_of_tokens(Bpe *b, const uint8_t *bytes, const uint32_t *st
     for (size_t id = 0; taken && id < count; id++) {
         const uint8_t *token = bytes + start[id];
         size_t n = start[id + 1] - start[id];
-        bool special = n == strlen(BPE_EOT) && memcmp(token, BPE_EOT, n) == 0 && b->special_count == 0;
+        bool special = n == strlen(BPE_EOT) && memcmp(token, BPE_EOT, n) == 0 && b->added_count == 0;
         if (special) bpe_add_special(b, BPE_EOT);
         else taken = n <= BPE_SHORT_ROOM && bpe_strings_add(&b->tokens, token, n) == id;
         if (n == 1) b->byte_id[*token] = (uint32_t)id;
@@ -1182,7 +1278,7 @@ static inline int bpe_of_tokens(Bpe *b, const uint8_t *bytes, const uint32_t *st
         const uint8_t *token = bytes + start[id];
         size_t n = start[id + 1] - start[id];
         uint32_t ids[BPE_SHORT_ROOM];
-        if (n == 1 || (b->special_count && id == b->special[0])) continue;
+        if (n == 1 || (b->added_count && id == b->added[0].id)) continue;
         for (size_t i = 0; i < n; i++) ids[i] = b->byte_id[token[i]];
         taken = bpe_merge_short(b, ids, n) == 2;
         if (taken) bpe_add_merge(b, ids[0], ids[1], id);
@@ -1224,9 +1320,9 @@ static inline int bpe_save(const Bpe *b, const char *path) {
     cJSON_AddNullToObject(root, "padding");
     cJSON *added = cJSON_AddArrayToObject(root, "added_tokens");
     char **names = (char **)xcalloc(b->tokens.count, sizeof *names);
-    for (size_t i = 0; i < b->special_count; i++) {
-        static const char *const flags[] = { "single_word", "lstrip", "rstrip", "normalized" };
-        uint32_t id = b->special[i];
+    for (size_t i = 0; i < b->added_count; i++) {
+        static const char *const flags[] = { "single_word", "lstrip", "rstrip" };
+        uint32_t id = b->added[i].id;
         size_t n;
         const char *text = bpe_token(b, id, &n);
         cJSON *object = cJSON_CreateObject();
@@ -1234,10 +1330,12 @@ static inline int bpe_save(const Bpe *b, const char *path) {
         cJSON_AddNumberToObject(object, "id", id);
         cJSON_AddStringToObject(object, "content", names[id]);
         for (size_t k = 0; k < COUNT_OF(flags); k++) cJSON_AddFalseToObject(object, flags[k]);
-        cJSON_AddTrueToObject(object, "special");
+        cJSON_AddBoolToObject(object, "normalized", b->added[i].normalized);
+        cJSON_AddBoolToObject(object, "special", b->added[i].special);
         cJSON_AddItemToArray(added, object);
     }
-    cJSON_AddNullToObject(root, "normalizer");
+    if (b->nfc) cJSON_AddStringToObject(cJSON_AddObjectToObject(root, "normalizer"), "type", "NFC");
+    else cJSON_AddNullToObject(root, "normalizer");
     cJSON_AddItemToObject(root, "pre_tokenizer", bpe_pre_tokenizer_json(b->pattern));
     cJSON_AddItemToObject(root, "post_processor", bpe_byte_level_json(true));
     cJSON_AddItemToObject(root, "decoder", bpe_byte_level_json(true));
@@ -1255,8 +1353,10 @@ static inline int bpe_save(const Bpe *b, const char *path) {
     for (uint32_t id = 0; id < b->tokens.count; id++) {
         size_t n;
         const char *bytes = bpe_token(b, id, &n);
-        if (!names[id]) names[id] = bpe_make_name((const uint8_t *)bytes, n);
-        cJSON_AddNumberToObject(vocab, names[id], id);
+        bool merged = !names[id];
+        if (merged) names[id] = bpe_make_name((const uint8_t *)bytes, n);
+        if (merged || bpe_special(b, names[id]) == id || bpe_strings_find(&b->tokens, bytes, n) == id)
+            cJSON_AddNumberToObject(vocab, names[id], id);
     }
     for (uint32_t i = 0; i < b->merge_count; i++) {
         char *line = format("%s %s", names[b->merges[i].left], names[b->merges[i].right]);

@@ -495,7 +495,8 @@ static size_t encode(Encoder *e, const char *text, size_t n, const char *path, s
     char error[256];
     size_t line;
     int behind = 0;
-    if (n > e->room) e->ids = (uint32_t *)xrealloc(e->ids, (e->room = n) * sizeof *e->ids);
+    size_t most = tokenizer_room(e->t, n);
+    if (most > e->room) e->ids = (uint32_t *)xrealloc(e->ids, (e->room = most) * sizeof *e->ids);
     long count = tokenizer_encode(e->t, text, n, e->ids, error, sizeof error);
     if (count >= 0) return (size_t)count;
     if (sscanf(error, "line %zu%n", &line, &behind) == 1)

@@ -2,7 +2,7 @@
  *
  * defines: Tokenizer, tokenizer_bytes, tokenizer_scan_chars, tokenizer_train_chars, tokenizer_of_bpe, tokenizer_load,
  *          tokenizer_save, tokenizer_path, tokenizer_hash, tokenizer_sign, tokenizer_check, tokenizer_token,
- *          tokenizer_encode, tokenizer_kind_name, tokenizer_free, utf8_decode, utf8_encode
+ *          tokenizer_encode, tokenizer_room, tokenizer_kind_name, tokenizer_free, utf8_decode, utf8_encode
  *
  * A vocabulary is a list of byte strings; id i is the i-th. Decoding is writing them one after another, whatever the
  * vocabulary's kind. Functions that can fail return -1 and put one line into `error` (room bytes), never exit: a
@@ -317,11 +317,15 @@ static inline int tokenizer_save(const Tokenizer *t, const char *path) {
 // The sidecar: DIR/vocabulary says which vocabulary the shards in DIR were written with, so that ids are never read with
 // another one that happens to have as many tokens.
 
-// A hash of what ids depend on: all tokens in their order, the end-of-text token, the merges. The file's format doesn't count.
+// A hash of what ids depend on: all tokens in their order, the end-of-text token, the merges, the added tokens that are
+// made from text, the normalization. The file's format doesn't count.
 static inline uint64_t tokenizer_hash(const Tokenizer *t) {
     uint64_t h = hash64((uint64_t)t->size, (uint64_t)(int64_t)t->eot);
     for (uint32_t i = 0; t->bpe && i < t->bpe->merge_count; i++)
         h = hash64(h, bpe_pair(t->bpe->merges[i].left, t->bpe->merges[i].right));
+    for (size_t i = 0; t->bpe && i < t->bpe->added_count; i++)
+        if (!t->bpe->added[i].special) h = hash64(h, t->bpe->added[i].id);
+    if (t->bpe && t->bpe->nfc) h = hash64(h, hash_string("NFC"));
     for (int id = 0; id < t->size; id++) {
         h = hash64(h, t->start[id + 1] - t->start[id]);
         for (uint32_t i = t->start[id]; i < t->start[id + 1]; i++) h = mix64(h ^ t->bytes[i]);
@@ -379,7 +383,10 @@ static inline const char *tokenizer_token(const Tokenizer *t, int id, int *lengt
     return (const char *)t->bytes + t->start[id];
 }
 
-// n bytes of text to ids (room for n: a token is at least one byte long). A character is its token where the vocabulary
+// How many ids n bytes of text can become: a token is at least one byte long.
+static inline size_t tokenizer_room(const Tokenizer *t, size_t n) { return t->bpe ? bpe_room(t->bpe, n) : n; }
+
+// n bytes of text to ids (tokenizer_room of them). A character is its token where the vocabulary
 // has one, else its bytes' tokens where it has those. Returns the number of ids, or -1 with the line and the character
 // named. A vocabulary of another kind (merged tokens) is refused: character by character it would be spelled in valid
 // but wrong tokens, which a model was never trained on.

@@ -75,7 +75,7 @@ int main(int argc, char **argv) {
     checkpoint_close(&checkpoint);
 
     size_t n = strlen(prompt);
-    uint32_t *ids = xmalloc(n * sizeof *ids);
+    uint32_t *ids = xmalloc(tokenizer_room(&tokenizer, n) * sizeof *ids);
     long n_prompt = tokenizer_encode(&tokenizer, prompt, n, ids, error, sizeof error);
     if (n_prompt < 0) fail_usage("--prompt: %s", error);
     int *start = xmalloc((size_t)n_prompt * sizeof *start);

@@ -24,12 +24,13 @@ has() { printf '#include <%s>\nint main(void) { return !%s; }\n' "$1" "$2" | com
 
 # Whether a program with everything is built: the fast path.
 builds_all() {
-    compile -x c - -x none -o /dev/null -lcjson -lpcre2-8 -lz -lm 2>/dev/null <<END
+    compile -x c - -x none -o /dev/null -lcjson -lpcre2-8 -lutf8proc -lz -lm 2>/dev/null <<END
 #include <cjson/cJSON.h>
 #include <stb/stb_image_write.h>
 #include <zlib.h>
 #include <pcre2.h>
-int main(void) { return !(cJSON_Version() && zlibVersion() && pcre2_config(0, 0)); }
+#include <utf8proc.h>
+int main(void) { return !(cJSON_Version() && zlibVersion() && pcre2_config(0, 0) && utf8proc_version()); }
 END
 }
 
@@ -45,6 +46,7 @@ missing_build() {
     has stb/stb_image_write.h 1 -lm || echo libstb-dev
     has zlib.h "zlibVersion()" -lz || echo zlib1g-dev
     has pcre2.h "pcre2_config(0, 0)" -lpcre2-8 || echo libpcre2-dev
+    has utf8proc.h "utf8proc_version()" -lutf8proc || echo libutf8proc-dev
 }
 
 # Fails where it is the compiler or its flags that don't work: that looks like missing libraries.

@@ -30,7 +30,7 @@ static void time_encoding(const char *text, size_t n, const char *vocabulary, co
     Tokenizer t;
     char error[4400];
     if (tokenizer_load(&t, vocabulary, error, sizeof error) != 0) fail("%s", error);
-    uint32_t *ids = (uint32_t *)xmalloc(n * sizeof *ids);
+    uint32_t *ids = (uint32_t *)xmalloc(tokenizer_room(&t, n) * sizeof *ids);
     double seconds[2], start;
     long count = 0;
     for (int i = 0; i < 2; i++) {

@@ -32,6 +32,7 @@ import golden_file
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
 PATH = FOLDER / "bpe_ids.golden"
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")    # else transformers says that PyTorch is missing
 EOT = "<|endoftext|>"
 KAWI = "\U00011f04\U00011f05"       # letters of Unicode 15
 SUFFIXES = "'s|'t|'re|'ve|'m|'ll|'d"
@@ -132,6 +133,30 @@ def with_word(tokenizer, word):
     return result
 
 
+def qwen2(tokenizer, folder):
+    """What transformers' own class for Qwen2 saves: text is normalized, and some added tokens are made from it."""
+    from transformers import AddedToken, Qwen2Tokenizer
+
+    model = json.loads(tokenizer.to_str())["model"]
+    saved = Qwen2Tokenizer(vocab=model["vocab"], merges=[tuple(m) for m in model["merges"]])
+    saved.add_tokens(["<|im_start|>", "<|fim_tool_call|>"], special_tokens=True)
+    saved.add_tokens(["<tool_call>", "caf\u00e9", "text"])
+    saved.add_tokens([AddedToken(t, normalized=False) for t in ("</tool_call>", "tool", "</tool_call>x", "im", "e\u0301!")])
+    saved.save_pretrained(folder)
+    return (Path(folder) / "tokenizer.json").read_text()
+
+
+def marked_strings(count):
+    """Strings of characters that normalization moves, joins and divides, and of what added tokens are made of."""
+    rng, characters = random.Random(8), [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    decomposed = [unicodedata2.normalize("NFD", c) for c in characters]
+    hangul = [c for c in characters if 0x1100 <= ord(c) < 0x1200 or 0xAC00 <= ord(c) < 0xD7A4]
+    pools = [[c for c in characters if unicodedata2.combining(c)], hangul, list("aeocAE ,\n"), ["cafe\u0301", "caf\u00e9"],
+             [c for c, d in zip(characters, decomposed) if c != d], sorted({c for d in decomposed if len(d) > 1 for c in d}),
+             ["<tool_call>", "</tool_call>", "</tool_call>x", "<|im_start|>", "<|fim_tool_call|>", EOT, "tool", "<", "te", "xt"]]
+    return ["".join(rng.choice(rng.choice(pools)) for _ in range(rng.randrange(10))) for _ in range(count)]
+
+
 def tiktoken_of(tokenizer, pattern=PATTERN):
     byte = byte_of_character()
     ranks = {bytes(byte[c] for c in name): id for name, id in tokenizer.get_vocab().items() if name != EOT}
@@ -173,6 +198,16 @@ def make():
     kawi = train([f"a{KAWI}"] * 9, 265)
     tensors["tokenizer.kawi"], tensors["text.kawi"] = kawi.to_str(), f"a{KAWI}"
     tensors["ids.kawi"] = np.array(ids_of_both(kawi, tiktoken_of(kawi), f"a{KAWI}"), "<i4")
+    strings = marked_strings(1000)
+    with tempfile.TemporaryDirectory() as folder:
+        tensors["tokenizer.qwen2_saved"] = qwen2(train(texts.values(), 500, OTHERS["qwen2"]), folder)
+    saved = Tokenizer.from_str(tensors["tokenizer.qwen2_saved"])
+    saved.encode_special_tokens = True
+    ids = [saved.encode(s).ids for s in strings]
+    tensors["text.marked"] = "".join(strings)
+    tensors["text.marked.bytes"] = np.array([len(s.encode()) for s in strings], "<i4")
+    tensors["ids.marked"] = np.array(sum(ids, []), "<i4")
+    tensors["ids.marked.count"] = np.array([len(i) for i in ids], "<i4")
     return golden_file.encode(tensors)
 
 
@@ -216,7 +251,7 @@ class Ours:
         source, library = self.folder / "wrapper.c", self.folder / "wrapper.so"
         source.write_text(WRAPPER)
         subprocess.run([os.environ.get("CC", "cc"), "-std=gnu11", "-O3", "-fopenmp", "-fPIC", "-shared", f"-I{ROOT}",
-                        source, "-o", library, "-lpcre2-8", "-lcjson"], check=True)
+                        source, "-o", library, "-lpcre2-8", "-lutf8proc", "-lcjson"], check=True)
         self.c = ctypes.CDLL(str(library))
         self.c.reason.restype = ctypes.c_char_p
         self.c.load.restype = ctypes.c_void_p
@@ -235,7 +270,7 @@ class Ours:
         assert self.handle, self.c.reason()
 
     def encode(self, data):
-        ids = np.empty(len(data), "<u4")
+        ids = np.empty(3 * len(data), "<u4")     # normalization makes a text longer by at most this factor
         count = self.c.encode(self.handle, data, len(data), ids.ctypes.data)
         assert count >= 0, self.c.reason()
         return ids[:count].tolist()
@@ -317,7 +352,6 @@ def write_llmc(tokenizer, path):
 
 
 def full():
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")    # else it says that PyTorch is missing
     from transformers import PreTrainedTokenizerFast
 
     texts = dict(kjv=bible("gen1:1-rev22:21"), sources=sources(), torture=torture())
@@ -349,6 +383,11 @@ def full():
             other = with_word(train(documents(texts["sources"]), 8000, pattern), "\u0120firmament")
             other.save(str(ours.folder / "other.json"))
             compare_ids(ours, ours.folder / "other.json", f"{name}'s split", texts, lists, both(other, pattern))
+        saved = qwen2(train(documents(texts["sources"]), 8000, OTHERS["qwen2"]), ours.folder)
+        saved = Tokenizer.from_str(saved)
+        saved.encode_special_tokens = True
+        compare_ids(ours, ours.folder / "tokenizer.json", "what Qwen2Tokenizer saves", texts,
+                    lists | {"20,000 strings of marks": marked_strings(20000)}, {"tokenizers": lambda s: saved.encode(s).ids})
         if "GPT2_FOLDER" in os.environ:
             tokenizer, _, files = gpt2(Path(os.environ["GPT2_FOLDER"]))
             for path in [*files, write_llmc(tokenizer, ours.folder / "gpt2.bin")]:

@@ -71,15 +71,21 @@ def make():
 # ----------------------------------------------------------------------------------------------------------------------
 # The tables
 
-def written(code_points):
-    """Ascending numbers as "41-5A C0"."""
-    ranges = []
+def ranges(code_points):
+    """Ascending numbers as [[first, last], ...]."""
+    pairs = []
     for c in code_points:
-        if ranges and ranges[-1][1] == c - 1:
-            ranges[-1][1] = c
+        if pairs and pairs[-1][1] == c - 1:
+            pairs[-1][1] = c
         else:
-            ranges.append([c, c])
-    return " ".join(f"{first:X}-{last:X}" if last > first else f"{first:X}" for first, last in ranges)
+            pairs.append([c, c])
+    return pairs
+
+
+def written(code_points):
+    """Ascending numbers as "41-5A C0" in quotes."""
+    words = [f"{first:X}-{last:X}" if last > first else f"{first:X}" for first, last in ranges(code_points)]
+    return f'"{" ".join(words)}"'
 
 
 def added(name):
@@ -107,16 +113,17 @@ def inert():
 
 def tables():
     assert (unicodedata.unidata_version, unicodedata2.unidata_version) == ("14.0.0", "16.0.0")
-    return {**{name: written(added(name)) for name in CLASSES if added(name)}, "inert": written(inert())}
+    pairs = ", ".join(f"{{ 0x{first:X}, 0x{last:X} }}" for first, last in ranges(inert()))
+    return {**{name: written(added(name)) for name in CLASSES if added(name)}, "inert": pairs}
 
 
 def main():
     check, path = sys.argv[1:] == ["--check"], FOLDER / "unicode.golden"
     header = " ".join((ROOT / "data" / "unicode.h").read_text().split()).replace('" "', "") if check else ""
-    for name, ranges in tables().items():
-        print(f"{name}: {ranges}")
-        if check and f'"{ranges}"' not in header:
-            sys.exit(f"error: data/unicode.h has other ranges for {name}")
+    for name, table in tables().items():
+        print(f"{name}: {table}")
+        if check and table not in header:
+            sys.exit(f"error: data/unicode.h has another table for {name}")
     data = make()
     if check and path.read_bytes() != data:
         sys.exit(f"error: {path.name} differs")

@@ -133,7 +133,7 @@ static void try_file(const char *name) {
     static const char text[] = "The \xc3\xa9 \xff\xc3  'll 12\n\n\0aaaa-- \xf0\x9f\x98\x80";
     enum { N = 256 + sizeof text };
     char *path = format("%s/%s", folder, name), *saved = format("%s/saved", folder), all[N], error[512] = "";
-    uint32_t ids[N], other[N];
+    uint32_t ids[UNICODE_NFC_GROWTH * N], other[UNICODE_NFC_GROWTH * N];
     Tokenizer t, back;
     memcpy(all, text, sizeof text);
     for (int i = 0; i < 256; i++) all[sizeof text + (size_t)i] = (char)i;

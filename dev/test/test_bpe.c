@@ -46,7 +46,7 @@ static BpeEncoder encoder_of(const Bpe *b) {
 // The ids of a text, which the caller frees.
 static uint32_t *encode(BpeEncoder *e, const char *text, size_t n, size_t *count) {
     char error[256];
-    uint32_t *ids = (uint32_t *)xmalloc(n * sizeof *ids);
+    uint32_t *ids = (uint32_t *)xmalloc(bpe_room(e->bpe, n) * sizeof *ids);
     long result = bpe_encode(e, text, n, ids, error, sizeof error);
     if (result < 0) fail("%s", error);
     *count = (size_t)result;
@@ -70,10 +70,12 @@ static bool same_strings(const BpeStrings *a, const BpeStrings *b) {
 }
 
 static bool same_bpe(const Bpe *a, const Bpe *b) {
+    for (size_t i = 0; i < a->added_count && i < b->added_count; i++)
+        if (a->added[i].id != b->added[i].id || a->added[i].special != b->added[i].special ||
+            a->added[i].normalized != b->added[i].normalized) return false;
     return same_strings(&a->tokens, &b->tokens) && a->merge_count == b->merge_count &&
            memcmp(a->merges, b->merges, a->merge_count * sizeof *a->merges) == 0 &&
-           a->special_count == b->special_count &&
-           memcmp(a->special, b->special, a->special_count * sizeof *a->special) == 0;
+           a->added_count == b->added_count && a->nfc == b->nfc;
 }
 
 static Bpe train(const BpeWords *words, size_t size) {
@@ -101,6 +103,23 @@ static void check_ids(BpeEncoder *e, const char *name, const char *text, size_t 
     free(ids);
 }
 
+// Of the golden file's list of strings `name`, each by itself.
+static void check_list(BpeEncoder *e, const char *name, size_t expected) {
+    char *bytes_name = format("%s.bytes", name), *count_name = format("%s.count", name);
+    const char *text = golden_tensor("text.", name)->data;
+    const int32_t *ids = golden_tensor("ids.", name)->data, *bytes = golden_tensor("text.", bytes_name)->data;
+    const CkptTensor *counts = golden_tensor("ids.", count_name);
+    CHECK(counts->shape[0] == expected);
+    for (size_t i = 0; i < counts->shape[0]; i++) {
+        size_t count = (size_t)((const int32_t *)counts->data)[i];
+        check_ids(e, name, text, (size_t)bytes[i], ids, count);
+        text += bytes[i];
+        ids += count;
+    }
+    free(bytes_name);
+    free(count_name);
+}
+
 TEST(ids_are_those_of_tokenizers_and_tiktoken) {
     static const char *const texts[] = { "kjv", "code", "torture" };
     BpeEncoder e = encoder_of(&golden);
@@ -110,17 +129,7 @@ TEST(ids_are_those_of_tokenizers_and_tiktoken) {
             const CkptTensor *text = golden_tensor("text.", texts[i]), *ids = golden_tensor("ids.", texts[i]);
             check_ids(&e, texts[i], text->data, text->shape[0], ids->data, ids->shape[0]);
         }
-        const char *text = golden_tensor("text.", "random")->data;
-        const int32_t *ids = golden_tensor("ids.", "random")->data;
-        const int32_t *bytes = golden_tensor("text.", "random.bytes")->data;
-        const CkptTensor *counts = golden_tensor("ids.", "random.count");
-        CHECK(counts->shape[0] == 1000);
-        for (size_t i = 0; i < counts->shape[0]; i++) {
-            size_t count = (size_t)((const int32_t *)counts->data)[i];
-            check_ids(&e, "random string", text, (size_t)bytes[i], ids, count);
-            text += bytes[i];
-            ids += count;
-        }
+        check_list(&e, "random", 1000);
     }
     bpe_encoder_close(&e);
 }
@@ -176,13 +185,40 @@ static void fill(char *text, size_t n, int kind, uint64_t seed) {
     }
 }
 
+// What transformers' Qwen2Tokenizer saves: NFC, and added tokens that are made from text, within special ones too.
+TEST(ids_of_qwen2_as_saved_are_those_of_tokenizers) {
+    const CkptTensor *json = golden_tensor("tokenizer.", "qwen2_saved");
+    char error[512];
+    Bpe b, again;
+    put(ROOT "/qwen2.json", json->data, json->shape[0]);
+    if (bpe_load(&b, ROOT "/qwen2.json", error, sizeof error) != 0) fail("%s", error);
+    CHECK(b.nfc && b.pattern == 2);
+    CHECK(bpe_save(&b, ROOT "/again.json") == 0);
+    if (bpe_load(&again, ROOT "/again.json", error, sizeof error) != 0) fail("%s", error);
+    CHECK(same_bpe(&b, &again));
+    BpeEncoder e = encoder_of(&again);
+    check_list(&e, "marked", 1000);
+    // Bytes that are not UTF-8 come back, and what is beside them is normalized.
+    static const char text[] = "e\xcc\x81\xff\xcc\x81" "e\xcc\x81\xed\xa0\x80\0\xe1\x84\x80\xe1\x85\xa1";
+    static const char normal[] = "\xc3\xa9\xff\xcc\x81\xc3\xa9\xed\xa0\x80\0\xea\xb0\x80";
+    char back[sizeof text];
+    size_t count;
+    uint32_t *ids = encode(&e, text, sizeof text, &count);
+    CHECK(bpe_decode(&again, ids, count, NULL) == sizeof normal);
+    CHECK(bpe_decode(&again, ids, count, back) == sizeof normal && memcmp(back, normal, sizeof normal) == 0);
+    free(ids);
+    bpe_encoder_close(&e);
+    bpe_free(&again);
+    bpe_free(&b);
+}
+
 TEST(letters_newer_than_pcre2_make_one_piece) {
     const CkptTensor *json = golden_tensor("tokenizer.", "kawi"), *text = golden_tensor("text.", "kawi");
     const CkptTensor *ids = golden_tensor("ids.", "kawi");
     char error[512];
     Bpe b;
     put(ROOT "/kawi.json", json->data, json->shape[0]);
-    CHECK_MSG(bpe_load(&b, ROOT "/kawi.json", error, sizeof error) == 0, "%s", error);
+    if (bpe_load(&b, ROOT "/kawi.json", error, sizeof error) != 0) fail("%s", error);
     BpeEncoder e = encoder_of(&b);
     check_ids(&e, "kawi", text->data, text->shape[0], ids->data, ids->shape[0]);
     CHECK(ids->shape[0] == 1);
@@ -676,11 +712,15 @@ TEST(other_splits_are_refused_in_one_line) {
     free(text);
 }
 
+#define ADDED(id, content, flag) "{\"id\":" id ",\"content\":\"" content "\",\"special\":false,\"" flag "\":true},"
+
 TEST(other_tokenizer_files_are_refused_in_one_line) {
     static const Change cases[] = {
         { "\"truncation\":null", "\"truncation\":{\"max_length\":9}", "truncation: {\"max_length\":9}: null expected" },
         { "\"padding\":null", "\"padding\":1", "padding: 1: null expected" },
-        { "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "normalizer: {\"type\":\"NFC\"}: null expected" },
+        { "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", NULL },
+        { "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFKC\"}", "normalizer: {\"type\":\"NFKC\"}: null {" },
+        { "\"normalizer\":null", "\"normalizer\":1", "normalizer: 1: null {" },
         { "\"pre_tokenizer\":{\"type\":\"ByteLevel\"", "\"pre_tokenizer\":{\"type\":\"Metaspace\"", "\"Metaspace\"" },
         { "\"pre_tokenizer\":", "\"pre\":", "pre_tokenizer.type: missing: \"ByteLevel\" \"Sequence\" expected" },
         { "\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space: true: false expected" },
@@ -695,7 +735,14 @@ TEST(other_tokenizer_files_are_refused_in_one_line) {
         { "\"ignore_merges\":false", "\"ignore_merges\":0", "model.ignore_merges: 0: false true expected" },
         { "\"ignore_merges\":false", "\"ignore_merges\":true", NULL },
         { "\"post_processor\":{\"type\":\"ByteLevel", "\"post_processor\":{\"type\":\"TemplateProcessing", NULL },
-        { "\"special\":true", "\"special\":false", "added_tokens[0].special: true expected" },
+        { "\"special\":true", "\"special\":false", NULL },
+        { "\"lstrip\":false", "\"lstrip\":true", NULL },
+        { "\"added_tokens\":[", "\"added_tokens\":[" ADDED("1200", "a b", "lstrip"), "added_tokens[0].lstrip: true: false" },
+        { "\"added_tokens\":[", "\"added_tokens\":[" ADDED("1200", "a b", "single_word"), "added_tokens[0].single_word: true" },
+        { "\"added_tokens\":[", "\"added_tokens\":[" ADDED("1200", "a b", "other"), "\"a b\": has a space or a line end" },
+        { "\"added_tokens\":[", "\"added_tokens\":[" ADDED("1200", " a", "other"), NULL },
+        { "\"added_tokens\":[", "\"added_tokens\":[" ADDED("1", "zz", "other"), "model.vocab: \"!\": an id of its own" },
+        { "\"added_tokens\":[", "\"added_tokens\":[" ADDED("287", "\xc4\xa0t", "other"), "an added token, and other bytes" },
         { "\"added_tokens\":[{\"id\":0", "\"added_tokens\":[{\"id\":-1", "added_tokens[0]: content" },
         { "\"added_tokens\":[{\"id\":0", "\"added_tokens\":[{\"id\":7", "model.vocab: \"'\": an id of its own" },
         { "\"added_tokens\":[", "\"added_tokens\":{\"a\":1},\"other\":[", "added_tokens: a list expected" },
@@ -742,6 +789,7 @@ int main(int argc, char **argv) {
     open_golden();
     RUN(ids_are_those_of_tokenizers_and_tiktoken);
     RUN(ids_with_other_patterns_are_those_of_both);
+    RUN(ids_of_qwen2_as_saved_are_those_of_tokenizers);
     RUN(letters_newer_than_pcre2_make_one_piece);
     RUN(any_bytes_come_back);
     RUN(pieces_are_those_of_gpt2);
