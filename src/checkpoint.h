@@ -178,22 +178,26 @@ static inline int ckpt_write(int fd, const CkptHeader *header, const CkptEntry *
     return w.error;
 }
 
-// Gives the checkpoint at path a second name, `previous`. The detour over a third one replaces an older `previous`
-// in one step. Returns 0 or an errno.
+// Keeps the checkpoint at path as `previous`: by a second name, so that it stands at path until the new one replaces it.
+// The detour over a third name replaces an older `previous` in one step. On a volume without hard links (exFAT, many
+// FUSE and network ones) it is renamed instead. Returns 0, 1 where it was renamed, or -1 with errno set.
 static inline int ckpt_keep(const char *path, const char *previous) {
     char *link_name = format("%s.link", previous);
     unlink(link_name);
-    int error = link(path, link_name) == 0 && rename(link_name, previous) == 0 ? 0 : errno;
+    int linked = link(path, link_name), result = linked == 0 ? rename(link_name, previous) : rename(path, previous);
+    int error = errno;
     unlink(link_name);      // rename leaves it where both names already were one file: after a save that died just here
     free(link_name);
-    return error;
+    errno = error;
+    return result == 0 ? linked != 0 : -1;
 }
 
 /* Saves tensors[0..n) to path, as a whole or not at all: writes path.tmp, fsyncs it, links what stood at path to
  * `previous` (a name in the same folder; NULL: keeps no previous one), renames path.tmp to path, fsyncs the folder.
  * Whenever the process or the machine dies, a good file stands at path or at `previous`, given that path was good.
- * Returns 0; or -1 with one line in error[room] that names the file, path.tmp removed and path as it was (only where
- * the folder can't be synced, path is the new one). Tensors must have names of their own, up to 71 characters. */
+ * Returns 0, and error[room] is empty or one line that says which of these the volume can't do; or -1 with one line in
+ * error[room] that names the file, path.tmp removed and path as it was (only where the folder can't be synced, path is
+ * the new one). Tensors must have names of their own, up to 71 characters. */
 static inline int checkpoint_save(const char *path, const char *previous, const CkptTensor *tensors, int n,
                                   char *error, size_t room) {
     CkptHeader header = { 0 };
@@ -202,20 +206,26 @@ static inline int checkpoint_save(const char *path, const char *previous, const 
         free(entries);
         return -1;
     }
+    *error = '\0';
     char *temporary = format("%s.tmp", path);
-    int code, result = 0, fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    int code, kept = 0, synced, result = 0, fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) result = ckpt_error(error, room, "%s: cannot be created: %s", temporary, strerror(errno));
     else {
         code = ckpt_write(fd, &header, entries, tensors, n);
         if (close(fd) != 0 && !code) code = errno;
         if (code)
             result = ckpt_error(error, room, "%s: cannot be written: %s", temporary, strerror(code));
-        else if (previous && file_exists(path) && (code = ckpt_keep(path, previous)) != 0)
-            result = ckpt_error(error, room, "%s: cannot be linked to %s: %s", path, previous, strerror(code));
-        else if (rename(temporary, path) != 0)
-            result = ckpt_error(error, room, "%s: cannot be replaced: %s", path, strerror(errno));
-        else if (sync_folder(path) != 0)
+        else if (previous && file_exists(path) && (kept = ckpt_keep(path, previous)) < 0)
+            result = ckpt_error(error, room, "%s: cannot be kept as %s: %s", path, previous, strerror(errno));
+        else if (rename(temporary, path) != 0) {
+            code = errno;
+            if (kept > 0) rename(previous, path);
+            result = ckpt_error(error, room, "%s: cannot be replaced: %s", path, strerror(code));
+        } else if ((synced = sync_folder(path)) < 0)
             result = ckpt_error(error, room, "%s: its folder cannot be synced: %s", path, strerror(errno));
+        else if (kept > 0 || synced > 0)
+            ckpt_error(error, room, "%s: this volume has no %s: a power cut while it is saved may leave only an earlier one",
+                       path, kept == 0 ? "fsync of folders" : synced == 0 ? "hard links" : "hard links and no fsync of folders");
         if (result != 0) unlink(temporary);
     }
     free(temporary);

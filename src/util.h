@@ -1,8 +1,8 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
  * defines: fail, fail_usage, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, shell_quoted, runs_folder, read_file,
- *          make_dirs, file_exists, sync_folder, write_file, mix64, hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes,
- *          Progress
+ *          make_dirs, file_exists, lock_folder, sync_folder, write_file, mix64, hash64, hash_string, uniform_of,
+ *          normal_of, seconds_now, resident_bytes, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -178,16 +179,33 @@ static inline int make_dirs(const char *path) {
     return result;
 }
 
-// fsync of the folder that holds path: makes a rename or a new name in it survive a power cut. 0, or -1 with errno set.
+// Opens a folder and locks it against other processes that ask for the same; closing the descriptor unlocks it. Returns
+// the descriptor; or -1 with errno set, EWOULDBLOCK where another process has the lock. A volume without locks (some
+// network and FUSE ones) gives the descriptor and *locked = false.
+static inline int lock_folder(const char *path, bool *locked) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY), code, error;
+    if (fd < 0) return -1;
+    do code = flock(fd, LOCK_EX | LOCK_NB); while (code != 0 && errno == EINTR);
+    *locked = code == 0;
+    if (*locked || errno != EWOULDBLOCK) return fd;
+    error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+// fsync of the folder that holds path: makes a rename or a new name in it survive a power cut. 0; 1 where the volume
+// has no such thing (EINVAL and its kin, as some network and FUSE ones say); or -1 with errno set.
 static inline int sync_folder(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? format("%.*s", (int)(slash - path > 0 ? slash - path : 1), path) : xstrdup(".");
     int fd = open(folder, O_RDONLY | O_DIRECTORY);
     free(folder);
     if (fd < 0) return -1;
-    int result = fsync(fd);
+    int result = fsync(fd), error = errno;
     close(fd);
-    return result;
+    errno = error;
+    return result != 0 && (error == EINVAL || error == ENOTSUP || error == ENOSYS) ? 1 : result;
 }
 
 // Replaces path by these bytes as a whole or not at all (temporary file, rename). Returns 0, or -1 with errno set.

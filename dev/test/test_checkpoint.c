@@ -1,6 +1,30 @@
 // test_checkpoint.c - src/checkpoint.h: its bytes, what it refuses, and that no death of a save loses a checkpoint.
 #define _GNU_SOURCE
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+// A volume without hard links, and one that syncs no folders.
+static int no_links, no_folder_sync;
+
+static int test_link(const char *from, const char *to) {
+    if (!no_links) return link(from, to);
+    errno = EPERM;
+    return -1;
+}
+
+static int test_fsync(int fd) {
+    struct stat st;
+    if (!no_folder_sync || fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode)) return fsync(fd);
+    errno = no_folder_sync;
+    return -1;
+}
+
+#define link test_link
+#define fsync test_fsync
 #include "../../src/checkpoint.h"
+#undef link
+#undef fsync
 #include "test.h"
 
 #include <signal.h>
@@ -413,6 +437,36 @@ TEST(the_previous_one_is_kept) {
     free_paths(p);
 }
 
+// On a volume without hard links, or that syncs no folders, saving says so and goes on as elsewhere.
+TEST(a_volume_without_links_or_folder_sync_keeps_the_previous_one) {
+    static const struct { int links, sync; const char *words; } volumes[] = {
+        { 1, 0, "no hard links:" }, { 0, EINVAL, "no fsync of folders:" }, { 0, ENOTSUP, "no fsync of folders:" },
+        { 1, EINVAL, "no hard links and no fsync of folders:" } };
+    for (size_t i = 0; i < COUNT_OF(volumes); i++) {
+        Paths p = fresh_paths();
+        no_links = volumes[i].links;
+        no_folder_sync = volumes[i].sync;
+        for (int64_t version = 1; version < 5; version++) {
+            CHECK_MSG(save_state(p.path, p.previous, version) == 0, "%s", message);
+            CHECK(saved_version(p.path) == version && (version == 1 || saved_version(p.previous) == version - 1));
+            CHECK(!file_exists(p.temporary) && !file_exists(p.link));
+        }
+        CHECK(save_state(p.path, p.previous, 5) == 0);
+        CHECK_MSG(strstr(message, p.path) == message && strstr(message, volumes[i].words), "%s", message);
+        CHECK(unlink(p.previous) == 0 && mkdir(p.previous, 0777) == 0);             // in the way: nothing is lost
+        CHECK(save_state(p.path, p.previous, 6) == -1 && strstr(message, "cannot be kept as"));
+        CHECK(saved_version(p.path) == 5 && !file_exists(p.temporary) && !file_exists(p.link));
+        no_links = no_folder_sync = 0;
+        CHECK(save_state(p.path, NULL, 7) == 0 && !*message);
+        free_paths(p);
+    }
+    Paths p = fresh_paths();
+    no_folder_sync = EIO;                           // an error, not a missing ability
+    CHECK(save_state(p.path, p.previous, 1) == -1 && strstr(message, "cannot be synced: Input/output error"));
+    no_folder_sync = 0;
+    free_paths(p);
+}
+
 TEST(a_full_disk_leaves_the_old_ones) {
     Paths p = fresh_paths();
     CHECK(save_state(p.path, p.previous, 1) == 0 && save_state(p.path, p.previous, 2) == 0);
@@ -475,39 +529,45 @@ static int save_killed_at(int k, const Save *save) {
 }
 
 // The first and a later save, killed at every system call; then the next save must find its way over what was left.
-TEST(a_death_at_any_system_call_leaves_a_good_one) {
-    for (int before = 0; before < 3; before++) {            // good checkpoints that stand when the save begins
-        int killed = 1, with_old = 0, with_new = 0;
-        for (int k = 0; killed == 1 && k < 2000; k++) {
-            Paths p = fresh_paths();
-            for (int64_t version = 1; version <= before; version++) CHECK(save_state(p.path, p.previous, version) == 0);
-            Save save = { p.path, p.previous, before + 1, 0, false };
-            killed = save_killed_at(k, &save);
-            if (killed < 0) {
-                printf("    skipped: ptrace is not permitted here\n");
-                free_paths(p);
-                return;
-            }
-            int64_t current = saved_version(p.path), previous = saved_version(p.previous);
-            if (before > 0 || !killed)
-                CHECK_MSG(current == before || current == before + 1, "stop %d: path holds %d", k, (int)current);
-            else CHECK_MSG(current == 1 || !file_exists(p.path), "stop %d: half a file under its name", k);
-            if (before > 1)
-                CHECK_MSG(previous == before - 1 || previous == before, "stop %d: previous holds %d", k, (int)previous);
-            if (killed) {
-                if (current == before) with_old++;
-                if (current == before + 1) with_new++;
-            } else CHECK(current == before + 1);
-            int64_t next = before + 2;
-            CHECK_MSG(save_state(p.path, p.previous, next) == 0, "the save after stop %d: %s", k, message);
-            CHECK(saved_version(p.path) == next);
-            if (current > 0) CHECK(saved_version(p.previous) == current);
-            CHECK(!file_exists(p.temporary) && !file_exists(p.link));
+// Without hard links there is a moment with nothing at path: then the newest one is at previous.
+static void die_at_every_system_call(int before) {      // before: good checkpoints that stand when the save begins
+    int killed = 1, with_old = 0, with_new = 0;
+    for (int k = 0; killed == 1 && k < 2000; k++) {
+        Paths p = fresh_paths();
+        for (int64_t version = 1; version <= before; version++) CHECK(save_state(p.path, p.previous, version) == 0);
+        Save save = { p.path, p.previous, before + 1, 0, false };
+        killed = save_killed_at(k, &save);
+        if (killed < 0) {
+            printf("    skipped: ptrace is not permitted here\n");
             free_paths(p);
+            return;
         }
-        CHECK_MSG(killed == 0, "the save never ended");
-        CHECK_MSG(with_new > 0 && (before == 0 || with_old > 10), "old at %d stops, new at %d", with_old, with_new);
+        int64_t current = saved_version(p.path), previous = saved_version(p.previous);
+        bool moved = no_links && before > 0 && killed && current == -1 && previous == before && !file_exists(p.path);
+        if (before > 0 || !killed)
+            CHECK_MSG(moved || current == before || current == before + 1, "stop %d: path holds %d", k, (int)current);
+        else CHECK_MSG(current == 1 || !file_exists(p.path), "stop %d: half a file under its name", k);
+        if (before > 1)
+            CHECK_MSG(previous == before - 1 || previous == before, "stop %d: previous holds %d", k, (int)previous);
+        if (killed) {
+            if (current == before) with_old++;
+            if (current == before + 1) with_new++;
+        } else CHECK(current == before + 1);
+        int64_t next = before + 2;
+        CHECK_MSG(save_state(p.path, p.previous, next) == 0, "the save after stop %d: %s", k, message);
+        CHECK(saved_version(p.path) == next);
+        if (current > 0 || moved) CHECK(saved_version(p.previous) == (moved ? before : current));
+        CHECK(!file_exists(p.temporary) && !file_exists(p.link));
+        free_paths(p);
     }
+    CHECK_MSG(killed == 0, "the save never ended");
+    CHECK_MSG(with_new > 0 && (before == 0 || with_old > 10), "old at %d stops, new at %d", with_old, with_new);
+}
+
+TEST(a_death_at_any_system_call_leaves_a_good_one) {
+    for (no_links = 0; no_links < 2; no_links++)
+        for (int before = 0; before < 3; before++) die_at_every_system_call(before);
+    no_links = 0;
 }
 
 static void save_unprivileged(void *arg) {
@@ -528,7 +588,7 @@ TEST(a_folder_that_cannot_be_written_says_so) {
 
     p = fresh_paths();
     CHECK(save_state(p.path, p.previous, 1) == 0 && mkdir(p.previous, 0777) == 0);
-    CHECK(save_state(p.path, p.previous, 2) == -1 && strstr(message, "cannot be linked to"));
+    CHECK(save_state(p.path, p.previous, 2) == -1 && strstr(message, "cannot be kept as"));
     CHECK(saved_version(p.path) == 1 && !file_exists(p.temporary) && !file_exists(p.link));
     free_paths(p);
     char *nowhere = format("%s/none/a.bin", "build/test/test_checkpoint");
@@ -548,6 +608,7 @@ int main(int argc, char **argv) {
     RUN(other_files_are_refused);
     RUN(a_forged_file_never_crashes);
     RUN(the_previous_one_is_kept);
+    RUN(a_volume_without_links_or_folder_sync_keeps_the_previous_one);
     RUN(a_full_disk_leaves_the_old_ones);
     RUN(a_death_at_byte_n_leaves_the_old_ones);
     RUN(a_death_at_any_system_call_leaves_a_good_one);
