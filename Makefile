@@ -191,7 +191,7 @@ $(BUILD)/commit.h: commit
 
 $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h)
-$(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/generate: dev/generate.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
@@ -220,6 +220,8 @@ $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 $(BUILD)/test_tiles: dev/test/test_gemm.c
 $(BUILD)/test_attn_tiles: dev/test/test_attn.c
 $(BUILD)/test_ab: dev/ab.c dev/runs.h dev/stats.h
+$(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/test_lab: dev/test/test_lab.c dev/exp/lab.h dev/stats.h dev/test/test.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup

@@ -6,7 +6,7 @@
  * then the table of tensors that everything else loops over, then the model, the optimizer's glue and the loop.
  * What only makes it fast or moves bytes is elsewhere: muon.h (the optimizers), src/gemm.h (matrix products),
  * src/attn.h (attention), src/vec.h (loops compiled for every instruction set), src/profile.h (where time goes),
- * src/config.h (JSON), src/checkpoint.h, data/ (text to tokens), src/plot.h (pictures).
+ * src/config.h (JSON), src/checkpoint.h, src/run.h (a run's folder), data/ (text to tokens), src/plot.h (pictures).
  *
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
  *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP
@@ -21,10 +21,10 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <float.h>
 #include <math.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/file.h>
 #ifdef _OPENMP
 #include <omp.h>
 #else
@@ -44,6 +44,7 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 #include "src/runlog.h"      // defines: RunLog, runlog_read, runlog_cut, runlog_qk_text, runlog_plot
 #include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_load, tokenizer_token
 #include "data/dataloader.h" // defines: DataLoader, dataloader_open, dataloader_batch, dataloader_val, ...
+#include "src/run.h"         // defines: run_begun, run_lock, run_data_conflict, run_foreign_file, run_remove
 #ifndef MUON_C_COMMIT
 #define MUON_C_COMMIT "unknown"  // the Makefile says which
 #endif
@@ -1294,7 +1295,9 @@ typedef struct {
     double val_sample_loss;              // of the windows that validations on the way use: what can be compared with them
     double val_by_class[DATALOADER_CLASSES];
     uint64_t val_tokens;                 // that val_loss is the mean of
-    char *log_path, *checkpoint_path, *previous_path;
+    int best_step, best_kept;            // of the lowest val_sample_loss behind step 0, and of the weights in best_path; or -1
+    double best_loss;
+    char *log_path, *checkpoint_path, *previous_path, *best_path;
     bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
                                          // previous one
     const char *program;                 // as it was started, for commands that it prints
@@ -1304,9 +1307,20 @@ typedef struct {
 
 static volatile sig_atomic_t interrupted;
 
-static void on_signal(int number) {      // the first one lets the step finish, a second one ends the program
+// The run saves its last whole step and ends. A second INT or TERM ends the program at once; the others come repeatedly,
+// from a terminal that closes and its shell, from a scheduler, or with every second over the CPU time.
+static void on_signal(int number) {
     interrupted = 1;
-    signal(number, SIG_DFL);
+    if (number == SIGINT || number == SIGTERM) signal(number, SIG_DFL);
+}
+
+// SIGPIPE: the reader of our output has gone (make train | head). A file too large is an error of the write, as a full
+// disk is. nohup's programs ignore SIGHUP, and still do.
+static void take_signals(void) {
+    static const int saving[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGPIPE};
+    for (size_t i = 0; i < COUNT_OF(saving); i++)
+        if (signal(saving[i], on_signal) == SIG_IGN && saving[i] == SIGHUP) signal(SIGHUP, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1441,7 +1455,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
 }
 
 // One step on the batch in t->inputs and t->targets: forward and backward of every micro-batch, then the optimizer.
-// False as optimizer_step.
+// False as optimizer_step; or without words where a signal came before the last micro-batch: then nothing has changed.
 static bool train_on_batch(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     Model *m = &t->model;
@@ -1451,6 +1465,7 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     model_zero_grads(m);
     model_pack(m, true);
     for (int first = 0; first < c->train.batch; first += B) {
+        if (interrupted) return false;
         uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)first;
         size_t at = (size_t)first * T;
         sum += model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / tokens));
@@ -1559,16 +1574,29 @@ static CkptTensor ckpt_weights(const Model *m, TensorId id) {
                        weight(m, id, 0));
 }
 
-// The list of what a checkpoint holds, for saving and for reading alike: weights w.*, state m.* and v.*.
-static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *list) {
+// The first of a checkpoint's tensors, and the only ones that are no model's.
+static int checkpoint_state(CheckpointState *state, CkptTensor *list) {
     int n = 0;
     list[n++] = ckpt_tensor("", "step", CKPT_I64, 1, 1, 1, 1, 0, &state->step);
     list[n++] = ckpt_tensor("", "evaluated", CKPT_I64, 1, 1, 1, 1, 0, &state->evaluated);
     list[n++] = ckpt_tensor("", "optimizer_t", CKPT_I64, 1, 1, 1, 1, 0, &state->muon_t);
     list[n++] = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &state->fingerprint);
     list[n++] = ckpt_tensor("", "progress", CKPT_F64, 1, PROGRESS_NUMBERS, 1, 1, 0, state->progress);
+    return n;
+}
+
+// The weights w.* of a model.
+static int checkpoint_weights(const Model *m, CkptTensor *list) {
+    int n = 0;
     for (int id = 0; id < N_TENSORS; id++)
-        if (t->model.table[id].count) list[n++] = ckpt_weights(&t->model, (TensorId)id);
+        if (m->table[id].count) list[n++] = ckpt_weights(m, (TensorId)id);
+    return n;
+}
+
+// The list of what a checkpoint holds, for saving and for reading alike: weights w.*, the optimizer's m.* and v.*.
+static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *list) {
+    int n = checkpoint_state(state, list);
+    n += checkpoint_weights(&t->model, list + n);
     for (int g = 0; g < t->n_groups; g++)
         for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
             const MuonParam *p = &t->groups[g];
@@ -1581,16 +1609,101 @@ static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *li
     return n;
 }
 
-static void checkpoint_write(Trainer *t) {
+// Whether these numbers are a state that training can have: all finite, second moments v.* not negative, counters that
+// agree. Else what is wrong is in words.
+static bool checkpoint_is_sound(const CheckpointState *s, const CkptTensor *list, int n, char *words, size_t room) {
+    for (int i = 0; i < n; i++) {
+        bool squares = !strncmp(list[i].name, "v.", 2);
+        if (checkpoint_between(&list[i], squares ? 0 : -FLT_MAX, FLT_MAX)) continue;
+        snprintf(words, room, "%s in %s", squares ? "NaN, infinity or a number below zero" : "NaN or infinity", list[i].name);
+        return false;
+    }
+    if (s->step < 0 || s->step > INT_MAX || s->muon_t != s->step || s->evaluated < -1 || s->evaluated > s->step) {
+        snprintf(words, room, "impossible counters: step %lld, validated at %lld, optimizer's %lld", (long long)s->step,
+                 (long long)s->evaluated, (long long)s->muon_t);
+        return false;
+    }
+    if (s->evaluated == s->step && !isfinite(s->progress[2])) {
+        snprintf(words, room, "the validation loss is %g", s->progress[2]);
+        return false;
+    }
+    return true;
+}
+
+// Opens the checkpoint at path and reads its state; where it isn't whole and sound, -1 with a line in error that names it.
+static int checkpoint_open_sound(Checkpoint *file, const char *path, CheckpointState *state, char *error, size_t room) {
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
-    CheckpointState state = {t->step, t->evaluated, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
+    char words[200];
+    if (checkpoint_open(file, path, error, room) != 0) return -1;
+    int n = checkpoint_state(state, list), i = 0;
+    while (i < n && checkpoint_read(file, &list[i], error, room) == 0) i++;
+    if (i == n && checkpoint_is_sound(state, file->tensors, file->n_tensors, words, sizeof words)) return 0;
+    if (i == n) snprintf(error, room, "%s: not to go on from: %s", path, words);
+    checkpoint_close(file);
+    return -1;
+}
+
+// "runs/x/checkpoint.bin (step 20, validation loss 3.1)" for each of the run's checkpoints, or what is wrong with it; ""
+// where there are none. To be freed.
+static char *checkpoints_of(const Trainer *t) {
+    const char *const paths[] = {t->checkpoint_path, t->previous_path, t->best_path};
+    char *all = xstrdup(""), error[512];
+    for (size_t i = 0; i < COUNT_OF(paths); i++) {
+        if (!file_exists(paths[i])) continue;
+        Checkpoint file;
+        CheckpointState s;
+        char *one = NULL, *before = all;
+        if (checkpoint_open_sound(&file, paths[i], &s, error, sizeof error) != 0) one = xstrdup(error);
+        else {
+            bool validated = s.evaluated == s.step;
+            one = format("%s (step %lld, %s loss %.4f)", paths[i], (long long)s.step, validated ? "validation" : "training",
+                         s.progress[validated ? 2 : 1]);
+            checkpoint_close(&file);
+        }
+        all = format("%s%s%s", before, *before ? ", " : "", one);
+        free(before);
+        free(one);
+    }
+    return all;
+}
+
+static CheckpointState checkpoint_state_of(const Trainer *t) {
+    return (CheckpointState){t->step, t->evaluated, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
                              {t->train_seconds, t->smooth_loss, t->val_loss, t->val_bpb}};
-    char error[512];
-    int n = checkpoint_tensors(t, &state, list);
+}
+
+// Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of a
+// micro-batch. One that isn't finite is what a run ends by; it is then in words.
+static bool state_is_sound(Trainer *t, char *words, size_t room) {
+    CkptTensor list[CHECKPOINT_MAX_TENSORS];
+    CheckpointState state = checkpoint_state_of(t);
+    int n = checkpoint_tensors(t, &state, list), B = t->config.train.micro_batch, T = t->model.T;
+    if (!checkpoint_is_sound(&state, list, n, words, room)) return false;
+    double loss = t->step == 0 || t->evaluated == t->step ? 0 : model_loss(&t->model, t->inputs, t->targets, B, T);
+    if (!isfinite(loss)) snprintf(words, room, "the loss is %g", loss);
+    return isfinite(loss);
+}
+
+// Saves the whole state, or the model alone, to path; what stood there goes to previous where that is given. Returns
+// false with a line in error where the disk won't have it.
+static bool checkpoint_put(Trainer *t, bool whole, const char *path, const char *previous, char *error, size_t room) {
+    static bool warned;
+    CkptTensor list[CHECKPOINT_MAX_TENSORS];
+    CheckpointState state = checkpoint_state_of(t);
+    int n = whole ? checkpoint_tensors(t, &state, list) : checkpoint_state(&state, list);
+    if (!whole) n += checkpoint_weights(&t->model, list + n);
     char *text = config_text(&t->config, config_fields, N_FIELDS);
     list[n++] = ckpt_tensor("", "config", CKPT_U8, 1, strlen(text), 1, 1, 0, text);
-    if (checkpoint_save(t->checkpoint_path, t->current_is_good ? t->previous_path : NULL, list, n,
-                        error, sizeof error) != 0) {
+    bool saved = checkpoint_save(path, previous, list, n, error, room) == 0;
+    if (saved && *error && !warned) fprintf(stderr, "warning: %s\n", error);
+    warned = warned || (saved && *error);
+    free(text);
+    return saved;
+}
+
+static void checkpoint_write(Trainer *t) {
+    char error[512];
+    if (!checkpoint_put(t, true, t->checkpoint_path, t->current_is_good ? t->previous_path : NULL, error, sizeof error)) {
         fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": null, \"train_seconds\": %.3f, "
                         "\"reason\": \"failed\"}\n",
                 t->step, t->train_seconds);
@@ -1599,7 +1712,6 @@ static void checkpoint_write(Trainer *t) {
         fail("%s; earlier checkpoints are as they were", error);
     }
     t->current_is_good = true;
-    free(text);
 }
 
 // The command that goes on with the run, from its checkpoint or from the file `from`, to be pasted.
@@ -1615,7 +1727,7 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
     CheckpointState state;
     char error[512];
-    if (checkpoint_open(&file, path, error, sizeof error) != 0) {
+    if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0) {
         if (strcmp(path, t->previous_path) && file_exists(t->previous_path))
             fail("%s; the one before it: %s", error, resume_command(t, t->previous_path));
         fail("%s", error);
@@ -1636,6 +1748,72 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     t->val_loss = state.progress[2];
     t->val_bpb = state.progress[3];
     t->current_is_good = !strcmp(path, t->checkpoint_path);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The best model: where checkpoint.best.bin exists it has the weights with the lowest validation loss, of the tokens that
+// all validations use. It is written before a step leaves these weights behind, and removed where the last ones are better.
+
+// To be called where this step was validated. The initial weights are no result.
+static void best_compare(Trainer *t) {
+    double loss = isfinite(t->val_sample_loss) ? t->val_sample_loss : t->val_loss;
+    if (t->step == 0 || !(loss < t->best_loss)) return;
+    t->best_loss = loss;
+    t->best_step = t->step;
+}
+
+// No reason to end a training: where it can't be written, the end says that it isn't kept.
+static void best_write(Trainer *t) {
+    char error[512];
+    bool saved = checkpoint_put(t, false, t->best_path, NULL, error, sizeof error);
+    if (!saved) {
+        printf("%s\n", error);
+        unlink(t->best_path);
+    }
+    t->best_kept = saved ? t->step : -1;
+}
+
+// The best of a resumed run's validations, by its log, which was cut back. A file of another step is of a future that is
+// trained anew.
+static void best_resume(Trainer *t) {
+    RunLog log;
+    Checkpoint file;
+    CheckpointState state;
+    char error[512];
+    if (runlog_read(t->log_path, &log) == 0) {
+        for (int i = 0; i < log.n_evals; i++) {
+            double loss = runlog_sample_loss(&log.evals[i]);
+            if (log.evals[i].step == 0 || !(loss < t->best_loss)) continue;
+            t->best_loss = loss;
+            t->best_step = (int)log.evals[i].step;
+        }
+        runlog_free(&log);
+    }
+    bool logged = t->best_step >= 0;
+    if (file_exists(t->best_path) && checkpoint_open_sound(&file, t->best_path, &state, error, sizeof error) == 0) {
+        checkpoint_close(&file);
+        if (!logged && state.step <= t->evaluated) {
+            t->best_step = (int)state.step;
+            t->best_loss = state.progress[2];
+        }
+        if (state.step == t->best_step) t->best_kept = t->best_step;
+        else unlink(t->best_path);
+    }
+    if (!logged && t->evaluated == t->step) best_compare(t);
+}
+
+// Reads the weights of a checkpoint into a model, and its state; ends the program where it can't be.
+static CheckpointState read_weights(const Model *m, const char *path) {
+    Checkpoint file;
+    CkptTensor list[N_TENSORS];
+    CheckpointState state;
+    char error[512];
+    if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0) fail("%s", error);
+    int n = checkpoint_weights(m, list);
+    for (int i = 0; i < n; i++)
+        if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
+    checkpoint_close(&file);
+    return state;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1770,8 +1948,9 @@ static void sample_emit(void *arg, int token) {
 
 enum { SAMPLE_TOKENS = 400 };
 
-// Appends a sample to the run's sample.txt and returns it, to be freed; NULL where the data has no tokenizer.
-static char *write_sample(Trainer *t) {
+// Appends a sample to the run's sample.txt and returns it, to be freed; NULL where the data has no tokenizer. step: of the
+// model's weights.
+static char *write_sample(Trainer *t, int step) {
     if (!t->tokenizer.size) return NULL;
     SampleText s = {t, xstrdup(""), 0};
     int start = t->tokenizer.byte_id['\n'] >= 0 ? t->tokenizer.byte_id['\n'] : 0;
@@ -1779,7 +1958,7 @@ static char *write_sample(Trainer *t) {
              hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s);
     char *path = format("%s/sample.txt", t->config.run.dir);
     FILE *f = fopen(path, "a");
-    if (!f || fprintf(f, "--- step %d ---\n%s\n\n", t->step, s.text) < 0 || fclose(f) != 0)
+    if (!f || fprintf(f, "--- step %d ---\n%s\n\n", step, s.text) < 0 || fclose(f) != 0)
         fail("%s: %s", path, strerror(errno));
     free(path);
     return s.text;
@@ -1798,17 +1977,24 @@ static void log_check(Trainer *t) {
     if (fflush(t->log) != 0 || ferror(t->log)) fail("%s: %s", t->log_path, strerror(errno));
 }
 
-static void log_start(Trainer *t) {
+// changed: the overrides of a resumed run, n of --section.key=value.
+static void log_start(Trainer *t, char *const *changed, int n) {
     char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
     fprintf(t->log, "{\"event\": \"start\", \"step\": %d, \"config\": ", t->step);
     for (char *p = text; *p; p++)                        // the pretty text on one line
         if (*p != '\n') fputc(*p, t->log);
         else while (p[1] == ' ') p++;
     fprintf(t->log, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"optimizer_bytes\": %zu, "
-                    "\"data\": \"%016llx\", \"epoch_tokens\": %llu, \"commit\": \"%s\"}\n",
+                    "\"data\": \"%016llx\", \"epoch_tokens\": %llu, \"commit\": \"%s\"",
             cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa(), t->model.n_params, t->state_bytes,
             (unsigned long long)dataloader_fingerprint(&t->data),
             (unsigned long long)t->data.train_windows * (unsigned)t->model.T, MUON_C_COMMIT);
+    cJSON *list = cJSON_CreateStringArray((const char *const *)changed, n);
+    char *resumed = cJSON_PrintUnformatted(list);
+    if (n > 0 && resumed) fprintf(t->log, ", \"resumed_with\": %s", resumed);
+    fprintf(t->log, "}\n");
+    cJSON_free(resumed);
+    cJSON_Delete(list);
     free(text);
     log_check(t);
 }
@@ -1899,7 +2085,7 @@ static void trainer_free(Trainer *t) {
     config_free(&t->config, config_fields, N_FIELDS);
 }
 
-// Everything that the config asks for, allocated and filled: data, model, optimizer.
+// The data that the config asks for, and the plan of model and optimizer on it.
 static void trainer_open(Trainer *t, const char *where) {
     Config *c = &t->config;
     char error[512];
@@ -1927,14 +2113,16 @@ static void trainer_open(Trainer *t, const char *where) {
     t->classes = dataloader_classes(&t->data);
 
     trainer_plan(t);
+}
+
+// Says the plan and carries it out: a trainer before its first step, with zero weights.
+static void trainer_begin(Trainer *t) {
     print_plan(t);
     trainer_allocate(t);
-    t->evaluated = -1;
-    t->val_loss = t->val_bpb = t->smooth_loss = NAN;
+    t->evaluated = t->best_step = t->best_kept = -1;
+    t->best_loss = INFINITY;
+    t->val_loss = t->val_sample_loss = t->val_bpb = t->smooth_loss = NAN;
     for (int i = 0; i < DATALOADER_CLASSES; i++) t->val_by_class[i] = NAN;
-    t->log_path = format("%s/log.jsonl", c->run.dir);
-    t->checkpoint_path = format("%s/checkpoint.bin", c->run.dir);
-    t->previous_path = format("%s/checkpoint.prev.bin", c->run.dir);
 }
 
 static void trainer_close(Trainer *t) {
@@ -1943,6 +2131,7 @@ static void trainer_close(Trainer *t) {
     free(t->log_path);
     free(t->checkpoint_path);
     free(t->previous_path);
+    free(t->best_path);
     dataloader_close(&t->data);
     if (t->tokenizer.size) tokenizer_free(&t->tokenizer);
     trainer_free(t);
@@ -1972,7 +2161,7 @@ static int train(Trainer *t) {
     const Config *c = &t->config;
     int steps = c->train.steps, first = t->step;
     double tokens = (double)c->train.batch * c->model.block, start = seconds_now(), used = t->train_seconds;
-    const char *reason = "done";
+    char trouble[200] = "";
     int saved = t->step > 0 ? t->step : -1;
     Progress progress = progress_start();
     StepResult result = {0};
@@ -1981,23 +2170,33 @@ static int train(Trainer *t) {
         bool evaluated = due(c->train.eval_every, t->step, steps) && t->evaluated != t->step && !interrupted;
         if (evaluated && (evaluated = evaluate(t))) {
             log_eval(t, tokens);
+            best_compare(t);
             progress_end(&progress);
             printf("step %d/%d: validation loss %.4f", t->step, steps, t->val_loss);
             if (isfinite(t->val_bpb)) printf(", %.4f bits per byte", t->val_bpb);
             printf(", of %s\n", validated_text(t));
         }
         bool last = t->step >= steps || interrupted;
-        if (t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)))) {
+        bool save = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
+        if ((evaluated || save) && !state_is_sound(t, trouble, sizeof trouble)) break;
+        if (t->best_step == t->step && t->best_kept != t->step) {
+            if (last) unlink(t->best_path);              // checkpoint.bin is the best
+            else best_write(t);
+        }
+        if (save) {
             checkpoint_write(t);
             saved = t->step;
         }
-        if (evaluated && !last) draw_loss(t);            // the end draws too
-        bool sample = c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0;
-        if (sample && t->step < steps) free(write_sample(t));
         if (last) break;
+        if (evaluated) draw_loss(t);                     // the end draws too
+        if (c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0) free(write_sample(t, t->step));
 
         double before = seconds_now();
-        if (!train_step(t, &result)) { reason = "diverged"; break; }
+        if (!train_step(t, &result)) {
+            if (!*result.trouble) continue;              // a signal: this step is for the resume
+            snprintf(trouble, sizeof trouble, "%s", result.trouble);
+            break;
+        }
         double seconds = seconds_now() - before;
         t->step++;
         t->train_seconds += seconds;
@@ -2015,24 +2214,37 @@ static int train(Trainer *t) {
         }
     }
     progress_end(&progress);
-    if (interrupted && (t->step < steps || t->evaluated != t->step)) reason = "interrupted";
+    const char *reason = *trouble ? "diverged"
+                       : interrupted && (t->step < steps || t->evaluated != t->step) ? "interrupted" : "done";
     log_end(t, reason);
     draw_loss(t);
     if (!strcmp(reason, "diverged")) {
-        const char *good = file_exists(t->checkpoint_path) ? t->checkpoint_path : NULL;
+        char *saved_ones = checkpoints_of(t), *command = resume_command(t, NULL);
         fflush(stdout);
-        fprintf(stderr, "error: step %d: %s; the last good checkpoint: %s\n",
-                t->step + 1, result.trouble, good ? good : "none was saved yet");
+        fprintf(stderr, "error: step %d: %s; ", t->step + (*result.trouble != '\0'), trouble);
+        if (*saved_ones)
+            fprintf(stderr, "saved before: %s; with another learning rate: %s --optimizer.RULE.lr=RATE\n", saved_ones, command);
+        else fprintf(stderr, "nothing was saved yet\n");
+        free(saved_ones);
+        free(command);
         return EXIT_FAILED;
     }
     if (!strcmp(reason, "interrupted")) {
         char *command = resume_command(t, NULL);
-        printf("interrupted at step %d and saved; go on with: %s\n", t->step, command);
+        fprintf(ferror(stdout) ? stderr : stdout, "interrupted at step %d and saved; go on with: %s\n", t->step, command);
         free(command);
         return EXIT_INTERRUPTED;
     }
-    char *sample = write_sample(t);
-    if (sample) printf("\n--- sample ---%s%s\n--------------\n", *sample == '\n' ? "" : "\n", sample);
+    bool best_was_before = t->best_step >= 0 && t->best_step != t->step;
+    int sampled = t->step;
+    if (best_was_before && t->best_kept == t->best_step)
+        sampled = (int)read_weights(&t->model, t->best_path).step;
+    char *sample = write_sample(t, sampled);
+    if (sample) {
+        printf("\n--- sample");
+        if (best_was_before) printf(" of step %d", sampled);
+        printf(" ---%s%s\n--------------\n", *sample == '\n' ? "" : "\n", sample);
+    }
     free(sample);
     printf("done: %d steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f",
            t->step, tokens * t->step / 1e6, format_seconds(a, t->train_seconds),
@@ -2043,6 +2255,10 @@ static int train(Trainer *t) {
         printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned_bytes(t)));
     print_by_frequency(t);
     print_qk(t);
+    if (best_was_before)
+        printf("\nbest validation loss %.4f at step %d%s%s: the last %d steps made the model worse", t->best_loss, t->best_step,
+               t->best_kept == t->best_step ? ", kept in " : ", no longer kept",
+               t->best_kept == t->best_step ? t->best_path : "", t->step - t->best_step);
     printf("\npicture: %s/loss.png", c->run.dir);
     if (t->tokenizer.size) {
         const char *build = getenv("BUILD");             // make's
@@ -2058,32 +2274,11 @@ static int train(Trainer *t) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The command line and the run's folder
 
-static bool holds_run(const char *dir) {
-    static const char *const files[] = {"config.json", "log.jsonl", "checkpoint.bin", "checkpoint.prev.bin"};
-    bool found = false;
-    for (size_t i = 0; i < COUNT_OF(files); i++) {
-        char *path = format("%s/%s", dir, files[i]);
-        found |= file_exists(path);
-        free(path);
-    }
-    return found;
-}
-
-// NAME of configs/NAME.json in runs (runs_folder), then NAME-2, ...: the first that is free or, to resume, the last that holds a
-// run.
-static char *default_run_dir(const char *config_path, bool resume) {
+// NAME of configs/NAME.json in runs (runs_folder), then NAME-2, ...
+static char *run_name(const char *config_path, int number) {
     const char *slash = strrchr(config_path, '/'), *base = slash ? slash + 1 : config_path, *dot = strrchr(base, '.');
     int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
-    char *previous = NULL;
-    for (int i = 1;; i++) {
-        char *dir = i == 1 ? format("%s/%.*s", runs_folder(), length, base)
-                           : format("%s/%.*s-%d", runs_folder(), length, base, i);
-        if (holds_run(dir)) { free(previous); previous = dir; continue; }
-        if (!resume) { free(previous); return dir; }
-        if (!previous) fail_usage("--resume: %s holds no run", dir);
-        free(dir);
-        return previous;
-    }
+    return number == 1 ? format("%s/%.*s", runs_folder(), length, base) : format("%s/%.*s-%d", runs_folder(), length, base, number);
 }
 
 typedef struct {
@@ -2104,7 +2299,8 @@ static Arguments parse_arguments(int argc, char **argv) {
                        "[--profile] [--print-config]\n"
                        "Pretrains a GPT as the config says and puts everything into the run's folder.\n\n"
                        "  --resume        go on with a run (--run.dir, or the last one of this config) from its "
-                       "checkpoint\n"
+                       "checkpoint;\n"
+                       "                  data.dir, train.steps, train.*_every and the learning rates may change\n"
                        "  --overwrite     start anew in a folder that holds a run\n"
                        "  --profile       at the end, show where the steps' time went and how near each pass is to "
                        "what bounds it\n"
@@ -2135,31 +2331,108 @@ static const char *override_value(const Arguments *a, const char *flag) {
     return value;
 }
 
-// Where the run is or goes: --run.dir, else the config's run.dir, else by the config's name.
-static char *choose_run_dir(const Arguments *a) {
+// The folder of the run to resume: --run.dir, else the config's run.dir, else the last run by the config's name.
+static char *resumed_dir(const Arguments *a) {
     const char *named = override_value(a, "--run.dir=");
     if (named && *named) return xstrdup(named);
     if (!a->config_path) fail_usage("--resume: name the run with --run.dir=FOLDER, or its config");
     Config config;
     config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path,
                 a->n_overrides, a->overrides);
-    char *dir = *config.run.dir ? xstrdup(config.run.dir) : default_run_dir(a->config_path, a->resume);
+    char *found = *config.run.dir ? xstrdup(config.run.dir) : NULL;
+    for (int number = 1; !*config.run.dir; number++) {
+        char *dir = run_name(a->config_path, number);
+        bool there = file_exists(dir);
+        if (run_begun(dir)) {
+            free(found);
+            found = xstrdup(dir);
+        } else if (!there && !found) fail_usage("--resume: %s holds no run", dir);
+        free(dir);
+        if (!there) break;
+    }
     config_free(&config, config_fields, N_FIELDS);
-    return dir;
+    return found;
 }
 
-// A run's own config rules when it goes on; only how long and how often may change.
-static void check_resume_overrides(const Arguments *a) {
-    static const char *const allowed[] = {"--run.dir=", "--train.steps=", "--train.eval_every=",
-                                          "--train.save_every=", "--train.sample_every="};
-    for (int i = 0; i < a->n_overrides; i++) {
-        bool fine = false;
-        for (size_t k = 0; k < COUNT_OF(allowed); k++)
-            fine |= !strncmp(a->overrides[i], allowed[k], strlen(allowed[k]));
-        if (!fine)
-            fail_usage("%s: a resumed run keeps its config; only train.steps and train.*_every may change",
-                       a->overrides[i]);
+typedef enum { DIR_OURS, DIR_TAKEN, DIR_BUSY, DIR_FAILED } DirState;
+
+// Takes dir for the run: makes it, locks it (t->lock) and looks at what is in it. Where it can't be had, *why is a line
+// that says so, to be freed.
+static DirState take_dir(Trainer *t, const char *dir, const Arguments *a, char **why) {
+    char *conflict = run_data_conflict(dir, t->config.data.dir), *foreign = NULL;
+    bool locked = true;
+    *why = conflict ? format("run.dir: %s", conflict) : NULL;
+    free(conflict);
+    if (*why) return DIR_TAKEN;
+    t->lock = run_lock(dir, &locked);
+    if (t->lock < 0 && errno == EWOULDBLOCK) {
+        *why = format("%s: another process is training in this folder", dir);
+        return DIR_BUSY;
     }
+    if (t->lock < 0) {
+        *why = format("%s: cannot be made: %s; RUNS_DIR=FOLDER has runs elsewhere", dir, strerror(errno));
+        return DIR_FAILED;
+    }
+    char *tokenizer = t->tokenizer.size ? tokenizer_path(t->config.data.dir) : NULL;
+    if (!a->resume && !a->overwrite && run_begun(dir))
+        *why = format("run.dir: %s already holds a run; --resume goes on with it, --overwrite starts anew", dir);
+    else if ((foreign = run_foreign_file(dir, tokenizer)))
+        *why = format("run.dir: %s was not written by a run, which would replace it or take it for its own: move it away, or "
+                      "name another folder", foreign);
+    else if (!locked) fprintf(stderr, "warning: %s: this volume has no locks: start no second process there\n", dir);
+    free(tokenizer);
+    free(foreign);
+    if (*why) close(t->lock);
+    return *why ? DIR_TAKEN : DIR_OURS;
+}
+
+// The run's folder: dir, or where it is NULL the first by the config's name that is free. Named and locked in *t.
+static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
+    Config *c = &t->config;
+    char *why = NULL;
+    DirState state = dir ? take_dir(t, dir, a, &why) : DIR_TAKEN;
+    for (int number = 1; !dir; number++) {
+        dir = run_name(a->config_path, number);
+        state = take_dir(t, dir, a, &why);
+        if (state != DIR_TAKEN && state != DIR_BUSY) break;
+        free(why);
+        free(dir);
+        dir = NULL;
+    }
+    if (state == DIR_TAKEN) fail_usage("%s", why);
+    if (state != DIR_OURS) fail("%s", why);
+    free(c->run.dir);
+    c->run.dir = dir;
+    t->log_path = format("%s/log.jsonl", dir);
+    t->checkpoint_path = format("%s/checkpoint.bin", dir);
+    t->previous_path = format("%s/checkpoint.prev.bin", dir);
+    t->best_path = format("%s/checkpoint.best.bin", dir);
+}
+
+// A run's own config rules when it goes on. What may change: where its folders are now (the data's fingerprint is in the
+// checkpoint), how long and how often, and the learning rates, which a run that diverged needs.
+static bool may_change(const char *override) {
+    static const char *const allowed[] = {"run.dir", "data.dir", "train.steps", "train.eval_every", "train.save_every",
+                                          "train.sample_every"}, *const rates[] = {".lr", ".embed_lr", ".head_lr"};
+    const char *key = override + 2;
+    size_t n = strcspn(key, "=");
+    for (size_t i = 0; i < COUNT_OF(allowed); i++)
+        if (strlen(allowed[i]) == n && !strncmp(key, allowed[i], n)) return true;
+    for (size_t i = 0; i < COUNT_OF(rates) && !strncmp(key, "optimizer.", 10); i++) {
+        size_t length = strlen(rates[i]);
+        if (n > length && !strncmp(key + n - length, rates[i], length)) return true;
+    }
+    return false;
+}
+
+// The log goes on behind the checkpoint's step; a run that has lost it gets a new one.
+static void resume_log(Trainer *t) {
+    int bad_line = runlog_cut(t->log_path, t->step, t->evaluated);
+    if (bad_line > 0)
+        fail("%s:%d: not a line of a run's log; without this file the run goes on with a new one", t->log_path, bad_line);
+    if (bad_line < 0 && errno != ENOENT) fail("%s: %s", t->log_path, strerror(errno));
+    if (bad_line < 0) printf("log        %s is missing: a new one begins\n", t->log_path);
+    best_resume(t);
 }
 
 static void write_run_file(const char *dir, const char *name, const char *bytes, size_t size) {
@@ -2168,14 +2441,19 @@ static void write_run_file(const char *dir, const char *name, const char *bytes,
     free(path);
 }
 
-static void remove_run_files(const char *dir) {
-    static const char *const files[] = {"config.json", "log.jsonl", "loss.png", "checkpoint.bin",
-                                        "checkpoint.prev.bin", "sample.txt", "tokenizer.bin", "tokenizer.json", "vocabulary"};
-    for (size_t i = 0; i < COUNT_OF(files); i++) {
-        char *path = format("%s/%s", dir, files[i]);
-        if (unlink(path) != 0 && errno != ENOENT) fail("%s: cannot be removed: %s", path, strerror(errno));
-        free(path);
+// What is needed to sample and to resume, beside the checkpoint.
+static void write_run_files(const Trainer *t) {
+    const char *dir = t->config.run.dir;
+    char *text = config_text(&t->config, config_fields, N_FIELDS), *from = tokenizer_path(t->config.data.dir), *bytes;
+    size_t size;
+    write_run_file(dir, "config.json", text, strlen(text));
+    if (t->tokenizer.size && (bytes = read_file(from, &size))) {
+        write_run_file(dir, strrchr(from, '/') + 1, bytes, size);
+        if (tokenizer_sign(&t->tokenizer, dir) != 0) fail("%s/vocabulary: cannot be written: %s", dir, strerror(errno));
+        free(bytes);
     }
+    free(text);
+    free(from);
 }
 
 // The whole program but for main's name, so that tests can run it in a child process.
@@ -2185,62 +2463,54 @@ static int train_main(int argc, char **argv) {
         fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
 
     Trainer t = {.program = argv[0]};
-    char *dir = a.print_config ? NULL : choose_run_dir(&a);
-    char *where = a.resume ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
-    if (a.resume) check_resume_overrides(&a);
-    if (a.resume && !file_exists(where)) fail_usage("--resume: %s does not exist: %s holds no run", where, dir);
-    config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
-                a.resume || a.config_path ? where : NULL, a.n_overrides, a.overrides);
+    Config *c = &t.config;
+    char error[512], *dir = a.resume && !a.print_config ? resumed_dir(&a) : NULL;
+    char *where = dir ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
+    for (int i = 0; dir && i < a.n_overrides; i++)
+        if (!may_change(a.overrides[i]))
+            fail_usage("%s: a resumed run keeps its config; only data.dir, train.steps, train.*_every and optimizer.*.lr, "
+                       ".embed_lr and .head_lr may change", a.overrides[i]);
+    if (dir && !file_exists(where)) fail_usage("--resume: %s does not exist: %s holds no run", where, dir);
+    config_load(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
+                dir || a.config_path ? where : NULL, a.n_overrides, a.overrides);
     if (a.print_config) {
-        config_resolve(&t.config, where);
-        config_write(stdout, &t.config, config_fields, N_FIELDS);
-        config_free(&t.config, config_fields, N_FIELDS);
-        free(a.overrides); free(dir); free(where);
+        config_resolve(c, where);
+        config_write(stdout, c, config_fields, N_FIELDS);
+        config_free(c, config_fields, N_FIELDS);
+        free(a.overrides); free(where);
         return 0;
     }
-    if (!a.resume && !a.overwrite && holds_run(dir))
-        fail_usage("run.dir: %s already holds a run; --resume goes on with it, --overwrite starts anew", dir);
-    free(t.config.run.dir);
-    t.config.run.dir = dir;
 
     choose_threads();
     trainer_open(&t, where);
-    if (make_dirs(dir) != 0) fail("%s: cannot be made: %s; RUNS_DIR=FOLDER has runs elsewhere", dir, strerror(errno));
-    t.lock = open(dir, O_RDONLY | O_DIRECTORY);
-    if (t.lock < 0 || flock(t.lock, LOCK_EX | LOCK_NB) != 0)
-        fail("%s: %s", dir, errno == EWOULDBLOCK ? "another process is training in this folder" : strerror(errno));
+    choose_dir(&t, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), &a);
+    trainer_begin(&t);
+    take_signals();
     if (a.resume) {
+        char *from = tokenizer_path(c->data.dir);
+        if (t.tokenizer.size && tokenizer_check(&t.tokenizer, from, c->run.dir, error, sizeof error) != 0) fail("%s", error);
+        free(from);
         checkpoint_resume(&t, *a.resume_from ? a.resume_from : t.checkpoint_path);
-        if (t.step > t.config.train.steps)
-            fail_usage("train.steps: %d, but the run is already at step %d", t.config.train.steps, t.step);
-        int bad_line = runlog_cut(t.log_path, t.step, t.evaluated);
-        if (bad_line > 0) fail("%s:%d: not a line of a run's log", t.log_path, bad_line);
-        if (bad_line < 0) fail("%s: %s", t.log_path, strerror(errno));
-        printf("resumed    %s at step %d\n", dir, t.step);
+        if (t.step > c->train.steps)
+            fail_usage("train.steps: %d, but the run is already at step %d", c->train.steps, t.step);
+        printf("resumed    %s at step %d", c->run.dir, t.step);
+        for (int i = 0; i < a.n_overrides; i++)
+            if (strncmp(a.overrides[i], "--run.dir=", 10)) printf(", now with %s", a.overrides[i] + 2);
+        printf("\n");
+        resume_log(&t);
     } else {
-        if (a.overwrite) remove_run_files(dir);
-        tensors_init(t.model.params, t.model.table, (uint64_t)t.config.run.seed);
+        char *stays = run_remove(c->run.dir);
+        if (stays) fail("%s: cannot be removed: %s", stays, strerror(errno));
+        tensors_init(t.model.params, t.model.table, (uint64_t)c->run.seed);
     }
-    char *text = config_text(&t.config, config_fields, N_FIELDS),
-         *from = tokenizer_path(t.config.data.dir), *bytes;
-    size_t size;
-    write_run_file(dir, "config.json", text, strlen(text));
-    if (t.tokenizer.size && (bytes = read_file(from, &size))) {
-        write_run_file(dir, strrchr(from, '/') + 1, bytes, size);
-        if (tokenizer_sign(&t.tokenizer, dir) != 0) fail("%s/vocabulary: cannot be written: %s", dir, strerror(errno));
-        free(bytes);
-    }
-    free(text); free(from); free(where); free(a.overrides);
-
-    signal(SIGXFSZ, SIG_IGN);                            // a file too large is an error of the write, as a full disk is
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
     t.log = fopen(t.log_path, a.resume ? "a" : "w");
     if (!t.log) fail("%s: cannot be written: %s", t.log_path, strerror(errno));
-    log_start(&t);
-    printf("run        %s\n\n", dir);
+    log_start(&t, a.overrides, a.resume ? a.n_overrides : 0);
+    write_run_files(&t);
+    free(where); free(a.overrides);
+    printf("run        %s\n\n", c->run.dir);
     int code = train(&t);
-    if (a.profile) profile_print(t.config.train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
+    if (a.profile) profile_print(c->train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
     trainer_close(&t);
     return code;
 }

@@ -1,11 +1,21 @@
 /* generate.c - writes text with a trained model, a token at a time.
  *
  *     build/generate runs/default --prompt="In the beginning" [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]
+ *                    [--checkpoint=FILE]
  *
- * Needs only the run's folder: config.json, checkpoint.bin and the tokenizer. The same seed writes the same text.
+ * Needs only the run's folder: config.json, a checkpoint (the one with the lowest validation loss, or FILE) and the
+ * tokenizer. The same seed writes the same text.
  */
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
+
+// A run's best model: checkpoint.best.bin where it has one, else its last; to be freed.
+static char *best_checkpoint(const char *run) {
+    char *best = format("%s/checkpoint.best.bin", run);
+    if (file_exists(best)) return best;
+    free(best);
+    return format("%s/checkpoint.bin", run);
+}
 
 static void print_token(void *tokenizer, int token) {
     int length = 0;
@@ -24,10 +34,11 @@ static double parse_number(const char *flag, const char *value, double min, doub
 
 int main(int argc, char **argv) {
     wait_politely(argv);
-    const char *run = NULL, *prompt = "\n";
+    const char *run = NULL, *prompt = "\n", *chosen = NULL;
     double tokens = 500, temperature = 0.8, top_k = 0, seed = 1;
     for (int i = 1; i < argc; i++) {
         if (!strncmp(argv[i], "--prompt=", 9)) prompt = argv[i] + 9;
+        else if (!strncmp(argv[i], "--checkpoint=", 13)) chosen = argv[i] + 13;
         else if (!strncmp(argv[i], "--tokens=", 9)) tokens = parse_number("--tokens", argv[i] + 9, 1, 1e7);
         else if (!strncmp(argv[i], "--temperature=", 14))
             temperature = parse_number("--temperature", argv[i] + 14, 0, 100);
@@ -35,12 +46,14 @@ int main(int argc, char **argv) {
         else if (!strncmp(argv[i], "--seed=", 7)) seed = parse_number("--seed", argv[i] + 7, 0, 9007199254740992.0);
         else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             printf("usage: generate RUN [--prompt=TEXT] [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]\n"
+                   "                    [--checkpoint=FILE]\n"
                    "Writes text with the model of a run's folder. temperature 0 takes the likeliest token each time;\n"
-                   "top_k > 0 draws among the k likeliest.\n");
+                   "top_k > 0 draws among the k likeliest. Without --checkpoint the model is the one of the lowest\n"
+                   "validation loss: checkpoint.best.bin where the run has one, else checkpoint.bin.\n");
             return 0;
         }
         else if (argv[i][0] == '-')
-            fail_usage("%s: unknown flag; expected --prompt, --tokens, --temperature, --top_k or --seed", argv[i]);
+            fail_usage("%s: unknown flag; expected --prompt, --tokens, --temperature, --top_k, --seed or --checkpoint", argv[i]);
         else if (run) fail_usage("%s: one run is expected, %s is already given", argv[i], run);
         else run = argv[i];
     }
@@ -48,17 +61,15 @@ int main(int argc, char **argv) {
     if (!*prompt) prompt = "\n";
 
     char *config_path = format("%s/config.json", run), *vocabulary = tokenizer_path(run);
-    char *checkpoint_path = format("%s/checkpoint.bin", run), error[512];
+    char *checkpoint_path = chosen ? xstrdup(chosen) : best_checkpoint(run), error[512];
     if (!file_exists(config_path)) fail("%s: no such file: %s holds no run", config_path, run);
     Config config;
     Tokenizer tokenizer;
-    Checkpoint checkpoint;
     config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config_path, 0, NULL);
     config_resolve(&config, config_path);
     if (tokenizer_load(&tokenizer, vocabulary, error, sizeof error) != 0 ||
         tokenizer_check(&tokenizer, vocabulary, run, error, sizeof error) != 0)
         fail("%s", error);
-    if (checkpoint_open(&checkpoint, checkpoint_path, error, sizeof error) != 0) fail("%s", error);
     if (tokenizer.size > config.model.vocab)
         fail("%s: %d tokens, but the model of %s has %d",
              vocabulary, tokenizer.size, config_path, config.model.vocab);
@@ -67,12 +78,9 @@ int main(int argc, char **argv) {
     choose_precision(&config);
     Model model = model_plan(&config, 1, config.model.vocab, false);
     model_allocate(&model);
-    for (int id = 0; id < N_TENSORS; id++) {
-        if (!model.table[id].count) continue;
-        CkptTensor into = ckpt_weights(&model, (TensorId)id);
-        if (checkpoint_read(&checkpoint, &into, error, sizeof error) != 0) fail("%s", error);
-    }
-    checkpoint_close(&checkpoint);
+    CheckpointState state = read_weights(&model, checkpoint_path);
+    if (!chosen && strstr(checkpoint_path, "/checkpoint.best.bin"))
+        fprintf(stderr, "%s: step %lld, validation loss %.4f\n", checkpoint_path, (long long)state.step, state.progress[2]);
 
     size_t n = strlen(prompt);
     uint32_t *ids = xmalloc(tokenizer_room(&tokenizer, n) * sizeof *ids);

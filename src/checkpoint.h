@@ -1,7 +1,7 @@
 /* checkpoint.h - named tensors in one file that is either whole or refused.
  *
  * defines: CkptType, CkptTensor, Checkpoint, checkpoint_save, checkpoint_open, checkpoint_find, checkpoint_read,
- *          checkpoint_close
+ *          checkpoint_close, checkpoint_between
  *
  * The file, little endian; offsets count from its start:
  *
@@ -371,6 +371,20 @@ static inline int checkpoint_read(const Checkpoint *c, const CkptTensor *into, c
     for (uint64_t k = 0; k < pieces.n; k++)
         memcpy((char *)into->data + k * pieces.step, (const char *)from->data + k * pieces.bytes, pieces.bytes);
     return 0;
+}
+
+// Whether every number of an f32 tensor, in memory or in a file, is at least low and at most high; NaN is not. Tensors of
+// other types are.
+static inline bool checkpoint_between(const CkptTensor *t, float low, float high) {
+    uint64_t bytes = 0;
+    if (t->type != CKPT_F32 || !ckpt_bytes(t, &bytes)) return true;
+    CkptPieces pieces = ckpt_pieces(t, bytes);
+    bool between = true;
+    for (uint64_t k = 0; k < pieces.n; k++) {
+        const float *x = (const float *)(const void *)((const char *)t->data + k * pieces.step);
+        for (size_t i = 0; i < pieces.bytes / sizeof *x; i++) between &= x[i] >= low && x[i] <= high;
+    }
+    return between;
 }
 
 #endif // CHECKPOINT_H

@@ -41,6 +41,7 @@ static inline void lab_open(Trainer *t, const char *config, int n, char **overri
     int out = dup(STDOUT_FILENO), nothing = open("/dev/null", O_WRONLY);
     if (out < 0 || nothing < 0 || (shown && dup2(nothing, STDOUT_FILENO) < 0)) fail("/dev/null: %s", strerror(errno));
     trainer_open(t, config);
+    trainer_begin(t);
     fflush(stdout);
     if (dup2(out, STDOUT_FILENO) < 0) fail("standard output: %s", strerror(errno));
     close(out), close(nothing);

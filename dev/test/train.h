@@ -1,0 +1,109 @@
+/* train.h - whole runs of the programs as processes: a small corpus, a config, checkpoints and logs compared.
+ *
+ * Included behind train_gpt.c and test.h. Paths are from the project's folder.
+ */
+#ifndef TRAIN_H
+#define TRAIN_H
+
+static const char *build, *trainer;      // where the programs are: BUILD and TRAINER, set by the Makefile
+
+static void find_programs(void) {
+    build = getenv("BUILD") ? getenv("BUILD") : "build";
+    trainer = getenv("TRAINER") ? getenv("TRAINER") : "./train_gpt";
+}
+
+#define RUN_CONFIG \
+    "{\"data\": {\"dir\": \"build/test/data\"}, " \
+    "\"model\": {\"layers\": 2, \"heads\": 2, \"width\": 16, \"block\": 16, \"dropout\": 0.1},\n" \
+    " \"train\": {\"steps\": 60, \"batch\": 6, \"micro_batch\": 3, \"eval_every\": 20, \"save_every\": 25},\n" \
+    " \"optimizer\": {\"qk_clip\": {\"tau\": 0.01}}}\n"
+
+static int shell(const char *fmt, ...) PRINTF_LIKE(1, 2);
+static int shell(const char *fmt, ...) {
+    char command[2048];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(command, sizeof command, fmt, args);
+    va_end(args);
+    fflush(stdout);
+    int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void write_text(const char *path, const char *text) {
+    if (write_file(path, text, strlen(text)) != 0) fail("%s: %s", path, strerror(errno));
+}
+
+// build/test/data: a small corpus of words; build/test/run.json: a config for it.
+static void prepare_runs(void) {
+    static bool done;
+    if (done) return;
+    done = true;
+    free(test_folder("runs"));
+    free(test_folder("data"));
+    static const char *const words[] = {"light ", "water ", "earth ", "heaven ", "and ", "the ", "was ", "good\n"};
+    char text[8192] = "";
+    for (size_t n = 0, i = 0; n < 7000; i++)
+        n += (size_t)sprintf(text + n, "%s", words[hash64(1, i) % COUNT_OF(words)]);
+    write_text("build/test/words.txt", text);
+    write_text("build/test/run.json", RUN_CONFIG);
+    if (shell("%s/tokenize shards --tokenizer=char --out=build/test/data build/test/words.txt "
+              "> build/test/out.txt 2>&1", build) != 0)
+        fail("%s/tokenize failed", build);
+}
+
+// Runs the program; returns its exit code; its stderr is in build/test/err.txt.
+#define TRAIN(...) (prepare_runs(), train_command(format(__VA_ARGS__)))
+static int train_command(char *arguments) {
+    int code = shell("%s %s > build/test/out.txt 2> build/test/err.txt", trainer, arguments);
+    free(arguments);
+    return code;
+}
+
+static void check_error_line(int code, int expected, const char *words) {
+    char *text = read_file("build/test/err.txt", NULL), *newline = strchr(text, '\n');
+    CHECK_MSG(code == expected, "exit code %d instead of %d: %s", code, expected, text);
+    CHECK_MSG(strstr(text, words), "no \"%s\" in: %s", words, text);
+    CHECK_MSG(newline && !newline[1], "not one line: %s", text);
+    free(text);
+}
+
+// The weights and the optimizer's state in two checkpoints are the same bits (the seconds it took are not).
+static void check_same_checkpoint(const char *a, const char *b) {
+    Checkpoint ca, cb;
+    char error[512];
+    if (checkpoint_open(&ca, a, error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); return; }
+    if (checkpoint_open(&cb, b, error, sizeof error) != 0) {
+        CHECK_MSG(false, "%s", error);
+        checkpoint_close(&ca);
+        return;
+    }
+    int compared = 0;
+    for (int i = 0; i < ca.n_tensors; i++) {
+        const CkptTensor *ta = &ca.tensors[i], *tb = checkpoint_find(&cb, ta->name);
+        if (ta->name[1] != '.') continue;                // w.*, m.*, v.*
+        compared++;
+        CHECK_MSG(tb && !memcmp(ta->data, tb->data, sizeof(float) * ta->shape[0] * ta->shape[1] * ta->shape[2]),
+                  "%s and %s differ in %s", a, b, ta->name);
+    }
+    CHECK_MSG(compared > 25, "only %d tensors", compared);
+    checkpoint_close(&ca);
+    checkpoint_close(&cb);
+}
+
+// The log without what depends on the clock: events with step, loss, lr, grad_norm, val_loss, max_logit.
+static char *log_without_times(const char *dir) {
+    char *path = format("%s/log.jsonl", dir), *text = read_file(path, NULL),
+         *kept = xcalloc(strlen(text) + 1, 1), *to = kept;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (strstr(line, "\"start\"") || strstr(line, "\"end\"")) continue;
+        char *cut = strstr(line, ", \"ms\"");
+        if (!cut) cut = strstr(line, ", \"train_seconds\"");
+        to += sprintf(to, "%.*s\n", cut ? (int)(cut - line) : (int)strlen(line), line);
+    }
+    free(path);
+    free(text);
+    return kept;
+}
+
+#endif // TRAIN_H
