@@ -11,6 +11,7 @@
 #ifndef RUNS_H
 #define RUNS_H
 
+#include <dirent.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -463,6 +464,132 @@ static inline void run_train(const RunList *l, Run *r, bool resume, Progress *p,
     fail("%s: exit code %d: %s (%s)", r->name, code, line, output);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// What all of it will cost, said before it begins
+
+typedef struct { double step, rest; } Cost;             // seconds of a step, and of a run besides its steps; NaN: not known
+
+enum { COST_STEPS = 4, COST_WORTH = 100 };              // steps of a measurement; fewer to be trained aren't worth one
+
+// Whether a step takes two arms the same time, as far as their configs say: rates, decays and schedules don't count.
+static inline bool same_cost(const Arm *x, const Arm *y) {
+    Flat a = flat_of(x->resolved), b = flat_of(y->resolved);
+    bool same = a.n == b.n;
+    for (int i = 0; i < a.n && same; i++) {
+        const char *key = a.keys[i], *other = flat_value(&b, key);
+        if (!strncmp(key, "run.", 4) || !strncmp(key, "schedule.", 9) || !strcmp(key, "train.steps")) continue;
+        bool factor = !strncmp(key, "optimizer.", 10) && strcmp(key, "optimizer.muon.steps") && *a.values[i] &&
+                      a.values[i][strspn(a.values[i], "0123456789.e+-")] == '\0';
+        same = strcmp(a.values[i], other) == 0 || factor;
+    }
+    flat_free(&a);
+    flat_free(&b);
+    return same;
+}
+
+// Removes a folder and the files in it, no folders: they and it stay.
+static inline void remove_folder(const char *path) {
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; folder && (entry = readdir(folder)); ) {
+        char *file = format("%s/%s", path, entry->d_name);
+        unlink(file);
+        free(file);
+    }
+    if (folder) closedir(folder);
+    rmdir(path);
+}
+
+// An arm's cost, by a training of a few steps with the end that every run has. NaN where that fails: the run itself
+// will say why.
+static inline Cost measure_cost(const RunList *l, int arm, Progress *p) {
+    static const char *const extra[] = {"--train.eval_every=0", "--train.save_every=0", "--train.sample_every=0",
+                                        "--schedule.kind=constant", "--schedule.warmup=0"};
+    Cost cost = { NAN, NAN };
+    Arm few = l->arms[arm];
+    few.overrides = (char **)xcalloc((size_t)few.n_overrides + COUNT_OF(extra), sizeof *few.overrides);
+    memcpy(few.overrides, l->arms[arm].overrides, (size_t)few.n_overrides * sizeof *few.overrides);
+    for (size_t i = 0; i < COUNT_OF(extra); i++) few.overrides[few.n_overrides++] = (char *)extra[i];
+    RunList one = *l;
+    one.arms = &few;
+    Run r = { .steps = COST_STEPS, .name = (char *)"cost", .folder = format("%s/cost", l->out) };
+    double start = seconds_now(), ms[COST_STEPS], all = 0;
+    int status = 0;
+    pid_t pid = run_start(&one, &r, false), got;
+    while ((got = waitpid(pid, &status, WNOHANG)) == 0 || (got < 0 && errno == EINTR)) {
+        if (runs_interrupted) kill(pid, SIGKILL);
+        usleep(10000);
+    }
+    double seconds = seconds_now() - start;
+    run_read(&r);
+    for (int i = 0; i < r.log.n_steps && i < COST_STEPS; i++) all += ms[i] = r.log.steps[i].ms;
+    if (exit_code(status) == 0 && r.log.n_steps == COST_STEPS) {
+        cost.step = median_of(ms + 1, COST_STEPS - 1) / 1000;       // the first one also touches all memory
+        cost.rest = fmax(0, seconds - all / 1000);
+    }
+    remove_folder(r.folder);
+    runlog_free(&r.log);
+    free(r.folder);
+    free(few.overrides);
+    if (runs_interrupted) runs_stop(p);
+    return cost;
+}
+
+// 25200 -> "25,200"; buffer of at least 40 bytes.
+static inline const char *with_commas(char *buffer, double count) {
+    snprintf(buffer, 30, "%.0f", count);
+    for (int at = (int)strlen(buffer) - 3; at > 0; at -= 3) {
+        memmove(buffer + at + 1, buffer + at, strlen(buffer + at) + 1);
+        buffer[at] = ',';
+    }
+    return buffer;
+}
+
+// "18 trainings, 25,200 steps, about 52 min": of what isn't trained yet.
+static inline void announce_cost(const RunList *l, const RunState *states, Progress *p) {
+    Cost *costs = (Cost *)xcalloc((size_t)l->n_arms, sizeof *costs);
+    double *left = (double *)xcalloc((size_t)l->n_runs, sizeof *left), steps = 0, seconds = 0;
+    int n = 0;
+    for (int i = 0; i < l->n_runs; i++) {
+        const Run *r = &l->runs[i];
+        if (states[i] == RUN_DONE || states[i] == RUN_DIVERGED) continue;
+        double loss;
+        left[i] = (double)r->steps - (states[i] == RUN_STARTED ? (double)last_logged_step(r, &loss) : 0);
+        steps += left[i];
+        n++;
+    }
+    int *kinds = (int *)xcalloc((size_t)l->n_arms, sizeof *kinds);      // of each arm: the first one like it
+    for (int a = 0; a < l->n_arms; a++)
+        while (kinds[a] < a && (kinds[kinds[a]] < kinds[a] || !same_cost(&l->arms[kinds[a]], &l->arms[a]))) kinds[a]++;
+    for (int a = 0; a < l->n_arms; a++) {
+        double of_its_kind = 0;
+        for (int i = 0; i < l->n_runs; i++)
+            if (kinds[l->runs[i].arm] == a) of_its_kind += left[i];
+        if (kinds[a] < a) costs[a] = costs[kinds[a]];
+        else costs[a] = of_its_kind >= COST_WORTH ? measure_cost(l, a, p) : (Cost){ NAN, NAN };
+    }
+    for (int i = 0; i < l->n_runs; i++) {
+        if (left[i] <= 0) continue;
+        const Run *r = &l->runs[i];
+        const cJSON *config = l->arms[r->arm].resolved;
+        double every = config_value(config, "train", "eval_every"), tokens = config_value(config, "train", "eval_tokens");
+        // A validation is a forward pass, a third of a step's work.
+        double validations = every > 0 ? floor(left[i] / every) * tokens / (r->tokens / (double)r->steps) / 3 : 0;
+        seconds += costs[r->arm].rest + costs[r->arm].step * (left[i] + validations);
+    }
+    if (n) {
+        char count[40];
+        printf("%d training%s, %s steps", n, n == 1 ? "" : "s", with_commas(count, steps));
+        if (seconds < 90) printf(", about %.0f s", ceil(seconds));
+        else if (seconds < 5400) printf(", about %.0f min", seconds / 60);
+        else if (isfinite(seconds)) printf(", about %.1f h", seconds / 3600);
+        printf("\n");
+        fflush(stdout);
+    }
+    free(costs);
+    free(kinds);
+    free(left);
+}
+
 // Before anything is written into OUT: takes the signals and the folder.
 static inline void runs_begin(RunList *l) {
     Progress p = progress_start();
@@ -493,6 +620,8 @@ static inline void runs_train(RunList *l, char *const *fingerprints) {
     }
     all.done_at_start = all.done;
     if (kept) printf("%d of %d runs are there already\n", kept, l->n_runs);
+    announce_cost(l, states, &p);
+    all.start = seconds_now();
     for (int i = 0; i < l->n_runs; i++) {
         Run *r = &l->runs[i];
         if (states[i] == RUN_DONE || states[i] == RUN_DIVERGED) continue;

@@ -700,6 +700,52 @@ TEST(a_changed_config_is_made_anew_the_rest_is_kept) {
     CHECK_FAILS(call, &c, 1, "log.jsonl:1: not a line of a run's log");
 }
 
+TEST(the_cost_is_said_first) {
+    // Few steps: no time, which would cost as much to measure. What is there already costs nothing.
+    Call c = { { ARMS, "--seeds=1 2", "--out=" ROOT "/cost", trainer }, ROOT "/said.txt" };
+    CHECK(run_ab(&c) == 0);
+    char *said = get_file(ROOT, "said.txt");
+    CHECK_MSG(strncmp(said, "4 trainings, 24 steps\n", 22) == 0, "%s", said);
+    free(said);
+    c.arguments[2] = "--seeds=1 2 3";
+    CHECK(run_ab(&c) == 0);
+    said = get_file(ROOT, "said.txt");
+    CHECK_MSG(strncmp(said, "4 of 6 runs are there already\n2 trainings, 12 steps\n", 52) == 0, "%s", said);
+    free(said);
+    char count[40];
+    CHECK(!strcmp(with_commas(count, 25200), "25,200") && !strcmp(with_commas(count, 999), "999") &&
+          !strcmp(with_commas(count, 1e6), "1,000,000"));
+    // More: each kind of arm is measured, and leaves nothing behind.
+    Call many = { { "sweep", ROOT "/b.json", "--grid=optimizer.muon.lr=0.01,0.02", "--train.steps=50",
+                    "--out=" ROOT "/many", trainer }, ROOT "/said.txt" };
+    CHECK(run_ab(&many) == 0);
+    said = get_file(ROOT, "said.txt");
+    int seconds = 0;
+    CHECK_MSG(sscanf(said, "2 trainings, 100 steps, about %d s\n", &seconds) == 1 && seconds > 0, "%s", said);
+    CHECK(!file_exists(ROOT "/many/cost"));
+    free(said);
+}
+
+TEST(rates_and_schedules_cost_nothing) {
+    static const struct { const char *override; bool same; } cases[] = {
+        { "--optimizer.muon.lr=0.5", true }, { "--optimizer.adamw.weight_decay=0", true }, { "--schedule.kind=constant", true },
+        { "--run.seed=7", true }, { "--train.steps=70", true }, { "--optimizer.name=adamw", false }, { "--optimizer.muon.steps=9", false },
+        { "--train.batch=4", false }, { "--model.layers=2", false }, { "--optimizer.muon.coefficients=quintic", false },
+        { "--optimizer.route=q=adamw", false }, { "--train.precision=bf16", false },
+    };
+    Arm base = { .config = (char *)ROOT "/b.json" };
+    char *error = runs_resolve(trainer + strlen("--trainer="), &base);
+    CHECK(!error);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *override = (char *)(uintptr_t)cases[i].override;
+        Arm arm = { .config = base.config, .overrides = &override, .n_overrides = 1 };
+        error = runs_resolve(trainer + strlen("--trainer="), &arm);
+        CHECK_MSG(!error && same_cost(&base, &arm) == cases[i].same, "%s: %s", override, error ? error : "");
+        cJSON_Delete(arm.resolved);
+    }
+    cJSON_Delete(base.resolved);
+}
+
 TEST(a_sweep_widens_its_grid) {
     Call c = { { "sweep", ROOT "/b.json", "--grid=optimizer.muon.lr=0.0001,0.0002", "--extend", "--out=" ROOT "/wide",
                  "--train.steps=3", trainer }, ROOT "/said.txt" };
@@ -738,6 +784,8 @@ int main(int argc, char **argv) {
     RUN(a_failing_run_stops_everything);
     RUN(killed_and_interrupted_comparisons_go_on);
     RUN(a_changed_config_is_made_anew_the_rest_is_kept);
+    RUN(the_cost_is_said_first);
+    RUN(rates_and_schedules_cost_nothing);
     RUN(a_sweep_widens_its_grid);
     free(trainer);
     return tests_end();
