@@ -27,7 +27,7 @@ RUNS_DIR ?= runs
 # Arms of ab, the first is what the others are compared with; QUICK=1 makes a training tiny.
 A      ?= configs/default_adamw.json
 B      ?= configs/default.json
-SEEDS  ?= 1
+SEEDS  ?= $(or $(SEED),1)
 GRID   ?= optimizer.muon.lr=0.0025,0.005,0.01
 NAME    =
 QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.final_eval_tokens=4096 --train.save_every=0
@@ -125,7 +125,7 @@ sweep: all $(BUILD)/ab data                              ## train CONFIG over GR
 	    $(if $(RANDOM),--random=$(RANDOM)) $(if $(BUDGET),--budget=$(BUDGET)) $(KEYS) $(ARGS)
 
 sample: $(BUILD)/generate                                ## write text with a RUN's model, the last one's: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
-	$(Q)$(RUN_OR_LAST); $(BUILD)/generate "$$run" $(if $(PROMPT),--prompt="$$PROMPT") $(ARGS)
+	$(Q)$(RUN_OR_LAST); $(BUILD)/generate "$$run" $(if $(PROMPT),--prompt="$$PROMPT") $(if $(SEED),--seed="$$SEED") $(ARGS)
 
 plot: $(BUILD)/plot                                      ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(if $(RUNS),$(call as_words,RUNS),$(RUN_OR_LAST); set -- "$$run"); $(BUILD)/plot "$$@" $(ARGS)
@@ -155,7 +155,7 @@ study: $(STUDY_NEEDS)                                    ## re-measure a claim o
 # Variables, as `make help` shows them:
 #   CONFIG=FILE.json         what is trained (configs/default.json)
 #   DATA= TOKENIZER= VOCAB=  the text and what its tokens are; also DOCUMENTS= EXT= of data/tokenize.c, SHARDS=
-#   STEPS= SEED= ARGS="..."  train.steps, run.seed and any other key or flag of the program: ARGS="--train.batch=8"
+#   STEPS= SEED= ARGS="..."  train.steps, run.seed (of sample its --seed) and any other key or flag of the program: ARGS="--train.batch=8"
 #   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list
 #   QUICK=1 KEEP=1           a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/
 #   RUNS_DIR=~/runs BUILD=~/build      runs, and what is built and prepared, somewhere else: one source tree for many users

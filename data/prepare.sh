@@ -52,6 +52,14 @@ setup=$(dirname "$0")/../dev/setup.sh
 fail() { echo "error: $*" >&2; exit 1; }
 fail_usage() { echo "error: $*" >&2; exit 2; }
 
+# A word as a shell reads it back, in quotes only where it needs them.
+quoted() {
+    case $1 in
+        '' | *[!A-Za-z0-9_@%+=:,./-]*) printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")" ;;
+        *) printf %s "$1" ;;
+    esac
+}
+
 # sum sha256|md5 < FILE
 sum() {
     case $1 in
@@ -339,7 +347,7 @@ else
     [ -r "$data" ] || fail "$data: cannot be read: permission denied"
     if [ -d "$data" ]; then
         for shard in "$data"/*train*.bin; do
-            [ ! -e "$shard" ] || fail_usage "DATA=$data: holds token shards, not texts: train on it by --data.dir=$data"
+            [ ! -e "$shard" ] || fail_usage "DATA=$data: holds token shards, not texts: train on it by --data.dir=$(quoted "$data")"
         done
         found=$(cd "$data" && find -L . -type f -exec cksum {} + 2>/dev/null | LC_ALL=C sort | sum sha256)
     else
@@ -357,13 +365,13 @@ fi
 
 if [ "$mode" = prepare ] && [ -e "$folder" ] && [ ! -e "$folder/fingerprint" ]; then
     [ -z "$config" ] || exit 0      # the user's own folder: the config says where it is
-    fail "$folder: no fingerprint, so not made by data/prepare.sh: move it, or train on it by --data.dir=$folder"
+    fail "$folder: no fingerprint, so not made by data/prepare.sh: move it, or train on it by --data.dir=$(quoted "$folder")"
 fi
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Making it
 
-[ -x "$tokenize" ] || fail "$tokenize is missing: run make $tokenize first"
+[ -x "$tokenize" ] || fail "$tokenize is missing: run make $(quoted "$tokenize") first"
 if [ "$mode" = tokenizer ]; then
     : "${out:=$folder.json}"
 else

@@ -45,7 +45,7 @@ try() {
     shift 3
     local as=()
     [ -z "$user" ] || as=(setpriv --reuid=65534 --regid=65534 --clear-groups env "HOME=$work/home")
-    rm -rf "$folder" "$work/home"
+    rm -rf "$folder" "${work:?}/home"
     git clone -q . "$folder" && mkdir "$work/home" || exit 1
     [ -z "$user" ] || chown -R 65534:65534 "$folder" "$work/home"
     tried=$((tried + 1))
@@ -53,8 +53,9 @@ try() {
         cd "$folder" || exit 1
         case $target in
             sample | plot)      # without a run one line says what to do
-                said=$("${as[@]}" make -s "$target" "${makeargs[@]}" "$@" 2>&1 >/dev/null | grep -v '^make:') && [ "$(echo "$said" | wc -l)" = 1 ] &&
-                    [[ $said == *"make train"* ]] && "${as[@]}" make train QUICK=1 "${makeargs[@]}" || { echo "$said"; exit 1; } ;;
+                said=$("${as[@]}" make -s "$target" "${makeargs[@]}" "$@" 2>&1 >/dev/null | grep -v '^make')
+                case $(echo "$said" | wc -l):$said in "1:error: "*"make train"*) ;; *) echo "$said"; exit 1 ;; esac
+                "${as[@]}" make train QUICK=1 "${makeargs[@]}" || exit ;;
         esac
         "${as[@]}" make "$target" "${makeargs[@]}" "$@" || exit
         left=$(git -c safe.directory='*' status --porcelain)
@@ -71,7 +72,7 @@ try() {
 }
 
 for target in $(make -s help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do
-    forms | grep -q "^$target|" || { echo "FAIL $target: no form of it in dev/test/targets.sh"; failed=$((failed + 1)); }
+    grep -q "^$target|" <(forms) || { echo "FAIL $target: no form of it in dev/test/targets.sh"; failed=$((failed + 1)); }
 done
 users=("")
 if [ "$(id -u)" = 0 ]; then

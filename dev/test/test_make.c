@@ -39,6 +39,13 @@ TEST(a_printed_command_can_be_pasted) {
               "grep 'train.steps: 1, but the run is already at step'") == 0);
 }
 
+TEST(what_prepare_sh_says_can_be_pasted) {
+    CHECK_FAILS(shell, "data/prepare.sh '" SHARDS "'", 2, "train on it by --data.dir='" SHARDS "'");
+    CHECK(run("cp -r '" SHARDS "' " ROOT "/it\\'s && said=$(data/prepare.sh " ROOT "/it\\'s 2>&1); eval \"test ${said##*by } = "
+              "\\\"--data.dir=" ROOT "/it's\\\"\"") == 0);
+    CHECK_FAILS(shell, "cp -r '" SHARDS "' " ROOT "/shards; data/prepare.sh " ROOT "/shards", 2, "by --data.dir=" ROOT "/shards\n");
+}
+
 TEST(runs_go_where_RUNS_DIR_says) {
     CHECK(run("RUNS_DIR='" ROOT "/my runs' " TRAINER " " TINY "'--data.dir=" SHARDS "' > " ROOT "/out") == 0);
     CHECK(run("test -s '" ROOT "/my runs/'gpt2*/checkpoint.bin") == 0);
@@ -72,6 +79,8 @@ TEST(what_is_typed_on_makes_command_line_arrives) {
     CHECK(arguments_are("[my $HOME run]\n[--prompt=costs $5 at $HOME, $(CC) $$ `x` \"a\" \\ # it's]\n[--tokens=3]\n[--seed=2]\n"));
     CHECK(run("PROMPT='  two $5\nlines' RUN=x " MAKE "sample") == 0);
     CHECK(arguments_are("[x]\n[--prompt=  two $5\nlines]\n"));
+    CHECK(run(MAKE "sample RUN=x SEED=7") == 0);
+    CHECK(arguments_are("[x]\n[--seed=7]\n"));
     CHECK(run(MAKE "train CONFIG='my $1 config.json' STEPS=10 SEED=3 ARGS='--run.dir=\"a b\"'") == 0);
     CHECK(arguments_are("[my $1 config.json]\n[--train.steps=10]\n[--run.seed=3]\n[--run.dir=a b]\n"));
     CHECK(run("mkdir -p '" ROOT "/a $1 b' && " MAKE "train CONFIG=x.json DATA='" ROOT "/a $1 b'") == 0);
@@ -238,6 +247,7 @@ int main(int argc, char **argv) {
                "cp " BIN "/generate " BIN "/$p; done") != 0) fail(BIN ": cannot be made");
     RUN(words_are_quoted_where_a_shell_needs_it);
     RUN(a_printed_command_can_be_pasted);
+    RUN(what_prepare_sh_says_can_be_pasted);
     RUN(runs_go_where_RUNS_DIR_says);
     RUN(prepared_data_is_looked_for_in_DATA_ROOT);
     RUN(what_is_typed_on_makes_command_line_arrives);
