@@ -158,7 +158,7 @@ study: $(STUDY_NEEDS)                                    ## re-measure a claim o
 #   STEPS= SEED= ARGS="..."  train.steps, run.seed (of sample its --seed) and any other key or flag of the program: ARGS="--train.batch=8"
 #   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list
 #   QUICK=1 KEEP=1           a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/
-#   RUNS_DIR=~/runs BUILD=~/build      runs, and what is built and prepared, somewhere else: one source tree for many users
+#   RUNS_DIR=$HOME/runs BUILD=$HOME/build      runs, and what is built and prepared, somewhere else: one source tree for many users
 #   CC= CFLAGS= CPPFLAGS= LDFLAGS= LDLIBS= MARCH=-march=native SAN=1 V=1       the compiler's; sanitizers; show commands
 help:                                                    ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r a b; do printf '  %-15s %s\n' "$$a" "$$b"; done; \
