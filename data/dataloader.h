@@ -122,8 +122,8 @@ static inline void shard_close(Shard *s) {
     free(s->path);
 }
 
-// Writes n tokens of a vocabulary of V as a shard, as a whole or not at all (temporary file, rename). Returns 0, or -1
-// with errno set.
+// Writes n tokens of a vocabulary of V as a shard, as a whole or not at all (replace_open). Returns 0, or -1 with errno
+// set.
 static inline int shard_write(const char *path, const uint32_t *ids, size_t n, int V) {
     if (n > INT32_MAX) { errno = EFBIG; return -1; }
     int kind = shard_kind(V), width = shard_kinds[kind].width;
@@ -131,19 +131,15 @@ static inline int shard_write(const char *path, const uint32_t *ids, size_t n, i
     uint16_t *narrow = width == 2 ? (uint16_t *)xmalloc(n * sizeof *narrow) : NULL;
     for (size_t i = 0; narrow && i < n; i++) narrow[i] = (uint16_t)ids[i];
     const void *tokens = narrow ? (const void *)narrow : ids;
-    char *temporary = format("%s.tmp", path);
-    FILE *f = fopen(temporary, "wb");
-    int error = f ? 0 : errno;
-    if (f) {
-        if (fwrite(header, sizeof header, 1, f) != 1 || fwrite(tokens, (size_t)width, n, f) != n) error = errno ? errno : EIO;
-        if (fclose(f) != 0 && !error) error = errno;
-        if (!error && rename(temporary, path) != 0) error = errno;
-        if (error) unlink(temporary);
-    }
-    free(temporary);
+    Replacement r = replace_open(path);
+    int error = 0;
+    if (r.f && (fwrite(header, sizeof header, 1, r.f) != 1 || fwrite(tokens, (size_t)width, n, r.f) != n))
+        error = errno ? errno : EIO;
+    int result = replace_close(&r, error);
+    error = errno;
     free(narrow);
     errno = error;
-    return error ? -1 : 0;
+    return result;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -208,20 +208,62 @@ static inline int sync_folder(const char *path) {
     return result != 0 && (error == EINVAL || error == ENOTSUP || error == ENOSYS) ? 1 : result;
 }
 
-// Replaces path by these bytes as a whole or not at all (temporary file, rename). Returns 0, or -1 with errno set.
-static inline int write_file(const char *path, const void *bytes, size_t size) {
-    char *temporary = format("%s.tmp", path);
-    FILE *f = fopen(temporary, "wb");
-    int error = f ? 0 : errno;
-    if (f) {
-        if (fwrite(bytes, 1, size, f) != size) error = errno ? errno : EIO;
-        if (fclose(f) != 0 && !error) error = errno;
-        if (!error && rename(temporary, path) != 0) error = errno;
-        if (error) unlink(temporary);
+// The file that writing to `path` makes or replaces, to be freed: path itself, or where its links lead, there already or
+// not. *in_place: a device or a pipe, into which one writes; nothing may take its place. NULL with errno set where path
+// is something else, such as a folder.
+static inline char *file_behind(const char *path, bool *in_place) {
+    struct stat st;
+    char *at = xstrdup(path), link[4096];
+    *in_place = stat(path, &st) == 0 && (S_ISCHR(st.st_mode) || S_ISFIFO(st.st_mode));
+    for (int links = 0; !*in_place && lstat(at, &st) == 0 && !S_ISREG(st.st_mode); links++) {
+        ssize_t n = S_ISLNK(st.st_mode) ? readlink(at, link, sizeof link - 1) : -1;
+        if (n < 0 || links == 40) {
+            errno = S_ISDIR(st.st_mode) ? EISDIR : links == 40 ? ELOOP : S_ISLNK(st.st_mode) ? errno : ENOTSUP;
+            free(at);
+            return NULL;
+        }
+        link[n] = '\0';
+        const char *slash = strrchr(at, '/');
+        char *next = *link == '/' || !slash ? xstrdup(link) : format("%.*s%s", (int)(slash + 1 - at), at, link);
+        free(at);
+        at = next;
     }
-    free(temporary);
+    return at;
+}
+
+// A file on its way: replace_open, writing to f, replace_close. It takes the place of what is at `path` as a whole or
+// not at all, by a temporary file beside it that is renamed, except where that is written in place (file_behind).
+typedef struct { char *path, *temporary; FILE *f; } Replacement;
+
+// f is NULL, with errno set, where the file can't be written.
+static inline Replacement replace_open(const char *path) {
+    bool in_place;
+    Replacement r = { .path = file_behind(path, &in_place) };
+    if (r.path && !in_place) r.temporary = format("%s.tmp", r.path);
+    if (r.path) r.f = fopen(in_place ? r.path : r.temporary, "wb");
+    return r;
+}
+
+// error: 0, or the errno of what failed since replace_open; then, or where f is NULL, path stays as it was. Returns 0, or
+// -1 with errno set.
+static inline int replace_close(Replacement *r, int error) {
+    if (!r->f) error = errno;
+    else if (fclose(r->f) != 0 && !error) error = errno;
+    if (!error && r->temporary && rename(r->temporary, r->path) != 0) error = errno;
+    if (error && r->f && r->temporary) unlink(r->temporary);
+    free(r->path);
+    free(r->temporary);
+    memset(r, 0, sizeof *r);
     errno = error;
     return error ? -1 : 0;
+}
+
+// Makes these bytes the file at path, as a whole or not at all (replace_open). Returns 0, or -1 with errno set.
+static inline int write_file(const char *path, const void *bytes, size_t size) {
+    Replacement r = replace_open(path);
+    int error = 0;
+    if (r.f && fwrite(bytes, 1, size, r.f) != size) error = errno ? errno : EIO;
+    return replace_close(&r, error);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -333,6 +333,29 @@ TEST(info_and_convert) {
                 "/none/x: cannot be written");
 }
 
+// What is at the path of an output: a link's target is written, a device or a pipe is written into, nothing else is
+// replaced. Never tried on the system's own devices.
+TEST(writers_look_at_what_is_there_first) {
+    free(test_folder("corpora"));
+    make_byte_tokenizer();
+#define CONVERT(out) TOKENIZE " convert --tokenizer=" BYTES " --out=" ROOT "/" out
+#define IS_WRITTEN " && cmp " BYTES " " ROOT "/"
+    CHECK(run("mkdir " ROOT "/d && echo old >" ROOT "/d/old && ln -s d/old " ROOT "/link && ln -s link " ROOT "/chain && ln -s ../new " ROOT
+              "/d/dangling && ln -s d/dangling " ROOT "/far && ln -s self " ROOT "/self && mkfifo " ROOT "/fifo") == 0);
+    CHECK(run(CONVERT("chain") IS_WRITTEN "d/old && test -h " ROOT "/link && test -h " ROOT "/chain && test ! -h " ROOT "/d/old") == 0);
+    CHECK(run(CONVERT("far") IS_WRITTEN "new && test -h " ROOT "/far && test -h " ROOT "/d/dangling") == 0);
+    CHECK(run(TOKENIZE " train --vocab=257 --out=" ROOT "/chain muon.h" IS_WRITTEN "d/old && test -h " ROOT "/chain") == 0);
+    CHECK(run("timeout 9 cat " ROOT "/fifo >" ROOT "/got & " CONVERT("fifo") " && wait" IS_WRITTEN "got && test -p " ROOT "/fifo") == 0);
+    CHECK(run("ln -s /proc/self/fd/1 " ROOT "/stdout && " CONVERT("stdout") " | cmp - " BYTES) == 0);
+    CHECK_FAILS(shell, CONVERT("d"), 1, "/d: cannot be written: Is a directory");
+    CHECK_FAILS(shell, CONVERT("self"), 1, "/self: cannot be written: Too many levels of symbolic links");
+    CHECK_FAILS(shell, CONVERT("none/x"), 1, "/none/x: cannot be written: No such file or directory");
+    CHECK(run("ls -A " ROOT " | grep -c tmp | grep -qx 0 && ls -A " ROOT "/d | grep -c tmp | grep -qx 0") == 0);
+    if (geteuid() != 0 || run("mknod " ROOT "/null c 1 3 && mknod " ROOT "/disk b 7 99") != 0) return;      // root's only
+    CHECK(run("if : >" ROOT "/null; then " CONVERT("null") "; fi && test -c " ROOT "/null") == 0);          // a volume may forbid devices
+    CHECK_FAILS(shell, CONVERT("disk"), 1, "/disk: cannot be written: Operation not supported");
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What texts may hold, and what is refused
 
@@ -627,6 +650,7 @@ int main(int argc, char **argv) {
     RUN(memory_does_not_grow_with_the_corpus);
     RUN(formats_of_llmc_and_nanogpt);
     RUN(info_and_convert);
+    RUN(writers_look_at_what_is_there_first);
     RUN(odd_texts_round_trip);
     RUN(prepare_makes_a_folder_once);
     RUN(prepare_names_folders);
