@@ -192,13 +192,13 @@ static inline int ckpt_keep(const char *path, const char *previous) {
     return result == 0 ? linked != 0 : -1;
 }
 
-/* Saves tensors[0..n) to path, as a whole or not at all: writes path.tmp, fsyncs it, links what stood at path to
- * `previous` (a name in the same folder; NULL: keeps no previous one), renames path.tmp to path, fsyncs the folder.
+/* Saves tensors[0..n) to the path `name`, or where its links lead, as a whole or not at all: writes path.tmp, fsyncs it,
+ * links what stood at path to `previous` (NULL: keeps no previous one), renames path.tmp to path, fsyncs the folder.
  * Whenever the process or the machine dies, a good file stands at path or at `previous`, given that path was good.
  * Returns 0, and error[room] is empty or one line that says which of these the volume can't do; or -1 with one line in
  * error[room] that names the file, path.tmp removed and path as it was (only where the folder can't be synced, path is
  * the new one). Tensors must have names of their own, up to 71 characters. */
-static inline int checkpoint_save(const char *path, const char *previous, const CkptTensor *tensors, int n,
+static inline int checkpoint_save(const char *name, const char *previous, const CkptTensor *tensors, int n,
                                   char *error, size_t room) {
     CkptHeader header = { 0 };
     CkptEntry *entries = (CkptEntry *)xcalloc((size_t)n, sizeof *entries);
@@ -207,6 +207,14 @@ static inline int checkpoint_save(const char *path, const char *previous, const 
         return -1;
     }
     *error = '\0';
+    bool in_place;
+    char *path = file_behind(name, &in_place);
+    if (!path || in_place) {
+        ckpt_error(error, room, "%s: cannot be written: %s", name, path ? "a device or a pipe" : strerror(errno));
+        free(path);
+        free(entries);
+        return -1;
+    }
     char *temporary = format("%s.tmp", path);
     int code, kept = 0, synced, result = 0, fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) result = ckpt_error(error, room, "%s: cannot be created: %s", temporary, strerror(errno));
@@ -215,7 +223,7 @@ static inline int checkpoint_save(const char *path, const char *previous, const 
         if (close(fd) != 0 && !code) code = errno;
         if (code)
             result = ckpt_error(error, room, "%s: cannot be written: %s", temporary, strerror(code));
-        else if (previous && file_exists(path) && (kept = ckpt_keep(path, previous)) < 0)
+        else if (previous && file_exists(path) && (kept = ckpt_keep(path, previous)) < 0 && errno != EXDEV)
             result = ckpt_error(error, room, "%s: cannot be kept as %s: %s", path, previous, strerror(errno));
         else if (rename(temporary, path) != 0) {
             code = errno;
@@ -223,12 +231,15 @@ static inline int checkpoint_save(const char *path, const char *previous, const 
             result = ckpt_error(error, room, "%s: cannot be replaced: %s", path, strerror(code));
         } else if ((synced = sync_folder(path)) < 0)
             result = ckpt_error(error, room, "%s: its folder cannot be synced: %s", path, strerror(errno));
+        else if (kept < 0)
+            ckpt_error(error, room, "%s: is on another volume than %s: no earlier one is kept", path, previous);
         else if (kept > 0 || synced > 0)
             ckpt_error(error, room, "%s: this volume has no %s: a power cut while it is saved may leave only an earlier one",
                        path, kept == 0 ? "fsync of folders" : synced == 0 ? "hard links" : "hard links and no fsync of folders");
         if (result != 0) unlink(temporary);
     }
     free(temporary);
+    free(path);
     free(entries);
     return result;
 }

@@ -437,6 +437,34 @@ TEST(the_previous_one_is_kept) {
     free_paths(p);
 }
 
+TEST(a_link_stays_one_and_a_pipe_is_refused) {
+    Paths p = fresh_paths();
+    char *elsewhere = format("%s/elsewhere.bin", p.folder);
+    struct stat st;
+    CHECK(symlink("elsewhere.bin", p.path) == 0);
+    for (int64_t version = 1; version < 4; version++) {
+        CHECK(save_state(p.path, p.previous, version) == 0);
+        CHECK(saved_version(elsewhere) == version && (version == 1 || saved_version(p.previous) == version - 1));
+        CHECK(lstat(p.path, &st) == 0 && S_ISLNK(st.st_mode));
+    }
+    CHECK(unlink(p.path) == 0 && mkfifo(p.path, 0666) == 0);
+    CHECK(save_state(p.path, p.previous, 4) == -1 && strstr(message, "checkpoint.bin: cannot be written: a device or a pipe"));
+    CHECK(unlink(p.path) == 0 && mkdir(p.path, 0777) == 0);
+    CHECK(save_state(p.path, p.previous, 4) == -1 && strstr(message, "checkpoint.bin: cannot be written: Is a directory"));
+    CHECK(saved_version(p.previous) == 2 && !file_exists(p.temporary));
+    free(elsewhere);
+    struct stat here;
+    elsewhere = format("/dev/shm/muon_test_%d.bin", (int)getpid());
+    if (stat("/dev/shm", &st) == 0 && stat(p.folder, &here) == 0 && st.st_dev != here.st_dev) {
+        CHECK(rmdir(p.path) == 0 && symlink(elsewhere, p.path) == 0);
+        CHECK(save_state(p.path, p.previous, 4) == 0 && save_state(p.path, p.previous, 5) == 0 && saved_version(elsewhere) == 5);
+        CHECK(strstr(message, "is on another volume than") && saved_version(p.previous) == 2);
+        unlink(elsewhere);
+    }
+    free(elsewhere);
+    free_paths(p);
+}
+
 // On a volume without hard links, or that syncs no folders, saving says so and goes on as elsewhere.
 TEST(a_volume_without_links_or_folder_sync_keeps_the_previous_one) {
     static const struct { int links, sync; const char *words; } volumes[] = {
@@ -608,6 +636,7 @@ int main(int argc, char **argv) {
     RUN(other_files_are_refused);
     RUN(a_forged_file_never_crashes);
     RUN(the_previous_one_is_kept);
+    RUN(a_link_stays_one_and_a_pipe_is_refused);
     RUN(a_volume_without_links_or_folder_sync_keeps_the_previous_one);
     RUN(a_full_disk_leaves_the_old_ones);
     RUN(a_death_at_byte_n_leaves_the_old_ones);
