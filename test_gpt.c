@@ -936,6 +936,145 @@ static RunLog log_of(const char *dir) {
     return log;
 }
 
+typedef struct { Trainer *t; MachineMemory memory; } MemoryCase;
+
+static void ask_memory(void *arg) {
+    const MemoryCase *m = arg;
+    check_memory(m->t, &m->memory, "x.json");
+}
+
+// More than there is, is refused by one line with the keys that help; close to it, a warning.
+TEST(a_plan_beyond_the_memory_is_refused) {
+    Trainer t;
+    char *overrides[] = {"--train.batch=4", "--train.micro_batch=2"};
+    small_trainer(&t, sockets[2][1], 2, overrides);
+    double planned = planned_bytes(&t), none = INFINITY;
+    const struct { MachineMemory memory; int code; const char *words; } cases[] = {
+        {{none, 0, 0.9 * planned, none}, EXIT_USAGE, "x.json: "}, {{none, 0, 0.9 * planned, none}, EXIT_USAGE, "control group leaves: a smaller train.micro_batch, train.recompute=block, a smaller model.block"},
+        {{0.6 * planned, 0.2 * planned, none, none}, EXIT_USAGE, "that the machine has free: "},
+        {{0.8 * planned, 0.4 * planned, none, none}, 0, "without swapping"},
+        {{none, 0, 1.05 * planned, none}, 0, "warning: "}, {{none, 0, none, 0.9 * planned}, 0, "before it slows it down"}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        MemoryCase m = {&t, cases[i].memory};
+        CHECK_FAILS(ask_memory, &m, cases[i].code, cases[i].words);
+    }
+    char errors[256];
+    MemoryCase m = {&t, {2 * planned, 0, none, 2 * planned}};
+    CHECK(run_child(ask_memory, &m, errors, sizeof errors) == 0 && !*errors);
+    trainer_free(&t);
+    check_error_line(TRAIN("build/test/run.json --model.width=65536 --model.layers=1000 --run.dir=build/test/runs/huge"), EXIT_USAGE, "MB of memory planned");
+    CHECK(!file_exists("build/test/runs/huge"));
+}
+
+// A key that a user sets and that changes nothing is refused, whether the command line or the file has it; what a preset
+// sets, and what a file has for its own optimizer where the command line chooses another, isn't.
+TEST(keys_that_change_nothing_are_refused) {
+    static const char gpt2[] = "configs/gpt2.json", llama[] = "configs/default.json", speedrun[] = "configs/speedrun.json";
+    static const struct { const char *config, *arguments, *words; } refused[] = {
+        {gpt2, "--optimizer.route=head=muon", "--optimizer.route: changes nothing, since the model has no head (model.head is \"tied\")"},
+        {gpt2, "--optimizer.adamw.head_lr=0.01", "model.head is tied"},
+        {gpt2, "--optimizer.route=mlp_gate=sgd", "no mlp_gate (model.mlp is \"gelu_tanh\")"},
+        {gpt2, "--optimizer.muon.lr=0.1", "no tensor is under muon"},
+        {gpt2, "--optimizer.muon.momentum=0.9", "no tensor is under a rule with muon's momentum"},
+        {gpt2, "--optimizer.muon.steps=3", "no tensor is under muon or normuon"},
+        {gpt2, "--optimizer.muon.weight_decay=0.3", "no tensor is under muon"},
+        {gpt2, "--optimizer.muon.packed_qkv=true", "q, k and v aren't under muon"},
+        {gpt2, "--optimizer.sgd.lr=0.1", "no tensor is under sgd"},
+        {gpt2, "--optimizer.route=norm=sgd --optimizer.sgd.weight_decay=0.1", "no matrix is under sgd"},
+        {gpt2, "--optimizer.route=wte=sgd --optimizer.sgd.momentum=0 --optimizer.sgd.nesterov=true", "optimizer.sgd.momentum is 0"},
+        {gpt2, "--optimizer.name=sgd --optimizer.adamw.lr=0.1", "--optimizer.adamw.lr: changes nothing"},
+        {gpt2, "--optimizer.name=sgd --optimizer.adamw.beta1=0.8", "first moments"},
+        {gpt2, "--optimizer.name=sgd --optimizer.adamw.eps=1e-7", "second moments"},
+        {gpt2, "--optimizer.name=sgd --optimizer.adamw.weight_decay=0.1", "no matrix is under adamw"},
+        {gpt2, "--optimizer.name=rmsprop --optimizer.adamw.beta1=0.8", "first moments"},
+        {gpt2, "--optimizer.adamw.weight_decay=0 --optimizer.adamw.decay_vectors=true", "no norm or bias"},
+        {gpt2, "--optimizer.qk_clip.alpha=0.3", "optimizer.qk_clip.tau is 0"},
+        {gpt2, "--model.rope_theta=500", "model.position isn't rope"},
+        {gpt2, "--model.attn_dropout=false", "model.dropout is 0"},
+        {gpt2, "--schedule.kind=constant --schedule.final=0.2", "the schedule never falls"},
+        {gpt2, "--schedule.kind=cosine --schedule.cooldown=0.2", "schedule.kind isn't trapezoid"},
+        {llama, "--optimizer.route=wpe=sgd", "no wpe (model.position is \"rope\")"},
+        {llama, "--optimizer.route=bias=sgd", "no bias (model.bias is false)"},
+        {llama, "--optimizer.route=norm1_b=sgd", "no norm1_b (model.norm is \"rmsnorm\")"},
+        {llama, "--optimizer.name=adamw --optimizer.muon.lr=0.01", "no tensor is under muon"},
+        {llama, "--optimizer.name=adamz --optimizer.muon.nesterov=false", "rule with muon's momentum"},
+        {llama, "--optimizer.name=svd --optimizer.muon.coefficients=cubic", "no tensor is under muon or normuon"},
+        {llama, "--optimizer.name=svd --optimizer.muon.precision=bf16", "no tensor is under muon or normuon"},
+        {llama, "--optimizer.muon.polynomial_norm=2", "optimizer.muon.coefficients isn't own"},
+        {llama, "--optimizer.muon.momentum_start=0.8", "optimizer.muon.momentum_warmup is 0"},
+        {llama, "--optimizer.muon.weight_decay=0 --optimizer.muon.cautious=true", "optimizer.muon.weight_decay is 0"},
+        {llama, "--optimizer.route=embed=muon --optimizer.adamw.embed_lr=0.1", "no embedding is under adamw"},
+        {llama, "--optimizer.route=head=muon --optimizer.adamw.head_lr=0.1", "the head isn't under adamw"},
+        {speedrun, "--optimizer.route=norm=sgd", "no norm (model.norm is \"rmsnorm_plain\")"},
+    };
+    for (size_t i = 0; i < COUNT_OF(refused); i++)
+        check_error_line(TRAIN("%s %s --print-config", refused[i].config, refused[i].arguments), EXIT_USAGE, refused[i].words);
+    static const char *const fine[] = {
+        "configs/default.json --optimizer.name=adamw", "configs/default.json --optimizer.name=sgd", "configs/gpt2.json --optimizer.name=muonclip",
+        "configs/default.json --model.head=tied", "configs/speedrun.json --optimizer.name=adamw", "configs/shakespeare_4x128.json",
+        "configs/shakespeare_6x384.json --model.dropout=0", "configs/default.json --schedule.kind=cosine",
+        "configs/gpt2.json --optimizer.name=muonclip --optimizer.qk_clip.alpha=0.3", "configs/default.json --optimizer.route=q=sgd --optimizer.sgd.lr=1",
+        "dev/speedrun/records/kjv_muon/config.json", "dev/exp/lab.json", "dev/speedrun/open_shakespeare.json"};
+    for (size_t i = 0; i < COUNT_OF(fine); i++) CHECK_MSG(TRAIN("%s --print-config", fine[i]) == 0, "%s", fine[i]);
+    // what a run has resolved and written holds every key, also those that its optimizer doesn't use
+    CHECK(TRAIN("configs/default.json --optimizer.name=adamw --print-config") == 0);
+    CHECK(shell("cp build/test/out.txt build/test/resolved.json") == 0);
+    CHECK(TRAIN("build/test/resolved.json --print-config") == 0);
+    // a file that contradicts itself
+    write_text("build/test/wrong.json", "{\"optimizer\": {\"name\": \"adamw\", \"muon\": {\"lr\": 0.02}}}");
+    check_error_line(TRAIN("build/test/wrong.json --print-config"), EXIT_USAGE, "build/test/wrong.json: optimizer.muon.lr: changes nothing");
+    CHECK(TRAIN("build/test/wrong.json --optimizer.name=muon --print-config") == 0);
+}
+
+TEST(schedules_that_the_steps_cut_off_are_refused) {
+    static const struct { const char *arguments, *words; } cases[] = {
+        {"--schedule.kind=trapezoid --schedule.warmup=8 --schedule.cooldown=8", "schedule.warmup and schedule.cooldown: 8 and 8 steps, but train.steps is 10"},
+        {"--schedule.kind=trapezoid --schedule.warmup=0.7 --schedule.cooldown=0.4", "7 and 4 steps"},
+        {"--schedule.kind=trapezoid --schedule.cooldown=20", "0 and 20 steps"},
+        {"--schedule.kind=trapezoid --schedule.warmup=20 --schedule.cooldown=0", "schedule.warmup: 20 steps, but train.steps is 10"},
+        {"--schedule.kind=constant --schedule.warmup=10", "schedule.warmup: 10 steps"},
+        {"--schedule.kind=cosine --schedule.warmup=100", "schedule.warmup: 100 steps"},
+        {"--optimizer.name=muon --optimizer.qk_clip.tau=0 --optimizer.muon.momentum_warmup=10", "optimizer.muon.momentum_warmup: 10 steps"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        check_error_line(TRAIN("build/test/run.json --train.steps=10 %s --print-config", cases[i].arguments), EXIT_USAGE, cases[i].words);
+    static const char *const fine[] = {
+        "--schedule.kind=trapezoid --schedule.warmup=5 --schedule.cooldown=5", "--schedule.kind=trapezoid --schedule.warmup=0.3 --schedule.cooldown=0.7",
+        "--schedule.kind=trapezoid --schedule.cooldown=1", "--schedule.kind=cosine --schedule.warmup=9",
+        "--optimizer.name=muon --optimizer.qk_clip.tau=0 --optimizer.muon.momentum_warmup=9"};
+    for (size_t i = 0; i < COUNT_OF(fine); i++)
+        CHECK_MSG(TRAIN("build/test/run.json --train.steps=10 %s --print-config", fine[i]) == 0, "%s", fine[i]);
+    // every config of the project can be cut short
+    CHECK(shell("for config in configs/*.json dev/exp/*.json dev/exp/*/*config.json dev/speedrun/*.json; do "
+                "%s $config --train.steps=5 --print-config > build/test/out.txt || exit 1; done", trainer) == 0);
+    // a run that goes on isn't asked, unless its steps change
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/warmed --train.steps=30 --schedule.warmup=20") == 0);
+    CHECK(TRAIN("--run.dir=build/test/runs/warmed --resume") == 0);
+    CHECK(shell("cd build/test/runs/warmed && sed -i 's/\"warmup\": 20/\"warmup\": 50/' config.json") == 0);
+    CHECK(TRAIN("--run.dir=build/test/runs/warmed --resume") == 0);
+    check_error_line(TRAIN("--run.dir=build/test/runs/warmed --resume --train.steps=40"), EXIT_USAGE, "schedule.warmup: 50 steps");
+}
+
+// Where the command line chooses another preset than the file, which has values of its own for what the preset sets.
+TEST(values_that_a_file_keeps_from_a_chosen_preset_are_said) {
+    static const struct { const char *arguments, *line; } cases[] = {
+        {"--optimizer.name=muon", "preset     --optimizer.name=muon, but build/test/keeps.json keeps optimizer.muon.lr 0.005 (its own: 0.02), "
+                                  "optimizer.muon.weight_decay 0.1 (its own: 0)\n"},
+        {"--model.arch=llama", "preset     --model.arch=llama, but build/test/keeps.json keeps model.head \"tied\" (its own: \"untied\")\n"},
+        {"--optimizer.name=adamw", NULL}, {"--optimizer.name=muonclip", NULL}, {"--optimizer.muon.lr=0.01", NULL},
+        {"--optimizer.name=muon --optimizer.muon.lr=0.01 --optimizer.muon.weight_decay=0.1", NULL}};
+    prepare_runs();
+    write_text("build/test/keeps.json", "{\"data\": {\"dir\": \"build/test/data\"}, \"model\": {\"layers\": 1, \"heads\": 2, \"width\": 16, "
+               "\"block\": 16, \"head\": \"tied\"}, \"train\": {\"steps\": 1}, \"optimizer\": {\"name\": \"muonclip\", "
+               "\"muon\": {\"lr\": 0.005, \"weight_decay\": 0.1}}}");
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        CHECK(TRAIN("build/test/keeps.json %s --run.dir=build/test/runs/keeps --overwrite", cases[i].arguments) == 0);
+        char *out = read_file("build/test/out.txt", NULL);
+        CHECK_MSG(cases[i].line ? strstr(out, cases[i].line) == out : !strstr(out, "preset "), "%s: %.300s", cases[i].arguments, out);
+        free(out);
+    }
+}
+
 // Its last lines and the picture say whether it had anything to do; README's command is one where it has.
 TEST(qk_clip_says_what_it_did) {
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/clipped --train.steps=20") == 0);
@@ -1174,6 +1313,10 @@ int main(int argc, char **argv) {
     RUN(a_run_is_a_folder);
     RUN(the_last_validation_is_of_the_whole_split);
     RUN(qk_clip_says_what_it_did);
+    RUN(a_plan_beyond_the_memory_is_refused);
+    RUN(keys_that_change_nothing_are_refused);
+    RUN(schedules_that_the_steps_cut_off_are_refused);
+    RUN(values_that_a_file_keeps_from_a_chosen_preset_are_said);
     RUN(memory_is_as_planned_and_time_is_accounted_for);
     RUN(without_run_dir_runs_are_numbered);
     RUN(bad_configs_are_refused_in_one_line);

@@ -23,7 +23,6 @@
 #endif
 #include <float.h>
 #include <math.h>
-#include <sched.h>
 #include <signal.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -35,6 +34,7 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
+#include "src/machine.h"     // defines: machine_cpu, machine_cores, machine_cpu_quota, machine_memory
 #include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, VEC_SUM, vec_expf, ..., vec_max, Dropout, dropout_factor
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
@@ -90,8 +90,8 @@ typedef struct {
     struct {
         int name;
         struct {
-            double lr, momentum, momentum_start, weight_decay;
-            int momentum_form, momentum_warmup, steps, coefficients, scale, precision;
+            double lr, momentum, momentum_warmup, momentum_start, weight_decay;
+            int momentum_form, steps, coefficients, scale, precision;
             ConfigList polynomial;
             double polynomial_norm;
             bool nesterov, cautious, packed_qkv;
@@ -164,7 +164,7 @@ static const Field config_fields[] = {
     {"optimizer.muon.lr", FIELD_FLOAT, F_(optimizer.muon.lr), "0.02", 0, 1e6, NULL, "peak learning rate of the tensors under muon, normuon, svd and the spectral family"},
     {"optimizer.muon.momentum", FIELD_FLOAT, F_(optimizer.muon.momentum), "0.95", 0, 0.9999, NULL, "decay of the gradient's running mean or sum"},
     {"optimizer.muon.momentum_form", FIELD_CHOICE, F_(optimizer.muon.momentum_form), "ema", 0, 0, "ema|accumulate", "b = mu b + (1-mu) g, or b = mu b + g"},
-    {"optimizer.muon.momentum_warmup", FIELD_INT, F_(optimizer.muon.momentum_warmup), "0", 0, 1e9, NULL, "steps in which the momentum rises from momentum_start; 0: none"},
+    {"optimizer.muon.momentum_warmup", FIELD_FLOAT, F_(optimizer.muon.momentum_warmup), "0", 0, 1e9, NULL, "the momentum rises from momentum_start: steps, or below 1 a fraction of all steps; 0: none"},
     {"optimizer.muon.momentum_start", FIELD_FLOAT, F_(optimizer.muon.momentum_start), "0.85", 0, 0.9999, NULL, "momentum at step 0 where it warms up"},
     {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: (1-mu) g + mu b instead of b, or g + mu b"},
     {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|quintic|cubic|exact12|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
@@ -1354,6 +1354,232 @@ static void optimizer_groups(Trainer *t) {
     }
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Configs that can't mean what they say: keys that change nothing, schedules that don't fit into the steps. A preset may
+// set what a model doesn't have; a user who does is told.
+
+#define RULE(name) (1u << MUON_RULE_##name)
+enum { RULES_MOMENTUM = RULE(MUON) | RULE(NORMUON) | RULE(SVD) | RULE(MSGD) | RULE(MSGDS) | RULE(MSGDQ) | RULE(MSGDZ),
+       RULES_SPECTRAL_ADAM = RULE(ADAMS) | RULE(ADAMQ) | RULE(ADAMZ), RULES_MATRIX = RULES_MOMENTUM | RULES_SPECTRAL_ADAM,
+       RULES_NEWTON_SCHULZ = RULE(MUON) | RULE(NORMUON), RULES_ADAM = RULE(RMSPROP) | RULE(ADAM) | RULE(ADAMW),
+       RULES_FIRST_MOMENT = RULE(ADAM) | RULE(ADAMW) | RULES_SPECTRAL_ADAM,
+       RULES_SECOND_MOMENT = RULES_ADAM | RULES_SPECTRAL_ADAM | RULE(NORMUON) };
+
+typedef struct {
+    const Config *c;
+    Tensor table[N_TENSORS];
+    unsigned rules, decayed;             // of the model's tensors; of those that are subject to weight decay
+} Owners;
+
+static Owners owners_of(const Config *c) {
+    Owners o = {.c = c};
+    tensor_table(o.table, c, 1);         // what there is and under which rule: sizes don't matter
+    for (int id = 0; id < N_TENSORS; id++) {
+        if (!o.table[id].count) continue;
+        o.rules |= 1u << o.table[id].rule;
+        if (o.table[id].decay) o.decayed |= 1u << o.table[id].rule;
+    }
+    return o;
+}
+
+// Whether a tensor under adamw or its kin has its learning rate from *lr, one of the three that there are.
+static bool has_rate(const Owners *o, const double *lr) {
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *t = &o->table[id];
+        if (!t->count || !(RULES_ADAM >> t->rule & 1)) continue;
+        const double *own = t->role == ROLE_EMBED ? &o->c->optimizer.adamw.embed_lr
+                          : t->role == ROLE_HEAD ? &o->c->optimizer.adamw.head_lr : NULL;
+        if (lr == own || (lr == &o->c->optimizer.adamw.lr && !(own && *own > 0))) return true;
+    }
+    return false;
+}
+
+// Whether a norm or a bias is under a rule with weight decay, so that decay_vectors decides about it.
+static bool has_vector_to_decay(const Owners *o) {
+    const Config *c = o->c;
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *t = &o->table[id];
+        double decay = t->rule == MUON_RULE_SGD ? c->optimizer.sgd.weight_decay
+                     : t->rule > MUON_RULE_ADAMW ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
+        if (t->count && (t->role == ROLE_NORM || t->role == ROLE_BIAS) && t->rule != MUON_RULE_NONE && decay > 0) return true;
+    }
+    return false;
+}
+
+// The key that decides whether the model has this tensor; NULL: it always does.
+static const char *socket_of(const Config *c, TensorId id) {
+    switch (id) {
+    case WPE: return "model.position";
+    case HEAD: return "model.head";
+    case W_GATE: return "model.mlp";
+    case B_GATE: return c->model.mlp == MLP_SWIGLU ? "model.bias" : "model.mlp";
+    case NORM1_W: case NORM2_W: case NORMF_W: return "model.norm";
+    case NORM1_B: case NORM2_B: case NORMF_B: return c->model.norm == NORM_LAYERNORM ? "model.bias" : "model.norm";
+    case BQ: case BK: case BV: case BO: case B_IN: case B_OUT: return "model.bias";
+    default: return NULL;
+    }
+}
+
+// Why a role or a tensor of optimizer.route changes nothing: the model has none of it. To be freed; NULL: it has them all.
+static char *route_unused(const Owners *o) {
+    const ConfigMap *route = &o->c->optimizer.route;
+    for (int i = 0; i < route->n; i++) {
+        bool found = false;
+        const char *socket = NULL;
+        for (int id = 0; id < N_TENSORS; id++) {
+            const Tensor *t = &o->table[id];
+            if (strcmp(route->keys[i], t->name) && config_name_index(ROLES, route->keys[i]) != (int)t->role) continue;
+            found = found || t->count > 0;
+            socket = socket_of(o->c, (TensorId)id);
+        }
+        if (found || !socket) continue;
+        char *value = config_value_text(o->c, config_find(config_fields, N_FIELDS, socket));
+        char *why = format("the model has no %s (%s is %s)", route->keys[i], socket, value);
+        free(value);
+        return why;
+    }
+    return NULL;
+}
+
+// Why `key` changes nothing in this config, to be freed; NULL where it does something.
+static char *key_unused(const Owners *o, const char *key) {
+    const Config *c = o->c;
+    bool decays = c->schedule.kind == SCHEDULE_COSINE || (c->schedule.kind == SCHEDULE_TRAPEZOID && c->schedule.cooldown > 0);
+    bool matrix = o->rules & RULES_MATRIX, momentum = o->rules & RULES_MOMENTUM, polar = o->rules & RULES_NEWTON_SCHULZ,
+         sgd = o->rules & RULE(SGD), second = o->rules & RULES_SECOND_MOMENT;
+    static const char no_matrix[] = "no tensor is under muon or one of its family", no_sgd[] = "no tensor is under sgd",
+                      no_momentum[] = "no tensor is under a rule with muon's momentum",
+                      no_polar[] = "no tensor is under muon or normuon",
+                      no_second[] = "no tensor is under a rule with second moments";
+    const struct { const char *key; bool used; const char *otherwise; } uses[] = {
+        {"model.attn_dropout", c->model.dropout > 0, "model.dropout is 0"},
+        {"model.rope_theta", c->model.position == POSITION_ROPE, "model.position isn't rope"},
+        {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
+        {"schedule.final", decays, "the schedule never falls"},
+        {"optimizer.muon.lr", matrix, no_matrix},
+        {"optimizer.muon.momentum", momentum, no_momentum},
+        {"optimizer.muon.momentum_form", momentum, no_momentum},
+        {"optimizer.muon.momentum_warmup", momentum, no_momentum},
+        {"optimizer.muon.momentum_start", momentum, no_momentum},
+        {"optimizer.muon.momentum_start", c->optimizer.muon.momentum_warmup > 0, "optimizer.muon.momentum_warmup is 0"},
+        {"optimizer.muon.nesterov", momentum, no_momentum},
+        {"optimizer.muon.coefficients", polar, no_polar},
+        {"optimizer.muon.polynomial", polar, no_polar},
+        {"optimizer.muon.polynomial_norm", polar, no_polar},
+        {"optimizer.muon.polynomial_norm", c->optimizer.muon.coefficients == MUON_COEFF_COUNT,
+         "optimizer.muon.coefficients isn't own"},
+        {"optimizer.muon.steps", polar, no_polar},
+        {"optimizer.muon.precision", polar, no_polar},
+        {"optimizer.muon.scale", matrix, no_matrix},
+        {"optimizer.muon.weight_decay", o->decayed & RULES_MATRIX, no_matrix},
+        {"optimizer.muon.cautious", o->decayed & RULES_MATRIX, no_matrix},
+        {"optimizer.muon.cautious", c->optimizer.muon.weight_decay > 0, "optimizer.muon.weight_decay is 0"},
+        {"optimizer.muon.packed_qkv", RULES_MATRIX >> o->table[WQ].rule & 1, "q, k and v aren't under muon or one of its family"},
+        {"optimizer.sgd.lr", sgd, no_sgd},
+        {"optimizer.sgd.momentum", sgd, no_sgd},
+        {"optimizer.sgd.nesterov", sgd, no_sgd},
+        {"optimizer.sgd.nesterov", c->optimizer.sgd.momentum > 0, "optimizer.sgd.momentum is 0"},
+        {"optimizer.sgd.weight_decay", o->decayed & RULE(SGD), "no matrix is under sgd"},
+        {"optimizer.adamw.lr", has_rate(o, &c->optimizer.adamw.lr), "no tensor under adamw or its kin has this rate"},
+        {"optimizer.adamw.embed_lr", has_rate(o, &c->optimizer.adamw.embed_lr), "no embedding is under adamw or its kin"},
+        {"optimizer.adamw.head_lr", o->table[HEAD].count, "model.head is tied: the head is the embedding"},
+        {"optimizer.adamw.head_lr", has_rate(o, &c->optimizer.adamw.head_lr), "the head isn't under adamw or its kin"},
+        {"optimizer.adamw.beta1", o->rules & RULES_FIRST_MOMENT, "no tensor is under a rule with first moments"},
+        {"optimizer.adamw.beta2", second, no_second},
+        {"optimizer.adamw.eps", second, no_second},
+        {"optimizer.adamw.weight_decay", o->decayed & RULES_ADAM, "no matrix is under adamw or its kin"},
+        {"optimizer.adamw.decay_vectors", has_vector_to_decay(o), "no norm or bias is under a rule with weight decay"},
+        {"optimizer.qk_clip.alpha", c->optimizer.qk_clip.tau > 0, "optimizer.qk_clip.tau is 0"},
+    };
+    for (size_t i = 0; i < COUNT_OF(uses); i++)
+        if (!strcmp(uses[i].key, key) && !uses[i].used) return xstrdup(uses[i].otherwise);
+    return strcmp(key, "optimizer.route") ? NULL : route_unused(o);
+}
+
+/* Refuses keys that a user has set and that change nothing: of the command line those without effect in the whole config;
+ * of the file those without effect in the whole and in the file alone, since the command line may choose another
+ * optimizer for a file than its own. A file that sets most of the keys there are is one that a run has written. */
+static void check_keys(const Config *c, const ConfigSource *from, const Config *file, const ConfigSource *from_file,
+                       const char *where) {
+    Owners whole = owners_of(c), alone = owners_of(file);
+    int given = 0;
+    for (int i = 0; i < N_FIELDS; i++) given += from_file[i] == CONFIG_FILE;
+    for (int i = 0; i < N_FIELDS; i++) {
+        const char *key = config_fields[i].key;
+        char *why = from[i] >= CONFIG_FILE ? key_unused(&whole, key) : NULL;
+        if (why && from[i] == CONFIG_COMMAND) fail_usage("--%s: changes nothing, since %s", key, why);
+        char *why_alone = why && given <= N_FIELDS / 2 ? key_unused(&alone, key) : NULL;
+        if (why_alone) fail_usage("%s: %s: changes nothing, since %s", where, key, why_alone);
+        free(why);
+    }
+}
+
+// Steps that a key of the schedule means: below 1 a fraction of all steps.
+static double warmup_steps(const Config *c) {
+    return c->schedule.warmup < 1 ? c->schedule.warmup * c->train.steps : c->schedule.warmup;
+}
+
+static double cooldown_steps(const Config *c) {
+    return c->schedule.cooldown <= 1 ? c->schedule.cooldown * c->train.steps : c->schedule.cooldown;
+}
+
+static double momentum_warmup_steps(const Config *c) {
+    double warmup = c->optimizer.muon.momentum_warmup;
+    return warmup < 1 ? warmup * c->train.steps : warmup;
+}
+
+// Refuses a schedule that the steps cut off: rates and momentum would never be what the config says.
+static void check_schedule(const Config *c, const char *where) {
+    int steps = c->train.steps;
+    double warmup = warmup_steps(c), cooldown = c->schedule.kind == SCHEDULE_TRAPEZOID ? cooldown_steps(c) : 0;
+    double momentum = owners_of(c).rules & RULES_MOMENTUM ? momentum_warmup_steps(c) : 0;
+    static const char hint[] = "; numbers below 1 are fractions of all steps";
+    if (warmup >= steps)
+        fail_usage("%s: schedule.warmup: %g steps, but train.steps is %d%s", where, warmup, steps, hint);
+    if (warmup + cooldown > steps * (1 + 1e-12))
+        fail_usage("%s: schedule.warmup and schedule.cooldown: %g and %g steps, but train.steps is %d%s", where, warmup,
+                   cooldown, steps, hint);
+    if (momentum >= steps)
+        fail_usage("%s: optimizer.muon.momentum_warmup: %g steps, but train.steps is %d%s", where, momentum, steps, hint);
+}
+
+// Whether the presets of `chooser` set `key`.
+static bool is_governed(const char *chooser, const char *key) {
+    for (size_t i = 0; i < COUNT_OF(config_presets); i++)
+        if (!strcmp(config_presets[i].field, chooser) && !strcmp(config_presets[i].key, key)) return true;
+    return false;
+}
+
+// Says which values of the file stay where the command line chooses another preset than the file, which has its own.
+static void print_kept(const Config *c, const ConfigSource *from, const Config *file, const char *where) {
+    Owners owners = owners_of(c);
+    for (int k = 0; k < N_FIELDS; k++) {
+        const Field *chooser = &config_fields[k];
+        const int *now = (const void *)((const char *)c + chooser->offset), *before = (const void *)((const char *)file + chooser->offset);
+        if (chooser->type != FIELD_CHOICE || from[k] != CONFIG_COMMAND || *now == *before) continue;
+        char *choice = format("--%s=%s", chooser->key, config_choice_name(config_fields, N_FIELDS, chooser->key, *now)), error[256];
+        Config preset;
+        bool any = false;
+        if (!config_try(&preset, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), NULL, 0, "", 1, &choice, NULL,
+                        error, sizeof error))
+            fail("%s", error);
+        for (int i = 0; i < N_FIELDS; i++) {
+            const Field *f = &config_fields[i];
+            if (from[i] != CONFIG_FILE || !is_governed(chooser->key, f->key)) continue;
+            char *kept = config_value_text(c, f), *own = config_value_text(&preset, f), *unused = key_unused(&owners, f->key);
+            if (strcmp(kept, own) && !unused) {
+                if (!any) printf("preset     %s, but %s keeps", choice, where);
+                printf("%s %s %s (its own: %s)", any ? "," : "", f->key, kept, own);
+                any = true;
+            }
+            free(kept); free(own); free(unused);
+        }
+        if (any) printf("\n");
+        config_free(&preset, config_fields, N_FIELDS);
+        free(choice);
+    }
+}
+
 static void optimizer_options(Trainer *t) {
     const Config *c = &t->config;
     const ConfigList *own = &c->optimizer.muon.polynomial;
@@ -1380,9 +1606,7 @@ static void optimizer_options(Trainer *t) {
 
 // What the schedule multiplies every peak learning rate by in this step, counted from 0.
 static double schedule_factor(const Config *c, int step) {
-    double steps = c->train.steps, final = c->schedule.final;
-    double warmup = c->schedule.warmup < 1 ? c->schedule.warmup * steps : c->schedule.warmup;
-    double cooldown = c->schedule.cooldown <= 1 ? c->schedule.cooldown * steps : c->schedule.cooldown;
+    double steps = c->train.steps, final = c->schedule.final, warmup = warmup_steps(c), cooldown = cooldown_steps(c);
     if (step < warmup) return (step + 1) / (warmup + 1);
     if (c->schedule.kind == SCHEDULE_COSINE)
         return final + (1 - final) * 0.5 * (1 + cos(M_PI * (step - warmup) / (steps - warmup)));
@@ -1392,8 +1616,9 @@ static double schedule_factor(const Config *c, int step) {
 }
 
 static double muon_momentum(const Config *c, int step) {
-    if (step >= c->optimizer.muon.momentum_warmup) return c->optimizer.muon.momentum;
-    double done = (double)step / c->optimizer.muon.momentum_warmup;
+    double warmup = momentum_warmup_steps(c);
+    if (step >= warmup) return c->optimizer.muon.momentum;
+    double done = step / warmup;
     return c->optimizer.muon.momentum_start + done * (c->optimizer.muon.momentum - c->optimizer.muon.momentum_start);
 }
 
@@ -1819,38 +2044,15 @@ static CheckpointState read_weights(const Model *m, const char *path) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What is printed before and after
 
-static const char *cpu_name(char *name, size_t room) {
-    FILE *f = fopen("/proc/cpuinfo", "r");
-    char line[256];
-    snprintf(name, room, "unknown CPU");
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, "model name", 10) && strchr(line, ':')) {
-            snprintf(name, room, "%.*s", (int)strcspn(strchr(line, ':') + 2, "\n\"\\"), strchr(line, ':') + 2);
-            break;
-        }
-    if (f) fclose(f);
-    return name;
-}
-
-// One thread per physical core of those this process may use, unless OMP_NUM_THREADS says otherwise. Called before there
-// are any, so that they compute as this one does.
+// One thread per physical core of those this process may use, and no more than its share of CPU time keeps busy, unless
+// OMP_NUM_THREADS says otherwise. Called before there are any, so that they compute as this one does.
 static void choose_threads(void) {
     cpu_set_t set;
     vec_flush_subnormals();
     if (getenv("OMP_NUM_THREADS") || sched_getaffinity(0, sizeof set, &set) != 0) return;
-    int cores = 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &set)) continue;
-        char path[96];
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-        FILE *f = fopen(path, "r");     // such as "0,4" or "0-1": this core counts by its first thread in the set
-        int first = cpu, sibling;
-        while (f && fscanf(f, "%d%*c", &sibling) == 1)
-            if (sibling < first && sibling >= 0 && CPU_ISSET(sibling, &set)) first = sibling;
-        if (f) fclose(f);
-        cores += first == cpu;
-    }
-    if (cores > 0) omp_set_num_threads(cores);
+    int cores = machine_cores("", &set);
+    double quota = ceil(machine_cpu_quota(""));
+    if (cores > 0) omp_set_num_threads(quota < cores ? (int)quota : cores);
 }
 
 // GCC's OpenMP lets waiting threads spin for a millisecond or more. Beside any other busy process that makes training
@@ -1893,6 +2095,32 @@ static double planned_bytes(const Trainer *t) {
     return 4.0 * (2.0 * m->n_params + m->n_acts + m->n_packed) + (double)t->state_bytes + other_bytes(t);
 }
 
+/* Ends the program where the plan is more than the machine or its control groups have left, since the kernel would kill
+ * it later without a word; warns where it is close. The line has the keys that help. */
+static void check_memory(const Trainer *t, const MachineMemory *m, const char *where) {
+    const Config *c = &t->config;
+    const struct { double left; bool hard; const char *what; } limits[] = {
+        {m->group, true, "its control group leaves"}, {m->available + m->swap, true, "the machine has free"},
+        {m->group_high, false, "its control group leaves before it slows it down"},
+        {m->available, false, "the machine has free without swapping"}};
+    double planned = planned_bytes(t);
+    char keys[256];
+    snprintf(keys, sizeof keys, "%s%sa smaller model.block, model.width, model.layers or model.vocab takes less",
+             c->train.micro_batch > 1 ? "a smaller train.micro_batch, " : "",
+             c->train.recompute == RECOMPUTE_NONE ? "train.recompute=block, " : "");
+    for (size_t i = 0; i < COUNT_OF(limits); i++)
+        if (limits[i].hard && planned > limits[i].left)
+            fail_usage("%s: %.0f MB of memory planned, more than the %.0f MB that %s: %s", where, megabytes(planned),
+                       megabytes(limits[i].left), limits[i].what, keys);
+    for (size_t i = 0; i < COUNT_OF(limits); i++)
+        if (planned > 0.9 * limits[i].left) {
+            fflush(stdout);
+            fprintf(stderr, "warning: %.0f MB of memory planned of the %.0f MB that %s: %s\n", megabytes(planned),
+                    megabytes(limits[i].left), limits[i].what, keys);
+            return;
+        }
+}
+
 static void print_plan(const Trainer *t) {
     const Model *m = &t->model;
     const Config *c = &t->config;
@@ -1919,7 +2147,7 @@ static void print_plan(const Trainer *t) {
            (unsigned long long)(dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) * (uint64_t)m->T),
            at_end == t->data.val_windows ? "the whole split of " : "", (unsigned long long)(at_end * (uint64_t)m->T));
     char cpu[96];
-    printf("machine    %s, %d threads, %s kernels, %s%s\n", cpu_name(cpu, sizeof cpu), omp_get_max_threads(),
+    printf("machine    %s, %d threads, %s kernels, %s%s\n", machine_cpu("", cpu, sizeof cpu), omp_get_max_threads(),
            gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",
            gemm_emulated() ? " (emulated, no faster)" : "");
     printf("tensors    name      count  rows x cols   rule        lr      decay\n");
@@ -1986,7 +2214,7 @@ static void log_start(Trainer *t, char *const *changed, int n) {
         else while (p[1] == ' ') p++;
     fprintf(t->log, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"optimizer_bytes\": %zu, "
                     "\"data\": \"%016llx\", \"epoch_tokens\": %llu, \"commit\": \"%s\"",
-            cpu_name(cpu, sizeof cpu), omp_get_max_threads(), gemm_isa(), t->model.n_params, t->state_bytes,
+            machine_cpu("", cpu, sizeof cpu), omp_get_max_threads(), gemm_isa(), t->model.n_params, t->state_bytes,
             (unsigned long long)dataloader_fingerprint(&t->data),
             (unsigned long long)t->data.train_windows * (unsigned)t->model.T, MUON_C_COMMIT);
     cJSON *list = cJSON_CreateStringArray((const char *const *)changed, n);
@@ -2113,6 +2341,8 @@ static void trainer_open(Trainer *t, const char *where) {
     t->classes = dataloader_classes(&t->data);
 
     trainer_plan(t);
+    MachineMemory memory = machine_memory("");
+    check_memory(t, &memory, where);
 }
 
 // Says the plan and carries it out: a trainer before its first step, with zero weights.
@@ -2338,7 +2568,7 @@ static char *resumed_dir(const Arguments *a) {
     if (!a->config_path) fail_usage("--resume: name the run with --run.dir=FOLDER, or its config");
     Config config;
     config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path,
-                a->n_overrides, a->overrides);
+                a->n_overrides, a->overrides, NULL);
     char *found = *config.run.dir ? xstrdup(config.run.dir) : NULL;
     for (int number = 1; !*config.run.dir; number++) {
         char *dir = run_name(a->config_path, number);
@@ -2435,6 +2665,18 @@ static void resume_log(Trainer *t) {
     best_resume(t);
 }
 
+// What a config is asked, beside its file alone. A run that goes on has been asked already, but for its new steps.
+static void check_config(const Config *c, const ConfigSource *from, const Arguments *a, bool resumed, const char *where) {
+    Config file;
+    ConfigSource from_file[N_FIELDS];
+    config_load(&file, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), resumed ? where : a->config_path, 0,
+                NULL, from_file);
+    check_keys(c, from, &file, from_file, where);
+    if (!resumed || c->train.steps != file.train.steps) check_schedule(c, where);
+    if (!resumed && !a->print_config) print_kept(c, from, &file, where);
+    config_free(&file, config_fields, N_FIELDS);
+}
+
 static void write_run_file(const char *dir, const char *name, const char *bytes, size_t size) {
     char *path = format("%s/%s", dir, name);
     if (write_file(path, bytes, size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
@@ -2464,6 +2706,7 @@ static int train_main(int argc, char **argv) {
 
     Trainer t = {.program = argv[0]};
     Config *c = &t.config;
+    ConfigSource sources[N_FIELDS];
     char error[512], *dir = a.resume && !a.print_config ? resumed_dir(&a) : NULL;
     char *where = dir ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
     for (int i = 0; dir && i < a.n_overrides; i++)
@@ -2472,7 +2715,8 @@ static int train_main(int argc, char **argv) {
                        ".embed_lr and .head_lr may change", a.overrides[i]);
     if (dir && !file_exists(where)) fail_usage("--resume: %s does not exist: %s holds no run", where, dir);
     config_load(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
-                dir || a.config_path ? where : NULL, a.n_overrides, a.overrides);
+                dir || a.config_path ? where : NULL, a.n_overrides, a.overrides, sources);
+    check_config(c, sources, &a, dir != NULL, where);
     if (a.print_config) {
         config_resolve(c, where);
         config_write(stdout, c, config_fields, N_FIELDS);

@@ -65,7 +65,7 @@ int main(int argc, char **argv) {
     if (!file_exists(config_path)) fail("%s: no such file: %s holds no run", config_path, run);
     Config config;
     Tokenizer tokenizer;
-    config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config_path, 0, NULL);
+    config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config_path, 0, NULL, NULL);
     config_resolve(&config, config_path);
     if (tokenizer_load(&tokenizer, vocabulary, error, sizeof error) != 0 ||
         tokenizer_check(&tokenizer, vocabulary, run, error, sizeof error) != 0)

@@ -1,6 +1,6 @@
 /* config.h - a strict JSON config driven by one table of fields.
  *
- * defines: Field, FieldType, ConfigList, ConfigMap, ConfigPreset, config_load, config_load_text, config_try,
+ * defines: Field, FieldType, ConfigList, ConfigMap, ConfigPreset, ConfigSource, config_load, config_load_text, config_try,
  *          config_write, config_text, config_value_text, config_help, config_choice_name, config_differences,
  *          config_find, config_free
  *
@@ -50,6 +50,9 @@ typedef struct {
 
 // Where the choice `field` ends up as `choice`, the default of `key` is `value`. Later rows see what earlier ones did.
 typedef struct { const char *field, *choice, *key, *value; } ConfigPreset;
+
+// Where a field's value comes from, weakest first.
+typedef enum { CONFIG_DEFAULT, CONFIG_PRESET, CONFIG_FILE, CONFIG_COMMAND } ConfigSource;
 
 static const double CONFIG_MAX_INTEGER = 9007199254740992.0;    // 2^53
 
@@ -293,7 +296,7 @@ typedef struct {
     void *config;
     const Field *fields;
     int n_fields;
-    bool *given;                    // by the file or an override, so that no preset may change it
+    ConfigSource *from;             // of each field; what the file or an override gives no preset may change
     const char *name;               // of the text, for messages: a file, or an override as a whole
     bool has_lines;                 // it is a file: messages say the line and the key
     const char *at, *end;
@@ -713,7 +716,7 @@ static inline bool config_take_key(ConfigReader *r, const cJSON *object, const c
     const Field *first = config_find_section(r->fields, r->n_fields, key);
     if (f) {
         if (!config_set(r, *position, f, item)) return false;
-        r->given[f - r->fields] = true;
+        r->from[f - r->fields] = CONFIG_FILE;
         if (f->type == FIELD_MAP) *position += cJSON_GetArraySize(item);
         return true;
     }
@@ -783,8 +786,10 @@ static inline bool config_take_override(ConfigReader *r, const char *text) {
     const Field *f = config_find(r->fields, r->n_fields, key);
     const Field *first = config_find_section(r->fields, r->n_fields, key);
     bool fine = false;
-    if (f && equals) fine = r->given[f - r->fields] = config_take_text(r, f, equals + 1);
-    else if (f) {
+    if (f && equals) {
+        fine = config_take_text(r, f, equals + 1);
+        r->from[f - r->fields] = CONFIG_COMMAND;
+    } else if (f) {
         char *kind;
         size_t size;
         FILE *out = config_open_text(&kind, &size);
@@ -807,17 +812,19 @@ static inline bool config_take_preset(ConfigReader *r, const ConfigPreset *prese
     int choice = chooser && chooser->type == FIELD_CHOICE ? config_name_index(chooser->choices, preset->choice) : -1;
     if (!f || choice < 0)
         return config_error(r, 0, NULL, "preset %s=%s names no field or choice", preset->field, preset->choice);
-    if (*(const int *)((const char *)r->config + chooser->offset) != choice || r->given[f - r->fields]) return true;
+    if (*(const int *)((const char *)r->config + chooser->offset) != choice || r->from[f - r->fields] >= CONFIG_FILE) return true;
+    r->from[f - r->fields] = CONFIG_PRESET;
     return config_take_text(r, f, preset->value);
 }
 
 /* config_load_text that returns: true, or false with one line in error[room] and nothing of the config to free.
- * text: size bytes of JSON, or NULL for none; name: what messages call it. */
+ * text: size bytes of JSON, or NULL for none; name: what messages call it. from: the source of each of the n_fields, or
+ * NULL where that is of no interest. */
 static inline bool config_try(void *config, const Field *fields, int n_fields, const ConfigPreset *presets,
                               int n_presets, const char *text, size_t size, const char *name, int n_overrides,
-                              char **overrides, char *error, size_t room) {
+                              char **overrides, ConfigSource *from, char *error, size_t room) {
     ConfigReader r = { config, fields, n_fields, NULL, NULL, false, NULL, NULL, 0, NULL, 0, NULL, error, room };
-    r.given = (bool *)xcalloc((size_t)n_fields, sizeof *r.given);
+    r.from = (ConfigSource *)xcalloc((size_t)n_fields, sizeof *r.from);
     bool fine = true;
     for (int i = 0; i < n_fields; i++) {        // config_clear must find no garbage
         void *at = (char *)config + fields[i].offset;
@@ -845,7 +852,8 @@ static inline bool config_try(void *config, const Field *fields, int n_fields, c
     for (int i = 0; i < n_presets && fine; i++) fine = config_take_preset(&r, &presets[i]);
     cJSON_Delete(r.root);
     free(r.positions);
-    free(r.given);
+    if (from) memcpy(from, r.from, (size_t)n_fields * sizeof *from);
+    free(r.from);
     if (!fine) config_free(config, fields, n_fields);
     return fine;
 }
@@ -861,18 +869,19 @@ static inline void config_load_text(void *config, const Field *fields, int n_fie
                                     char **overrides) {
     char error[2048];
     if (!config_try(config, fields, n_fields, presets, n_presets, text, size, name, n_overrides, overrides,
-                    error, sizeof error))
+                    NULL, error, sizeof error))
         fail_usage("%s", error);
 }
 
-// config_load_text of a file; path: NULL for none.
+// config_load_text of a file; path: NULL for none. from: as config_try has it.
 static inline void config_load(void *config, const Field *fields, int n_fields, const ConfigPreset *presets,
-                               int n_presets, const char *path, int n_overrides, char **overrides) {
+                               int n_presets, const char *path, int n_overrides, char **overrides,
+                               ConfigSource *from) {
     char error[2048], *text = NULL;
     size_t size = 0;
     if (path && !(text = read_file(path, &size))) fail_usage("%s: cannot be read: %s", path, strerror(errno));
     bool fine = config_try(config, fields, n_fields, presets, n_presets, text, size, path, n_overrides, overrides,
-                           error, sizeof error);
+                           from, error, sizeof error);
     free(text);
     if (!fine) fail_usage("%s", error);
 }

@@ -31,7 +31,7 @@ static const char *const isas[] = { "amx", "avx512", "avx2", "portable" };
 // A file's name for this machine's results: words of the CPU's name, threads, instruction set: amd-epyc-2t-avx512.
 static void print_name(void) {
     char cpu[96], *rest = NULL;
-    cpu_name(cpu, sizeof cpu);
+    machine_cpu("", cpu, sizeof cpu);
     cpu[strcspn(cpu, "@")] = '\0';                       // a clock rate
     for (char *word = strtok_r(cpu, " \t/", &rest); word; word = strtok_r(NULL, " \t/", &rest)) {
         if (!strcmp(word, "CPU") || !strcmp(word, "Processor") || strstr(word, "-Core")) continue;
@@ -126,7 +126,7 @@ static const char *openblas_core(const char *isa) {
 #if defined(__x86_64__)
     char cpu[96];
     if (!strcmp(isa, "avx512") || !strcmp(isa, "amx")) return "SKYLAKEX";
-    if (!strcmp(isa, "avx2")) return strstr(cpu_name(cpu, sizeof cpu), "AMD") ? "ZEN" : "HASWELL";
+    if (!strcmp(isa, "avx2")) return strstr(machine_cpu("", cpu, sizeof cpu), "AMD") ? "ZEN" : "HASWELL";
     return "PRESCOTT";       // SSE3
 #else
     (void)isa;

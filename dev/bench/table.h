@@ -141,7 +141,7 @@ static void print_machine(const char *title) {
     char cpu[96], l1[24], l2[24], l3[24], date[32];
     time_t now = time(NULL);
     double load[1] = { NAN };
-    cpu_name(cpu, sizeof cpu);
+    machine_cpu("", cpu, sizeof cpu);
     format_size(l1, cache_size(1));
     format_size(l2, cache_size(2));
     format_size(l3, cache_size(3));

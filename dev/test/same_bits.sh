@@ -62,11 +62,12 @@ while read -r name config flags; do
     case $name in default*) data=build/data/kjv-bpe4096 ;; esac
     # shellcheck disable=SC2086 # one word a flag
     set_of="--data.dir=$data --train.steps=20 --train.eval_every=0 --train.eval_tokens=2048 --schedule.warmup=4 $flags"
+    case $config in *speedrun*) set_of="$set_of --optimizer.muon.momentum_warmup=10" ;; esac
     for side in old new; do
         trainer=./train_gpt
         [ $side = new ] || trainer=$old/train_gpt
         # shellcheck disable=SC2086
-        $trainer "$config" $set_of --run.dir=$root/run_$side --overwrite > $root/$side.out 2>&1 ||
+        $trainer "$([ $side = new ] || echo "$old/")$config" $set_of --run.dir=$root/run_$side --overwrite > $root/$side.out 2>&1 ||
             { echo "FAIL $name: $trainer ended:"; tail -n 2 $root/$side.out; }
         numbers $root/run_$side > $root/$side.txt
     done

@@ -66,7 +66,7 @@ static Config load(Input in) {
     memset(&c, 0x5a, sizeof c);                                 // nothing may be left of it
     int n = 0;
     while (n < MAX_OVERRIDES && in.overrides[n]) n++;
-    config_load(&c, fields, N, presets, COUNT_OF(presets), file_of(&in), n, (char **)(uintptr_t)in.overrides);
+    config_load(&c, fields, N, presets, COUNT_OF(presets), file_of(&in), n, (char **)(uintptr_t)in.overrides, NULL);
     return c;
 }
 
@@ -150,17 +150,17 @@ TEST(text_serves_as_a_file) {
     CHECK(c.train.steps == 3);
     FREE(c);
     char error[256];
-    CHECK(!config_try(&c, fields, N, NULL, 0, text, strlen(text), "stored config", 0, NULL, error, sizeof error));
+    CHECK(!config_try(&c, fields, N, NULL, 0, text, strlen(text), "stored config", 0, NULL, NULL, error, sizeof error));
     CHECK_MSG(strstr(error, "stored config:1: expected nothing behind the end") == error, "%s", error);
     CHECK(c.run.dir == NULL && c.train.betas.n == 0);
     for (size_t room = 1; room < 60; room++) {
         char *exact = (char *)xmalloc(room);                    // AddressSanitizer sees a byte behind it
-        CHECK(!config_try(&c, fields, N, NULL, 0, text, strlen(text), "stored config", 0, NULL, exact, room));
+        CHECK(!config_try(&c, fields, N, NULL, 0, text, strlen(text), "stored config", 0, NULL, NULL, exact, room));
         CHECK(strlen(exact) < room && strncmp(exact, error, strlen(exact)) == 0);
         free(exact);
     }
     char *cut = (char *)memcpy(xmalloc(10), "{\"run\": \"\xe2", 10);
-    CHECK(!config_try(&c, fields, N, NULL, 0, cut, 10, "cut", 0, NULL, error, sizeof error));
+    CHECK(!config_try(&c, fields, N, NULL, 0, cut, 10, "cut", 0, NULL, NULL, error, sizeof error));
     CHECK_MSG(strcmp(error, "cut:1: a string is not UTF-8: byte 0xe2") == 0, "%s", error);
     free(cut);
 }
@@ -504,7 +504,7 @@ TEST(changed_bytes_never_crash) {
         }
         char *exact = (char *)memcpy(xmalloc(size), text, size);        // AddressSanitizer sees a read behind it
         Config c, back;
-        if (config_try(&c, fields, N, presets, COUNT_OF(presets), exact, size, "x", 0, NULL, error, sizeof error)) {
+        if (config_try(&c, fields, N, presets, COUNT_OF(presets), exact, size, "x", 0, NULL, NULL, error, sizeof error)) {
             taken++;
             char *written = config_text(&c, fields, N);
             config_load_text(&back, fields, N, NULL, 0, written, strlen(written), "written", 0, NULL);

@@ -3,8 +3,8 @@
 # minutes: 10
 # needs: ab chart tokenize
 . dev/exp/lab.sh
-config=dev/exp/lab.json
-flags=(--optimizer.muon.nesterov=false --optimizer.adamw.embed_lr=0.02 --optimizer.adamw.head_lr=0.02)
+config=dev/exp/components/config.json
+flags=()
 [ -z "$QUICK" ] || flags+=(--train.steps=60 --train.batch=4 --model.layers=2)
 lab_begin components "${flags[@]}"
 data/prepare.sh kjv

@@ -443,7 +443,7 @@ int main(int argc, char **argv) {
     seeds_of[GROWING] = seeds_of[DECAYED] = seeds_of[CONTROL] = others;
 
     Config start = {0};
-    config_load(&start, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config, n_given, given);
+    config_load(&start, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config, n_given, given, NULL);
     double muon_lr = start.optimizer.muon.lr, adamw_lr = start.optimizer.adamw.lr;
     config_free(&start, config_fields, N_FIELDS);
     LabCsv *grid = lab_csv("learning_rates.csv", "optimizer,lr,val_loss");

@@ -3,8 +3,8 @@
 # minutes: 41
 # needs: ab chart tokenize
 . dev/exp/lab.sh
-config=dev/exp/lab.json
-flags=(--train.steps=200 --optimizer.adamw.embed_lr=0.02 --optimizer.adamw.head_lr=0.02)
+config=dev/exp/spectral/config.json
+flags=()
 [ -z "$QUICK" ] || flags=(--train.steps=40 --train.batch=4 --model.layers=2)
 lab_begin spectral "${flags[@]}"
 data/prepare.sh kjv

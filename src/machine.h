@@ -1,0 +1,199 @@
+/* machine.h - what this machine lets a process have: its CPU's name, cores, and memory, within the limits of its control
+ * groups.
+ *
+ * defines: MachineMemory, machine_cpu, machine_cores, machine_cpu_quota, machine_memory
+ *
+ * Linux says all of it in files under /proc and /sys; where one is missing it says nothing. Every reader takes the root
+ * folder that these paths begin at: "" is the machine, anything else a copy, for tests.
+ *
+ * Control groups (man 7 cgroups): /proc/self/cgroup names the process's group in each hierarchy, /proc/self/mountinfo
+ * where that is mounted. A limit holds for all groups below the one that has it, so that the smallest on the way up
+ * counts. Version 2 (Documentation/admin-guide/cgroup-v2.rst in Linux) has one hierarchy, with memory.max, memory.high
+ * and cpu.max; version 1 one for each controller, with memory.limit_in_bytes and cpu.cfs_quota_us. Both may be there.
+ */
+#ifndef MACHINE_H
+#define MACHINE_H
+
+#include <sched.h>
+#include "util.h"
+
+// The text of root/path, to be freed, or NULL.
+PRINTF_LIKE(2, 3) static inline char *machine_read(const char *root, const char *fmt, ...) {
+    char path[4096];
+    va_list args;
+    va_start(args, fmt);
+    int n = snprintf(path, sizeof path, "%s", root);
+    vsnprintf(path + n, sizeof path - (size_t)n, fmt, args);
+    va_end(args);
+    return read_file(path, NULL);
+}
+
+// The number behind `key` where a line of text begins with it ("MemAvailable: 123 kB", "inactive_file 123"), else 0.
+static inline double machine_number(const char *text, const char *key) {
+    size_t length = strlen(key);
+    for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+        if (!strncmp(line, key, length) && strchr(": ", line[length])) return strtod(line + length + 1, NULL);
+    return 0;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Control groups
+
+typedef struct {
+    bool unified;                   // version 2
+    char *mount;                    // where the hierarchy is mounted, without the root
+    char *group;                    // the process's group below it, "" or "/a/b"
+} MachineGroup;
+
+// Whether a list such as "rw,cpu,cpuacct" has this word.
+static inline bool machine_listed(const char *list, const char *word) {
+    size_t length = strlen(word);
+    for (const char *at = list; (at = strstr(at, word)); at += length)
+        if ((at == list || at[-1] == ',') && (at[length] == ',' || at[length] == '\0')) return true;
+    return false;
+}
+
+// Finds the process's group of a controller, in version 2 or 1. False where there is none; else mount and group are to be
+// freed.
+static inline bool machine_group(const char *root, const char *controller, bool unified, MachineGroup *g) {
+    char *groups = machine_read(root, "/proc/self/cgroup"), *mounts = machine_read(root, "/proc/self/mountinfo");
+    char *path = NULL, *rest = groups, *line;
+    memset(g, 0, sizeof *g);
+    while (groups && (line = strsep(&rest, "\n"))) {             // such as 4:cpu,cpuacct:/a/b, or 0::/a/b of version 2
+        char *names = strchr(line, ':'), *at = names ? strchr(++names, ':') : NULL;
+        if (!at) continue;
+        *at++ = '\0';
+        if (unified ? !strncmp(line, "0:", 2) && !*names : machine_listed(names, controller)) path = at;
+    }
+    rest = mounts;
+    while (path && mounts && !g->mount && (line = strsep(&rest, "\n"))) {
+        // such as 33 24 0:30 /mounted/part /sys/fs/cgroup/memory rw,nosuid shared:9 - cgroup cgroup rw,memory
+        char part[1024], mount[1024], type[32], options[1024], *tail = strstr(line, " - ");
+        if (sscanf(line, "%*s %*s %*s %1023s %1023s", part, mount) != 2 || !tail ||
+            sscanf(tail, " - %31s %*s %1023s", type, options) != 2) continue;
+        if (strcmp(type, unified ? "cgroup2" : "cgroup") || (!unified && !machine_listed(options, controller))) continue;
+        size_t length = strcmp(part, "/") ? strlen(part) : 0;    // a container sees only a part of the hierarchy
+        bool inside = !strncmp(path, part, length) && (path[length] == '/' || !path[length]);
+        const char *below = inside && strcmp(path + length, "/") ? path + length : "";
+        g->unified = unified;
+        g->mount = xstrdup(mount);
+        g->group = xstrdup(strstr(below, "..") ? "" : below);
+    }
+    free(groups);
+    free(mounts);
+    return g->mount != NULL;
+}
+
+// The group above; false at the top.
+static inline bool machine_group_up(MachineGroup *g) {
+    char *slash = strrchr(g->group, '/');
+    if (slash) *slash = '\0';
+    return slash != NULL;
+}
+
+static inline void machine_group_free(MachineGroup *g) {
+    free(g->mount);
+    free(g->group);
+}
+
+// The number in one of a group's files; INFINITY where there is none ("max", -1 or 2^63 less a page is no limit).
+static inline double machine_limit(const char *root, const MachineGroup *g, const char *file) {
+    char *text = machine_read(root, "%s%s/%s", g->mount, g->group, file), *end = text;
+    double value = text ? strtod(text, &end) : INFINITY;
+    bool none = end == text || value < 0 || value > 0x1p60;
+    free(text);
+    return none ? INFINITY : value;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Processors
+
+static inline const char *machine_cpu(const char *root, char *name, size_t room) {
+    char *text = machine_read(root, "/proc/cpuinfo"), *at = text ? strstr(text, "model name") : NULL;
+    at = at ? strchr(at, ':') : NULL;
+    if (at) snprintf(name, room, "%.*s", (int)strcspn(at + 2, "\n\"\\"), at + 2);
+    else snprintf(name, room, "unknown CPU");
+    free(text);
+    return name;
+}
+
+// How many physical cores the CPUs of a set belong to.
+static inline int machine_cores(const char *root, const cpu_set_t *set) {
+    int cores = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, set)) continue;
+        // such as "0,4" or "0-1": a core counts by its first thread in the set
+        char *list = machine_read(root, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu), *at = list;
+        int first = cpu;
+        while (at && *at) {
+            char *end;
+            long sibling = strtol(at, &end, 10);
+            if (end == at) break;
+            if (sibling >= 0 && sibling < first && CPU_ISSET((int)sibling, set)) first = (int)sibling;
+            at = *end ? end + 1 : end;
+        }
+        free(list);
+        cores += first == cpu;
+    }
+    return cores;
+}
+
+// How many CPUs' time the control groups let this process have, such as 1.5; INFINITY without a limit.
+static inline double machine_cpu_quota(const char *root) {
+    double least = INFINITY;
+    MachineGroup g;
+    for (int unified = 0; unified < 2; unified++) {
+        if (!machine_group(root, "cpu", unified, &g)) continue;
+        do {
+            double quota = machine_limit(root, &g, unified ? "cpu.max" : "cpu.cfs_quota_us"), period = 1e5;
+            char *text = unified ? machine_read(root, "%s%s/cpu.max", g.mount, g.group) : NULL;    // "50000 100000"
+            if (text && strchr(text, ' ')) period = strtod(strchr(text, ' '), NULL);
+            if (!unified) period = machine_limit(root, &g, "cpu.cfs_period_us");
+            free(text);
+            if (isfinite(quota) && quota > 0 && isfinite(period) && period > 0) least = fmin(least, quota / period);
+        } while (machine_group_up(&g));
+        machine_group_free(&g);
+    }
+    return least;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Memory
+
+typedef struct {
+    double available, swap;         // bytes that new work may have without swapping, and of free swap
+    double group;                   // bytes left below the tightest hard limit of a control group: beyond it, killed
+    double group_high;              // and below the tightest soft one: beyond it, slowed down
+} MachineMemory;                    // INFINITY: no limit, or it isn't known
+
+// Bytes left in a group below `limit`: what its files in the page cache take can be had back.
+static inline double machine_group_left(const char *root, const MachineGroup *g, double limit) {
+    double used = machine_limit(root, g, g->unified ? "memory.current" : "memory.usage_in_bytes");
+    char *stat = machine_read(root, "%s%s/memory.stat", g->mount, g->group);
+    double cache = g->unified ? machine_number(stat, "inactive_file") + machine_number(stat, "active_file")
+                              : machine_number(stat, "total_inactive_file") + machine_number(stat, "total_active_file");
+    free(stat);
+    return fmax(0, limit - (isfinite(used) ? fmax(0, used - cache) : 0));
+}
+
+static inline MachineMemory machine_memory(const char *root) {
+    MachineMemory m = { INFINITY, 0, INFINITY, INFINITY };
+    char *text = machine_read(root, "/proc/meminfo");
+    if (text && machine_number(text, "MemAvailable") > 0) m.available = 1024 * machine_number(text, "MemAvailable");
+    if (text) m.swap = 1024 * machine_number(text, "SwapFree");
+    free(text);
+    MachineGroup g;
+    for (int unified = 0; unified < 2; unified++) {
+        if (!machine_group(root, "memory", unified, &g)) continue;
+        do {
+            double limit = machine_limit(root, &g, unified ? "memory.max" : "memory.limit_in_bytes");
+            double high = unified ? machine_limit(root, &g, "memory.high") : INFINITY;
+            if (isfinite(limit)) m.group = fmin(m.group, machine_group_left(root, &g, limit));
+            if (isfinite(high)) m.group_high = fmin(m.group_high, machine_group_left(root, &g, high));
+        } while (machine_group_up(&g));
+        machine_group_free(&g);
+    }
+    return m;
+}
+
+#endif // MACHINE_H
