@@ -1671,7 +1671,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
         snprintf(result->trouble, sizeof result->trouble, "NaN or infinity in the gradient of %s, layer %d (loss %g)",
                  t->groups[t->muon.bad_tensor].name, t->muon.bad_matrix, result->loss);
     else if (!isfinite(result->loss))
-        snprintf(result->trouble, sizeof result->trouble, "the loss is %g", result->loss);
+        snprintf(result->trouble, sizeof result->trouble, "the loss is %s", isnan(result->loss) ? "NaN" : "infinite");
     else if (code != MUON_OK || (code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads())) != MUON_OK ||
              (code = qk_clip(t, &result->clipped)) != MUON_OK)
         snprintf(result->trouble, sizeof result->trouble, "optimizer: %s", muon_strerror(code));
@@ -1849,7 +1849,7 @@ static bool checkpoint_is_sound(const CheckpointState *s, const CkptTensor *list
         return false;
     }
     if (s->evaluated == s->step && !isfinite(s->progress[2])) {
-        snprintf(words, room, "the validation loss is %g", s->progress[2]);
+        snprintf(words, room, "the validation loss is %s", isnan(s->progress[2]) ? "NaN" : "infinite");
         return false;
     }
     return true;
@@ -1897,15 +1897,17 @@ static CheckpointState checkpoint_state_of(const Trainer *t) {
                              {t->train_seconds, t->smooth_loss, t->val_loss, t->val_bpb}};
 }
 
-// Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of a
-// micro-batch. One that isn't finite is what a run ends by; it is then in words.
+// Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of its
+// first window. One that isn't finite is what a run ends by; it is then in words.
 static bool state_is_sound(Trainer *t, char *words, size_t room) {
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
     CheckpointState state = checkpoint_state_of(t);
-    int n = checkpoint_tensors(t, &state, list), B = t->config.train.micro_batch, T = t->model.T;
+    int n = checkpoint_tensors(t, &state, list);
     if (!checkpoint_is_sound(&state, list, n, words, room)) return false;
-    double loss = t->step == 0 || t->evaluated == t->step ? 0 : model_loss(&t->model, t->inputs, t->targets, B, T);
-    if (!isfinite(loss)) snprintf(words, room, "the loss is %g", loss);
+    if (t->evaluated == t->step) return true;
+    dataloader_val(&t->data, 0, t->inputs, t->targets);
+    double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
+    if (!isfinite(loss)) snprintf(words, room, "the loss is %s", isnan(loss) ? "NaN" : "infinite");
     return isfinite(loss);
 }
 

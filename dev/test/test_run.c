@@ -53,7 +53,6 @@ static void train_here(void *arguments) {
     char *argv[64] = {"train_gpt"}, *text = xstrdup(arguments);
     int argc = 1;
     for (char *word = strtok(text, " "); word; word = strtok(NULL, " ")) argv[argc++] = word;
-    setenv("OMP_NUM_THREADS", "1", 1);                  // waiting threads would spin, which costs most on a busy machine
     omp_set_num_threads(1);
     if (!freopen("build/test/out.txt", "w", stdout) || !freopen("build/test/err.txt", "w", stderr)) _exit(98);
     int code = train_main(argc, argv);
@@ -237,8 +236,381 @@ TEST(a_volume_without_links_folder_sync_or_locks_trains) {
     }
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Divergence
+
+// Writes the checkpoint at `from` to `to`, with `size` bytes of the tensor `name`, from byte `at` on, replaced.
+static void forge(const char *from, const char *to, const char *name, size_t at, const void *bytes, size_t size) {
+    Checkpoint c;
+    char error[512];
+    CHECK_MSG(checkpoint_open(&c, from, error, sizeof error) == 0, "%s", error);
+    for (int i = 0; i < c.n_tensors; i++) {
+        CkptTensor *t = &c.tensors[i];
+        uint64_t n;
+        if (strcmp(t->name, name) || !ckpt_bytes(t, &n)) continue;
+        char *copy = memcpy(xmalloc(n), t->data, n);
+        memcpy(copy + at, bytes, size);
+        t->data = copy;
+    }
+    CHECK_MSG(checkpoint_save(to, NULL, c.tensors, c.n_tensors, error, sizeof error) == 0, "%s", error);
+    checkpoint_close(&c);
+}
+
+// Whether the checkpoint is whole and every weight in it a number.
+static bool is_sound(const char *path) {
+    Checkpoint c;
+    CheckpointState s;
+    char error[512];
+    bool sound = checkpoint_open_sound(&c, path, &s, error, sizeof error) == 0;
+    if (sound) checkpoint_close(&c);
+    return sound;
+}
+
+static bool log_ends_with(const char *folder, const char *reason) {
+    char *path = format("%s/log.jsonl", folder);
+    RunLog log;
+    bool ends = runlog_read(path, &log) == 0 && log.ended && !strcmp(log.end.reason, reason);
+    runlog_free(&log);
+    free(path);
+    return ends;
+}
+
+#define SGD "build/test/run.json --optimizer.name=sgd --train.grad_clip=0 --optimizer.qk_clip.tau=0 --model.dropout=0 "
+
+// The rate is too large by so much that a step leaves weights which give no finite loss.
+TEST(a_validation_that_is_no_number_ends_the_run_unsaved) {
+    prepare_runs();
+    shell("rm -rf " RUNS "nan");
+    int code = TRAIN(SGD "--optimizer.sgd.lr=1e6 --train.eval_every=1 --train.save_every=1 --run.dir=" RUNS "nan");
+    check_error_line(code, EXIT_FAILED, "step ");
+    CHECK(log_ends_with(RUNS "nan", "diverged"));
+    CHECK(!file_exists(RUNS "nan/checkpoint.bin") || is_sound(RUNS "nan/checkpoint.bin"));
+    CHECK(!file_exists(RUNS "nan/checkpoint.prev.bin") || is_sound(RUNS "nan/checkpoint.prev.bin"));
+
+    // two good checkpoints, then another rate breaks the model in one step
+    CHECK(TRAIN(SGD "--optimizer.sgd.lr=0.01 --train.eval_every=1 --train.save_every=1 --train.steps=4 "
+                "--run.dir=" RUNS "nan --overwrite") == 0);
+    shell("cp " RUNS "nan/checkpoint.bin build/test/kept.bin");
+    code = TRAIN("--run.dir=" RUNS "nan --resume --train.steps=60 --optimizer.sgd.lr=1e6 "
+                 "--train.eval_every=1000 --train.save_every=1000");
+    check_error_line(code, EXIT_FAILED, "step ");
+    char *last = format(RUNS "nan/checkpoint.bin (step 4, validation loss %.4f)", val_loss_of(RUNS "nan/checkpoint.bin"));
+    char *before = format(RUNS "nan/checkpoint.prev.bin (step 3, validation loss %.4f)",
+                          val_loss_of(RUNS "nan/checkpoint.prev.bin"));
+    CHECK(file_has("build/test/err.txt", last) && file_has("build/test/err.txt", before));
+    CHECK(file_has("build/test/err.txt", "--run.dir=" RUNS "nan --resume"));
+    CHECK(shell("cmp -s build/test/kept.bin " RUNS "nan/checkpoint.bin") == 0 && log_ends_with(RUNS "nan", "diverged"));
+    CHECK(file_has(RUNS "nan/log.jsonl", "\"resumed_with\":"));
+    free(last), free(before);
+
+    // and with a smaller one it goes on, which the log and the config say; other keys are the run's own
+    check_error_line(TRAIN("--run.dir=" RUNS "nan --resume --optimizer.sgd.momentum=0.5"), EXIT_USAGE, "sgd.momentum");
+    CHECK(TRAIN("--run.dir=" RUNS "nan --resume --optimizer.sgd.lr=0.02 --train.steps=6") == 0);
+    CHECK(step_of(RUNS "nan/checkpoint.bin") == 6 && log_ends_with(RUNS "nan", "done"));
+    CHECK(file_has(RUNS "nan/log.jsonl", "\"resumed_with\": [\"--run.dir=" RUNS "nan\",\"--optimizer.sgd.lr=0.02\",\"--train.steps=6\"]"));
+    CHECK(file_has(RUNS "nan/config.json", "\"lr\": 0.02"));
+    CHECK(file_has("build/test/out.txt", "at step 4, now with optimizer.sgd.lr=0.02"));
+}
+
+// The step at which a validation is no number, found first, is then the last one.
+TEST(a_run_that_diverges_in_its_last_step_is_not_done) {
+    static const char *const forms[] = {"--train.eval_every=1 --train.save_every=1", "--train.eval_every=0 --train.save_every=0"};
+    int step = 0;
+    for (size_t i = 0; i < COUNT_OF(forms); i++) {
+        if (i == 0) TRAIN(SGD "--optimizer.sgd.lr=1e6 --train.eval_every=1 --run.dir=" RUNS "last --overwrite");
+        char *text = read_file("build/test/err.txt", NULL);
+        if (i == 0) CHECK_MSG(sscanf(text, "error: step %d: the validation loss is", &step) == 1, "%s", text);
+        free(text);
+        int code = TRAIN(SGD "--optimizer.sgd.lr=1e6 --train.steps=%d %s --run.dir=" RUNS "last --overwrite", step, forms[i]);
+        text = format("step %d: the validation loss is", step);
+        check_error_line(code, EXIT_FAILED, text);
+        free(text);
+        CHECK(log_ends_with(RUNS "last", "diverged"));
+        CHECK(step_of(RUNS "last/checkpoint.bin") == (i == 0 ? step - 1 : -1));
+        if (i == 1) CHECK(file_has("build/test/err.txt", "nothing was saved yet"));
+    }
+}
+
+typedef enum { NAN_WEIGHT, HUGE_WEIGHTS, NAN_MOMENT } Damage;
+
+// A trainer whose last step has damaged the state, and a signal that came meanwhile.
+static void interrupted_with(void *damage) {
+    char *overrides[] = {"--run.dir=" RUNS "broken", "--train.eval_every=0", "--model.dropout=0"};
+    Trainer t = {.program = "./train_gpt"};
+    Arguments a = {.overwrite = true};
+    StepResult result;
+    omp_set_num_threads(1);
+    config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), "build/test/run.json",
+                COUNT_OF(overrides), overrides);
+    trainer_open(&t, "build/test/run.json");
+    choose_dir(&t, xstrdup(t.config.run.dir), &a);
+    trainer_begin(&t);
+    tensors_init(t.model.params, t.model.table, 1);
+    t.log = fopen(t.log_path, "w");
+    if (!train_step(&t, &result)) _exit(97);
+    t.muon.t = 0;
+    size_t n;
+    float *moment = muon_state(&t.muon, 0, MUON_SLOT_MOMENTUM, &n);
+    if (*(Damage *)damage == NAN_WEIGHT) weight(&t.model, WQ, 1)[5] = NAN;
+    else if (*(Damage *)damage == NAN_MOMENT) moment[n - 1] = INFINITY;
+    else for (size_t i = 0; i < t.model.n_params; i++) t.model.params[i] = 1e30f;
+    interrupted = 1;
+    _exit(train(&t));
+}
+
+TEST(interrupted_in_the_step_that_diverges_is_diverged) {
+    static const char *const words[] = {"NaN or infinity in w.wq", "the loss is ", "NaN or infinity in m."};
+    prepare_runs();
+    for (Damage damage = NAN_WEIGHT; damage <= NAN_MOMENT; damage++) {
+        shell("rm -rf " RUNS "broken");
+        CHECK_FAILS(interrupted_with, &damage, EXIT_FAILED, words[damage]);
+        CHECK(log_ends_with(RUNS "broken", "diverged") && !file_exists(RUNS "broken/checkpoint.bin"));
+    }
+}
+
+TEST(a_checkpoint_that_is_no_state_is_refused) {
+    float nan = NAN, infinite = INFINITY, negative = -1;
+    int64_t numbers[] = {-1, ((int64_t)1 << 32) + 2, INT64_MAX, 3};
+    struct { const char *tensor; size_t at; const void *bytes; size_t size; bool in_model; const char *words; } cases[] = {
+        {"w.wq", 40, &nan, 4, true, "NaN or infinity in w.wq"}, {"w.wte", 0, &infinite, 4, true, "infinity in w.wte"},
+        {"m.wq", 4, &nan, 4, false, "m.wq"}, {"v.wte", 8, &negative, 4, false, "v.wte"}, {"v.wte", 8, &nan, 4, false, "v.wte"},
+        {"step", 0, &numbers[0], 8, true, "step -1"}, {"step", 0, &numbers[1], 8, true, "step 4294967298"},
+        {"optimizer_t", 0, &numbers[2], 8, true, "9223372036854775807"}, {"optimizer_t", 0, &numbers[0], 8, true, "-1"},
+        {"evaluated", 0, &numbers[2], 8, true, "validated at 9223372036854775807"}, {"optimizer_t", 0, &numbers[3], 8, true, "3"}};
+    CHECK(TRAIN("build/test/run.json --train.steps=4 --train.save_every=2 --run.dir=" RUNS "forged --overwrite") == 0);
+    shell("cp " RUNS "forged/checkpoint.bin build/test/kept.bin");
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        forge("build/test/kept.bin", RUNS "forged/checkpoint.bin", cases[i].tensor, cases[i].at, cases[i].bytes, cases[i].size);
+        int code = TRAIN("--run.dir=" RUNS "forged --resume --train.steps=8");
+        check_error_line(code, EXIT_FAILED, cases[i].words);
+        CHECK(file_has("build/test/err.txt", RUNS "forged/checkpoint.prev.bin"));        // the way to go on
+        if (cases[i].in_model)
+            check_error_line(shell("%s/generate " RUNS "forged --tokens=3 > build/test/out.txt 2> build/test/err.txt", build),
+                             EXIT_FAILED, cases[i].words);
+    }
+    CHECK(TRAIN("--run.dir=" RUNS "forged --resume=" RUNS "forged/checkpoint.prev.bin --train.steps=8") == 0);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Signals
+
+// Starts the trainer, waits until the log has `words`, then does `then` with its process in $pid.
+static int train_until(const char *arguments, const char *folder, const char *words, const char *then) {
+    prepare_runs();
+    return shell("%s %s > build/test/out.txt 2> build/test/err.txt & pid=$!; "
+                 "while ! grep -qs '%s' %s/log.jsonl; do sleep 0.01; kill -0 $pid 2> build/test/n.txt || exit 97; done; "
+                 "%s; wait $pid", trainer, arguments, words, folder, then);
+}
+
+// One run is ended by every signal in turn, wherever in a step it comes, and comes to the bits of one that isn't.
+TEST(every_signal_that_ends_a_run_saves_it) {
+    static const char *const then[] = {"kill -HUP $pid; kill -HUP $pid", "kill -USR1 $pid", "kill -USR2 $pid; kill -USR2 $pid",
+                                       "kill -XCPU $pid; kill -XCPU $pid", "kill -INT $pid", "kill -TERM $pid"};
+    static const char *const shape = "--train.steps=400 --train.micro_batch=1 --train.save_every=0";
+    CHECK(TRAIN("build/test/run.json %s --run.dir=" RUNS "whole --overwrite", shape) == 0);
+    shell("rm -rf " RUNS "cut");
+    for (size_t i = 0; i < COUNT_OF(then); i++) {
+        char *words = format("\"step\": %d,", 20 + 60 * (int)i);
+        char *arguments = i ? xstrdup("--run.dir=" RUNS "cut --resume") : format("build/test/run.json %s --run.dir=" RUNS "cut", shape);
+        int code = train_until(arguments, RUNS "cut", words, then[i]);
+        CHECK_MSG(code == EXIT_INTERRUPTED, "%s: exit code %d", then[i], code);
+        CHECK_MSG(log_ends_with(RUNS "cut", "interrupted") && is_sound(RUNS "cut/checkpoint.bin"), "%s", then[i]);
+        free(words), free(arguments);
+    }
+    CHECK(TRAIN("--run.dir=" RUNS "cut --resume") == 0);
+    check_same_checkpoint(RUNS "whole/checkpoint.bin", RUNS "cut/checkpoint.bin");
+    char *whole = log_without_times(RUNS "whole"), *cut = log_without_times(RUNS "cut");
+    CHECK(!strcmp(whole, cut));
+    free(whole), free(cut);
+}
+
+// As nohup starts it, the program does not end by SIGHUP.
+TEST(a_signal_that_was_ignored_stays_ignored) {
+    prepare_runs();
+    CHECK(shell("trap '' HUP; %s build/test/run.json --train.steps=200 --run.dir=" RUNS "nohup --overwrite > build/test/out.txt "
+                "& pid=$!; while ! grep -qs '\"step\": 5,' " RUNS "nohup/log.jsonl; do sleep 0.01; done; kill -HUP $pid; wait $pid",
+                trainer) == 0);
+    CHECK(step_of(RUNS "nohup/checkpoint.bin") == 200);
+}
+
+// make train | head: the run saves and ends, and says so where it can.
+TEST(a_closed_pipe_saves_the_run) {
+    prepare_runs();
+    shell("rm -rf " RUNS "pipe");
+    CHECK(shell("{ %s build/test/run.json --train.steps=1000000 --run.dir=" RUNS "pipe 2> build/test/err.txt; "
+                "echo $? > build/test/n.txt; } | head -n 2 > build/test/out.txt", trainer) == 0);
+    CHECK(file_has("build/test/n.txt", "130"));
+    check_error_line(EXIT_INTERRUPTED, EXIT_INTERRUPTED, "and saved; go on with");
+    CHECK(is_sound(RUNS "pipe/checkpoint.bin") && log_ends_with(RUNS "pipe", "interrupted"));
+}
+
+// A step of very many micro-batches is not waited for: what it did so far is thrown away.
+TEST(a_signal_acts_between_micro_batches) {
+    shell("rm -rf " RUNS "long");
+    int code = train_until("build/test/run.json --train.batch=200000 --train.micro_batch=1 --train.steps=3 --run.dir=" RUNS "long",
+                           RUNS "long", "\"eval\", \"step\": 0,", "sleep 0.2; kill -TERM $pid");
+    CHECK_MSG(code == EXIT_INTERRUPTED, "exit code %d", code);
+    RunLog log;
+    CHECK(runlog_read(RUNS "long/log.jsonl", &log) == 0 && log.n_steps == 0);
+    runlog_free(&log);
+    CHECK(step_of(RUNS "long/checkpoint.bin") == 0 && is_sound(RUNS "long/checkpoint.bin"));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Going on elsewhere, and without the log
+
+// A run of 60 steps, and another folder with the same run at step 30, as after a death.
+static void train_by_half(const char *whole, const char *half, const char *data) {
+    prepare_runs();
+    CHECK(TRAIN("build/test/run.json --train.save_every=30 --data.dir=%s --run.dir=%s --overwrite", data, whole) == 0);
+    shell("rm -rf %s && cp -r %s %s && mv %s/checkpoint.prev.bin %s/checkpoint.bin", half, whole, half, half, half);
+}
+
+TEST(a_run_goes_on_with_data_that_moved) {
+    prepare_runs();
+    shell("rm -rf build/test/here build/test/moved && cp -r build/test/data build/test/here");
+    train_by_half(RUNS "unmoved", RUNS "moved", "build/test/here");
+    shell("mv build/test/here build/test/moved");
+    check_error_line(TRAIN("--run.dir=" RUNS "moved --resume"), EXIT_FAILED, "build/test/here");
+    // another text, also one of the same vocabulary; and the same shards beside another tokenizer
+    shell("rm -rf build/test/elsewhere && cat build/test/words.txt build/test/words.txt > build/test/words2.txt && "
+          "%s/tokenize shards --tokenizer=char --out=build/test/elsewhere build/test/words2.txt > build/test/out.txt", build);
+    check_error_line(TRAIN("--run.dir=" RUNS "moved --resume --data.dir=build/test/elsewhere"), EXIT_FAILED,
+                     "other data");
+    shell("rm -rf build/test/elsewhere && cp -r build/test/data build/test/elsewhere && rm build/test/elsewhere/vocabulary && "
+          "tr a-z b-za < build/test/words.txt | tr -d x > build/test/words2.txt && rm -rf build/test/shifted && "
+          "%s/tokenize shards --tokenizer=char --out=build/test/shifted build/test/words2.txt > build/test/out.txt && "
+          "cp build/test/shifted/tokenizer.bin build/test/elsewhere", build);
+    check_error_line(TRAIN("--run.dir=" RUNS "moved --resume --data.dir=build/test/elsewhere"), EXIT_FAILED,
+                     "another vocabulary");
+    CHECK(step_of(RUNS "moved/checkpoint.bin") == 30);
+    CHECK(TRAIN("--run.dir=" RUNS "moved --resume --data.dir=build/test/moved") == 0);
+    check_same_checkpoint(RUNS "moved/checkpoint.bin", RUNS "unmoved/checkpoint.bin");
+    CHECK(file_has(RUNS "moved/config.json", "\"build/test/moved\""));
+    CHECK(TRAIN("--run.dir=" RUNS "moved --resume --train.steps=62") == 0);          // it is where the run's data is now
+}
+
+TEST(a_run_without_its_log_goes_on_with_a_new_one) {
+    train_by_half(RUNS "unmoved", RUNS "logless", "build/test/data");
+    shell("rm " RUNS "logless/log.jsonl");
+    check_error_line(TRAIN("build/test/run.json --run.dir=" RUNS "logless"), EXIT_USAGE, "already holds a run");
+    CHECK(TRAIN("--run.dir=" RUNS "logless --resume") == 0);
+    CHECK(file_has("build/test/out.txt", RUNS "logless/log.jsonl is missing: a new one begins"));
+    check_same_checkpoint(RUNS "logless/checkpoint.bin", RUNS "unmoved/checkpoint.bin");
+    RunLog log;
+    CHECK(runlog_read(RUNS "logless/log.jsonl", &log) == 0 && log.start && log.n_steps == 30 && log.steps[0].step == 31);
+    runlog_free(&log);
+    // a log that is no log is not written over
+    shell("echo mine > " RUNS "logless/log.jsonl");
+    check_error_line(TRAIN("--run.dir=" RUNS "logless --resume --train.steps=70"), EXIT_FAILED, "log.jsonl:1");
+    CHECK(file_has(RUNS "logless/log.jsonl", "mine"));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The best model
+
+// The step of the lowest validation loss behind step 0, by the log.
+static long best_of_log(const char *folder, double *loss) {
+    char *path = format("%s/log.jsonl", folder);
+    RunLog log;
+    long best = -1;
+    *loss = INFINITY;
+    if (runlog_read(path, &log) == 0)
+        for (int i = 0; i < log.n_evals; i++)
+            if (log.evals[i].step > 0 && runlog_sample_loss(&log.evals[i]) < *loss) {
+                *loss = runlog_sample_loss(&log.evals[i]);
+                best = log.evals[i].step;
+            }
+    runlog_free(&log);
+    free(path);
+    return best;
+}
+
+static void check_same_weights(const char *a, const char *b) {
+    Checkpoint ca, cb;
+    char error[512];
+    if (checkpoint_open(&ca, a, error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); return; }
+    if (checkpoint_open(&cb, b, error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); checkpoint_close(&ca); return; }
+    int compared = 0;
+    for (int i = 0; i < ca.n_tensors; i++) {
+        const CkptTensor *x = &ca.tensors[i], *y = checkpoint_find(&cb, x->name);
+        uint64_t n;
+        if (strncmp(x->name, "w.", 2) || !ckpt_bytes(x, &n)) continue;
+        compared++;
+        CHECK_MSG(y && !memcmp(x->data, y->data, n), "%s and %s differ in %s", a, b, x->name);
+    }
+    CHECK(compared > 10);
+    checkpoint_close(&ca);
+    checkpoint_close(&cb);
+}
+
+// Training that gets worse: a good start, then a rate that is too large.
+static void train_to_the_worse(const char *folder) {
+    CHECK(TRAIN("build/test/run.json --train.steps=60 --schedule.kind=constant --run.dir=%s --overwrite", folder) == 0);
+    char *best = format("%s/checkpoint.best.bin", folder);
+    CHECK_MSG(!file_exists(best), "%s: the last model is the best", best);
+    free(best);
+    CHECK(TRAIN("--run.dir=%s --resume --train.steps=120 --train.save_every=30 --optimizer.adamw.lr=10 "
+                "--optimizer.muon.lr=1", folder) == 0);
+}
+
+TEST(the_best_model_is_kept_said_and_sampled) {
+    prepare_runs();
+    train_to_the_worse(RUNS "best");
+    double loss;
+    long best = best_of_log(RUNS "best", &loss);
+    CHECK_MSG(best > 0 && best < 120 && step_of(RUNS "best/checkpoint.best.bin") == best, "best step %ld", best);
+    CHECK(fabs(val_loss_of(RUNS "best/checkpoint.best.bin") - loss) < 1e-6 || best == 60);
+    char *words = format("best validation loss %.4f at step %ld, kept in " RUNS "best/checkpoint.best.bin", loss, best);
+    CHECK(file_has("build/test/out.txt", words));
+    free(words);
+    words = format("--- sample of step %ld ---", best);
+    CHECK(file_has("build/test/out.txt", words));
+    free(words);
+    if (best == 60) {                                        // its weights are those of the run that ended there
+        CHECK(TRAIN("build/test/run.json --train.steps=60 --schedule.kind=constant --run.dir=" RUNS "first --overwrite") == 0);
+        check_same_weights(RUNS "best/checkpoint.best.bin", RUNS "first/checkpoint.bin");
+    }
+    CHECK(shell("g='%s/generate " RUNS "best --tokens=60 --prompt=the'; $g > build/test/a.txt 2> build/test/err.txt && "
+                "$g --checkpoint=" RUNS "best/checkpoint.best.bin > build/test/b.txt && "
+                "$g --checkpoint=" RUNS "best/checkpoint.bin > build/test/c.txt && "
+                "cmp -s build/test/a.txt build/test/b.txt && ! cmp -s build/test/a.txt build/test/c.txt", build) == 0);
+    CHECK(file_has("build/test/err.txt", "checkpoint.best.bin: step "));
+    // it is no state to go on from, and goes with its run
+    check_error_line(TRAIN("--run.dir=" RUNS "best --resume=" RUNS "best/checkpoint.best.bin"), EXIT_FAILED, "has no tensor m.");
+    CHECK(TRAIN("build/test/run.json --train.steps=3 --run.dir=" RUNS "best --overwrite") == 0);
+    CHECK(!file_exists(RUNS "best/checkpoint.best.bin"));
+}
+
+// Killed anywhere behind the best, and with a best model of a future that is trained anew, a run ends with the same one.
+TEST(the_best_model_is_the_same_after_any_death) {
+    prepare_runs();
+    train_to_the_worse(RUNS "best");
+    double loss, again;
+    long best = best_of_log(RUNS "best", &loss);
+    CHECK(TRAIN("build/test/run.json --train.steps=60 --schedule.kind=constant --run.dir=" RUNS "killed --overwrite") == 0);
+    int code = train_until("--run.dir=" RUNS "killed --resume --train.steps=120 --train.save_every=30 --optimizer.adamw.lr=10 "
+                           "--optimizer.muon.lr=1", RUNS "killed", "\"step\": 95,", "kill -KILL $pid");
+    CHECK_MSG(code == 128 + SIGKILL, "exit code %d", code);
+    CHECK(TRAIN("--run.dir=" RUNS "killed --resume") == 0);
+    CHECK(best_of_log(RUNS "killed", &again) == best && again == loss);
+    check_same_weights(RUNS "best/checkpoint.best.bin", RUNS "killed/checkpoint.best.bin");
+    // from step 90 on the best model of the end would be from the future; with a rate that is good the last one is the best
+    forge(RUNS "killed/checkpoint.best.bin", RUNS "killed/checkpoint.best.bin", "step", 0, &(int64_t){119}, 8);
+    forge(RUNS "killed/checkpoint.best.bin", RUNS "killed/checkpoint.best.bin", "optimizer_t", 0, &(int64_t){119}, 8);
+    forge(RUNS "killed/checkpoint.best.bin", RUNS "killed/checkpoint.best.bin", "evaluated", 0, &(int64_t){119}, 8);
+    CHECK(TRAIN("--run.dir=" RUNS "killed --resume=" RUNS "killed/checkpoint.prev.bin --optimizer.adamw.lr=0.01 "
+                "--optimizer.muon.lr=0.01") == 0);
+    best = best_of_log(RUNS "killed", &loss);
+    char *words = format("best validation loss %.4f at step %ld, no longer kept", loss, best);
+    CHECK(file_exists(RUNS "killed/checkpoint.best.bin") ? step_of(RUNS "killed/checkpoint.best.bin") == best
+                                                          : best == 120 || file_has("build/test/out.txt", words));
+    free(words);
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
+    setenv("OMP_NUM_THREADS", "1", 0);                  // models so small that more threads would only wait for each other
     find_programs();
     RUN(a_data_folder_is_never_a_runs_folder);
     RUN(what_no_run_wrote_is_never_replaced);
@@ -246,5 +618,17 @@ int main(int argc, char **argv) {
     RUN(a_folder_removed_under_the_lock_is_made_again);
     RUN(runs_without_a_folder_of_their_own_start_together);
     RUN(a_volume_without_links_folder_sync_or_locks_trains);
+    RUN(a_validation_that_is_no_number_ends_the_run_unsaved);
+    RUN(a_run_that_diverges_in_its_last_step_is_not_done);
+    RUN(interrupted_in_the_step_that_diverges_is_diverged);
+    RUN(a_checkpoint_that_is_no_state_is_refused);
+    RUN(every_signal_that_ends_a_run_saves_it);
+    RUN(a_signal_that_was_ignored_stays_ignored);
+    RUN(a_closed_pipe_saves_the_run);
+    RUN(a_signal_acts_between_micro_batches);
+    RUN(a_run_goes_on_with_data_that_moved);
+    RUN(a_run_without_its_log_goes_on_with_a_new_one);
+    RUN(the_best_model_is_kept_said_and_sampled);
+    RUN(the_best_model_is_the_same_after_any_death);
     return tests_end();
 }
