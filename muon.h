@@ -53,7 +53,7 @@ int main(void) {
         if (step % 20 == 0) printf("step %3d  loss %.6f\n", step, loss);
         error = muon_step(&m, 1.0 - (double)step / (double)STEPS, 1.0, scratch, 1);   // the rate falls to zero
     }
-    if (error) printf("%s\n", muon_strerror(error));
+    if (error) printf("%s%s%s\n", muon_strerror(error), m.bad_field ? ": " : "", m.bad_field ? m.bad_field : "");
     free(memory), free(scratch);
     return error;
 }
@@ -168,18 +168,22 @@ int main(void) {
      - The params array, a param's own options and the coefficient sets stay the caller's and must outlive the Muon
        (muon_init copies the common options). lr, weight_decay, w, g and every option may change between steps; count,
        rows, cols and rule may not: the state's layout follows from them.
-     - NaN or infinity in any gradient: muon_begin_step returns MUON_E_NOT_FINITE, says where (bad_tensor, bad_matrix)
-       and has changed nothing. The rules with second moments stay finite with gradients from 1e19 to 1e38, but their
-       squares do not hold them.
+     - A step that is refused has changed nothing, t included: for NaN or infinity in any gradient (MUON_E_NOT_FINITE),
+       for an argument, an option or an entry of the table. bad_tensor, bad_matrix and bad_field say where.
+     - MUON_OK means finite weights; a state or a step that leaves the range of a float is a code. Gradients may have any
+       size a float has; the rules with second moments take those beyond 1e19, whose squares are no floats, as 1e19.
+     - Any compiler flags, -ffast-math too: NaN and infinity are told by their bits.
      - Threads: muon_step shares the work through MUON_PARALLEL_FOR, to the same bits for any number of them. Or, from
        threads of your own: muon_begin_step from one, then muon_step_one of different matrices from any, in any order.
      - Checkpoints: the numbers of muon_state for every slot, and m.t; muon_init, then put both back.
 
    Macros, defined before the implementation is included
        MUON_GEMM(trans_a, trans_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
-           your own C = alpha op(A) op(B) + beta C in float, row-major, C m x n; where beta is 0, C is not read. Nearly
-           all of Muon's cost is here. The built-in one is a blocked loop that compilers vectorize at -O3; sqrtf of the
-           Adam rules needs -fno-math-errno for that.
+           your own C = alpha op(A) op(B) + beta C in float, row-major, C m x n; where beta is 0, C is not read. It is
+           called from several threads at once, as are the two below: where muon_step is given threads, small matrices
+           run side by side, and your own threads may call muon_step_one. So it must keep nothing in static buffers, and
+           should not start threads of its own there. Nearly all of Muon's cost is here. The built-in one is a blocked
+           loop that compilers vectorize at -O3; sqrtf of the Adam rules needs -fno-math-errno for that.
        MUON_GEMM_SYMMETRIC(trans, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
            your own C = alpha op(A) op(B)^T + beta C, op(A) and op(B) n x k, for products known to be symmetric: compute
            one triangle, half of the cost, and mirror it. Without it MUON_GEMM computes both, and one is mirrored.
@@ -227,12 +231,14 @@ enum { MUON_SLOT_MOMENTUM, MUON_SLOT_SECOND_MOMENT, MUON_SLOT_COUNT };   // of m
 
 enum {                      // what the functions return; muon_strerror puts it into words
     MUON_OK = 0,
-    MUON_E_ARGUMENT,        // a null pointer, an index, a size or a factor outside its range
-    MUON_E_OPTIONS,         // a MuonOptions field outside its range; m->bad_tensor is whose, -1 for the Muon's own
-    MUON_E_PARAM,           // a MuonParam that can't be: m->bad_tensor is its index
+    MUON_E_ARGUMENT,        // a null pointer, an index, a size or a factor outside its range: m->bad_field
+    MUON_E_OPTIONS,         // a MuonOptions field outside its range: m->bad_field; m->bad_tensor is whose, -1 for the
+                            // Muon's own
+    MUON_E_PARAM,           // a MuonParam that can't be: m->bad_tensor is its index, m->bad_field what is wrong
+    MUON_E_VECTOR,          // one row or one column under a rule that transforms matrices: m->bad_tensor
     MUON_E_NOT_FINITE,      // NaN or infinity in a gradient: m->bad_tensor, m->bad_matrix say which; or in a matrix
     MUON_E_STATE,           // NaN or infinity in a tensor's state, as from a damaged checkpoint
-    MUON_E_DIVERGED,        // a transform's result is not finite, as of coefficients that don't converge
+    MUON_E_DIVERGED,        // a result is not finite: of coefficients that don't converge, or a step beyond FLT_MAX
     MUON_E_LOGIT,           // NaN or +infinity among QK-Clip's maximum logits
     MUON_E_COUNT
 };
@@ -257,7 +263,8 @@ typedef struct {
     int scale;                              // MUON_SCALE_*, of transformed matrices
     int cautious;                           // 1: decoupled decay only where it agrees with the step
     double beta1, beta2;                    // in [0, 1); beta2 of every second moment: Adam's, RMSprop's, NorMuon's
-    double eps;                             // >= 1.2e-38. Where a mean loss makes embedding gradients tiny: 1e-10
+    double eps;                             // in [1.1e-19, 1): below that, g^2 is no float where eps must bound the step.
+                                            // Where a mean loss makes embedding gradients tiny: 1e-10
 } MuonOptions;
 
 typedef struct {
@@ -275,7 +282,8 @@ typedef struct {
 typedef struct {
     long long t;                            // steps begun so far: save it, and set it after muon_init to resume
     MuonOptions options;                    // may be changed between steps (momentum warm-up)
-    int bad_tensor, bad_matrix;             // where the last error was, or -1
+    int bad_tensor, bad_matrix;             // where muon_init, muon_begin_step or muon_step met an error, or -1
+    const char *bad_field;                  // and in what: the name of a field or an argument ("eps"), or NULL
     const MuonParam *params;
     int n;
     float *state;
@@ -295,27 +303,28 @@ MUONDEF size_t muon_state_bytes(const MuonParam *params, int n, const MuonOption
 MUONDEF size_t muon_scratch_bytes(const MuonParam *params, int n, const MuonOptions *options);
 
 /* Starts m with zero states and t = 0. memory: muon_state_bytes, written; may be NULL where that is 0.
-   Fails with MUON_E_ARGUMENT, MUON_E_OPTIONS or MUON_E_PARAM (m->bad_tensor). */
+   Fails with MUON_E_ARGUMENT, MUON_E_OPTIONS, MUON_E_PARAM or MUON_E_VECTOR (m->bad_tensor, m->bad_field). */
 MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions *options, void *memory);
 
 /* Begins a step: scans every gradient of a tensor that has a rule, adds one to t, keeps both factors for muon_step_one.
    lr_factor: the schedule, times each tensor's lr. grad_scale: times every gradient, such as clip / max(clip, norm).
-   Both finite and >= 0. Fails with MUON_E_NOT_FINITE (a gradient, as scaled), MUON_E_ARGUMENT, MUON_E_OPTIONS or
-   MUON_E_PARAM: weights, states and t are as before, and muon_step_one refuses until a step has begun. */
+   Both finite and >= 0. Fails with MUON_E_NOT_FINITE (a gradient, as scaled) or as muon_init: weights, states and t
+   are as before, and muon_step_one refuses until a step has begun. */
 MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale);
 
 /* Steps one matrix by its rule. To be called once for each tensor and matrix after muon_begin_step; reads m and writes
    only this matrix, its state and scratch (one per thread; NULL where muon_scratch_bytes is 0), so calls may run at
    once. Fails with MUON_E_ARGUMENT (as where no step has begun), MUON_E_STATE where a matrix to be transformed isn't
-   finite, which then comes from its state, or MUON_E_DIVERGED; the weights are untouched. */
+   finite, which then comes from its state, or MUON_E_DIVERGED where the transform's result isn't: the weights are
+   untouched. Or with MUON_E_DIVERGED where a weight is no longer finite after the step. */
 MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch);
 
 /* Every matrix after muon_begin_step. scratch: threads (>= 1) times muon_scratch_bytes. Matrices that are transformed
    run side by side, one per thread, as long as they are small; for a large one all threads work together, as far as
    MUON_GEMM shares its work. Fails as muon_step_one; the matrices that could be stepped have been. */
-MUONDEF int muon_step_all(const Muon *m, void *scratch, int threads);
+MUONDEF int muon_step_all(Muon *m, void *scratch, int threads);
 
-/* The whole step: muon_begin_step, then muon_step_all. */
+/* The whole step: muon_begin_step, then muon_step_all, whose arguments are looked at before the step begins. */
 MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratch, int threads);
 
 /* Square root of the sum of g^2 over all tensors that have a rule, grad_scale not applied: for gradient clipping.
@@ -371,7 +380,8 @@ MUONDEF double muon_qk_gamma(double max_logit, double tau);
    tau) times what they were. wq: n_heads * head_size x cols; wk: n_kv_heads * head_size x cols; bq, bk: their biases,
    or NULL. max_logit: n_heads values S_h, each the largest softmax input (1/sqrt(head_size) included, masked pairs not)
    over the whole batch of the step, taken in its forward. Head h reads key h / (n_heads / n_kv_heads). alpha in [0, 1]:
-   the queries' share, 0.5 in Kimi K2. tau = 0: off. *clipped (or NULL): how many heads had gamma_h < 1.
+   the queries' share, 0.5 in Kimi K2. tau: 0 is off, else >= 1.2e-38.
+   *clipped (or NULL): how many heads had gamma_h < 1.
        f = (largest gamma_h of the heads that share a key)^(1 - alpha)
        W_k, b_k *= f          W_q,h, b_q,h *= gamma_h / f
    With one head per key that is Kimi K2's rule; a head that need not be clipped keeps its logits and is never clipped
@@ -391,7 +401,7 @@ MUONDEF int muon_qk_clip_mla(float *wq, int q_cols, float *wk, int k_cols, int k
                              int rotary, const float *max_logit, double tau, double alpha, int *clipped);
 
 /* The names by which a configuration calls them ("adamw", "keller"; as in the tables above), NULL for any other number;
-   and a sentence for every code. */
+   and some words for every code. */
 MUONDEF const char *muon_rule_name(int rule);
 MUONDEF const char *muon_scale_name(int scale);
 MUONDEF const char *muon_strerror(int code);
@@ -460,9 +470,10 @@ MUONDEF const char *muon_strerror(int code) {
         "an argument is outside its range",
         "an optimizer option is outside its range",
         "a tensor's entry in the parameter table is not valid",
+        "a vector (one row or one column) under a rule for matrices; adamw is for vectors",
         "NaN or infinity in a gradient",
         "NaN or infinity in the optimizer's state",
-        "a transform diverged: NaN or infinity in its result",
+        "diverged: NaN or infinity in a transform's result or in a weight",
         "NaN or infinity in a maximum attention logit",
     };
     return code >= 0 && code < MUON_E_COUNT ? words[code] : "unknown error code";
@@ -501,6 +512,26 @@ MUONDEF const MuonCoefficients *muon_coefficients(int set) {
     return set >= 0 && set < MUON_COEFF_COUNT ? &sets[set] : NULL;
 }
 
+/* -ffast-math takes for granted that every number is finite: compilers then leave out the comparisons that ask, and may
+   follow a NaN into its bits. So the bits go through a volatile, and no NaN is written as one. */
+static unsigned long long muon__bits(double x) {
+    volatile unsigned long long opaque;
+    unsigned long long bits;
+    memcpy(&bits, &x, sizeof bits);
+    opaque = bits;
+    return opaque;
+}
+
+static double muon__nan(void) {
+    volatile unsigned long long opaque = 0x7ffull << 52 | 1ull << 51;
+    const unsigned long long bits = opaque;
+    double x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static int muon__is_finite(double x) { return (muon__bits(x) >> 52 & 0x7ff) != 0x7ff; }
+
 static const double *muon__abc(const MuonCoefficients *c, int step) {
     return c->abc[step < c->rows ? step : c->rows - 1];
 }
@@ -521,7 +552,7 @@ MUONDEF double muon_scale(int scale, int rows, int cols) {
     case MUON_SCALE_MATCH_RMS_ADAMW: return 0.2 * sqrt((double)(rows > cols ? rows : cols));
     case MUON_SCALE_RMS_ONE:         return sqrt((double)(rows > cols ? rows : cols));
     case MUON_SCALE_RMS_EXACT:       return 0.2;
-    default:                         return NAN;
+    default:                         return muon__nan();
     }
 }
 
@@ -562,41 +593,64 @@ static const MuonOptions *muon__options(const MuonParam *p, const MuonOptions *c
     return p->options ? p->options : common;
 }
 
-static int muon__not_negative(double x) { return x >= 0.0 && x <= FLT_MAX; }   // and neither NaN nor infinity
+static int muon__not_negative(double x) { return muon__is_finite(x) && x >= 0.0 && x <= FLT_MAX; }
 
-static int muon__good_coefficients(const MuonCoefficients *c, int steps) {
-    if (!c || c->rows < 1 || c->rows > MUON_MAX_ROWS || !(c->norm > 0.0)) return 0;
-    for (int i = 0; i < c->rows; i++)
-        for (int j = 0; j < 3; j++)
-            if (!(fabs(c->abc[i][j]) <= 1e30)) return 0;
-    return steps >= 1 && steps <= MUON_MAX_NS_STEPS;
-}
+static int muon__fraction(double x) { return muon__not_negative(x) && x < 1.0; }
 
 static int muon__ns_steps(const MuonOptions *o) { return o->ns_steps ? o->ns_steps : o->coefficients->steps; }
 
-static int muon__good_options(const MuonOptions *o) {
-    return o->momentum >= 0.0 && o->momentum < 1.0 && o->beta1 >= 0.0 && o->beta1 < 1.0 && o->beta2 >= 0.0
-        && o->beta2 < 1.0 && o->eps >= FLT_MIN && o->eps < 1.0 && muon_scale_name(o->scale)
-        && o->coefficients && muon__good_coefficients(o->coefficients, muon__ns_steps(o));
+static int muon__good_steps(int steps) { return steps >= 1 && steps <= MUON_MAX_NS_STEPS; }
+
+// The functions muon__bad_... return the name of the first field that is outside its range, or NULL.
+static const char *muon__bad_coefficients(const MuonCoefficients *c) {
+    if (!c) return "coefficients";
+    if (c->rows < 1 || c->rows > MUON_MAX_ROWS) return "coefficients->rows";
+    if (!muon__not_negative(c->norm) || c->norm < FLT_MIN) return "coefficients->norm";
+    for (int i = 0; i < c->rows; i++)
+        for (int j = 0; j < 3; j++)
+            if (!muon__is_finite(c->abc[i][j]) || fabs(c->abc[i][j]) > 1e30) return "coefficients->abc";
+    return NULL;
 }
 
-static int muon__good_param(const MuonParam *p, int with_pointers) {
-    if (p->count < 1 || p->rows < 1 || p->cols < 1 || !muon__rule(p->rule)) return 0;
-    if ((double)p->count * p->rows * p->cols > (double)((size_t)-1 / 64)) return 0;
-    if (p->rule == MUON_RULE_NONE) return 1;
-    return (!with_pointers || (p->w && p->g)) && (p->count == 1 || p->stride >= muon__size(p))
-        && muon__not_negative(p->lr) && muon__not_negative(p->weight_decay);
+static const char *muon__bad_option(const MuonOptions *o) {
+    const char *bad = muon__bad_coefficients(o->coefficients);
+    if (!muon__fraction(o->momentum)) return "momentum";
+    if (bad) return bad;
+    if (!muon__good_steps(muon__ns_steps(o))) return o->ns_steps ? "ns_steps" : "coefficients->steps";
+    if (!muon_scale_name(o->scale)) return "scale";
+    if (!muon__fraction(o->beta1)) return "beta1";
+    if (!muon__fraction(o->beta2)) return "beta2";
+    return muon__fraction(o->eps) && o->eps >= 1.1e-19 ? NULL : "eps";
 }
 
-// The first thing wrong with the table or the options, as a code; *bad is the index of a bad entry, or -1.
-static int muon__check(const MuonParam *params, int n, const MuonOptions *options, int with_pointers, int *bad) {
+static const char *muon__bad_entry(const MuonParam *p, int with_pointers) {
+    if (!muon__rule(p->rule)) return "rule";
+    if (p->count < 1) return "count";
+    if (p->rows < 1) return "rows";
+    if (p->cols < 1) return "cols";
+    if ((double)p->count * p->rows * p->cols > (double)((size_t)-1 / 64)) return "count";   // more than memory can hold
+    if (p->rule == MUON_RULE_NONE) return NULL;
+    if (with_pointers && !p->w) return "w";
+    if (with_pointers && !p->g) return "g";
+    if (p->count > 1 && p->stride < muon__size(p)) return "stride";
+    if (!muon__not_negative(p->lr)) return "lr";
+    return muon__not_negative(p->weight_decay) ? NULL : "weight_decay";
+}
+
+/* The first thing wrong with the table or the options, as a code; *bad is the index of a bad entry, or -1, *field the
+   name of what is wrong, or NULL. */
+static int muon__check(const MuonParam *params, int n, const MuonOptions *options, int with_pointers, int *bad,
+                       const char **field) {
     *bad = -1;
-    if (n < 0 || (n > 0 && !params) || !options) return MUON_E_ARGUMENT;
-    if (!muon__good_options(options)) return MUON_E_OPTIONS;
+    if ((*field = n < 0 ? "n" : n > 0 && !params ? "params" : !options ? "options" : NULL)) return MUON_E_ARGUMENT;
+    if ((*field = muon__bad_option(options))) return MUON_E_OPTIONS;
     for (int i = 0; i < n; i++) {
+        const MuonParam *p = &params[i];
         *bad = i;
-        if (!muon__good_param(&params[i], with_pointers)) return MUON_E_PARAM;
-        if (params[i].options && !muon__good_options(params[i].options)) return MUON_E_OPTIONS;
+        if ((*field = muon__bad_entry(p, with_pointers))) return MUON_E_PARAM;
+        *field = p->rows == 1 ? "rows" : "cols";
+        if (muon__rule(p->rule)->transform != MUON__ELEMENTWISE && (p->rows == 1 || p->cols == 1)) return MUON_E_VECTOR;
+        if ((*field = p->options ? muon__bad_option(p->options) : NULL)) return MUON_E_OPTIONS;
     }
     *bad = -1;
     return MUON_OK;
@@ -612,8 +666,9 @@ static size_t muon__offset(const MuonParam *params, int tensor, int slot) {
 }
 
 MUONDEF size_t muon_state_bytes(const MuonParam *params, int n, const MuonOptions *options) {
+    const char *field;
     int bad;
-    return muon__check(params, n, options, 0, &bad) == MUON_OK ? muon__offset(params, n, 0) * sizeof(float) : 0;
+    return muon__check(params, n, options, 0, &bad, &field) == MUON_OK ? muon__offset(params, n, 0) * sizeof(float) : 0;
 }
 
 // Bytes that a transform needs besides the matrix itself.
@@ -631,9 +686,10 @@ static size_t muon__transform_bytes(const MuonParam *p) {
 static size_t muon__room(size_t n) { return (n + 15) / 16 * 16; }
 
 MUONDEF size_t muon_scratch_bytes(const MuonParam *params, int n, const MuonOptions *options) {
+    const char *field;
     int bad;
     size_t most = 0;
-    if (muon__check(params, n, options, 0, &bad) != MUON_OK) return 0;
+    if (muon__check(params, n, options, 0, &bad, &field) != MUON_OK) return 0;
     for (int i = 0; i < n; i++) {
         if (muon__rule(params[i].rule)->transform == MUON__ELEMENTWISE) continue;
         size_t bytes = muon__room(muon__size(&params[i])) * sizeof(float) + muon__transform_bytes(&params[i]);
@@ -780,21 +836,27 @@ static double muon__sum_of_squares(const float *x, size_t n) {
     return sum;
 }
 
-static void muon__finite_body(void *context, int i, int thread) {
-    muon__Scan *s = (muon__Scan *)context;
-    const size_t end = muon__part(s->n, i + 1);
-    unsigned bad = 0;
-    (void)thread;
-    for (size_t k = muon__part(s->n, i); k < end; k++) {
-        float scaled = s->scale * s->x[k];
+// Whether any scale * x[i] is NaN or infinite: has an exponent of ones, which is kept from the compiler as above.
+static unsigned muon__any_not_finite(const float *x, size_t n, float scale) {
+    volatile unsigned opaque = 0x7f800000u;
+    const unsigned ones = opaque;
+    unsigned any = 0;
+    for (size_t i = 0; i < n; i++) {
+        const float scaled = scale * x[i];
         unsigned bits;
         memcpy(&bits, &scaled, sizeof bits);
-        bad |= (bits & 0x7f800000u) == 0x7f800000u;
+        any |= (bits & ones) == ones;
     }
-    s->bad[i] = bad;
+    return any;
 }
 
-// Whether every scale * x[i] is finite: looks at the exponent's bits, so that -ffast-math can't optimize it away.
+static void muon__finite_body(void *context, int i, int thread) {
+    muon__Scan *s = (muon__Scan *)context;
+    const size_t from = muon__part(s->n, i);
+    (void)thread;
+    s->bad[i] = muon__any_not_finite(s->x + from, muon__part(s->n, i + 1) - from, s->scale);
+}
+
 static int muon__all_finite(const float *x, size_t n, float scale) {
     muon__Scan s;
     unsigned any = 0;
@@ -845,7 +907,7 @@ MUONDEF double muon_flops(int rule, int rows, int cols, int steps) {
     const muon__Rule *r = muon__rule(rule);
     const int p = rows < cols ? rows : cols, q = rows < cols ? cols : rows;
     double flops = 0.0;
-    if (!r) return NAN;
+    if (!r) return muon__nan();
     if (r->transform == MUON__POWER && r->power < 1.0) {   // maps, and coupled iterations: 15 steps of 3 products each
         const double maps = r->power == 0.25 ? 2.0 : 1.0, iterations = r->power == 0.0 ? 1.0 : 2.0 * maps;
         return maps * 4.0 * p * p * q + iterations * 90.0 * p * p * p;
@@ -930,7 +992,8 @@ static int muon__polar(float **x, float *other, int rows, int cols, const MuonCo
 }
 
 MUONDEF int muon_orthogonalize(float *x, int rows, int cols, const MuonCoefficients *c, int steps, void *scratch) {
-    if (!x || rows < 1 || cols < 1 || !scratch || !muon__good_coefficients(c, steps)) return MUON_E_ARGUMENT;
+    if (!x || rows < 1 || cols < 1 || !scratch || muon__bad_coefficients(c) || !muon__good_steps(steps))
+        return MUON_E_ARGUMENT;
     float *result = x;
     const int code = muon__polar(&result, (float *)scratch, rows, cols, c, steps);
     if (result != x) memcpy(x, result, (size_t)rows * (size_t)cols * sizeof(float));
@@ -1008,7 +1071,7 @@ MUONDEF int muon_svd_power(float *x, int rows, int cols, double power, void *scr
         for (size_t j = 0; j < q; j++) {
             double sum = 0.0;
             for (size_t k = 0; k < p; k++) sum += J[k * p + i] * A[k * q + j];
-            if (!(fabs(sum) <= FLT_MAX)) return MUON_E_DIVERGED;      // as a large power of a large x
+            if (!muon__is_finite((float)sum)) return MUON_E_DIVERGED;   // as a large power of a large x
             x[wide ? i * c + j : j * c + i] = (float)sum;
         }
     return MUON_OK;
@@ -1111,15 +1174,23 @@ MUONDEF int muon_spectral_power(float *x, int rows, int cols, double power, void
 // ---------------------------------------------------------------------------------------------------------------------
 // The step
 
+// Where an error is, or nowhere: -1, -1, NULL. Returns the code.
+static int muon__at(Muon *m, int code, int tensor, int matrix, const char *field) {
+    m->bad_tensor = tensor;
+    m->bad_matrix = matrix;
+    m->bad_field = field;
+    return code;
+}
+
 MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions *options, void *memory) {
     if (!m) return MUON_E_ARGUMENT;
     memset(m, 0, sizeof *m);
     m->bad_matrix = -1;
     m->grad_scale = -1.0;
-    int code = muon__check(params, n, options, 1, &m->bad_tensor);
+    int code = muon__check(params, n, options, 1, &m->bad_tensor, &m->bad_field);
     if (code != MUON_OK) return code;
     size_t bytes = muon_state_bytes(params, n, options);
-    if (bytes > 0 && !memory) return MUON_E_ARGUMENT;
+    if (bytes > 0 && !memory) return muon__at(m, MUON_E_ARGUMENT, -1, -1, "memory");
     m->options = *options;
     m->params = params;
     m->n = n;
@@ -1129,26 +1200,22 @@ MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions
 }
 
 MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale) {
-    if (!m || m->t < 0) return MUON_E_ARGUMENT;
-    m->bad_tensor = m->bad_matrix = -1;
+    if (!m) return MUON_E_ARGUMENT;
     m->grad_scale = -1.0;
-    if (!muon__not_negative(lr_factor) || !muon__not_negative(grad_scale)) return MUON_E_ARGUMENT;
-    int code = muon__check(m->params, m->n, &m->options, 1, &m->bad_tensor);
+    const char *field = m->t < 0 ? "t" : !muon__not_negative(lr_factor) ? "lr_factor"
+                      : !muon__not_negative(grad_scale) ? "grad_scale" : NULL;
+    if (muon__at(m, field != NULL, -1, -1, field)) return MUON_E_ARGUMENT;
+    int code = muon__check(m->params, m->n, &m->options, 1, &m->bad_tensor, &m->bad_field);
     if (code != MUON_OK) return code;
     for (int i = 0; i < m->n; i++) {
         const MuonParam *p = &m->params[i];
         if (p->rule == MUON_RULE_NONE) continue;
         const double lr = p->lr * lr_factor, scale = muon_scale(muon__options(p, &m->options)->scale, p->rows, p->cols);
-        if (!muon__not_negative(lr * scale) || !muon__not_negative(lr * p->weight_decay)) {
-            m->bad_tensor = i;
-            return MUON_E_PARAM;
-        }
-        for (int j = 0; j < p->count; j++) {
-            if (muon__all_finite(p->g + (size_t)j * p->stride, muon__size(p), (float)grad_scale)) continue;
-            m->bad_tensor = i;
-            m->bad_matrix = j;
-            return MUON_E_NOT_FINITE;
-        }
+        if (!muon__not_negative(lr * scale)) return muon__at(m, MUON_E_PARAM, i, -1, "lr");
+        if (!muon__not_negative(lr * p->weight_decay)) return muon__at(m, MUON_E_PARAM, i, -1, "weight_decay");
+        for (int j = 0; j < p->count; j++)
+            if (!muon__all_finite(p->g + (size_t)j * p->stride, muon__size(p), (float)grad_scale))
+                return muon__at(m, MUON_E_NOT_FINITE, i, j, "g");
     }
     m->t++;
     m->lr_factor = lr_factor;
@@ -1167,10 +1234,14 @@ typedef struct {
     float first_factor, second_factor;      // Adam's bias corrections
     float decay, step;                      // W <- W - decay W - step u
     float *u;                               // transformed; NULL where u is made on the way
+    unsigned bad[MUON__PARTS];              // whether a part's weights are no longer finite
 } muon__Matrix;
 
-// The square of a gradient beyond 1e19 is infinite: such a second moment stays at the largest float.
-static float muon__finite(float x) { return x < FLT_MAX ? x : FLT_MAX; }
+// A gradient as second moments take it, for beyond 1e19 its square is no float.
+static float muon__limited(float g) {
+    const float above = g < 1e19f ? g : 1e19f;
+    return above > -1e19f ? above : -1e19f;
+}
 
 // Stage 1: the state's numbers from .. to-1, and their u.
 static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float *u) {
@@ -1193,16 +1264,16 @@ static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float
         break;
     case MUON__RMS:
         for (size_t i = 0; i < n; i++) {
-            const float gi = scale * g[i] + wd * w[i];
-            second[i] = muon__finite(b2 * second[i] + c2 * gi * gi);
+            const float gi = muon__limited(scale * g[i] + wd * w[i]);
+            second[i] = b2 * second[i] + c2 * gi * gi;
             u[i] = gi / (sqrtf(second[i]) + eps);
         }
         break;
     case MUON__ADAM:
         for (size_t i = 0; i < n; i++) {
-            const float gi = scale * g[i] + wd * w[i];
+            const float gi = muon__limited(scale * g[i] + wd * w[i]);
             mom[i] = b1 * mom[i] + c1 * gi;
-            second[i] = muon__finite(b2 * second[i] + c2 * gi * gi);
+            second[i] = b2 * second[i] + c2 * gi * gi;
             u[i] = mom[i] / (sqrtf(second[i]) * second_factor + eps) * first_factor;
         }
         break;
@@ -1232,13 +1303,13 @@ static void muon__normalize_rows(const muon__Matrix *a, float *u) {
     }
 }
 
-// Of MUON_SCALE_RMS_EXACT: u over its root mean square.
+// Of MUON_SCALE_RMS_EXACT: u over its root mean square, in double as 1 / 1e-40 is no float.
 static void muon__to_rms_one(const muon__Matrix *a, float *u) {
     const size_t n = (size_t)a->rows * (size_t)a->cols;
     double squares = 0.0;
     for (size_t i = 0; i < n; i++) squares += (double)u[i] * u[i];
-    const float factor = squares > 0.0 ? (float)sqrt((double)n / squares) : 0.0f;
-    for (size_t i = 0; i < n; i++) u[i] *= factor;
+    const double factor = squares > 0.0 ? sqrt((double)n / squares) : 0.0;
+    for (size_t i = 0; i < n; i++) u[i] = (float)((double)u[i] * factor);
 }
 
 // Stage 2: *u in place, or in `other`, the room behind it.
@@ -1257,29 +1328,37 @@ static int muon__transform(const muon__Matrix *a, float **u, float *other) {
     }
 }
 
-/* Stages 3 and 4 for numbers from .. to-1. (1 - lr wd) W - lr u is computed as W - (lr wd W + lr u): 1 - lr wd does not
-   fit a float, and its error would be the same in every step. */
-static void muon__apply(const muon__Matrix *a, size_t from, size_t to, const float *u) {
-    float *w = a->w + from;
+/* Stages 3 and 4 for numbers from .. to-1, in pieces that stay in the first-level cache; returns whether a weight is no
+   longer finite. (1 - lr wd) W - lr u is computed as W - (lr wd W + lr u): 1 - lr wd does not fit a float, and its error
+   would be the same in every step. */
+enum { MUON__PIECE = 1024 };
+
+static unsigned muon__apply(const muon__Matrix *a, size_t from, size_t to, const float *u) {
     const float decay = a->decay, step = a->step;
-    const size_t n = to - from;
-    if (a->options->cautious)
-        for (size_t i = 0; i < n; i++) w[i] -= (u[i] * w[i] >= 0.0f ? decay * w[i] : 0.0f) + step * u[i];
-    else
-        for (size_t i = 0; i < n; i++) w[i] -= decay * w[i] + step * u[i];
+    unsigned bad = 0;
+    for (size_t n; from < to; from += n, u += n) {
+        float *w = a->w + from;
+        n = muon__min(MUON__PIECE, to - from);
+        if (a->options->cautious)
+            for (size_t i = 0; i < n; i++) w[i] -= (u[i] * w[i] >= 0.0f ? decay * w[i] : 0.0f) + step * u[i];
+        else
+            for (size_t i = 0; i < n; i++) w[i] -= decay * w[i] + step * u[i];
+        bad |= muon__any_not_finite(w, n, 1.0f);
+    }
+    return bad;
 }
 
 // Part i of an elementwise rule, a piece of u at a time.
 static void muon__elementwise_body(void *context, int i, int thread) {
-    enum { PIECE = 1024 };
-    const muon__Matrix *a = (const muon__Matrix *)context;
+    muon__Matrix *a = (muon__Matrix *)context;
     const size_t n = (size_t)a->rows * (size_t)a->cols, end = muon__part(n, i + 1);
-    float u[PIECE];
+    float u[MUON__PIECE];
     (void)thread;
+    a->bad[i] = 0;
     for (size_t from = muon__part(n, i), to; from < end; from = to) {
-        to = from + muon__min(PIECE, end - from);
+        to = from + muon__min(MUON__PIECE, end - from);
         muon__direction(a, from, to, u);
-        muon__apply(a, from, to, u);
+        a->bad[i] |= muon__apply(a, from, to, u);
     }
 }
 
@@ -1291,10 +1370,10 @@ static void muon__direction_body(void *context, int i, int thread) {
 }
 
 static void muon__apply_body(void *context, int i, int thread) {
-    const muon__Matrix *a = (const muon__Matrix *)context;
+    muon__Matrix *a = (muon__Matrix *)context;
     const size_t n = (size_t)a->rows * (size_t)a->cols, from = muon__part(n, i);
     (void)thread;
-    muon__apply(a, from, muon__part(n, i + 1), a->u + from);
+    a->bad[i] = muon__apply(a, from, muon__part(n, i + 1), a->u + from);
 }
 
 static muon__Matrix muon__matrix(const Muon *m, int tensor, int matrix) {
@@ -1331,18 +1410,20 @@ MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch) 
     if (p->rule == MUON_RULE_NONE) return MUON_OK;
     muon__Matrix a = muon__matrix(m, tensor, matrix);
     const size_t n = muon__size(p);
+    unsigned bad = 0;
     if (a.rule->transform == MUON__ELEMENTWISE) {
         muon__for_parts(n, muon__elementwise_body, &a);
-        return MUON_OK;
+    } else {
+        if (!scratch) return MUON_E_ARGUMENT;
+        a.u = (float *)scratch;
+        muon__for_parts(n, muon__direction_body, &a);
+        const int code = muon__transform(&a, &a.u, a.u + muon__room(n));
+        if (code != MUON_OK) return code == MUON_E_NOT_FINITE ? MUON_E_STATE : code;   // the gradient was finite
+        if (a.options->scale == MUON_SCALE_RMS_EXACT) muon__to_rms_one(&a, a.u);
+        muon__for_parts(n, muon__apply_body, &a);
     }
-    if (!scratch) return MUON_E_ARGUMENT;
-    a.u = (float *)scratch;
-    muon__for_parts(n, muon__direction_body, &a);
-    const int code = muon__transform(&a, &a.u, a.u + muon__room(n));
-    if (code != MUON_OK) return code == MUON_E_NOT_FINITE ? MUON_E_STATE : code;   // the gradient was finite
-    if (a.options->scale == MUON_SCALE_RMS_EXACT) muon__to_rms_one(&a, a.u);
-    muon__for_parts(n, muon__apply_body, &a);
-    return MUON_OK;
+    for (int i = 0; i < MUON__PARTS; i++) bad |= a.bad[i];
+    return bad ? MUON_E_DIVERGED : MUON_OK;
 }
 
 /* Matrices run side by side, one per thread, where a product p x p x q has fewer multiply-adds than this: small ones
@@ -1360,11 +1441,23 @@ static int muon__count_side_by_side(const Muon *m, int below) {
     return count;
 }
 
+typedef struct { int code, tensor, matrix; } muon__Fault;
+
+// Of several faults the first in the table counts, whichever thread met it.
+static void muon__keep_fault(muon__Fault *kept, int code, int tensor, int matrix) {
+    if (code == MUON_OK) return;
+    if (kept->code != MUON_OK && (tensor > kept->tensor || (tensor == kept->tensor && matrix > kept->matrix))) return;
+    kept->code = code;
+    kept->tensor = tensor;
+    kept->matrix = matrix;
+}
+
 typedef struct {
     const Muon *m;
     char *scratch;
     size_t bytes;                           // of each thread's scratch
-    int below, threads, codes[MUON__MAX_THREADS];
+    int below, threads;
+    muon__Fault faults[MUON__MAX_THREADS];
 } muon__Steps;
 
 // Matrix number i of all those that run side by side.
@@ -1378,32 +1471,42 @@ static void muon__step_body(void *context, int i, int thread) {
         i -= s->m->params[tensor].count;
     }
     const int code = muon_step_one(s->m, tensor, i, s->scratch + (size_t)thread * s->bytes);
-    if (code != MUON_OK) s->codes[thread] = code;
+    muon__keep_fault(&s->faults[thread], code, tensor, i);
 }
 
-MUONDEF int muon_step_all(const Muon *m, void *scratch, int threads) {
-    if (!m || m->grad_scale < 0.0 || threads < 1) return MUON_E_ARGUMENT;
+// What is wrong with muon_step_all's arguments; NULL: nothing.
+static const char *muon__bad_room(const Muon *m, const void *scratch, int threads) {
+    if (threads < 1) return "threads";
+    return !scratch && muon_scratch_bytes(m->params, m->n, &m->options) > 0 ? "scratch" : NULL;
+}
+
+MUONDEF int muon_step_all(Muon *m, void *scratch, int threads) {
+    if (!m) return MUON_E_ARGUMENT;
+    const char *field = m->grad_scale < 0.0 ? "m" : muon__bad_room(m, scratch, threads);   // m: no step has begun
+    if (muon__at(m, field != NULL, -1, -1, field)) return MUON_E_ARGUMENT;
     muon__Steps s;
-    int code = MUON_OK;
     memset(&s, 0, sizeof s);
     s.m = m;
     s.scratch = (char *)scratch;
     s.bytes = muon_scratch_bytes(m->params, m->n, &m->options);
-    if (s.bytes > 0 && !scratch) return MUON_E_ARGUMENT;
     s.below = muon__count_side_by_side(m, MUON__MIDDLING) >= threads ? MUON__MIDDLING : MUON__SMALL;
     s.threads = threads = threads < MUON__MAX_THREADS ? threads : MUON__MAX_THREADS;
     MUON_PARALLEL_FOR(muon__count_side_by_side(m, s.below), threads, muon__step_body, &s);
-    for (int i = 0; i < threads; i++)
-        if (s.codes[i] != MUON_OK) code = s.codes[i];
+    muon__Fault fault = s.faults[0];
+    for (int i = 1; i < threads; i++) muon__keep_fault(&fault, s.faults[i].code, s.faults[i].tensor, s.faults[i].matrix);
     for (int i = 0; i < m->n; i++)
-        for (int j = 0; j < m->params[i].count && !muon__side_by_side(&m->params[i], s.below); j++) {
-            const int one = muon_step_one(m, i, j, scratch);
-            if (one != MUON_OK) code = one;
-        }
-    return code;
+        for (int j = 0; j < m->params[i].count && !muon__side_by_side(&m->params[i], s.below); j++)
+            muon__keep_fault(&fault, muon_step_one(m, i, j, scratch), i, j);
+    return fault.code == MUON_OK ? MUON_OK : muon__at(m, fault.code, fault.tensor, fault.matrix, NULL);
 }
 
 MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratch, int threads) {
+    if (!m) return MUON_E_ARGUMENT;
+    const char *field = muon__bad_room(m, scratch, threads);
+    if (field) {                            // before the step counts
+        m->grad_scale = -1.0;
+        return muon__at(m, MUON_E_ARGUMENT, -1, -1, field);
+    }
     const int code = muon_begin_step(m, lr_factor, grad_scale);
     return code == MUON_OK ? muon_step_all(m, scratch, threads) : code;
 }
@@ -1412,7 +1515,8 @@ MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratc
 // QK-Clip
 
 MUONDEF double muon_qk_gamma(double max_logit, double tau) {
-    if (max_logit != max_logit || max_logit > 1e300) return NAN;
+    const unsigned long long minus_infinity = 0xfffull << 52;
+    if (!muon__is_finite(max_logit)) return muon__bits(max_logit) == minus_infinity ? 1.0 : muon__nan();
     return tau > 0.0 && max_logit > tau ? tau / max_logit : 1.0;
 }
 
@@ -1425,12 +1529,11 @@ static void muon__multiply(float *x, size_t n, double factor) {
 static int muon__check_clip(const float *max_logit, int n_heads, double tau, double alpha, int *clipped, int *off) {
     if (clipped) *clipped = 0;
     *off = tau == 0.0;
-    if (!max_logit || n_heads < 1 || !muon__not_negative(tau) || !(alpha >= 0.0 && alpha <= 1.0))
+    if (!max_logit || n_heads < 1 || !muon__not_negative(tau) || !muon__not_negative(alpha) || alpha > 1.0)
         return MUON_E_ARGUMENT;
-    for (int h = 0; h < n_heads && !*off; h++) {
-        const double gamma = muon_qk_gamma(max_logit[h], tau);
-        if (gamma != gamma) return MUON_E_LOGIT;
-    }
+    if (tau > 0.0 && tau < FLT_MIN) return MUON_E_ARGUMENT;   // tau / max_logit might be 0, and the key's factor 0 / 0
+    for (int h = 0; h < n_heads && !*off; h++)
+        if (!muon__is_finite(muon_qk_gamma(max_logit[h], tau))) return MUON_E_LOGIT;
     return MUON_OK;
 }
 

@@ -174,37 +174,41 @@ static MuonOptions random_options(void) {
     return o;
 }
 
-static void spoil_options(MuonOptions *o, MuonCoefficients *c) {
+// Makes one field of the options bad; returns its name.
+static const char *spoil_options(MuonOptions *o, MuonCoefficients *c) {
     *c = *o->coefficients;
     switch (pick(8)) {
-    case 0:  o->momentum = chance(50) ? 1.0 : bad_factor(); break;
-    case 1:  o->beta1 = chance(50) ? 1.0 : bad_factor(); break;
-    case 2:  o->beta2 = chance(50) ? 1.0 : bad_factor(); break;
-    case 3:  o->eps = chance(30) ? 0.0 : chance(30) ? 1e-60 : bad_factor(); break;
-    case 4:  o->scale = chance(50) ? MUON_SCALE_COUNT : garbage(); break;
-    case 5:  o->ns_steps = chance(50) ? -1 - pick(5) : MUON_MAX_NS_STEPS + 1 + pick(9); break;
-    case 6:  o->coefficients = NULL; break;
+    case 0:  o->momentum = chance(50) ? 1.0 : bad_factor(); return "momentum";
+    case 1:  o->beta1 = chance(50) ? 1.0 : bad_factor(); return "beta1";
+    case 2:  o->beta2 = chance(50) ? 1.0 : bad_factor(); return "beta2";
+    case 3:  o->eps = chance(30) ? 0.0 : chance(30) ? 1e-20 : bad_factor(); return "eps";
+    case 4:  o->scale = chance(50) ? MUON_SCALE_COUNT : garbage(); return "scale";
+    case 5:  o->ns_steps = chance(50) ? -1 - pick(5) : MUON_MAX_NS_STEPS + 1 + pick(9); return "ns_steps";
+    case 6:  o->coefficients = NULL; return "coefficients";
     default:
         o->coefficients = c;
         o->ns_steps = 0;
-        if (chance(50)) c->steps = chance(50) ? 0 : MUON_MAX_NS_STEPS + 1;
-        else if (chance(50)) c->rows = chance(50) ? 0 : MUON_MAX_ROWS + 1;
-        else c->norm = chance(50) ? 0.0 : NAN;
+        switch (pick(4)) {
+        case 0:  c->steps = chance(50) ? 0 : MUON_MAX_NS_STEPS + 1; return "coefficients->steps";
+        case 1:  c->rows = chance(50) ? 0 : MUON_MAX_ROWS + 1; return "coefficients->rows";
+        case 2:  c->norm = chance(50) ? 0.0 : bad_factor(); return "coefficients->norm";
+        default: c->abc[pick(c->rows)][pick(3)] = chance(50) ? INFINITY : NAN; return "coefficients->abc";
+        }
     }
 }
 
-// Makes one field of the entry bad.
-static void spoil_param(MuonParam *p) {
+// Makes one field of the entry bad; returns its name.
+static const char *spoil_param(MuonParam *p) {
     switch (pick(9)) {
-    case 0:  p->w = NULL; break;
-    case 1:  p->g = NULL; break;
-    case 2:  p->count = -pick(3); break;
-    case 3:  p->rows = chance(50) ? 0 : INT_MIN; break;
-    case 4:  p->cols = -pick(3); break;
-    case 5:  p->rule = chance(50) ? MUON_RULE_COUNT : garbage(); break;
-    case 6:  p->lr = bad_factor(); break;
-    case 7:  p->weight_decay = bad_factor(); break;
-    default: p->count = 2; p->stride = (size_t)p->rows * (size_t)p->cols - 1;
+    case 0:  p->w = NULL; return "w";
+    case 1:  p->g = NULL; return "g";
+    case 2:  p->count = -pick(3); return "count";
+    case 3:  p->rows = chance(50) ? 0 : INT_MIN; return "rows";
+    case 4:  p->cols = -pick(3); return "cols";
+    case 5:  p->rule = chance(50) ? MUON_RULE_COUNT : garbage(); return "rule";
+    case 6:  p->lr = bad_factor(); return "lr";
+    case 7:  p->weight_decay = bad_factor(); return "weight_decay";
+    default: p->count = 2; p->stride = (size_t)p->rows * (size_t)p->cols - 1; return "stride";
     }
 }
 
@@ -230,6 +234,7 @@ static void random_model(Model *a) {
     for (int i = 0; i < a->n; i++) {
         MuonParam p = { "tensor", NULL, NULL, 1 + pick(3), random_size(), random_size(), 0, pick(MUON_RULE_COUNT),
                         between(0.0, 0.1), chance(50) ? 0.0 : between(0.0, 0.3), NULL };
+        if (p.rows == 1 || p.cols == 1) p.rule = pick(MUON_RULE_ADAMW + 1);   // a vector
         p.stride = p.count > 1 ? (size_t)p.rows * (size_t)p.cols + (size_t)pick(5) : (size_t)pick(9);
         a->own[i] = random_options();
         a->params[i] = p;
@@ -350,14 +355,14 @@ static void round_steps(void) {
             CHECK(muon_step_all(&a.m, a.scratch, 1) == MUON_E_ARGUMENT);
             CHECK(a.n == 0 || muon_step_one(&a.m, 0, 0, a.scratch) == MUON_E_ARGUMENT);
         } else if (values > worst) worst = values;
-        // sums of gradients near FLT_MAX may leave a float's range: the matrix is then refused
+        // sums of gradients near FLT_MAX may leave a float's range: that is told
         CHECK(code == expected || (worst == EXTREME && (code == MUON_E_STATE || code == MUON_E_DIVERGED)));
         CHECK_MSG(step_by_one(&b, factor, grad_scale) == code, "another code, step by step");
         CHECK_MSG(same_weights(&a, &b) && memcmp(a.state, b.state, bytes) == 0, "other bits, %d threads", a.threads);
         for (int i = 0; i < a.n; i++) {
             const MuonParam *p = &a.params[i];
             const size_t size = (size_t)p->rows * (size_t)p->cols;
-            if (worst == MODERATE || (worst == EXTREME && bounded(&a, i)))
+            if (code == MUON_OK || worst == MODERATE || (worst == EXTREME && bounded(&a, i)))
                 CHECK_MSG(all_finite(a.w[i], floats_of(p)), "%s, %d x %d", muon_rule_name(p->rule), p->rows, p->cols);
             if (p->rule == MUON_RULE_NONE) CHECK(memcmp(a.w[i], before.w[i], floats_of(p) * sizeof(float)) == 0);
             for (int j = 0; j + 1 < p->count; j++) {   // what lies between matrices
@@ -393,27 +398,34 @@ static void round_tables(void) {
     CHECK(muon_state(NULL, 0, 0, &n) == NULL && n == 0);
 
     int expected = MUON_E_ARGUMENT, bad = -1, count = a.n, planned = 0;
+    const char *field = NULL;
     const MuonParam *params = a.params;
     const MuonOptions *options = &a.options;
     void *memory = a.state;
     Muon m;
-    switch (pick(a.n > 0 ? 6 : 4)) {
-    case 0:  options = NULL; break;
-    case 1:  count = -1 - pick(9); break;
-    case 2:  expected = MUON_E_OPTIONS; spoil_options(&a.options, &c); break;
+    switch (pick(a.n > 0 ? 7 : 4)) {
+    case 0:  options = NULL, field = "options"; break;
+    case 1:  count = -1 - pick(9), field = "n"; break;
+    case 2:  expected = MUON_E_OPTIONS; field = spoil_options(&a.options, &c); break;
     case 3:
         if (a.n == 0) expected = MUON_OK, planned = 1;
-        else params = NULL;
+        else params = NULL, field = "params";
         break;
     case 4:
         bad = pick(a.n), expected = MUON_E_PARAM;
         if (a.params[bad].rule == MUON_RULE_NONE) a.params[bad].rule = MUON_RULE_SGD;   // where all fields are read
-        spoil_param(&a.params[bad]);
+        field = spoil_param(&a.params[bad]);
         planned = !a.params[bad].w || !a.params[bad].g;   // memory can be planned before they exist
+        break;
+    case 5:
+        bad = pick(a.n), expected = MUON_E_VECTOR;
+        a.params[bad].rule = MUON_RULE_MUON + pick(MUON_RULE_COUNT - MUON_RULE_MUON);
+        *(chance(50) ? &a.params[bad].rows : &a.params[bad].cols) = 1;
+        field = a.params[bad].rows == 1 ? "rows" : "cols";
         break;
     default:
         bad = pick(a.n), expected = MUON_E_OPTIONS;
-        spoil_options(&a.own[bad], &c);
+        field = spoil_options(&a.own[bad], &c);
         a.params[bad].options = &a.own[bad];
     }
     if (!planned) {
@@ -423,6 +435,8 @@ static void round_tables(void) {
     const int code = muon_init(&m, params, count, options, memory);
     CHECK_MSG(code == expected, "code %d, expected %d", code, expected);
     CHECK(m.bad_tensor == bad && m.bad_matrix == -1);
+    CHECK_MSG(field ? m.bad_field && strcmp(m.bad_field, field) == 0 : !m.bad_field, "%s, expected %s",
+              m.bad_field ? m.bad_field : "none", field ? field : "none");
     CHECK(muon_init(NULL, params, count, options, memory) == MUON_E_ARGUMENT);
     CHECK(muon_begin_step(NULL, 1.0, 1.0) == MUON_E_ARGUMENT && muon_step(NULL, 1.0, 1.0, NULL, 1) == MUON_E_ARGUMENT);
     CHECK(muon_step_one(NULL, 0, 0, NULL) == MUON_E_ARGUMENT && muon_step_all(NULL, NULL, 1) == MUON_E_ARGUMENT);
