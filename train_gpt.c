@@ -185,7 +185,7 @@ static const Field config_fields[] = {
     {"optimizer.adamw.head_lr", FIELD_FLOAT, F_(optimizer.adamw.head_lr), "0", 0, 1e6, NULL, "of an untied head; 0: adamw.lr"},
     {"optimizer.adamw.beta1", FIELD_FLOAT, F_(optimizer.adamw.beta1), "0.9", 0, 0.999999, NULL, "decay of the first moment"},
     {"optimizer.adamw.beta2", FIELD_FLOAT, F_(optimizer.adamw.beta2), "0.95", 0, 0.999999, NULL, "decay of every second moment, normuon's too"},
-    {"optimizer.adamw.eps", FIELD_FLOAT, F_(optimizer.adamw.eps), "1e-8", 1e-30, 0.1, NULL, "added to the root of the second moment"},
+    {"optimizer.adamw.eps", FIELD_FLOAT, F_(optimizer.adamw.eps), "1e-8", 1e-18, 0.1, NULL, "added to the root of the second moment"},
     {"optimizer.adamw.weight_decay", FIELD_FLOAT, F_(optimizer.adamw.weight_decay), "0.1", 0, 1e3, NULL, "of matrices; decoupled, but added to the gradient under adam and rmsprop"},
     {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
     {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
@@ -1653,6 +1653,13 @@ typedef struct {
     char trouble[160];
 } StepResult;
 
+// What muon.h refused, in words: of which tensor, and which field, where it says so.
+static void optimizer_error(const Trainer *t, int code, char *text, size_t room) {
+    const Muon *m = &t->muon;
+    snprintf(text, room, "optimizer: %s%s%s%s%s", m->bad_tensor >= 0 ? t->groups[m->bad_tensor].name : "",
+             m->bad_tensor >= 0 ? ": " : "", m->bad_field ? m->bad_field : "", m->bad_field ? ": " : "", muon_strerror(code));
+}
+
 // The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: clipping, update,
 // QK-Clip. Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
@@ -1674,7 +1681,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
         snprintf(result->trouble, sizeof result->trouble, "the loss is %s", isnan(result->loss) ? "NaN" : "infinite");
     else if (code != MUON_OK || (code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads())) != MUON_OK ||
              (code = qk_clip(t, &result->clipped)) != MUON_OK)
-        snprintf(result->trouble, sizeof result->trouble, "optimizer: %s", muon_strerror(code));
+        optimizer_error(t, code, result->trouble, sizeof result->trouble);
     profile_lap(PASS_OPTIMIZER, optimizer_flops(t), 12.0 * m->n_params + 2.0 * (double)t->state_bytes);
     return !*result->trouble;
 }
@@ -2292,6 +2299,16 @@ static void trainer_plan(Trainer *t) {
     t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options);
 }
 
+// A rule that transforms matrices would only scale a vector to unit length.
+static void check_vectors(const Trainer *t, const char *where) {
+    for (int i = 0; i < t->n_groups; i++) {
+        const MuonParam *p = &t->groups[i];
+        if (p->rule > MUON_RULE_ADAMW && (p->rows == 1 || p->cols == 1))
+            fail_usage("%s: optimizer.route: %s, %d x %d, is a vector, and %s is for matrices; adamw is for both", where, p->name,
+                       p->rows, p->cols, muon_rule_name(p->rule));
+    }
+}
+
 // Model and optimizer as planned, with zero weights.
 static void trainer_allocate(Trainer *t) {
     model_allocate(&t->model);
@@ -2302,7 +2319,10 @@ static void trainer_allocate(Trainer *t) {
     t->state = xmalloc(t->state_bytes);
     t->scratch = xaligned(t->scratch_bytes * (size_t)omp_get_max_threads());
     int code = muon_init(&t->muon, t->groups, t->n_groups, &t->options, t->state);
-    if (code != MUON_OK) fail("optimizer: %s", muon_strerror(code));
+    if (code == MUON_OK) return;
+    char error[160];
+    optimizer_error(t, code, error, sizeof error);
+    fail("%s", error);
 }
 
 static void trainer_free(Trainer *t) {
@@ -2343,6 +2363,7 @@ static void trainer_open(Trainer *t, const char *where) {
     t->classes = dataloader_classes(&t->data);
 
     trainer_plan(t);
+    check_vectors(t, where);
     MachineMemory memory = machine_memory("");
     check_memory(t, &memory, where);
 }
