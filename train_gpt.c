@@ -2236,14 +2236,15 @@ static void log_start(Trainer *t, char *const *changed, int n) {
     log_check(t);
 }
 
-static void log_step(Trainer *t, const StepResult *r, double seconds, double tokens) {
+static void log_step(Trainer *t, const StepResult *r, double seconds, double cpu_seconds, double tokens) {
     char bpb[32];
     const Model *m = &t->model;
     float max_logit = vec_max(m->max_logits, m->L * m->NH);
     fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"bpb\": %s, \"lr\": %.6g, "
-                    "\"grad_norm\": %.6g, \"max_logit\": %.6g, \"ms\": %.3f, \"optimizer_ms\": %.3f, \"tok_per_s\": %.1f}\n",
+                    "\"grad_norm\": %.6g, \"max_logit\": %.6g, \"ms\": %.3f, \"cpu_ms\": %.3f, "
+                    "\"optimizer_ms\": %.3f, \"tok_per_s\": %.1f}\n",
             t->step, tokens * t->step, r->loss, number_or_null(bpb, r->bpb), r->lr, r->grad_norm, max_logit, 1e3 * seconds,
-            1e3 * r->optimizer_seconds, tokens / seconds);
+            1e3 * cpu_seconds, 1e3 * r->optimizer_seconds, tokens / seconds);
 }
 
 enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
@@ -2444,17 +2445,17 @@ static int train(Trainer *t) {
         if (evaluated) draw_loss(t);                     // the end draws too
         if (c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0) free(write_sample(t, t->step));
 
-        double before = seconds_now();
+        double before = seconds_now(), cpu_before = cpu_seconds_now();
         if (!train_step(t, &result)) {
             if (!*result.trouble) continue;              // a signal: this step is for the resume
             snprintf(trouble, sizeof trouble, "%s", result.trouble);
             break;
         }
-        double seconds = seconds_now() - before;
+        double seconds = seconds_now() - before, cpu_seconds = cpu_seconds_now() - cpu_before;
         t->step++;
         t->train_seconds += seconds;
         t->smooth_loss = isfinite(t->smooth_loss) ? 0.95 * t->smooth_loss + 0.05 * result.loss : result.loss;
-        log_step(t, &result, seconds, tokens);
+        log_step(t, &result, seconds, cpu_seconds, tokens);
         if (t->step % LOG_QK_EVERY == 0 || result.clipped) log_qk(t, result.clipped);
         log_check(t);
         if (progress_due(&progress, t->step == steps)) {

@@ -5,7 +5,8 @@
  *     build/ab report runs/ab-default_adamw-default
  *
  * OUT/study.json says what belongs together, OUT/runs/NAME are the runs (runs.h), and everything else in OUT is made
- * from these: report.md, whose end says what each figure means, report.json with the same, runs.csv, ab.png or sweep.png.
+ * from these: report.md, whose end says what each figure means, report.json with the same, runs.csv with a line for each
+ * run, curves.csv with one for each validation, and ab.png or sweep.png.
  */
 #define _GNU_SOURCE
 #include "runs.h"
@@ -21,6 +22,7 @@ typedef struct {
     int n;
     bool numeric, integer, geometric;   // geometric: of factors rather than of steps
     bool closed;                        // can't be widened
+    bool idle;                          // changes nothing, see look_for_effects
     double lo, hi;                      // a range to draw from; NaN: a list
 } Axis;
 
@@ -37,6 +39,7 @@ static struct {
     int n_common;
     const char *only;                   // sections and keys that may differ, NULL: all
     char *config, *notes;               // of a sweep; lines for the report
+    bool all_same;                      // the points are one and the same training, see look_for_effects
 } study;
 
 enum { EXTEND_ROUNDS = 4 };
@@ -367,7 +370,8 @@ static void check_arms(void) {
 
 static const struct { const char *key, *title, *format; double factor; bool error; } figures[FIGURES] = {
     [LOSS] = { "loss", "final loss", "%.4f", 1, true }, [BPB] = { "bpb", "bits per byte", "%.4f", 1, true },
-    [TOKENS] = { "tokens", "tokens", NULL, 1, false }, [SECONDS] = { "seconds", "seconds", "%.1f", 1, true },
+    [TOKENS] = { "tokens", "tokens", NULL, 1, false },
+    [SECONDS] = { "seconds", "seconds", "%.1f", 1, true }, [CPU] = { "cpu_seconds", "CPU seconds", "%.1f", 1, true },
     [TOK_PER_S] = { "tok_per_s", "tok/s", "%.0f", 1, false },
     [SHARE] = { "optimizer_share", "optimizer's share", "%.1f %%", 100, false },
     [STATE] = { "state_bytes_per_param", "state bytes/param", "%.2f", 1, false },
@@ -380,7 +384,7 @@ static Sample figure_of(int arm, int budget, Figure f) {
     double *x = xmalloc((size_t)l->n_seeds * sizeof *x), highest = NAN;
     for (int s = 0; s < l->n_seeds; s++) {
         const Metrics *m = &runs_at(l, arm, budget, s)->m;
-        x[s] = m->state == RUN_DONE || f > SECONDS ? m->of[f] : NAN;
+        x[s] = m->state == RUN_DONE || f > CPU ? m->of[f] : NAN;
         highest = fmax(highest, x[s]);
     }
     Sample sample = sample_of(x, l->n_seeds);
@@ -447,12 +451,66 @@ static ToTarget to_target(int arm, Figure what) {
 
 static double target_loss(void) { return isnan(study.target) ? loss_of(0) : study.target; }
 
-// The point of a sweep with the lowest mean loss among those that no seed let diverge; -1 where there is none.
+static bool same_loss(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+
+// Whether two arms' runs are identical to the bit, as far as the logs tell: in every step's and every validation's loss.
+static bool same_runs(int a, int b) {
+    const RunList *l = &study.list;
+    for (int i = 0; i < l->n_budgets * l->n_seeds && a != b; i++) {
+        const RunLog *p = &runs_at(l, a, i % l->n_budgets, i / l->n_budgets)->log;
+        const RunLog *q = &runs_at(l, b, i % l->n_budgets, i / l->n_budgets)->log;
+        if (p->n_steps == 0 || p->n_steps != q->n_steps || p->n_evals != q->n_evals) return false;
+        for (int k = p->n_steps - 1; k >= 0; k--)           // the last ones differ first
+            if (!same_loss(p->steps[k].loss, q->steps[k].loss)) return false;
+        for (int k = 0; k < p->n_evals; k++)
+            if (!same_loss(p->evals[k].val_loss, q->evals[k].val_loss)) return false;
+    }
+    return true;
+}
+
+// The point that shares all values with `like` but those of these axes (-1: none); -1 where there is none.
+static int point_at(int like, int axis, int i, int axis2, int i2) {
+    for (int a = 0; a < study.list.n_arms; a++) {
+        bool fits = true;
+        for (int k = 0; k < study.n_axes && fits; k++) {
+            const char *value = k == axis ? study.axes[k].values[i] : k == axis2 ? study.axes[k].values[i2]
+                                : study.points[like][k];
+            fits = strcmp(study.points[a][k], value) == 0;
+        }
+        if (fits) return a;
+    }
+    return -1;
+}
+
+// Finds the axes that change nothing: points that differ only in one are one and the same training. Points that were
+// drawn differ in all axes.
+static void look_for_effects(void) {
+    int n = study.list.n_arms;
+    study.all_same = study.sweep && n > 1;
+    for (int a = 1; a < n && study.all_same; a++) study.all_same = same_runs(0, a);
+    for (int k = 0; k < study.n_axes; k++) {
+        Axis *axis = &study.axes[k];
+        axis->idle = axis->n != 1 && (study.all_same || !study.random);
+        for (int a = 0; a < n && axis->idle && !study.all_same; a++) axis->idle = same_runs(a, point_at(a, k, 0, -1, 0));
+    }
+}
+
+// The point of a sweep with the lowest mean loss among those that no seed let diverge; -1 where there is none, or no two
+// differ.
 static int best_point(void) {
     int best = -1;
+    if (study.all_same) return -1;
     for (int a = 0; a < study.list.n_arms; a++)
         if (count_state(a, RUN_DONE) == study.list.n_seeds && (best < 0 || loss_of(a) < loss_of(best))) best = a;
     return best;
+}
+
+// The best point's values, those of axes that change nothing left out; to be freed.
+static char *best_label(void) {
+    char *label = NULL;
+    for (int k = 0; k < study.n_axes; k++)
+        if (!study.axes[k].idle) append(&label, "%s%s=%s", label ? " " : "", short_key(k), study.points[best_point()][k]);
+    return label;
 }
 
 // -1 or 1 where the best point lies at the lower or upper edge of an axis of numbers (a range: in its outer tenth).
@@ -460,6 +518,7 @@ static int edge_of(int best, int axis) {
     const Axis *a = &study.axes[axis];
     const char *value = study.points[best][axis];
     double part = log(atof(value) / a->lo) / log(a->hi / a->lo);
+    if (a->idle) return 0;
     if (!isnan(a->lo)) return part < 0.1 ? -1 : part > 0.9;
     if (!a->numeric || a->n < 2) return 0;
     return !strcmp(value, a->values[0]) ? -1 : !strcmp(value, a->values[a->n - 1]);
@@ -583,7 +642,7 @@ static void put_results(FILE *out) {
     for (int i = 0; i < l->n_arms; i++) {
         int a = order[i], diverged = count_state(a, RUN_DIVERGED);
         int missing = l->n_seeds - diverged - count_state(a, RUN_DONE);
-        cell(&g, a == best ? "**%s**" : "%s", l->arms[a].label);
+        cell(&g, best >= 0 && same_runs(a, best) ? "**%s**" : "%s", l->arms[a].label);
         for (int f = 0; f < FIGURES; f++)
             cell_sample(&g, figures[f].format, figures[f].factor, figure_of(a, study.base, f), figures[f].error);
         if (diverged == l->n_seeds) cell(&g, "diverged");
@@ -628,10 +687,10 @@ static void cell_ratio(Grid *g, const ToTarget *t) {
 
 static void put_budgets(FILE *out) {
     const RunList *l = &study.list;
-    static const char *const heads[] = { "arm", "budget", "tokens", "seconds", "final loss" };
+    static const char *const heads[] = { "arm", "budget", "tokens", "seconds", "CPU seconds", "final loss" };
     static const char *const target_heads[] = { "arm", "tokens", "seconds", "times fewer tokens (95 %)",
                                                 "times fewer seconds (95 %)", "seeds" };
-    static const Figure shown[] = { TOKENS, SECONDS, LOSS };
+    static const Figure shown[] = { TOKENS, SECONDS, CPU, LOSS };
     Grid g = grid_start(heads, COUNT_OF(heads));
     for (int a = 0; a < l->n_arms; a++)
         for (int b = 0; b < l->n_budgets; b++) {
@@ -660,13 +719,67 @@ static void put_budgets(FILE *out) {
 
 static void put_best(FILE *out) {
     int best = best_point();
-    if (best < 0) fputs("No point came to its end with every seed.\n\n", out);
-    else fprintf(out, "Best: %s, validation loss %.4f.\n\n", study.list.arms[best].label, loss_of(best));
+    if (study.all_same) fputs("No best: all points are identical to the bit.\n\n", out);
+    else if (best < 0) fputs("No point came to its end with every seed.\n\n", out);
+    else {
+        char *label = best_label();
+        fprintf(out, "Best: %s, validation loss %.4f.\n\n", label, loss_of(best));
+        free(label);
+    }
+    for (int k = 0; k < study.n_axes; k++)
+        if (study.axes[k].idle)
+            fprintf(out, "**%s changes nothing here:** runs that differ only in it are identical to the bit.\n\n",
+                    study.axes[k].key);
     for (int k = 0; k < study.n_axes && best >= 0; k++)
         if (edge_of(best, k))
             fprintf(out, "**Warning:** the best %s, %s, lies at the %s edge of what was tried: the optimum may lie "
                     "beyond.\n\n",
                     study.axes[k].key, study.points[best][k], edge_of(best, k) < 0 ? "lower" : "upper");
+}
+
+// Arms that are identical to the bit though their configs differ, but for what an axis without effect explains.
+static void put_identical(FILE *out) {
+    const RunList *l = &study.list;
+    for (int a = 0; a < l->n_arms && !(study.sweep && study.all_same); a++) {
+        char *others = NULL;
+        bool told = false;                              // as another one's twin
+        for (int b = 0; b < l->n_arms; b++) {
+            bool explained = study.sweep;
+            for (int k = 0; k < study.n_axes && explained; k++)
+                explained = !strcmp(study.points[a][k], study.points[b][k]) || study.axes[k].idle;
+            if (a == b || explained || !same_runs(a, b)) continue;
+            told = told || b < a;
+            append(&others, ", %s", l->arms[b].label);
+        }
+        if (others && !told)
+            fprintf(out, "- Identical to the bit: %s%s. What differs between their configs changes nothing here.\n",
+                    l->arms[a].label, others);
+        free(others);
+    }
+}
+
+// What part of its threads' seconds a run computed; NaN where the log doesn't say.
+static double busy_of(const Run *r) {
+    return r->m.of[CPU] / (r->m.of[SECONDS] * runlog_number(r->log.start, "threads"));
+}
+
+enum { BUSY_PERCENT = 90 };
+
+/* Runs whose CPU seconds are fewer for their seconds than the busiest run's. Threads that spin while they wait don't hide
+ * it: another process takes the cores they would spin on. */
+static void put_waiting(FILE *out) {
+    const RunList *l = &study.list;
+    double most = NAN;
+    char *names = NULL;
+    for (int i = 0; i < l->n_runs; i++) most = fmax(most, busy_of(&l->runs[i]));
+    for (int i = 0; i < l->n_runs; i++)
+        if (busy_of(&l->runs[i]) < BUSY_PERCENT / 100.0 * most)
+            append(&names, "%s%s (%.0f %%)", names ? ", " : "", l->runs[i].name, 100 * busy_of(&l->runs[i]));
+    if (names)
+        fprintf(out, "- **Seconds and CPU seconds disagree:** the busiest run's threads computed %.0f %% of the time, those of "
+                     "these runs less than %d %% of that: %s. Another process ran beside them, or one thread's work kept the "
+                     "others waiting; seconds don't compare, CPU seconds nearly do.\n", 100 * most, BUSY_PERCENT, names);
+    free(names);
 }
 
 // What else a reader must know: other machines, programs or amounts of tokens among the runs.
@@ -691,6 +804,8 @@ static void put_notes(FILE *out) {
             fputs("- The arms are trained on different numbers of tokens.\n", out);
             break;
         }
+    put_identical(out);
+    put_waiting(out);
     if (ftell(out) > start) fputc('\n', out);
 }
 
@@ -699,6 +814,7 @@ static const char what_figures_are[] = WHAT_FIGURES_ARE "\n"
     "- Each is computed from `runs/*/log.jsonl`; `build/ab report` makes this report again. ± is the standard error\n"
     "  over seeds.\n"
     "- final loss, bits per byte: of the last validation. tok/s: median over a run's steps, mean over seeds.\n"
+    "- seconds: of training, by the clock. CPU seconds: of the same, what all threads together computed.\n"
     "- optimizer's share: of the time of all steps, from the gradient's norm to QK-Clip.\n"
     "- spikes: steps of a run whose loss is more than 4 standard deviations above the mean of the 50 losses before it\n"
     "  (at least 20), mean over seeds. max logit: the highest attention logit that was logged (every tenth step and\n"
@@ -790,7 +906,7 @@ static cJSON *json_arm(int a) {
     for (int b = 0; b < l->n_budgets; b++) {
         cJSON *budget = cJSON_CreateObject();
         cJSON_AddNumberToObject(budget, "budget", l->budgets[b]);
-        for (int f = LOSS; f <= SECONDS; f++) json_sample(budget, figures[f].key, figure_of(a, b, f));
+        for (int f = LOSS; f <= CPU; f++) json_sample(budget, figures[f].key, figure_of(a, b, f));
         cJSON_AddItemToArray(budgets, budget);
     }
     if (l->n_budgets < 2) return json;
@@ -808,12 +924,16 @@ static void write_report_json(void) {
         int edges = 0;
         best = cJSON_AddObjectToObject(json, "best");
         for (int k = 0; k < study.n_axes; k++) {
+            if (study.axes[k].idle) continue;
             cJSON_AddStringToObject(best, study.axes[k].key, study.points[best_point()][k]);
             edges += edge_of(best_point(), k) != 0;
         }
         cJSON_AddNumberToObject(json, "best_loss", loss_of(best_point()));
         cJSON_AddBoolToObject(json, "at_edge", edges > 0);
     }
+    cJSON *idle = study.sweep ? cJSON_AddArrayToObject(json, "without_effect") : NULL;
+    for (int k = 0; k < study.n_axes; k++)
+        if (study.axes[k].idle) cJSON_AddItemToArray(idle, cJSON_CreateString(study.axes[k].key));
     runs = cJSON_AddArrayToObject(json, "runs");
     for (int i = 0; i < l->n_runs; i++) {
         const Run *r = &l->runs[i];
@@ -829,22 +949,57 @@ static void write_report_json(void) {
     write_json("report.json", json);
 }
 
-// runs.csv: a line for each run; what a log doesn't say is empty.
-static void write_runs_csv(void) {
+// The first three columns of a run's lines.
+static void put_run(FILE *out, const Run *r) {
     const RunList *l = &study.list;
-    char *path = format("%s/runs.csv", l->out), *text;
-    size_t size;
-    FILE *out = config_open_text(&text, &size);
+    char seed[32], budget[32];
+    fprintf(out, "\"%s\",%s,%s", l->arms[r->arm].label, config_number(seed, l->seeds[r->seed]),
+            config_number(budget, l->budgets[r->budget]));
+}
+
+static void put_csv_number(FILE *out, double x) {
+    if (isnan(x)) fputc(',', out);
+    else fprintf(out, ",%.8g", x);
+}
+
+// runs.csv: a line for each run, with a sweep's keys behind the figures; what a log doesn't say is empty.
+static void put_runs_csv(FILE *out) {
+    const RunList *l = &study.list;
     fputs("arm,seed,budget,state", out);
     for (int f = 0; f < FIGURES; f++) fprintf(out, ",%s", figures[f].key);
+    for (int k = 0; k < study.n_axes; k++) fprintf(out, ",%s", study.axes[k].key);
+    fputc('\n', out);
     for (int i = 0; i < l->n_runs; i++) {
         const Run *r = &l->runs[i];
-        char seed[32], budget[32];
-        fprintf(out, "\n\"%s\",%s,%s,%s", l->arms[r->arm].label, config_number(seed, l->seeds[r->seed]),
-                config_number(budget, l->budgets[r->budget]), run_states[r->m.state]);
-        for (int f = 0; f < FIGURES; f++) fprintf(out, isnan(r->m.of[f]) ? "," : ",%.8g", r->m.of[f]);
+        put_run(out, r);
+        fprintf(out, ",%s", run_states[r->m.state]);
+        for (int f = 0; f < FIGURES; f++) put_csv_number(out, r->m.of[f]);
+        for (int k = 0; k < study.n_axes; k++) fprintf(out, ",%s", study.points[r->arm][k]);
+        fputc('\n', out);
     }
-    fputc('\n', out);
+}
+
+// curves.csv: a line for each validation of each run.
+static void put_curves_csv(FILE *out) {
+    const RunList *l = &study.list;
+    fputs("arm,seed,budget,step,tokens,seconds,cpu_seconds,val_loss,val_bpb\n", out);
+    for (int i = 0; i < l->n_runs; i++)
+        for (int k = 0; k < l->runs[i].log.n_evals; k++) {
+            const RunEval *e = &l->runs[i].log.evals[k];
+            const double numbers[] = { e->tokens, e->train_seconds, runlog_cpu_seconds(&l->runs[i].log, e->step), e->val_loss,
+                                       e->val_bpb };
+            put_run(out, &l->runs[i]);
+            fprintf(out, ",%ld", e->step);
+            for (size_t f = 0; f < COUNT_OF(numbers); f++) put_csv_number(out, numbers[f]);
+            fputc('\n', out);
+        }
+}
+
+static void write_csv(const char *name, void (*put)(FILE *)) {
+    char *path = format("%s/%s", study.list.out, name), *text;
+    size_t size;
+    FILE *out = config_open_text(&text, &size);
+    put(out);
     config_close_text(out);
     if (write_file(path, text, strlen(text)) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
     free(text);
@@ -974,20 +1129,6 @@ static void draw_compare(void) {
 // The loss of a point, NaN where a seed diverged or isn't trained.
 static double point_loss(int a) { return count_state(a, RUN_DONE) == study.list.n_seeds ? loss_of(a) : NAN; }
 
-// The point that shares all values with `like` but those of these axes (-1: none); -1 where there is none.
-static int point_at(int like, int axis, int i, int axis2, int i2) {
-    for (int a = 0; a < study.list.n_arms; a++) {
-        bool fits = true;
-        for (int k = 0; k < study.n_axes && fits; k++) {
-            const char *value = k == axis ? study.axes[k].values[i] : k == axis2 ? study.axes[k].values[i2]
-                                : study.points[like][k];
-            fits = strcmp(study.points[a][k], value) == 0;
-        }
-        if (fits) return a;
-    }
-    return -1;
-}
-
 // Losses along one axis: of a grid at the best point's other values, of drawn points all. Diverged ones are crosses.
 static void add_axis(PlotPanel *p, int axis, int best) {
     const Axis *ax = &study.axes[axis];
@@ -1029,8 +1170,10 @@ static void add_axis(PlotPanel *p, int axis, int best) {
 
 static void draw_sweep(void) {
     int best = best_point(), n = 0, shown[6];
-    char *title = best < 0 ? xstrdup("Sweep: no point came to its end")
-                           : format("Sweep: best %s, validation loss %.4f", study.list.arms[best].label, loss_of(best));
+    char *label = best < 0 ? NULL : best_label();
+    char *title = label ? format("Sweep: best %s, validation loss %.4f", label, loss_of(best))
+                        : xstrdup(study.all_same ? "Sweep: all points are identical" : "Sweep: no point came to its end");
+    free(label);
     for (int k = 0; k < study.n_axes && n < (int)COUNT_OF(shown); k++)
         if (study.axes[k].n != 1) shown[n++] = k;
     if (n == 0) shown[n++] = 0;
@@ -1184,6 +1327,7 @@ static void load_study(const char *out) {
 
 // Widens the grid by its own factor, or step, where the best lies at an edge. False where there is nothing to widen.
 static bool extend_grid(void) {
+    look_for_effects();
     int best = best_point();
     bool widened = false;
     for (int k = 0; k < study.n_axes && best >= 0; k++) {
@@ -1223,6 +1367,7 @@ static void write_report(void) {
         cJSON_Delete(l->arms[a].resolved);
         l->arms[a].resolved = cJSON_Duplicate(cJSON_GetObjectItemCaseSensitive(start, "config"), true);
     }
+    look_for_effects();
     char *text, *path = format("%s/report.md", l->out);
     size_t size;
     FILE *out = config_open_text(&text, &size);
@@ -1231,10 +1376,11 @@ static void write_report(void) {
     char *first = strstr(text, "## ");
     if (write_file(path, text, strlen(text)) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
     write_report_json();
-    write_runs_csv();
+    write_csv("runs.csv", put_runs_csv);
+    write_csv("curves.csv", put_curves_csv);
     if (study.sweep) draw_sweep();
     else draw_compare();
-    printf("\n%.*swrote %s, report.json, runs.csv, %s\n", (int)(strstr(text, WHAT_FIGURES_ARE) - first), first, path,
+    printf("\n%.*swrote %s, report.json, runs.csv, curves.csv, %s\n", (int)(strstr(text, WHAT_FIGURES_ARE) - first), first, path,
            study.sweep ? "sweep.png" : "ab.png");
     free(text);
     free(path);

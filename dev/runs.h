@@ -12,6 +12,7 @@
 #define RUNS_H
 
 #include <dirent.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -34,8 +35,8 @@ typedef enum { RUN_MISSING, RUN_STARTED, RUN_DONE, RUN_DIVERGED } RunState;
 // What a run reached. LOSS, BPB: of the last validation, of a run that is done. TOK_PER_S: the steps' median. SHARE:
 // the optimizer's part of the time of all steps, from the gradient's norm to QK-Clip. STATE: bytes of the optimizer's
 // state for each parameter. SPIKES: count_spikes of the steps' losses. LOGIT: the highest attention logit that was
-// logged, every tenth step and those that clip.
-typedef enum { LOSS, BPB, TOKENS, SECONDS, TOK_PER_S, SHARE, STATE, SPIKES, LOGIT, FIGURES } Figure;
+// logged, every tenth step and those that clip. CPU: seconds of training that all threads together computed.
+typedef enum { LOSS, BPB, TOKENS, SECONDS, CPU, TOK_PER_S, SHARE, STATE, SPIKES, LOGIT, FIGURES } Figure;
 
 typedef struct { RunState state; double of[FIGURES]; } Metrics;      // all from log.jsonl; NaN where it doesn't say
 
@@ -295,6 +296,7 @@ static inline Metrics metrics_of(const RunLog *log) {
     }
     m.of[TOKENS] = log->steps[log->n_steps - 1].tokens;
     m.of[SECONDS] = runlog_seconds(log);
+    m.of[CPU] = runlog_cpu_seconds(log, LONG_MAX);
     m.of[TOK_PER_S] = median_of(speeds, log->n_steps);
     m.of[SHARE] = optimizer / all;
     m.of[SPIKES] = count_spikes(losses, log->n_steps);

@@ -23,6 +23,7 @@ typedef struct {
     double max_logit;           // the largest of all layers and heads
     double optimizer_ms;        // the optimizer's part of ms
     double seconds;             // of training until here: the sum of ms over all steps (see runlog_read)
+    double cpu_seconds;         // likewise of cpu_ms, what all threads together computed
 } RunStep;
 
 typedef struct {
@@ -114,10 +115,11 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
             .bpb = runlog_number(event, "bpb"), .lr = runlog_number(event, "lr"), .grad_norm = runlog_number(event, "grad_norm"),
             .ms = runlog_number(event, "ms"), .tok_per_s = runlog_number(event, "tok_per_s"),
             .optimizer_ms = runlog_number(event, "optimizer_ms"), .max_logit = runlog_number(event, "max_logit"),
-            .seconds = before ? before->seconds : 0,
+            .seconds = before ? before->seconds : 0, .cpu_seconds = before ? before->cpu_seconds : 0,
         };
         long steps = step - (before ? before->step : 0);
         if (s->ms > 0) s->seconds += 1e-3 * s->ms * (double)(steps > 1 ? steps : 1);
+        s->cpu_seconds += 1e-3 * runlog_number(event, "cpu_ms") * (double)(steps > 1 ? steps : 1);
         log->n_steps++;
     } else if (runlog_is(event, "eval")) {
         log->evals = (RunEval *)runlog_grow(log->evals, log->n_evals, sizeof *log->evals);
@@ -249,6 +251,13 @@ static inline double runlog_seconds(const RunLog *log) {
     if (log->ended && isfinite(log->end.train_seconds)) return log->end.train_seconds;
     double seconds = log->n_steps ? log->steps[log->n_steps - 1].seconds : 0;
     return log->n_evals ? fmax(seconds, log->evals[log->n_evals - 1].train_seconds) : seconds;
+}
+
+// CPU seconds of training up to a step, NaN where the log doesn't say.
+static inline double runlog_cpu_seconds(const RunLog *log, long step) {
+    double seconds = log->n_steps ? 0 : NAN;
+    for (int i = 0; i < log->n_steps && log->steps[i].step <= step; i++) seconds = log->steps[i].cpu_seconds;
+    return seconds;
 }
 
 // The last step that was logged.

@@ -309,6 +309,13 @@ static inline double seconds_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+// Of all threads of this process together, waiting on each other included where they spin.
+static inline double cpu_seconds_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 // The largest resident size this process has had, in bytes; 0 where the system doesn't say.
 static inline double resident_bytes(void) {
     char line[256];

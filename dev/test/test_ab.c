@@ -206,6 +206,12 @@ static cJSON *get_json(const char *folder, const char *name) {
     return json;
 }
 
+static int count_words(const char *text, const char *word) {
+    int n = 0;
+    for (; (text = strstr(text, word)); text++) n++;
+    return n;
+}
+
 // The number at a path such as "arms/1/loss/mean"; NaN where there is none.
 static double number_at(const cJSON *json, const char *path) {
     int n;
@@ -242,6 +248,8 @@ static double hand_seconds(int arm, int budget, int seed) {
     return (1 + 0.3 * arm) * 10 * pow(2, budget) * (1 + 0.01 * seed);
 }
 
+static double hand_busy;                 // CPU milliseconds for each of a step's; 0: the log doesn't say
+
 // One log: training losses 2 +- 0.01 with `spikes` steps far above; a step takes 10 + step % 3 ms, the optimizer's part
 // 1 + arm ms.
 static void hand_log(const char *folder, int arm, double val_loss, double seconds, int steps, int spikes,
@@ -259,8 +267,10 @@ static void hand_log(const char *folder, int arm, double val_loss, double second
     for (int s = 1; s <= steps; s++) {
         double loss = 2 + (s % 2 ? 0.01 : -0.01) + (s > steps - 2 * spikes && s % 2 ? 3 * s : 0), ms = 10 + s % 3;
         fprintf(f, "{\"event\": \"step\", \"step\": %d, \"tokens\": %d, \"loss\": %.9g, \"lr\": 0.01, "
-                   "\"grad_norm\": 1, \"ms\": %g, \"optimizer_ms\": %d, \"tok_per_s\": %.1f}\n",
+                   "\"grad_norm\": 1, \"ms\": %g, \"optimizer_ms\": %d, \"tok_per_s\": %.1f",
                 s, BATCH_TOKENS * s, loss, ms, 1 + arm, BATCH_TOKENS / ms * 1000);
+        if (hand_busy > 0) fprintf(f, ", \"cpu_ms\": %.9g", hand_busy * ms);
+        fputs("}\n", f);
         if (s % 10 == 0)
             fprintf(f, "{\"event\": \"qk\", \"step\": %d, \"max_logit\": [[1, %d], [2, 0]], \"clipped\": 0}\n",
                     s, s + spikes);
@@ -456,6 +466,110 @@ TEST(a_sweeps_report) {
     free(out);
 }
 
+// A sweep of o.lr, train.batch and o.beta: the loss of a point by its indices.
+static void hand_sweep(const char *out, double (*loss)(int, int, int)) {
+    static const char *const lrs[] = { "0.01", "0.02", "0.04" }, *const batches[] = { "8", "16" }, *const betas[] = { "0.8", "0.9" };
+    for (int i = 0; i < 12; i++) {
+        char *folder = format("%s/runs/lr=%s-batch=%s-beta=%s-s1", out, lrs[i / 4], batches[i / 2 % 2], betas[i % 2]);
+        hand_log(folder, 1, loss(i / 4, i / 2 % 2, i % 2), 1, STEPS, 0, "done");
+        free(folder);
+    }
+    put_file(out, "study.json", "{\"arguments\": [\"sweep\", \"c.json\", "
+                                "\"--grid=o.lr=0.01,0.02,0.04 train.batch=8,16 o.beta=0.8,0.9\"]}");
+    CHECK(run_ab(&(Call){ { "report", out }, NULL }) == 0);
+}
+
+static double without_beta(int lr, int batch, int beta) { return 2 + 0.1 * lr + 0.05 * batch + 0 * beta; }
+static double without_any(int lr, int batch, int beta) { return 2 + 0 * (lr + batch + beta); }
+static double without_much(int lr, int batch, int beta) { return 2 + 0.1 * (lr == 1) + 0.05 * batch * beta; }
+
+// An axis that changes nothing is named, and no best is found among points that are the same.
+TEST(a_sweep_says_what_changes_nothing) {
+    char *out = test_folder("ab_idle");
+    hand_sweep(out, without_beta);
+    char *md = get_file(out, "report.md"), *csv = get_file(out, "runs.csv");
+    cJSON *json = get_json(out, "report.json"), *best = cJSON_GetObjectItem(json, "best");
+    CHECK(strstr(md, "**o.beta changes nothing here:** runs that differ only in it are identical to the bit."));
+    CHECK(!strstr(md, "o.lr changes nothing") && !strstr(md, "train.batch changes nothing") && !strstr(md, "- Identical"));
+    CHECK_MSG(strstr(md, "\nBest: lr=0.01 batch=8, validation loss 2.0000.\n"), "%s", md);
+    CHECK(strstr(md, "| **lr=0.01 batch=8 beta=0.8** ") && strstr(md, "| **lr=0.01 batch=8 beta=0.9** "));
+    CHECK(strstr(md, "the best o.lr, 0.01, lies at the lower edge") && !strstr(md, "the best o.beta"));
+    CHECK(cJSON_GetObjectItem(best, "o.lr") && !cJSON_GetObjectItem(best, "o.beta"));
+    cJSON *idle = cJSON_GetObjectItem(json, "without_effect");
+    CHECK(cJSON_GetArraySize(idle) == 1 && !strcmp(cJSON_GetStringValue(cJSON_GetArrayItem(idle, 0)), "o.beta"));
+    // A column for each key of the grid.
+    CHECK_MSG(strstr(csv, ",max_logit,o.lr,train.batch,o.beta\n"), "%s", csv);
+    CHECK(strstr(csv, "\n\"lr=0.04 batch=16 beta=0.9\",1,1,done,2.25,") && strstr(csv, ",0.04,16,0.9\n"));
+    cJSON_Delete(json);
+    free(md), free(csv), free(out);
+
+    out = test_folder("ab_idle");
+    hand_sweep(out, without_any);
+    md = get_file(out, "report.md");
+    json = get_json(out, "report.json");
+    CHECK(strstr(md, "No best: all points are identical to the bit.") && !strstr(md, "Best: ") && !strstr(md, "Warning"));
+    CHECK(strstr(md, "**o.lr changes nothing") && strstr(md, "**train.batch changes nothing") && !strstr(md, "| **lr="));
+    CHECK(!cJSON_GetObjectItem(json, "best") && cJSON_GetArraySize(cJSON_GetObjectItem(json, "without_effect")) == 3);
+    cJSON_Delete(json);
+    free(md), free(out);
+
+    out = test_folder("ab_idle");                       // some values of some axes do
+    hand_sweep(out, without_much);
+    md = get_file(out, "report.md");
+    CHECK(!strstr(md, "changes nothing here:**"));
+    CHECK_MSG(strstr(md, "- Identical to the bit: lr=0.01 batch=8 beta=0.8, lr=0.01 batch=8 beta=0.9, lr=0.01 batch=16 beta=0.8, "
+                         "lr=0.04 batch=8 beta=0.8,"), "%s", md);
+    free(md), free(out);
+}
+
+TEST(identical_arms_are_told) {
+    char *out = test_folder("ab_same");
+    for (int arm = 0; arm < 3; arm++)
+        for (int seed = 1; seed < 3; seed++) {
+            char *folder = format("%s/runs/%c-s%d", out, 'a' + arm, seed);
+            hand_log(folder, 1, 2 + 0.1 * seed + (arm == 1 && seed == 2 ? 1e-8 : 0), 1, STEPS, 0, "done");
+            free(folder);
+        }
+    put_file(out, "study.json", "{\"arguments\": [\"a=x.json\", \"b=y.json\", \"c=z.json\", \"--seeds=1 2\"]}");
+    CHECK(run_ab(&(Call){ { "report", out }, NULL }) == 0);
+    char *md = get_file(out, "report.md");
+    CHECK_MSG(strstr(md, "- Identical to the bit: a, c. What differs between their configs changes nothing here.\n"), "%s", md);
+    free(md), free(out);
+}
+
+// CPU seconds stand beside the clock's, in every table; runs that the machine was shared with are named.
+TEST(cpu_seconds_and_curves) {
+    char *out = test_folder("ab_cpu"), line[256];
+    for (int arm = 0; arm < 2; arm++)
+        for (int seed = 1; seed < 3; seed++) {
+            char *folder = format("%s/runs/%c-s%d", out, 'a' + arm, seed);
+            double seconds = 0;
+            for (int s = 1; s <= STEPS; s++) seconds += (10 + s % 3) / 1000.0;
+            hand_busy = arm == 1 && seed == 2 ? 0.6 : 0.95;         // a thread that waited for another process
+            hand_log(folder, arm, 3 - arm, seconds, STEPS, 0, "done");
+            free(folder);
+        }
+    hand_busy = 0;
+    put_file(out, "study.json", "{\"arguments\": [\"a=x.json\", \"b=y.json\", \"--seeds=1 2\"]}");
+    CHECK(run_ab(&(Call){ { "report", out }, NULL }) == 0);
+    char *md = get_file(out, "report.md"), *curves = get_file(out, "curves.csv"), *csv = get_file(out, "runs.csv");
+    cJSON *json = get_json(out, "report.json");
+    double all = 0;
+    for (int s = 1; s <= STEPS; s++) all += (10 + s % 3) / 1000.0;
+    CHECK_NUMBER(json, "arms/0/cpu_seconds/mean", 0.95 * all);
+    CHECK_NUMBER(json, "arms/1/cpu_seconds/mean", (0.95 + 0.6) / 2 * all);
+    CHECK_NUMBER(json, "runs/3/cpu_seconds", 0.6 * all);
+    CHECK(strstr(md, "CPU seconds |") && strstr(csv, ",seconds,cpu_seconds,"));
+    CHECK_MSG(strstr(md, "computed 95 % of the time") && strstr(md, ": b-s2 (60 %). Another process"), "%s", md);
+    CHECK(!strstr(md, "b-s1 (") && !strstr(md, "a-s"));
+    CHECK(strncmp(curves, "arm,seed,budget,step,tokens,seconds,cpu_seconds,val_loss,val_bpb\n\"a\",1,1,0,0,0,0,4,5\n", 84) == 0);
+    CHECK_MSG(count_words(curves, "\n") == 1 + 2 * 2 * 2, "%s", curves);
+    snprintf(line, sizeof line, "\n\"b\",2,1,%d,%d,%.8g,%.8g,2,3\n", STEPS, STEPS * BATCH_TOKENS, all, 0.6 * all);
+    CHECK_MSG(strstr(curves, line), "%s not in: %s", line, curves);
+    cJSON_Delete(json);
+    free(md), free(curves), free(csv), free(out);
+}
+
 TEST(random_points_lie_in_their_range) {
     memset(&study, 0, sizeof study);
     study.random = 400;
@@ -621,12 +735,6 @@ static char *log_of(const char *out, const char *run) {
     return text;
 }
 
-static int count_words(const char *text, const char *word) {
-    int n = 0;
-    for (; (text = strstr(text, word)); text++) n++;
-    return n;
-}
-
 // Starts a comparison of four runs and sends its process group a signal while the second one trains. Its exit code.
 static int break_off(const Call *c, const char *out, int number) {
     fflush(stdout);
@@ -762,6 +870,26 @@ TEST(a_sweep_widens_its_grid) {
     free(said), free(arguments), free(md);
 }
 
+// By trainings: no gradient is as long as that. And the trainer's log has the CPU seconds that the tables show.
+TEST(a_key_without_effect_is_named) {
+    Call c = { { "sweep", ROOT "/b.json", "--grid=train.grad_clip=1e6,1e7 optimizer.muon.lr=0.01,0.02", "--extend",
+                 "--out=" ROOT "/idle", "--train.steps=30", trainer }, ROOT "/said.txt" };
+    CHECK(run_ab(&c) == 0);
+    char *md = get_file(ROOT "/idle", "report.md"), *curves = get_file(ROOT "/idle", "curves.csv");
+    cJSON *json = get_json(ROOT "/idle", "report.json");
+    CHECK_MSG(strstr(md, "**train.grad_clip changes nothing here:**") && strstr(md, "\nBest: lr=0.0"), "%s", md);
+    CHECK(!strstr(md, "1e+08") && !strstr(md, "100000000"));            // not widened
+    for (int i = 0; i < 4; i++) {
+        char *path = format("runs/%d/cpu_seconds", i), *wall = format("runs/%d/seconds", i);
+        double cpu = number_at(json, path), seconds = number_at(json, wall);
+        CHECK_MSG(cpu > 0.02 * seconds && cpu < 1000 * seconds, "%g CPU seconds in %g", cpu, seconds);
+        free(path), free(wall);
+    }
+    CHECK(count_words(curves, "\n\"clip=1e6 lr=") + count_words(curves, "\n\"grad_clip=1e6 lr=") >= 2);
+    cJSON_Delete(json);
+    free(md), free(curves);
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     make_world();
@@ -777,6 +905,9 @@ int main(int argc, char **argv) {
     RUN(what_a_report_cannot_say_it_does_not);
     RUN(targets_out_of_reach_are_bounds);
     RUN(a_sweeps_report);
+    RUN(a_sweep_says_what_changes_nothing);
+    RUN(identical_arms_are_told);
+    RUN(cpu_seconds_and_curves);
     RUN(random_points_lie_in_their_range);
     RUN(what_does_not_compare_is_refused);
     RUN(another_block_with_the_same_validation_compares);
@@ -787,6 +918,7 @@ int main(int argc, char **argv) {
     RUN(the_cost_is_said_first);
     RUN(rates_and_schedules_cost_nothing);
     RUN(a_sweep_widens_its_grid);
+    RUN(a_key_without_effect_is_named);
     free(trainer);
     return tests_end();
 }
