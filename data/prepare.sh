@@ -12,8 +12,11 @@
 #             another folder.
 # TOKENIZER:  char (default), byte, bpe (of VOCAB tokens, trained on the text), gpt2, or the path of a tokenizer's file.
 # The folder: build/data/NAME, NAME-byte, NAME-bpe4096, NAME-gpt2, NAME-FILE. NAME is the corpus's name, or that of the
-#             text or the folder without extension. What it was made of is in its `fingerprint`; where that has changed
-#             it is made anew, in a folder of its own that takes the old one's place when it is complete.
+#             text or the folder without extension. Where that is already the folder of another text of this name, or of
+#             the same one with other DOCUMENTS or EXT, six letters of a checksum go behind it. What a folder was made of
+#             is in its `fingerprint`: in the first line the contents, in the second where they are from. Where the
+#             contents have changed it is made anew, in a folder of its own that takes the old one's place when it is
+#             complete.
 #
 # Environment: VOCAB, tokens of a byte-pair encoding (4096); DOCUMENTS, EXT: --documents= and --ext= of build/tokenize,
 #              for a text or a folder; SHARDS, how many training shards of a corpus that comes as shards (8);
@@ -75,6 +78,13 @@ name_of() {
     case $of in ?*.gz | ?*.dz) of=${of%.*} ;; esac
     case $of in ?*.*) of=${of%.*} ;; esac
     printf %s "$of" | LC_ALL=C tr -c 'A-Za-z0-9._-' _ | sed 's/^[.-]/_/'
+}
+
+# A path that means the same from everywhere; one that doesn't exist as it is.
+absolute() {
+    if [ -d "$1" ]; then (cd "$1" && pwd -P); return; fi
+    case $1 in */*) above=${1%/*}/ ;; *) above=./ ;; esac
+    printf '%s/%s\n' "$(cd "$above" 2>/dev/null && pwd -P || printf %s "${above%/}")" "${1##*/}"
 }
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -316,8 +326,13 @@ row=$(corpora | awk -F'|' -v name="$data" '$1 "" == name')
 IFS='|' read -r _ source size checksum split <<END
 $row
 END
-if [ -n "$row" ]; then name=$data; else name=$(name_of "$data"); fi
-case "|$(corpora | cut -d'|' -f1 | tr '\n' '|')" in *"|$name|"*) [ -n "$row" ] || name=$name-text ;; esac   # not the corpus's
+name=$data
+if [ -z "$row" ]; then
+    name=$(name_of "$data")
+    for corpus in $names; do
+        case $name in "$corpus" | "$corpus"-*) name=$name-text; break ;; esac       # not the corpus's
+    done
+fi
 
 : "${VOCAB:=4096}" "${SHARDS:=8}"
 if [ "$split" = shards ]; then
@@ -330,18 +345,55 @@ case ${tokenizer:=char} in
     bpe)  suffix=-bpe$VOCAB kind="bpe of $VOCAB" ;;
     byte | gpt2) suffix=-$tokenizer kind=$tokenizer ;;
     *)  [ -f "$tokenizer" ] || fail_usage "TOKENIZER=$tokenizer: char, byte, bpe, gpt2 or a tokenizer's file expected"
-        suffix=-$(name_of "$tokenizer") kind="of sha256 " ;;
+        suffix=-$(name_of "$tokenizer") kind="of sha256 $(sum sha256 <"$tokenizer")"
+        case $suffix in -byte | -gpt2 | -bpe*) suffix=$suffix-file ;; esac ;;
 esac
 [ "$split" != shards ] || suffix=
 folder=$root/$name$suffix
+documents=${DOCUMENTS:-} ext=${EXT:-}
+
+# Prints what is asked for, by its contents; the corpus's name and checksum stand for those of a corpus.
+contents() {
+    if [ "$split" = shards ]; then
+        echo "$name as published, $SHARDS training shards, format $format"
+    elif [ -n "$row" ]; then
+        echo "$name $checksum, tokenizer $kind, documents $split, format $format"
+    else
+        if [ -d "$data" ]; then
+            found=$(cd "$data" && find -L . -type f -exec cksum {} + 2>/dev/null | LC_ALL=C sort | sum sha256)
+        else
+            found=$(sum sha256 <"$data")
+        fi
+        echo "text $found, tokenizer $kind, documents ${documents:-files}${ext:+ of $ext}, format $format"
+    fi
+}
+
+# The same by where it is from: nothing for a corpus, whose folder's name says it, but for a tokenizer's file.
+origin=''
+case $kind in
+    of*) of=$(absolute "$tokenizer") ;;
+    *) of=$kind ;;
+esac
+[ -n "$row" ] || origin="of $(absolute "$data"), tokenizer $of, documents ${documents:-files}${ext:+ of $ext}"
+[ -z "$row" ] || [ "$of" = "$kind" ] || origin="of $name, tokenizer $of"
+origin=$(printf %s "$origin" | tr '\n' '?')
+
+# Whether folder $1 is nobody's, of the same origin or of the same contents, which is only then looked at.
+is_ours() {
+    [ -e "$1/fingerprint" ] || return 0
+    [ "$(sed -n 2p "$1/fingerprint")" != "$origin" ] || return 0
+    [ -r "$data" ] && [ "$(sed -n 1p "$1/fingerprint")" = "$(contents)" ]
+}
+
+taken=''
+if [ -n "$origin" ]; then
+    other=$folder-$(printf %s "$origin" | sum sha256 | cut -c1-6)
+    if [ -e "$other" ] || ! is_ours "$folder"; then taken=$folder folder=$other; fi
+fi
 if [ "$mode" = folder ]; then echo "$folder"; exit 0; fi
 
-documents=${DOCUMENTS:-} ext=${EXT:-}
-case $kind in *' ') kind="$kind$(sum sha256 <"$tokenizer")" ;; esac
 if [ -n "$row" ]; then
     [ -z "$documents$ext" ] || fail_usage "DOCUMENTS and EXT are for a text or a folder: $name has its own"
-    fingerprint="$name $checksum, tokenizer $kind, documents $split, format $format"
-    [ "$split" != shards ] || fingerprint="$name as published, $SHARDS training shards, format $format"
 else
     [ -e "$data" ] || fail_usage "DATA=$data: neither a corpus ($names) nor a text file or folder that exists"
     [ -r "$data" ] || fail "$data: cannot be read: permission denied"
@@ -349,16 +401,20 @@ else
         for shard in "$data"/*train*.bin; do
             [ ! -e "$shard" ] || fail_usage "DATA=$data: holds token shards, not texts: train on it by --data.dir=$(quoted "$data")"
         done
-        found=$(cd "$data" && find -L . -type f -exec cksum {} + 2>/dev/null | LC_ALL=C sort | sum sha256)
     else
         [ -s "$data" ] || fail "$data: the text is empty"
-        found=$(sum sha256 <"$data")
     fi
-    fingerprint="text $found, tokenizer $kind, documents ${documents:-files}${ext:+ of $ext}, format $format"
 fi
-if [ "$mode" = prepare ] && [ "$(cat "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] &&
+fingerprint=$(contents)
+
+# Whether the folder is there and complete.
+is_up_to_date() {
+    [ "$(sed -n 1p "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] &&
         ls "$folder"/*train*.bin "$folder"/*val*.bin >/dev/null 2>&1 &&
-        { [ -e "$folder/tokenizer.bin" ] || [ -e "$folder/tokenizer.json" ] || [ "$split" = shards ]; }; then
+        { [ -e "$folder/tokenizer.bin" ] || [ -e "$folder/tokenizer.json" ] || [ "$split" = shards ]; }
+}
+
+if [ "$mode" = prepare ] && is_up_to_date; then
     echo "$folder: up to date"
     exit 0
 fi
@@ -373,13 +429,23 @@ fi
 
 [ -x "$tokenize" ] || fail "$tokenize is missing: run make $(quoted "$tokenize") first"
 if [ "$mode" = tokenizer ]; then
+    [ -n "$out" ] || [ ! -e "$folder.json" ] || echo "$folder.json: replaced"
     : "${out:=$folder.json}"
 else
-    echo "preparing $folder"
+    [ -z "$taken" ] || [ -e "$folder" ] || echo "$taken is $(sed -n 2p "$taken/fingerprint"): not what is asked for"
+    if [ -e "$folder" ]; then echo "preparing $folder anew: what it is made of has changed"; else echo "preparing $folder"; fi
 fi
 mkdir -p "$root" 2>/dev/null || fail "$root: cannot be made"
-new=$folder.new.$$
-trap 'rm -rf "$new"' EXIT
+
+# Made beside the folder, by a name that says who makes it: what a killed preparation left goes, one that is at work on
+# this machine or another is left alone.
+host=$(uname -n)
+for left in "$folder".new.[0-9]* "$folder.new.$host".*; do
+    case ${left#"$folder.new."} in *[!0-9]*) [ "${left%.*}" = "$folder.new.$host" ] || continue ;; esac
+    [ ! -d "$left" ] || [ -d "/proc/${left##*.}" ] || kill -0 "${left##*.}" 2>/dev/null || rm -rf "$left"
+done
+new=$folder.new.$host.$$
+trap 'rm -rf "$new" "$new.old"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 mkdir "$new" 2>/dev/null || fail "$new: cannot be made"
@@ -407,6 +473,15 @@ if [ "$split" != shards ]; then
 fi
 
 rm -f "$new/all.txt" "$new/raw.txt" "$new/train.txt" "$new/val.txt" "$new/bpe.json"
-echo "$fingerprint" >"$new/fingerprint" || fail "$new/fingerprint: cannot be written"
-rm -rf "$folder"
-mv "$new" "$folder"
+printf '%s\n' "$fingerprint" ${origin:+"$origin"} >"$new/fingerprint" || fail "$new/fingerprint: cannot be written"
+
+# Other preparations of the same may end just now: a folder is only ever moved as a whole, and mv puts one into another
+# that has come to be there in between.
+tries=0
+until is_up_to_date; do
+    [ $((tries += 1)) -lt 100 ] || fail "$folder: cannot be replaced"
+    if [ ! -d "$new" ]; then sleep 0.1; continue; fi        # another one has taken it away and puts its own there
+    if mv "$folder" "$new.old" 2>/dev/null; then rm -rf "$new.old"; fi
+    mv "$new" "$folder" 2>/dev/null || :
+    mv "$folder/${new##*/}" "$new" 2>/dev/null || :
+done

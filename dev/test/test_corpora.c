@@ -459,12 +459,13 @@ TEST(prepare_makes_a_folder_once) {
 TEST(prepare_names_folders) {
     free(test_folder("corpora"));
     put_text(ROOT "/tok.json", "{}");
+    put_text(ROOT "/byte", "{}");
     static const struct { const char *arguments, *folder; } names[] = {
         { "kjv", "kjv" }, { "kjv char", "kjv" }, { "kjv byte", "kjv-byte" }, { "kjv bpe", "kjv-bpe4096" },
         { "linux-doc gpt2", "linux-doc-gpt2" }, { "jargon " ROOT "/tok.json", "jargon-tok" }, { "fineweb10B",
                                                                                                "fineweb10B" },
         { "some/text.dict.dz", "text" }, { "some/folder.d/", "folder" }, { "'a b.txt.gz' byte", "a_b-byte" },
-        { "some/kjv.txt bpe", "kjv-text-bpe4096" }, { "kj.", "kj" }, { "some/.hidden", "_hidden" }, { "some/-x", "_x" },
+        { "some/kjv.txt bpe", "kjv-text-bpe4096" }, { "some/kjv-byte.txt", "kjv-byte-text" }, { "kjv " ROOT "/byte", "kjv-byte-file" }, { "kj.", "kj" }, { "some/.hidden", "_hidden" }, { "some/-x", "_x" },
         // What a config's data.dir names, and what is said beside it
         { "--config=" ROOT "/a.json", "jargon" }, { "--config=" ROOT "/b.json", "linux-doc-bpe1024" },
         { "--config=" ROOT "/b.json byte", "linux-doc-byte" }, { "--config=" ROOT "/b.json char", "linux-doc" },
@@ -534,6 +535,62 @@ TEST(prepare_takes_folders_and_documents) {
     CHECK_FAILS(shell_on_full_disk, PREPARE "train_gpt.c byte", 1,
                 "train_000000.bin: cannot be written: File too large");
     CHECK(!file_exists(ROOT "/out/train_gpt-byte"));
+}
+
+// What is prepared from $1 with the environment $2 goes to a folder that --folder names too, and is there with this text.
+static bool prepared_apart(const char *folder, const char *environment, const char *arguments) {
+    char *command = format("%s " PREPARE "%s > " ROOT "/said && %s " PREPARE "--folder %s > " ROOT "/name && "
+                           "test -s \"$(cat " ROOT "/name)/train_000000.bin\" && case $(cat " ROOT "/name) in " ROOT "/out/%s) ;; *) cat "
+                           ROOT "/name >&2; exit 1; esac", environment, arguments, environment, arguments, folder);
+    bool good = run(command) == 0;
+    free(command);
+    return good;
+}
+
+TEST(prepare_keeps_texts_of_one_name_apart) {
+    free(test_folder("corpora"));
+    CHECK(run("cd " ROOT " && mkdir p q && seq 100 >p/input.txt && seq 200 >q/input.txt && seq 300 >\xe6\xbc\xa2\xe5\xad\x97.txt && "
+              "seq 400 >\xe4\xbb\xae\xe5\x90\x8d.txt && cp q/input.txt q/same.txt && mkdir r && cp p/input.txt r/") == 0);
+#define APART "[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]"
+    CHECK(prepared_apart("input", "", ROOT "/p/input.txt"));
+    CHECK(run("cksum " ROOT "/out/input/* >" ROOT "/sums") == 0);
+    CHECK(prepared_apart("input-" APART, "", ROOT "/q/input.txt"));
+    CHECK(run("grep -q '^" ROOT "/out/input is of /.*/p/input.txt, tokenizer char, documents files: not what is asked for' " ROOT "/said") == 0);
+    CHECK(prepared_apart("input-" APART, "DOCUMENTS=line", ROOT "/p/input.txt"));
+    CHECK(prepared_apart("input-" APART, "EXT=txt", ROOT "/p/input.txt"));
+    CHECK(prepared_apart("input", "", "\"$PWD\"/" ROOT "/p/../p/input.txt"));            // another way to the same, or a copy
+    CHECK(prepared_apart("input", "", ROOT "/r/input.txt"));
+    CHECK(run("ls " ROOT "/out | grep -c input | grep -qx 4 && cksum " ROOT "/out/input/* | cmp - " ROOT "/sums") == 0);
+    CHECK(prepared_apart("______", "", ROOT "/\xe6\xbc\xa2\xe5\xad\x97.txt"));
+    CHECK(prepared_apart("______-" APART, "", ROOT "/\xe4\xbb\xae\xe5\x90\x8d.txt"));
+    // A text that was changed is prepared anew where it was; with the first folder gone, the second keeps its name.
+    CHECK(run("seq 150 >" ROOT "/p/input.txt") == 0);
+    CHECK(prepared_apart("input", "", ROOT "/p/input.txt") && run("grep -q 'input anew: what it is made of has changed' " ROOT "/said") == 0);
+    CHECK(run("rm -r " ROOT "/out/input") == 0 && prepared_apart("input-" APART, "", ROOT "/q/input.txt"));
+    // Tokenizers' files of one name, for a text and a corpus's name.
+    CHECK(run("VOCAB=260 " PREPARE "--tokenizer muon.h " ROOT "/p/tok.json && VOCAB=270 " PREPARE "--tokenizer muon.h " ROOT "/q/tok.json") == 0);
+    CHECK(prepared_apart("input-tok", "", ROOT "/p/input.txt " ROOT "/p/tok.json"));
+    CHECK(prepared_apart("input-tok-" APART, "", ROOT "/p/input.txt " ROOT "/q/tok.json"));
+    CHECK(run(PREPARE "--tokenizer " ROOT "/p/input.txt && " PREPARE "--tokenizer " ROOT "/q/input.txt | "
+              "grep -q 'input-bpe4096.json: replaced'") == 0);
+}
+
+// What kill -9 leaves goes with the next preparation of the same; what others are at stays.
+TEST(prepare_removes_what_a_killed_one_left) {
+    free(test_folder("corpora"));
+    CHECK(run("seq 1000 >" ROOT "/text && mkfifo " ROOT "/slow && printf '#!/bin/sh\nread -r x <" ROOT "/slow\n' >" ROOT
+              "/tokenize && chmod +x " ROOT "/tokenize") == 0);
+#define SLOW "BUILD=" ROOT " " PREPARE ROOT "/text byte >/dev/null 2>&1 & pid=$!; " \
+             "until ls -d " ROOT "/out/text-byte.new.*$pid >/dev/null 2>&1; do sleep 0.02; done; "
+    CHECK(run(SLOW "kill -9 $pid; wait $pid 2>/dev/null; echo x >" ROOT "/slow; ls -d " ROOT "/out/text-byte.new.*$pid >/dev/null") == 0);
+    CHECK(run("mkdir " ROOT "/out/text-byte.new.4194999 " ROOT "/out/text-byte.new.elsewhere.4194999 " ROOT "/out/text.new.4194999") == 0);
+    CHECK(run(SLOW PREPARE ROOT "/text byte && ls " ROOT "/out | grep -c . | grep -qx 4 && ls -d " ROOT "/out/text-byte.new.*$pid; code=$?; "
+              "kill $pid; echo x >" ROOT "/slow; wait $pid; exit $code") == 0);
+    CHECK(run("ls " ROOT "/out | tr '\n' ' ' | grep -qx 'text-byte text-byte.new.elsewhere.4194999 text.new.4194999 '") == 0);
+    // Several at once: all succeed, and the folder is one whole one.
+    CHECK(run("rm -r " ROOT "/out/*; for i in 1 2 3 4 5 6 7 8; do " PREPARE ROOT "/text byte & pids=\"$pids $!\"; done; "
+              "for p in $pids; do wait $p || exit 1; done; ls " ROOT "/out/text-byte | tr '\n' ' ' | "
+              "grep -qx 'fingerprint tokenizer.bin train_000000.bin val_000000.bin vocabulary ' && test $(ls " ROOT "/out) = text-byte") == 0);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -655,6 +712,8 @@ int main(int argc, char **argv) {
     RUN(prepare_makes_a_folder_once);
     RUN(prepare_names_folders);
     RUN(prepare_takes_folders_and_documents);
+    RUN(prepare_keeps_texts_of_one_name_apart);
+    RUN(prepare_removes_what_a_killed_one_left);
     RUN(prepare_checks_what_a_mirror_holds);
     RUN(prepare_takes_ready_shards);
     RUN(prepare_downloads_and_goes_on);
