@@ -1259,6 +1259,15 @@ TEST(a_damaged_checkpoint_names_the_one_before) {
           "sed -i 's|build/test/data|build/test/other|' build/test/runs/damaged/config.json", build);
     check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume=build/test/runs/damaged/checkpoint.prev.bin"),
                      EXIT_FAILED, "other data");
+    // with other characters, fewer windows or damaged shards it is that which is said, and what the folder is of now
+    static const char *const texts[] = {"words.txt ../../Makefile", "../../.gitignore"};
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        shell("cd build/test && rm -rf other && cat %s > words2.txt", texts[i]);
+        shell("%s/tokenize shards --tokenizer=char --out=build/test/other build/test/words2.txt > build/test/out.txt && "
+              "printf 'text\nof /q/input.txt, tokenizer char\n' > build/test/other/fingerprint", build);
+        check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume=build/test/runs/damaged/checkpoint.prev.bin"),
+                         EXIT_FAILED, "was trained on other data than build/test/other now holds (that of /q/input.txt");
+    }
 }
 
 TEST(a_full_disk_loses_nothing) {

@@ -1956,6 +1956,25 @@ static char *resume_command(const Trainer *t, const char *from) {
     return command;
 }
 
+// Fails where data.dir holds other data than the checkpoint at path was trained on: before anything else of the data is
+// looked at, which could only say that a token or a shard is wrong. A checkpoint that can't be read is told later.
+static void check_resumed_data(const Config *c, const char *path) {
+    Checkpoint file;
+    int64_t kept;
+    char error[512];
+    CkptTensor tensor = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &kept);
+    if (checkpoint_open(&file, path, error, sizeof error) != 0) return;
+    bool read = checkpoint_read(&file, &tensor, error, sizeof error) == 0;
+    checkpoint_close(&file);
+    if (!read || (uint64_t)kept == dataloader_fingerprint_of(c->data.dir)) return;
+    char *made_of_path = format("%s/fingerprint", c->data.dir), *made_of = read_file(made_of_path, NULL);
+    const char *origin = made_of ? strchr(made_of, '\n') : NULL;
+    bool told = origin && origin[1];
+    fail("%s: was trained on other data than %s now holds (%s%.*s); prepare the same text again, name its folder by --data.dir=, "
+         "or start a new run", path, c->data.dir, told ? "that " : "prepared anew, or another folder",
+         told ? (int)strcspn(origin + 1, "\n") : 0, told ? origin + 1 : "");
+}
+
 static void checkpoint_resume(Trainer *t, const char *path) {
     Checkpoint file;
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
@@ -1970,9 +1989,6 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     for (int i = 0; i < n; i++)
         if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
     checkpoint_close(&file);
-    if ((uint64_t)state.fingerprint != dataloader_fingerprint(&t->data))
-        fail("%s: was trained on other data than %s now holds; prepare the same text again, or start a new run",
-             path, t->config.data.dir);
     t->step = (int)state.step;
     t->evaluated = (int)state.evaluated;
     if (t->step == t->config.train.steps && t->evaluated == t->step) t->evaluated--;   // it may have been one on the way
@@ -2750,6 +2766,9 @@ static int train_main(int argc, char **argv) {
     }
 
     choose_threads();
+    char *checkpoint = dir ? *a.resume_from ? xstrdup(a.resume_from) : format("%s/checkpoint.bin", dir) : NULL;
+    if (checkpoint) check_resumed_data(c, checkpoint);
+    free(checkpoint);
     trainer_open(&t, where);
     choose_dir(&t, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), &a);
     trainer_begin(&t);

@@ -2,7 +2,7 @@
  *
  * defines: DataLoader, Shard, dataloader_open, dataloader_by_documents, dataloader_close, dataloader_epoch,
  *          dataloader_place, dataloader_train, dataloader_batch, dataloader_val_windows, dataloader_val_spread,
- *          dataloader_val, dataloader_classes, dataloader_fingerprint, dataloader_names, shard_open, shard_close,
+ *          dataloader_val, dataloader_classes, dataloader_fingerprint, dataloader_fingerprint_of, dataloader_names, shard_open, shard_close,
  *          shard_token, shard_kind, shard_write
  *
  * A shard, little endian (llm.c, dev/data/data_common.py; modded-nanogpt's FineWeb files are the same): 256 int32 of
@@ -313,6 +313,16 @@ static inline uint64_t dataloader_fingerprint(const DataLoader *d) {
         h = dataloader_hash_bytes(hash64(h, s->bytes), s->map, n);
         h = dataloader_hash_bytes(h, (const char *)s->map + s->bytes - n, n);
     }
+    return h;
+}
+
+// The same of a folder that isn't open, whatever tokens it holds.
+static inline uint64_t dataloader_fingerprint_of(const char *dir) {
+    DataLoader d = { 0 };
+    d.train = dataloader_shards(dir, 't', &d.train_shards);
+    d.val = dataloader_shards(dir, 'v', &d.val_shards);
+    uint64_t h = dataloader_fingerprint(&d);
+    dataloader_close(&d);
     return h;
 }
 
