@@ -504,13 +504,16 @@ static inline void remove_folder(const char *path) {
 // An arm's cost, by a training of a few steps with the end that every run has. NaN where that fails: the run itself
 // will say why.
 static inline Cost measure_cost(const RunList *l, int arm, Progress *p) {
-    static const char *const extra[] = {"--train.eval_every=0", "--train.save_every=0", "--train.sample_every=0",
-                                        "--schedule.kind=constant", "--schedule.warmup=0"};
+    // a schedule that fits into few steps and has a use for every key that an arm may set
+    double momentum = runlog_number(config_item(l->arms[arm].resolved, "optimizer", "muon"), "momentum_warmup");
+    const char *const extra[] = {"--train.eval_every=0", "--train.save_every=0", "--train.sample_every=0",
+                                 "--schedule.kind=trapezoid", "--schedule.warmup=0", "--schedule.cooldown=1",
+                                 momentum >= COST_STEPS ? "--optimizer.muon.momentum_warmup=0.5" : NULL};
     Cost cost = { NAN, NAN };
     Arm few = l->arms[arm];
     few.overrides = (char **)xcalloc((size_t)few.n_overrides + COUNT_OF(extra), sizeof *few.overrides);
     memcpy(few.overrides, l->arms[arm].overrides, (size_t)few.n_overrides * sizeof *few.overrides);
-    for (size_t i = 0; i < COUNT_OF(extra); i++) few.overrides[few.n_overrides++] = (char *)extra[i];
+    for (size_t i = 0; i < COUNT_OF(extra) && extra[i]; i++) few.overrides[few.n_overrides++] = (char *)(uintptr_t)extra[i];
     RunList one = *l;
     one.arms = &few;
     Run r = { .steps = COST_STEPS, .name = (char *)"cost", .folder = format("%s/cost", l->out) };

@@ -823,9 +823,10 @@ TEST(the_cost_is_said_first) {
     char count[40];
     CHECK(!strcmp(with_commas(count, 25200), "25,200") && !strcmp(with_commas(count, 999), "999") &&
           !strcmp(with_commas(count, 1e6), "1,000,000"));
-    // More: each kind of arm is measured, and leaves nothing behind.
+    // More: each kind of arm is measured, whose schedule doesn't fit into few steps, and leaves nothing behind.
     Call many = { { "sweep", ROOT "/b.json", "--grid=optimizer.muon.lr=0.01,0.02", "--train.steps=50",
-                    "--out=" ROOT "/many", trainer }, ROOT "/said.txt" };
+                    "--schedule.kind=trapezoid", "--schedule.warmup=20", "--schedule.cooldown=20", "--schedule.final=0.2",
+                    "--optimizer.muon.momentum_warmup=30", "--out=" ROOT "/many", trainer }, ROOT "/said.txt" };
     CHECK(run_ab(&many) == 0);
     said = get_file(ROOT, "said.txt");
     int seconds = 0;
