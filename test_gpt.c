@@ -966,6 +966,58 @@ TEST(a_plan_beyond_the_memory_is_refused) {
     CHECK(!file_exists("build/test/runs/huge"));
 }
 
+// The speed of the last ten seconds: after a slow start nothing is left of it.
+TEST(the_rate_is_of_the_last_seconds) {
+    Rate r = {0};
+    CHECK(isnan(rate_note(&r, 0, 0)));
+    double speed = 0, done = 0, at = 0;
+    for (int i = 0; i < 5; i++) speed = rate_note(&r, at += 20, done += 1);              // a step of 20 s is a window of its own
+    CHECK(fabs(speed - 1 / 20.0) < 1e-12);
+    for (int i = 0; i < 3000; i++) {                                                     // then a hundred a second
+        speed = rate_note(&r, at += 0.01, done += 1);
+        if (i == 999) CHECK_MSG(speed > 30 && speed < 100.1, "%g", speed);
+        CHECK(r.n <= RATE_POINTS);
+    }
+    CHECK_MSG(fabs(speed - 100) < 0.5, "%g", speed);
+    CHECK(r.n > RATE_POINTS / 4 && at - r.at[0] >= RATE_SECONDS && at - r.at[0] < RATE_SECONDS + 1);
+}
+
+// Runs without a named folder are called after their config and, where it isn't the config's own, their text.
+TEST(runs_are_named_after_config_and_text) {
+    prepare_runs();
+    free(test_folder("names"));
+    CHECK(shell("cp -r build/test/data build/test/names/mytext && cp build/test/run.json build/test/names/small.json") == 0);
+    static const struct { const char *arguments, *dir; } cases[] = {
+        {"", "small"}, {"", "small-2"}, {"--data.dir=build/test/data/", "small-3"}, {"--data.dir=build/test/names/mytext", "small-mytext"},
+        {"--data.dir=build/test/names/mytext/", "small-mytext-2"}, {"--data.dir=build/test/names/mytext/.", "small-mytext-3"}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        CHECK(shell("RUNS_DIR=build/test/names/runs %s build/test/names/small.json --train.steps=2 --train.save_every=1 %s > build/test/out.txt",
+                    trainer, cases[i].arguments) == 0);
+        CHECK_MSG(shell("test -e build/test/names/runs/%s/log.jsonl", cases[i].dir) == 0, "%s", cases[i].dir);
+    }
+    CHECK(shell("RUNS_DIR=build/test/names/runs %s build/test/names/small.json --data.dir=build/test/names/mytext --resume > build/test/out.txt",
+                trainer) == 0);
+    char *out = read_file("build/test/out.txt", NULL);
+    CHECK_MSG(strstr(out, "resumed    build/test/names/runs/small-mytext-3 at"), "%s", out);
+    free(out);
+}
+
+TEST(samples_on_the_way_are_shown) {
+    CHECK(TRAIN("build/test/run.json --train.steps=30 --train.sample_every=10 --run.dir=build/test/runs/shown") == 0);
+    char *out = read_file("build/test/out.txt", NULL), *file = read_file("build/test/runs/shown/sample.txt", NULL), *at = out;
+    for (int step = 10; step <= 30 && at; step += 10) {
+        char *head = format("--- sample of step %d ---\n", step);
+        at = strstr(at, head);
+        CHECK_MSG(at, "no %s in %s", head, out);
+        free(head);
+    }
+    char *first = strchr(file, '\n') + 1;
+    first[200] = '\0';
+    CHECK_MSG(strstr(out, first), "%s", first);
+    free(out);
+    free(file);
+}
+
 // A key that a user sets and that changes nothing is refused, whether the command line or the file has it; what a preset
 // sets, and what a file has for its own optimizer where the command line chooses another, isn't.
 TEST(keys_that_change_nothing_are_refused) {
@@ -1326,6 +1378,9 @@ int main(int argc, char **argv) {
     RUN(a_run_is_a_folder);
     RUN(the_last_validation_is_of_the_whole_split);
     RUN(qk_clip_says_what_it_did);
+    RUN(the_rate_is_of_the_last_seconds);
+    RUN(runs_are_named_after_config_and_text);
+    RUN(samples_on_the_way_are_shown);
     RUN(a_plan_beyond_the_memory_is_refused);
     RUN(keys_that_change_nothing_are_refused);
     RUN(schedules_that_the_steps_cut_off_are_refused);

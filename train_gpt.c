@@ -115,7 +115,7 @@ typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
 
 static const Field config_fields[] = {
     // key, type, where, default, min, max, choices, help
-    {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, or -2, -3, ... when taken ($RUNS_DIR/... where that is set)"},
+    {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, with -<name of data.dir> where the command line chooses another than the config; -2, -3, ... when taken ($RUNS_DIR/... where that is set)"},
     {"run.seed", FIELD_INT64, F_(run.seed), "1", 0, 9007199254740992.0, NULL, "seeds the weights, the order of the data, dropout and the samples"},
     {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin or .json (`make data`)"},
     {"data.order", FIELD_CHOICE, F_(data.order), "windows", 0, 0, "windows|documents", "of training: windows of the text are shuffled; or first its documents, each from an end-of-text token to the next"},
@@ -2217,6 +2217,14 @@ static char *write_sample(Trainer *t, int step) {
     return s.text;
 }
 
+// The same on the screen.
+static void show_sample(Trainer *t, int step) {
+    char *sample = write_sample(t, step);
+    if (sample) printf("--- sample of step %d ---%s%s\n--------------\n", step, *sample == '\n' ? "" : "\n", sample);
+    fflush(stdout);
+    free(sample);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The log: one JSON object a line
 
@@ -2430,7 +2438,9 @@ static bool due(int every, int step, int steps) { return step == steps || (every
 static int train(Trainer *t) {
     const Config *c = &t->config;
     int steps = c->train.steps, first = t->step;
-    double tokens = (double)c->train.batch * c->model.block, start = seconds_now(), used = t->train_seconds;
+    double tokens = (double)c->train.batch * c->model.block, start = seconds_now();
+    Rate rate = {0};
+    rate_note(&rate, t->train_seconds, t->step);
     char trouble[200] = "";
     int saved = t->step > 0 ? t->step : -1;
     Progress progress = progress_start();
@@ -2459,7 +2469,10 @@ static int train(Trainer *t) {
         }
         if (last) break;
         if (evaluated) draw_loss(t);                     // the end draws too
-        if (c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0) free(write_sample(t, t->step));
+        if (c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0) {
+            progress_end(&progress);
+            show_sample(t, t->step);
+        }
 
         double before = seconds_now(), cpu_before = cpu_seconds_now();
         if (!train_step(t, &result)) {
@@ -2474,8 +2487,8 @@ static int train(Trainer *t) {
         log_step(t, &result, seconds, cpu_seconds, tokens);
         if (t->step % LOG_QK_EVERY == 0 || result.clipped) log_qk(t, result.clipped);
         log_check(t);
+        double speed = rate_note(&rate, t->train_seconds, t->step);      // steps a second
         if (progress_due(&progress, t->step == steps)) {
-            double speed = (t->step - first) / (t->train_seconds - used);
             char bpb[48] = "";
             if (isfinite(result.bpb)) snprintf(bpb, sizeof bpb, " (%.3f bits per byte)", result.bpb);
             progress_line(&progress, "step %d/%d  loss %.4f%s  smoothed %.4f  %.0f tok/s  %s, ETA %s",
@@ -2509,13 +2522,8 @@ static int train(Trainer *t) {
     int sampled = t->step;
     if (best_was_before && t->best_kept == t->best_step)
         sampled = (int)read_weights(&t->model, t->best_path).step;
-    char *sample = write_sample(t, sampled);
-    if (sample) {
-        printf("\n--- sample");
-        if (best_was_before) printf(" of step %d", sampled);
-        printf(" ---%s%s\n--------------\n", *sample == '\n' ? "" : "\n", sample);
-    }
-    free(sample);
+    printf("\n");
+    show_sample(t, sampled);
     printf("done: %d steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f",
            t->step, tokens * t->step / 1e6, format_seconds(a, t->train_seconds),
            tokens * t->step / t->train_seconds, t->val_loss);
@@ -2543,13 +2551,6 @@ static int train(Trainer *t) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The command line and the run's folder
-
-// NAME of configs/NAME.json in runs (runs_folder), then NAME-2, ...
-static char *run_name(const char *config_path, int number) {
-    const char *slash = strrchr(config_path, '/'), *base = slash ? slash + 1 : config_path, *dot = strrchr(base, '.');
-    int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
-    return number == 1 ? format("%s/%.*s", runs_folder(), length, base) : format("%s/%.*s-%d", runs_folder(), length, base, number);
-}
 
 typedef struct {
     const char *config_path, *resume_from;   // resume_from: "" is the run's own checkpoint
@@ -2601,6 +2602,32 @@ static const char *override_value(const Arguments *a, const char *flag) {
     return value;
 }
 
+static const char *last_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+// A default run's folder: runs/NAME of configs/NAME.json, or runs/NAME-TEXT where the command line has other data than
+// the config, by the last part of its folder; number > 1: with -number behind it.
+static char *run_name(const Arguments *a, int number) {
+    const char *base = last_part(a->config_path), *dot = strrchr(base, '.'), *data = override_value(a, "--data.dir=");
+    int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
+    Config file;
+    config_load(&file, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path, 0, NULL, NULL);
+    char *own = runlog_name(file.data.dir), *text = runlog_name(data ? data : file.data.dir);
+    if (!strcmp(text, ".") || !strcmp(text, "..")) {
+        char *real = realpath(data ? data : file.data.dir, NULL);
+        if (real) { free(text); text = xstrdup(last_part(real)); }
+        free(real);
+    }
+    bool other = data && strcmp(own, text) && *text;
+    char *behind = number > 1 ? format("-%d", number) : xstrdup("");
+    char *dir = format("%s/%.*s%s%s%s", runs_folder(), length, base, other ? "-" : "", other ? text : "", behind);
+    config_free(&file, config_fields, N_FIELDS);
+    free(own); free(text); free(behind);
+    return dir;
+}
+
 // The folder of the run to resume: --run.dir, else the config's run.dir, else the last run by the config's name.
 static char *resumed_dir(const Arguments *a) {
     const char *named = override_value(a, "--run.dir=");
@@ -2611,7 +2638,7 @@ static char *resumed_dir(const Arguments *a) {
                 a->n_overrides, a->overrides, NULL);
     char *found = *config.run.dir ? xstrdup(config.run.dir) : NULL;
     for (int number = 1; !*config.run.dir; number++) {
-        char *dir = run_name(a->config_path, number);
+        char *dir = run_name(a, number);
         bool there = file_exists(dir);
         if (run_begun(dir)) {
             free(found);
@@ -2662,7 +2689,7 @@ static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
     char *why = NULL;
     DirState state = dir ? take_dir(t, dir, a, &why) : DIR_TAKEN;
     for (int number = 1; !dir; number++) {
-        dir = run_name(a->config_path, number);
+        dir = run_name(a, number);
         state = take_dir(t, dir, a, &why);
         if (state != DIR_TAKEN && state != DIR_BUSY) break;
         free(why);

@@ -2,7 +2,7 @@
  *
  * defines: fail, fail_usage, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, shell_quoted, runs_folder, read_file,
  *          make_dirs, file_exists, lock_folder, sync_folder, write_file, mix64, hash64, hash_string, uniform_of,
- *          normal_of, seconds_now, resident_bytes, Progress
+ *          normal_of, seconds_now, resident_bytes, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -334,6 +334,25 @@ static inline const char *format_seconds(char *buffer, double seconds) {
     else if (s < 3600) snprintf(buffer, 24, "%ld:%02ld", s / 60, s % 60);
     else snprintf(buffer, 24, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
     return buffer;
+}
+
+// How fast work goes now: over the last RATE_SECONDS, or since the point before where that is longer ago.
+enum { RATE_SECONDS = 10, RATE_POINTS = 64 };
+typedef struct { double at[RATE_POINTS], done[RATE_POINTS]; int n; } Rate;
+
+// Notes that so much is done after `at` seconds. Returns how much was done in a second of late; NaN at the first point.
+static inline double rate_note(Rate *r, double at, double done) {
+    int drop = 0;
+    while (drop + 1 < r->n && r->at[drop + 1] <= at - RATE_SECONDS) drop++;
+    r->n -= drop;
+    memmove(r->at, r->at + drop, (size_t)r->n * sizeof *r->at);
+    memmove(r->done, r->done + drop, (size_t)r->n * sizeof *r->done);
+    double speed = r->n ? (done - r->done[0]) / (at - r->at[0]) : NAN;
+    // A point too close to the one before it gives way to the next, so that the window's always have room.
+    if (r->n > 1 && r->at[r->n - 1] - r->at[r->n - 2] < RATE_SECONDS / (RATE_POINTS - 4.0)) r->n--;
+    r->at[r->n] = at;
+    r->done[r->n++] = done;
+    return speed;
 }
 
 /* Progress of long work: on a terminal one moving line, redrawn at most ten times a second; in a log a plain line at
