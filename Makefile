@@ -128,7 +128,7 @@ sample: $(BUILD)/generate                                ## write text with a RU
 	$(Q)$(RUN_OR_LAST); $(BUILD)/generate "$$run" $(if $(PROMPT),--prompt="$$PROMPT") $(if $(SEED),--seed="$$SEED") $(ARGS)
 
 plot: $(BUILD)/plot                                      ## draw the losses of RUNS="runs/a runs/b" in one picture
-	$(Q)$(if $(RUNS),$(call as_words,RUNS),$(RUN_OR_LAST); set -- "$$run"); $(BUILD)/plot "$$@" $(ARGS)
+	$(Q)$(if $(RUNS),$(call as_words,RUNS),$(RUN_OR_LAST); set -- "$$run"); $(BUILD)/plot "$$@" $(if $(OUT),--out="$$OUT") $(ARGS)
 
 pictures: $(BUILD)/pictures                              ## draw the teaching pictures of muon.h into build/study; KEEP=1: into dev/exp
 	$(Q)out=$${OUT:-$(if $(KEEP),dev/exp,$(BUILD)/study)} && mkdir -p "$$out" && $(BUILD)/pictures "$$out"

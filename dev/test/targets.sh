@@ -10,6 +10,7 @@ unset MAKEFLAGS MAKELEVEL
 read -ra makeargs <<< "${MAKEARGS:-CFLAGS=-O1}"
 work=$(mktemp -d) && chmod 755 "$work" || exit 1
 trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 failed=0 tried=0
 
 # target|arguments, a line for each form; sample and plot need a run.

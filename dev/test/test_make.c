@@ -98,8 +98,8 @@ TEST(lists_may_have_names_with_blanks) {
     CHECK(arguments_are("[runs/a b]\n[runs/c d]\n"));
     CHECK(run("mkdir -p \"" ROOT "/bob's run\" && " MAKE "plot RUNS=\"" ROOT "/bob's run\"") == 0);
     CHECK(arguments_are("[" ROOT "/bob's run]\n"));
-    CHECK(run(MAKE "plot RUN='a $1 b'") == 0);
-    CHECK(arguments_are("[a $1 b]\n"));
+    CHECK(run(MAKE "plot RUN='a $1 b' OUT='c d.png'") == 0);
+    CHECK(arguments_are("[a $1 b]\n[--out=c d.png]\n"));
     CHECK(run(MAKE "ab A='my $1 a.json' B='label=b c.json,--train.batch=3'") == 0);
     CHECK(arguments_are("[my $1 a.json]\n[label=b c.json,--train.batch=3]\n[--trainer=" BIN "/train_gpt]\n[--seeds=1]\n"));
     CHECK(run(MAKE "ab CONFIGS=\"'a b.json' c.json,--train.batch=3\" SEEDS='1 2'") == 0);
