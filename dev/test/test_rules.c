@@ -421,6 +421,36 @@ TEST(spectral_powers_at_every_scale) {
     }
 }
 
+/* What muon.h states of every singular value, on diagonal matrices: a few large ones and nearly nothing else, where they
+ * come out too large; spectra that fall, down to the smallest value that is promised and one just below a third of it. */
+TEST(bounds_of_spectral_powers) {
+    static const double most[] = { 0.022, 0.033, 0.001 }, at_rank_one[] = { 0.0207, 0.0312, 0.0 };
+    static const int sizes[] = { 2, 8, 16, 32, 64, 128 };
+    for (size_t t = 0; t < COUNT_OF(sizes) * 12; t++) {
+        const int p = sizes[t / 12], ranks[] = { 1, 2, p / 2, p }, rank = ranks[t / 3 % 4], power = (int)(t % 3);
+        const double from = fmax(0.004, 0.023 / sqrt(p));
+        float *x = xcalloc((size_t)p * (size_t)p, sizeof *x);
+        void *room = xmalloc(muon_spectral_power_bytes(p, p));
+        double *s = xcalloc((size_t)p, sizeof *s), norm = 0.0;
+        for (int i = 0; i < rank; i++) s[i] = rank > 2 ? pow(i + 1.0, -2) : 1.0;
+        if (rank > 1) s[rank - 1] = from * 1.05;
+        for (int i = 0; i < p; i++) norm += s[i] * s[i];
+        if (p > rank) s[p - 1] = from / 3 * sqrt(norm);
+        for (int i = 0; i < p; i++) x[i * p + i] = (float)s[i];
+        CHECK(muon_spectral_power(x, p, p, spectral_powers[power], room) == MUON_OK);
+        for (int i = 0; i < p; i++) {
+            const double error = s[i] > 0 ? x[i * p + i] / pow(s[i], spectral_powers[power]) - 1 : 0.0;
+            if (s[i] < from * sqrt(norm)) continue;
+            CHECK_MSG(error >= -0.1 && error <= most[power], "power %g, %d x %d of rank %d: %g of %g is %+.2f %% off",
+                      spectral_powers[power], p, p, rank, s[i], sqrt(norm), 100 * error);
+            if (rank == 1 && p == 128)
+                CHECK_MSG(fabs(error - at_rank_one[power]) <= 5e-4, "power %g: %+.4f", spectral_powers[power], error);
+        }
+        if (p > rank && power == 2) CHECK_MSG(x[p * p - 1] < 0.75, "%g, below what is promised", x[p * p - 1]);
+        free(x), free(s), free(room);
+    }
+}
+
 // Against the SVD; a square random matrix errs by its smallest singular values, which the ridge covers.
 TEST(spectral_powers_of_larger_matrices) {
     const struct { const char *name; int p, q; double bounds[3]; } rows[] = {
@@ -453,6 +483,7 @@ int main(int argc, char **argv) {
     RUN(gram_space_against_the_textbook);
     RUN(svd_power_against_numpy);
     RUN(spectral_powers_at_every_scale);
+    RUN(bounds_of_spectral_powers);
     RUN(spectral_powers_of_larger_matrices);
     checkpoint_close(&steps_file);
     checkpoint_close(&transforms_file);
