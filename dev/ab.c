@@ -126,7 +126,9 @@ static void parse_arm(const char *text) {
         while (end > key && end[-1] != '.') end--;
         append(&label, " %s", end);
     }
-    add_arm(make_arm(label, copy, overrides, n));
+    Arm arm = make_arm(label, copy, overrides, n);
+    arm.named = named;
+    add_arm(arm);
     free(overrides);
     free(copy);
 }
@@ -1042,9 +1044,9 @@ static void draw(const char *name, const char *title, PlotPanel *panels, int n, 
 // Mean, lowest and highest over the seeds: a band and a line.
 static void add_curve(PlotPanel *p, int arm, const double *x, const double *mean, const double *lo, const double *hi,
                       int n) {
-    add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .color = arm, .style = PLOT_BAND });
-    add_series(p, (PlotSeries){ .x = x, .y = mean, .n = n, .color = arm, .style = PLOT_LINE | PLOT_POINTS,
-                                .label = study.list.arms[arm].label });
+    const Arm *a = &study.list.arms[arm];
+    add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .color = a->color, .style = PLOT_BAND });
+    add_series(p, (PlotSeries){ .x = x, .y = mean, .n = n, .color = a->color, .style = PLOT_LINE | PLOT_POINTS, .label = a->legend });
 }
 
 // Validation losses over tokens and over time, of the runs at budget 1 that are done (where none is, of all).
@@ -1084,6 +1086,30 @@ static void add_finals(PlotPanel *p, int arm, Figure what, double unit) {
     add_curve(p, arm, x, mean, lo, hi, n);
 }
 
+// Colours by the arms' optimizers; in legends what was given as the label, or else what the arm is.
+static void name_arms(void) {
+    RunList *l = &study.list;
+    size_t n = (size_t)l->n_arms;
+    const cJSON **configs = xcalloc(n, sizeof *configs);
+    const char **optimizers = xcalloc(n, sizeof *optimizers), **names = xcalloc(n, sizeof *names);
+    char **legends = xcalloc(n, sizeof *legends);
+    int *colors = xcalloc(n, sizeof *colors);
+    for (int a = 0; a < l->n_arms; a++) {
+        configs[a] = l->arms[a].resolved;
+        names[a] = l->arms[a].label;
+        optimizers[a] = run_optimizer(configs[a]) ? run_optimizer(configs[a]) : names[a];
+    }
+    run_labels(configs, names, l->n_arms, legends);
+    plot_choose_colors(optimizers, l->n_arms, colors);
+    for (int a = 0; a < l->n_arms; a++) {
+        l->arms[a].color = colors[a];
+        free(l->arms[a].legend);
+        l->arms[a].legend = l->arms[a].named ? xstrdup(names[a]) : xstrdup(legends[a]);
+        free(legends[a]);
+    }
+    free(configs), free(optimizers), free(names), free(legends), free(colors);
+}
+
 static void draw_compare(void) {
     const RunList *l = &study.list;
     const char *time;
@@ -1093,6 +1119,7 @@ static void draw_compare(void) {
         all_longest = fmax(all_longest, seconds);
         if (l->runs[i].budget == study.base) longest = fmax(longest, seconds);
     }
+    name_arms();
     double second = runlog_time_unit(longest, &time);
     const char *all_time;
     double all_second = runlog_time_unit(all_longest, &all_time);
@@ -1136,6 +1163,8 @@ static void add_axis(PlotPanel *p, int axis, int best) {
     int n = study.random ? l->n_arms : ax->n, n_bad = 0;
     double *x = keep(n), *y = keep(n), *lo = keep(n), *hi = keep(n), *bad_x = keep(n), *bad_y = keep(n);
     double top = -INFINITY, bottom = INFINITY, *at = keep(1), *least = keep(1);
+    int color = plot_optimizer(run_optimizer(l->arms[0].resolved));
+    if (color < 0) color = PLOT_OTHERS;
     *p = (PlotPanel){ .xlabel = ax->key, .ylabel = "final validation loss", .xlog = ax->geometric };
     if (!ax->numeric) p->xnames = (const char *const *)ax->values, p->n_xnames = ax->n;
     for (int i = 0; i < n; i++) {
@@ -1157,14 +1186,14 @@ static void add_axis(PlotPanel *p, int axis, int best) {
         bad_y[i] = top > bottom ? top + 0.1 * (top - bottom) : isfinite(top) ? 1.1 * top : 1;
     bool line = ax->numeric && !study.random;
     if (best >= 0)
-        add_series(p, (PlotSeries){ .x = at, .y = least, .n = 1, .color = 1, .style = PLOT_RING, .label = "best" });
+        add_series(p, (PlotSeries){ .x = at, .y = least, .n = 1, .color = PLOT_BLACK, .style = PLOT_RING, .label = "best" });
     if (l->n_seeds > 1 && line)
-        add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .style = PLOT_BAND,
+        add_series(p, (PlotSeries){ .x = x, .lo = lo, .hi = hi, .n = n, .color = color, .style = PLOT_BAND,
                                     .label = "lowest to highest seed" });
-    add_series(p, (PlotSeries){ .x = x, .y = y, .n = n, .style = PLOT_POINTS | (line ? PLOT_LINE : 0),
+    add_series(p, (PlotSeries){ .x = x, .y = y, .n = n, .color = color, .style = PLOT_POINTS | (line ? PLOT_LINE : 0),
                                 .label = l->n_seeds > 1 ? "mean of the seeds" : "final loss" });
     if (n_bad)
-        add_series(p, (PlotSeries){ .x = bad_x, .y = bad_y, .n = n_bad, .color = 6, .style = PLOT_CROSS,
+        add_series(p, (PlotSeries){ .x = bad_x, .y = bad_y, .n = n_bad, .color = PLOT_BLACK, .style = PLOT_CROSS,
                                     .label = "diverged" });
 }
 

@@ -1,6 +1,6 @@
 /* runs.h - a list of trainings: which there are, bringing them to their end one after another, and what each reached.
  *
- * defines: Arm, Run, RunState, RunList, Figure, Metrics, Flat, flat_of, flat_value, flat_free, config_item,
+ * defines: Arm, Run, RunState, RunList, Figure, Metrics, config_item,
  *          config_value, safe_name, arm_free, runs_make, runs_remove_arms, runs_at, runs_resolve, runs_begin,
  *          runs_train, runs_read, metrics_of
  * A list is data: arms (a config and overrides) x budgets (factors of train.steps) x seeds. A run is the folder
@@ -28,6 +28,9 @@ typedef struct {
     char **overrides;               // --section.key=value
     int n_overrides;
     cJSON *resolved;                // the config as train_gpt --print-config says it
+    bool named;                     // the label was given
+    char *legend;                   // what pictures call it, and its colour; NULL before they are drawn
+    int color;
 } Arm;
 
 typedef enum { RUN_MISSING, RUN_STARTED, RUN_DONE, RUN_DIVERGED } RunState;
@@ -75,15 +78,6 @@ static inline char *safe_name(const char *label) {
     return name;
 }
 
-static inline cJSON *config_item(const cJSON *config, const char *section, const char *key) {
-    return cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(config, section), key);
-}
-
-static inline double config_value(const cJSON *config, const char *section, const char *key) {
-    const cJSON *item = config_item(config, section, key);
-    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
-}
-
 static inline void runs_clear(RunList *l) {
     for (int i = 0; i < l->n_runs; i++) {
         free(l->runs[i].name);
@@ -120,6 +114,7 @@ static inline void runs_make(RunList *l) {
 
 static inline void arm_free(Arm *arm) {
     free(arm->label);
+    free(arm->legend);
     free(arm->config);
     for (int i = 0; i < arm->n_overrides; i++) free(arm->overrides[i]);
     free(arm->overrides);
@@ -136,50 +131,7 @@ static inline void runs_remove_arms(RunList *l) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Configs as flat lists of section.key and the value's JSON
-
-typedef struct { int n; char **keys, **values; } Flat;
-
-static inline void flat_add(Flat *f, const cJSON *item, const char *prefix) {
-    const cJSON *part;
-    if (cJSON_IsObject(item) && item->child) {
-        cJSON_ArrayForEach(part, item) {
-            char *key = *prefix ? format("%s.%s", prefix, part->string) : xstrdup(part->string);
-            flat_add(f, part, key);
-            free(key);
-        }
-        return;
-    }
-    f->keys = (char **)runlog_grow(f->keys, f->n, sizeof *f->keys);
-    f->values = (char **)runlog_grow(f->values, f->n, sizeof *f->values);
-    f->keys[f->n] = xstrdup(prefix);
-    char number[32];
-    if (cJSON_IsNumber(item)) f->values[f->n++] = xstrdup(config_number(number, item->valuedouble));
-    else f->values[f->n++] = cJSON_IsString(item) ? xstrdup(item->valuestring) : cJSON_PrintUnformatted(item);
-}
-
-static inline Flat flat_of(const cJSON *config) {
-    Flat f = { 0, NULL, NULL };
-    if (config) flat_add(&f, config, "");
-    return f;
-}
-
-static inline void flat_free(Flat *f) {
-    for (int i = 0; i < f->n; i++) {
-        free(f->keys[i]);
-        free(f->values[i]);
-    }
-    free(f->keys);
-    free(f->values);
-    *f = (Flat){ 0, NULL, NULL };
-}
-
-// The value of a key, "-" where there is none.
-static inline const char *flat_value(const Flat *f, const char *key) {
-    for (int i = 0; i < f->n; i++)
-        if (strcmp(f->keys[i], key) == 0) return f->values[i];
-    return "-";
-}
+// Configs beside each other
 
 // Whether a value stands for what the trainer finds out, the same on one machine and one data: it is logged resolved.
 static inline bool left_open(const char *key, const char *value) {

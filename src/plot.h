@@ -1,6 +1,6 @@
 /* plot.h - line charts and heat maps as PNG files: several panels side by side or in rows, a title and a legend above.
  *
- * defines: PlotSeries, PlotHeat, PlotPanel, PlotStyle, plot_png, plot_png_small, plot_render, plot_render_rows,
+ * defines: PlotSeries, PlotHeat, PlotPanel, PlotStyle, plot_optimizer, plot_choose_colors, plot_png, plot_png_small, plot_render, plot_render_rows,
  *          plot_ticks, plot_tick_label
  * The only file that includes stb (stb_image_write, stb_truetype, stb_easy_font; Debian's libstb-dev).
  * Text is set in an installed font (DejaVu Sans, Liberation Sans, ...), or in stb_easy_font's own where none is found.
@@ -15,9 +15,11 @@
 #define PLOT_H
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <float.h>
 #include <limits.h>
 #include <math.h>
+#include <strings.h>
 #include <zlib.h>
 #include "util.h"
 
@@ -51,8 +53,11 @@ typedef enum {
 } PlotStyle;
 enum { PLOT_DOTS = PLOT_POINTS | PLOT_CROSS | PLOT_RING };
 
-// PLOT_RAMP - k, k = 0 ... PLOT_RAMPS - 1: from light to dark, for series that have an order.
-enum { PLOT_GREY = -1, PLOT_RAMP = -2, PLOT_RAMPS = 6, PLOT_COLORS = 7, PLOT_MAX_TICKS = 32, PLOT_MAX_SIZE = 16384 };
+// Colours. Muon and its kin have one in all pictures, AdamW another, and nothing else has these; PLOT_OTHERS and the
+// following are for everything else, PLOT_BLACK the last of them. PLOT_RAMP - k, k = 0 ... PLOT_RAMPS - 1: from light to dark,
+// for series that have an order.
+enum { PLOT_GREY = -1, PLOT_RAMP = -2, PLOT_RAMPS = 6, PLOT_MUON = 0, PLOT_ADAMW = 1, PLOT_OTHERS = 2, PLOT_COLORS = 9,
+       PLOT_BLACK = PLOT_COLORS - 1, PLOT_MAX_TICKS = 32, PLOT_MAX_SIZE = 16384 };
 
 typedef struct {
     const char *label;              // in the legend, once per text; NULL keeps the series out of it
@@ -105,11 +110,13 @@ typedef struct {
 static const PlotColor plot_white = { 255, 255, 255 }, plot_grid = { 230, 232, 235 }, plot_axis = { 140, 145, 150 },
                        plot_text_dark = { 35, 40, 45 }, plot_text_soft = { 85, 90, 96 };
 
-// The palette of Okabe and Ito ("Color Universal Design", 2008), which readers with any colour vision tell apart;
-// their yellow, invisible on white, is left out.
+// The palette of Okabe and Ito ("Color Universal Design", 2008), which readers with any colour vision tell apart, their
+// yellow, invisible on white, left out; then a violet and a brown for pictures of many series.
 static inline PlotColor plot_color(int index) {
     static const PlotColor palette[PLOT_COLORS] = {
-        { 0, 114, 178 }, { 213, 94, 0 }, { 0, 158, 115 }, { 204, 121, 167 }, { 86, 180, 233 }, { 230, 159, 0 }, { 0 },
+        [PLOT_MUON] = { 0, 114, 178 }, [PLOT_ADAMW] = { 213, 94, 0 },
+        { 0, 158, 115 }, { 204, 121, 167 }, { 86, 180, 233 }, { 230, 159, 0 }, { 120, 94, 240 }, { 125, 80, 45 },
+        [PLOT_BLACK] = { 0, 0, 0 },
     };
     static const PlotColor ramp[PLOT_RAMPS] = {
         { 250, 185, 60 }, { 240, 125, 50 }, { 215, 65, 85 }, { 160, 45, 130 }, { 95, 35, 140 }, { 25, 15, 60 },
@@ -117,6 +124,32 @@ static inline PlotColor plot_color(int index) {
     if (index >= 0) return palette[index % PLOT_COLORS];
     int shade = PLOT_RAMP - index;
     return shade >= 0 && shade < PLOT_RAMPS ? ramp[shade] : (PlotColor){ 125, 130, 135 };
+}
+
+/* The colour of the optimizer that a text names, such as a label, or -1: PLOT_MUON for muon, muonclip and normuon,
+ * PLOT_ADAMW for adamw and adam, in capitals or not, as words of their own; the first word counts that is one of these. */
+static inline int plot_optimizer(const char *text) {
+    static const struct { const char *word; int color; } words[] = {
+        { "muon", PLOT_MUON }, { "muonclip", PLOT_MUON }, { "normuon", PLOT_MUON }, { "adamw", PLOT_ADAMW }, { "adam", PLOT_ADAMW },
+    };
+    for (size_t length; text && *text; text += length ? length : 1) {
+        for (length = 0; isalnum((unsigned char)text[length]); length++) {}
+        for (size_t i = 0; i < COUNT_OF(words) && length; i++)
+            if (strlen(words[i].word) == length && strncasecmp(text, words[i].word, length) == 0) return words[i].color;
+    }
+    return -1;
+}
+
+/* The colours of a picture's n series by the optimizers that their texts name. Of several under one optimizer the first has
+ * its colour; the others, and those under none, take the next of the other colours. */
+static inline void plot_choose_colors(const char *const *texts, int n, int *colors) {
+    bool taken[PLOT_OTHERS] = { false };
+    for (int i = 0, others = 0; i < n; i++) {
+        int color = plot_optimizer(texts[i]);
+        bool free_one = color >= 0 && !taken[color];
+        colors[i] = free_one ? color : PLOT_OTHERS + others++ % (PLOT_COLORS - PLOT_OTHERS);
+        if (free_one) taken[color] = true;
+    }
 }
 
 static inline PlotRect plot_intersect(PlotRect a, PlotRect b) {

@@ -2,7 +2,7 @@
  *
  * defines: RunStep, RunEval, RunQk, RunEnd, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
  *          runlog_sample_loss, runlog_best_val_loss, runlog_qk_text, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
- *          runlog_draw, runlog_plot
+ *          runlog_draw, runlog_plot; Flat, flat_of, flat_value, flat_free, config_item, config_value, run_optimizer, run_labels
  * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. The
  * trainer writes it, a line at a time, so a killed run may leave half a line at the end: that is no error.
  */
@@ -289,6 +289,133 @@ static inline void runlog_smooth(const double *y, int n, double window, double *
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Configs as flat lists of section.key and the value's JSON
+
+typedef struct { int n; char **keys, **values; } Flat;
+
+static inline void flat_add(Flat *f, const cJSON *item, const char *prefix) {
+    const cJSON *part;
+    if (cJSON_IsObject(item) && item->child) {
+        cJSON_ArrayForEach(part, item) {
+            char *key = *prefix ? format("%s.%s", prefix, part->string) : xstrdup(part->string);
+            flat_add(f, part, key);
+            free(key);
+        }
+        return;
+    }
+    f->keys = (char **)runlog_grow(f->keys, f->n, sizeof *f->keys);
+    f->values = (char **)runlog_grow(f->values, f->n, sizeof *f->values);
+    f->keys[f->n] = xstrdup(prefix);
+    char number[32];
+    if (cJSON_IsNumber(item)) f->values[f->n++] = xstrdup(config_number(number, item->valuedouble));
+    else f->values[f->n++] = cJSON_IsString(item) ? xstrdup(item->valuestring) : cJSON_PrintUnformatted(item);
+}
+
+static inline Flat flat_of(const cJSON *config) {
+    Flat f = { 0, NULL, NULL };
+    if (config) flat_add(&f, config, "");
+    return f;
+}
+
+static inline void flat_free(Flat *f) {
+    for (int i = 0; i < f->n; i++) {
+        free(f->keys[i]);
+        free(f->values[i]);
+    }
+    free(f->keys);
+    free(f->values);
+    *f = (Flat){ 0, NULL, NULL };
+}
+
+// The value of a key, "-" where there is none.
+static inline const char *flat_value(const Flat *f, const char *key) {
+    for (int i = 0; i < f->n; i++)
+        if (strcmp(f->keys[i], key) == 0) return f->values[i];
+    return "-";
+}
+
+static inline cJSON *config_item(const cJSON *config, const char *section, const char *key) {
+    return cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(config, section), key);
+}
+
+static inline double config_value(const cJSON *config, const char *section, const char *key) {
+    const cJSON *item = config_item(config, section, key);
+    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a run is, in a few words, for titles and legends
+
+// A config's optimizer as people write it; NULL where the config doesn't say.
+static inline const char *run_optimizer(const cJSON *config) {
+    static const char *const written[][2] = {
+        { "muonclip", "MuonClip" }, { "muon", "Muon" }, { "normuon", "NorMuon" }, { "adamw", "AdamW" }, { "adam", "Adam" },
+        { "sgd", "SGD" }, { "rmsprop", "RMSprop" },
+    };
+    const char *name = cJSON_GetStringValue(config_item(config, "optimizer", "name"));
+    for (size_t i = 0; i < COUNT_OF(written) && name; i++)
+        if (strcmp(name, written[i][0]) == 0) return written[i][1];
+    return name;
+}
+
+// The learning rate of the hidden matrices, NaN where the config doesn't say.
+static inline double run_lr(const cJSON *config) {
+    const char *name = cJSON_GetStringValue(config_item(config, "optimizer", "name"));
+    bool elementwise = name && (!strcmp(name, "adamw") || !strcmp(name, "adam") || !strcmp(name, "rmsprop"));
+    const char *section = name && !strcmp(name, "sgd") ? "sgd" : elementwise ? "adamw" : "muon";
+    return config_value(cJSON_GetObjectItemCaseSensitive(config, "optimizer"), section, "lr");
+}
+
+/* Whether a label says this key's value: it differs between runs, of the optimizer's own keys between two of the same
+ * optimizer (others differ by what the optimizers are), and isn't said already or only where a run lies. */
+static inline bool run_key_tells(const Flat *flat, int n, const char *key) {
+    if (!strcmp(key, "optimizer.name") || !strcmp(key, "run.dir") || !strcmp(key, "model.vocab")) return false;
+    bool own = strncmp(key, "optimizer.", 10) == 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < i; j++) {
+            bool same = strcmp(flat_value(&flat[i], "optimizer.name"), flat_value(&flat[j], "optimizer.name")) == 0;
+            if ((same || !own) && strcmp(flat_value(&flat[i], key), flat_value(&flat[j], key)) != 0) return true;
+        }
+    return false;
+}
+
+/* labels[i] of n runs by their configs (NULL: unknown): "MuonClip, lr 0.02, seed 2, batch=16": the optimizer, the rate of the
+ * hidden matrices, and what else differs among the runs. names[i], such as the folder's, is the label where there is no
+ * config, and stands behind those that would be alike. To be freed. */
+static inline void run_labels(const cJSON *const *configs, const char *const *names, int n, char **labels) {
+    enum { MOST = 4 };
+    Flat *flat = (Flat *)xcalloc((size_t)n, sizeof *flat);
+    for (int i = 0; i < n; i++) flat[i] = flat_of(configs[i]);
+    for (int i = 0; i < n; i++) {
+        const char *optimizer = run_optimizer(configs[i]);
+        labels[i] = optimizer ? format("%s, lr %.4g", optimizer, run_lr(configs[i])) : xstrdup(names[i]);
+        for (int k = 0, told = 0; k < flat[i].n && optimizer; k++) {
+            const char *key = flat[i].keys[k], *last = strrchr(key, '.'), *value = flat[i].values[k];
+            bool rate = last && !strcmp(last, ".lr") && strtod(value, NULL) == run_lr(configs[i]);
+            if (rate || !run_key_tells(flat, n, key) || told++ >= MOST) continue;
+            bool seed = strcmp(key, "run.seed") == 0, data = strcmp(key, "data.dir") == 0;
+            char *longer = format("%s, %s%s%s", labels[i], data ? "" : last ? last + 1 : key, seed ? " " : data ? "" : "=",
+                                  data && strrchr(value, '/') ? strrchr(value, '/') + 1 : value);
+            free(labels[i]);
+            labels[i] = longer;
+        }
+    }
+    bool *alike = (bool *)xcalloc((size_t)n, sizeof *alike);
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) alike[i] = alike[i] || (i != j && strcmp(labels[i], labels[j]) == 0);
+    for (int i = 0; i < n; i++) {
+        if (alike[i] && run_optimizer(configs[i])) {
+            char *longer = format("%s (%s)", labels[i], names[i]);
+            free(labels[i]);
+            labels[i] = longer;
+        }
+        flat_free(&flat[i]);
+    }
+    free(alike);
+    free(flat);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // The picture of training
 
 // One run as arrays, for two panels: x[0] in tokens, x[1] in seconds.
@@ -407,11 +534,11 @@ static inline char *runlog_val_label(const RunLog *logs, int n) {
 
 /* Draws n runs into one PNG: loss over tokens, and loss over the time of training. Of each run the training loss (thin,
  * translucent), the same smoothed (runlog_smooth), and the validation loss with a dot at each evaluation, always of the
- * same tokens; a cross is a validation of others, at the end that of the whole split. One run has a colour for each of
- * these, its result as the title, what QK-Clip did below it, and upright dashes where an epoch ends; several have a
- * colour each.
+ * same tokens; a cross is a validation of others, at the end that of the whole split. A run's colour is its optimizer's
+ * (plot_choose_colors), its label what it is (run_labels; names: what it is called where its config isn't known). One run's
+ * validation is black, with its result as the title, what QK-Clip did below it, and upright dashes where an epoch ends.
  * log_axes: both axes logarithmic, on which a power law is a straight line. Returns 0, or -1 with errno set. */
-static inline int runlog_draw(const RunLog *logs, const char *const *labels, int n, bool log_axes,
+static inline int runlog_draw(const RunLog *logs, const char *const *names, int n, bool log_axes,
                               const char *png_path) {
     double longest = 0;
     for (int i = 0; i < n; i++) longest = fmax(longest, runlog_seconds(&logs[i]));
@@ -428,6 +555,16 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
         curves[i] = runlog_curves(&logs[i], second, bpb);
         others = others || curves[i].n_others;
     }
+    const cJSON **configs = (const cJSON **)xcalloc((size_t)n, sizeof *configs);
+    const char **optimizers = (const char **)xcalloc((size_t)n, sizeof *optimizers);
+    char **labels = (char **)xcalloc((size_t)n, sizeof *labels);
+    int *colors = (int *)xcalloc((size_t)n, sizeof *colors);
+    for (int i = 0; i < n; i++) {
+        configs[i] = cJSON_GetObjectItemCaseSensitive(logs[i].start, "config");
+        optimizers[i] = run_optimizer(configs[i]) ? run_optimizer(configs[i]) : names[i];
+    }
+    run_labels(configs, names, n, labels);
+    plot_choose_colors(optimizers, n, colors);
     const RunCurves *alone = n == 1 && curves[0].n_epochs ? &curves[0] : NULL;      // whose epochs are marked
     char *val_label = runlog_val_label(logs, n), *epochs = NULL;
     if (alone) epochs = alone->epochs == 1 ? xstrdup("end of an epoch") : format("every %dth end of an epoch", alone->epochs);
@@ -436,9 +573,9 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
         for (int i = 0; i < n; i++) {               // by kind, so that no run's noise lies on another's line
             const RunCurves *c = &curves[i];
             const double *x = c->step_x[panel];
-            int color = n == 1 ? 1 : i;
-            raw[i] = (PlotSeries){ .x = x, .y = c->loss, .n = c->n_steps, .color = i, .style = PLOT_FAINT };
-            smooth[i] = (PlotSeries){ .x = x, .y = c->smooth, .n = c->n_steps, .color = i };
+            int color = n == 1 ? PLOT_BLACK : colors[i];
+            raw[i] = (PlotSeries){ .x = x, .y = c->loss, .n = c->n_steps, .color = colors[i], .style = PLOT_FAINT };
+            smooth[i] = (PlotSeries){ .x = x, .y = c->smooth, .n = c->n_steps, .color = colors[i] };
             val[i] = (PlotSeries){ .x = c->eval_x[panel], .y = c->val_loss, .n = c->n_evals, .color = color,
                                    .style = PLOT_LINE | PLOT_POINTS };
             other[i] = (PlotSeries){ .x = c->other_x[panel], .y = c->other_loss, .n = c->n_others, .color = color,
@@ -448,15 +585,16 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
                 smooth[i].style = PLOT_DASHED;
             }
         }
-        const char *names[KEYS] = { "training loss", "training loss, smoothed", val_label,
+        const char *words[KEYS] = { "training loss", "training loss, smoothed", val_label,
                                     others ? "validation loss, whole split" : NULL, epochs };
         const unsigned styles[KEYS] = { PLOT_FAINT, n > 1 ? PLOT_DASHED : PLOT_LINE, PLOT_LINE | PLOT_POINTS, PLOT_CROSS, PLOT_DASHED };
         for (int k = 0; k < KEYS; k++) {
-            int color = n > 1 || k == 4 ? PLOT_GREY : k >= 2 ? 1 : 0;
-            keys[k] = (PlotSeries){ .label = names[k], .color = color, .style = styles[k] };
+            int color = n > 1 || k == 4 ? PLOT_GREY : k >= 2 ? PLOT_BLACK : colors[0];
+            keys[k] = (PlotSeries){ .label = words[k], .color = color, .style = styles[k] };
         }
     }
-    char *title = n == 1 ? runlog_title(&logs[0], labels[0]) : xstrdup("Loss of training and validation");
+    char *whole = run_optimizer(configs[0]) ? format("%s (%s)", names[0], labels[0]) : xstrdup(labels[0]);
+    char *title = n == 1 ? runlog_title(&logs[0], whole) : xstrdup("Loss of training and validation");
     char *qk = n == 1 ? runlog_qk_text(&logs[0]) : NULL, *below = qk ? format("QK-Clip: %s", qk) : NULL;
     PlotPanel panels[2];
     for (int panel = 0; panel < 2; panel++)
@@ -466,7 +604,8 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
                                      .series = series + panel * per_panel, .n_series = per_panel,
                                      .marks = alone ? alone->epoch_x[panel] : NULL, .n_marks = alone ? alone->n_epochs : 0 };
     int result = plot_png(png_path, title, panels, 2, 1600, 720), error = errno;
-    for (int i = 0; i < n; i++) runlog_free_curves(&curves[i]);
+    for (int i = 0; i < n; i++) runlog_free_curves(&curves[i]), free(labels[i]);
+    free(configs), free(optimizers), free(labels), free(colors), free(whole);
     free(curves);
     free(series);
     free(title);
@@ -478,30 +617,30 @@ static inline int runlog_draw(const RunLog *logs, const char *const *labels, int
     return result;
 }
 
-/* runlog_draw for run folders: reads FOLDER/log.jsonl of each. labels: the runs' names in the picture; NULL: the
- * folders' own names. Returns 0, or -1 with errno set: EBADMSG where a log has a bad line, else what reading or writing
+/* runlog_draw for run folders: reads FOLDER/log.jsonl of each. names: what the runs are called; NULL: as their folders.
+ * Returns 0, or -1 with errno set: EBADMSG where a log has a bad line, else what reading or writing
  * met. */
-static inline int runlog_plot(const char *const *run_folders, const char *const *labels, int n, const char *png_path) {
+static inline int runlog_plot(const char *const *run_folders, const char *const *names, int n, const char *png_path) {
     RunLog *logs = (RunLog *)xcalloc((size_t)n, sizeof *logs);
-    char **names = (char **)xcalloc((size_t)n, sizeof *names);
+    char **called = (char **)xcalloc((size_t)n, sizeof *called);
     int result = 0, error = 0;
     for (int i = 0; i < n; i++) {
-        names[i] = labels ? xstrdup(labels[i]) : runlog_name(run_folders[i]);
+        called[i] = names ? xstrdup(names[i]) : runlog_name(run_folders[i]);
         char *path = format("%s/log.jsonl", run_folders[i]);
         int read = result == 0 ? runlog_read(path, &logs[i]) : 0;
         if (read != 0) { error = read > 0 ? EBADMSG : errno; result = -1; }
         free(path);
     }
     if (result == 0) {
-        result = runlog_draw(logs, (const char *const *)names, n, false, png_path);
+        result = runlog_draw(logs, (const char *const *)called, n, false, png_path);
         error = errno;
     }
     for (int i = 0; i < n; i++) {
         runlog_free(&logs[i]);
-        free(names[i]);
+        free(called[i]);
     }
     free(logs);
-    free(names);
+    free(called);
     errno = error;
     return result;
 }

@@ -6,11 +6,11 @@
  *
  *     panel TITLE|X LABEL|Y LABEL|xlog ylog       a new panel, axes logarithmic where it says so
  *     names A|B|C                                 of its x = 0, 1, 2
- *     line LABEL | points LABEL | dashed LABEL    a new series; one label has one colour everywhere, grey without a label
+ *     line LABEL | points LABEL | dashed LABEL    a new series; one label has one colour everywhere, the first that names
+ *                                                 Muon or AdamW theirs (plot_choose_colors), grey without a label
  *     X Y [LOW HIGH]                              a point of it, and with a line a band around it; with points an error bar
  */
 #define _GNU_SOURCE
-#include <ctype.h>
 #include "../../src/plot.h"
 
 enum { MOST = 64, WORDS = 16 };
@@ -31,12 +31,13 @@ static int parts_of(char *text, char *parts[WORDS]) {
 }
 
 static int color_of(const char *label) {
+    int i = 0, colors[MOST];
     if (!label) return PLOT_GREY;
-    for (int i = 0; i < n_labels; i++)
-        if (strcmp(labels[i], label) == 0) return i;
-    if (n_labels == MOST) fail("stdin:%d: more than %d labels", line_number, MOST);
-    labels[n_labels] = xstrdup(label);
-    return n_labels++;
+    while (i < n_labels && strcmp(labels[i], label) != 0) i++;
+    if (i == MOST) fail("stdin:%d: more than %d labels", line_number, MOST);
+    if (i == n_labels) labels[n_labels++] = xstrdup(label);
+    plot_choose_colors((const char *const *)labels, n_labels, colors);
+    return colors[i];
 }
 
 static void add_panel(char *text) {

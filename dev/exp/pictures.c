@@ -189,7 +189,7 @@ static void draw_error(const float *u, const float *v) {
                 check(muon_orthogonalize(y, P, Q, c, k + 1, scratch));
                 error[m][s][k] = relative_error(y, polar, P * Q);
             }
-            series[m][s] = (PlotSeries){ .label = c->name, .x = steps, .y = error[m][s], .n = MAX_STEPS, .color = s,
+            series[m][s] = (PlotSeries){ .label = c->name, .x = steps, .y = error[m][s], .n = MAX_STEPS, .color = PLOT_OTHERS + s,
                                          .style = PLOT_LINE | PLOT_POINTS };
         }
         panels[m] = (PlotPanel){ .title = titles[m], .xlabel = "Newton-Schulz steps", .ylog = true, .ymin = 1e-7,
@@ -217,8 +217,9 @@ static void draw_family(const float *u, const float *v) {
         memcpy(y, x, sizeof y);
         check(muon_spectral_power(y, P, Q, powers[k], scratch));
         spectrum_of(products[k], y, u, v);
-        series[k] = (PlotSeries){ .label = labels[k], .x = before, .y = exact[k], .n = P, .color = k };
-        series[POWERS + k] = (PlotSeries){ .x = before, .y = products[k], .n = P, .color = k, .style = PLOT_POINTS };
+        const int color = powers[k] == 0 ? PLOT_MUON : PLOT_OTHERS + k;      // which is what Muon approaches
+        series[k] = (PlotSeries){ .label = labels[k], .x = before, .y = exact[k], .n = P, .color = color };
+        series[POWERS + k] = (PlotSeries){ .x = before, .y = products[k], .n = P, .color = color, .style = PLOT_POINTS };
     }
     series[2 * POWERS] = (PlotSeries){ .label = "muon_svd_power", .color = PLOT_GREY };
     series[2 * POWERS + 1] = (PlotSeries){ .label = "muon_spectral_power", .color = PLOT_GREY, .style = PLOT_POINTS };
@@ -274,7 +275,11 @@ static void draw_descent(void) {
     static Quadratic problem;
     static double step[DESCENT_STEPS + 1], rates[RATES], losses[RULES][RATES][DESCENT_STEPS + 1], last[RULES][RATES];
     char labels[RULES][64];
+    const char *names[RULES];
+    int colors[RULES];
     PlotSeries curves[RULES], finals[RULES];
+    for (int k = 0; k < RULES; k++) names[k] = muon_rule_name(rules[k]);
+    plot_choose_colors(names, RULES, colors);
     fill_symmetric(problem.h, P, 4);
     fill_symmetric(problem.k, Q, 5);
     fill_normal(problem.target, P * Q, 6);
@@ -287,10 +292,10 @@ static void draw_descent(void) {
             last[k][r] = losses[k][r][DESCENT_STEPS];
             if (isnan(last[k][best]) || last[k][r] < last[k][best]) best = r;
         }
-        snprintf(labels[k], sizeof labels[k], "%s, best with lr %g", muon_rule_name(rules[k]), rates[best]);
+        snprintf(labels[k], sizeof labels[k], "%s, best with lr %g", names[k], rates[best]);
         curves[k] = (PlotSeries){ .label = labels[k], .x = step, .y = losses[k][best], .n = DESCENT_STEPS + 1,
-                                  .color = k };
-        finals[k] = (PlotSeries){ .label = labels[k], .x = rates, .y = last[k], .n = RATES, .color = k,
+                                  .color = colors[k] };
+        finals[k] = (PlotSeries){ .label = labels[k], .x = rates, .y = last[k], .n = RATES, .color = colors[k],
                                   .style = PLOT_LINE | PLOT_POINTS };
     }
     PlotPanel panels[] = {

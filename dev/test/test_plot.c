@@ -4,6 +4,14 @@
 #define main plot_main
 #include "../plot.c"
 #undef main
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#pragma GCC diagnostic ignored "-Wshadow"
+#define STB_IMAGE_IMPLEMENTATION
+#define STBI_ONLY_PNG
+#include <stb/stb_image.h>
+#pragma GCC diagnostic pop
 #include "test.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -338,7 +346,7 @@ TEST(a_heat_map_has_cells_a_frame_and_names) {
 TEST(crosses_and_rings_mark_points) {
     PlotCanvas c = new_canvas(80, 40);
     double x[] = { 20.5, 60.5 }, y[] = { 20.5, 20.5 };
-    PlotSeries cross = { .color = 6, .style = PLOT_CROSS }, ring = { .color = 6, .style = PLOT_RING };
+    PlotSeries cross = { .color = PLOT_BLACK, .style = PLOT_CROSS }, ring = { .color = PLOT_BLACK, .style = PLOT_RING };
     plot_marks(&c, plot_everything(&c), &cross, x, y, NULL, NULL, 1, 2);
     plot_marks(&c, plot_everything(&c), &ring, x + 1, y, NULL, NULL, 1, 2);
     CHECK(ink(&c, 20, 20) == 1 && ink(&c, 24, 24) > 0.9 && ink(&c, 24, 16) > 0.9 && ink(&c, 26, 20) == 0);
@@ -786,6 +794,100 @@ TEST(the_program_draws_or_says_why_not) {
     CHECK(!file_exists("build/test/plot/nowhere"));
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// One colour for Muon, one for AdamW; labels that say what a run is
+
+TEST(optimizers_have_their_colours) {
+    static const struct { const char *text; int color; } texts[] = {
+        { "Muon", PLOT_MUON }, { "MuonClip, lr 0.02", PLOT_MUON }, { "normuon", PLOT_MUON }, { "muon, keller x 5", PLOT_MUON },
+        { "AdamW", PLOT_ADAMW }, { "default_adamw", PLOT_ADAMW }, { "adam", PLOT_ADAMW }, { "AdamW against Muon", PLOT_ADAMW },
+        { "Muon at AdamW's loss", PLOT_MUON }, { "adams", -1 }, { "SGD", -1 }, { "muons", -1 }, { "", -1 }, { NULL, -1 },
+    };
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
+        CHECK_MSG(plot_optimizer(texts[i].text) == texts[i].color, "%s: %d", texts[i].text, plot_optimizer(texts[i].text));
+    const char *const many[] = { "SGD", "AdamW, lr 1", "Muon, lr 1", "AdamW, lr 2", "Muon, lr 2", "lion" };
+    const int expected[] = { PLOT_OTHERS, PLOT_ADAMW, PLOT_MUON, PLOT_OTHERS + 1, PLOT_OTHERS + 2, PLOT_OTHERS + 3 };
+    int colors[COUNT_OF(many)];
+    plot_choose_colors(many, COUNT_OF(many), colors);
+    for (size_t i = 0; i < COUNT_OF(many); i++) CHECK_MSG(colors[i] == expected[i], "%s: %d", many[i], colors[i]);
+    for (int a = 0; a < PLOT_COLORS; a++)               // and no two are alike
+        for (int b = 0; b < a; b++) {
+            PlotColor p = plot_color(a), q = plot_color(b);
+            CHECK_MSG(abs(p.r - q.r) + abs(p.g - q.g) + abs(p.b - q.b) > 80, "%d and %d", a, b);
+        }
+}
+
+static cJSON *config_of(const char *optimizer, double lr, int seed, const char *more) {
+    char *text = format("{\"run\": {\"dir\": \"runs/x%d\", \"seed\": %d}, \"data\": {\"dir\": \"build/data/kjv\"}, %s"
+                        "\"optimizer\": {\"name\": \"%s\", \"muon\": {\"lr\": %g}, \"adamw\": {\"lr\": %g, \"beta2\": 0.95}}}",
+                        seed, seed, more, optimizer, strncmp(optimizer, "adam", 4) ? lr : 0.02, strncmp(optimizer, "adam", 4) ? 0.01 : lr);
+    cJSON *config = cJSON_Parse(text);
+    if (!config) fail("%s", text);
+    free(text);
+    return config;
+}
+
+TEST(labels_say_what_a_run_is) {
+    static const char *const called[] = { "a", "b", "c", "d" };
+    const struct { const char *what, *optimizers[4], *more[4]; double lr[4]; int seeds[4], n; const char *labels[4]; } cases[] = {
+        { "two optimizers", { "muonclip", "adamw" }, { "", "" }, { 0.02, 0.005 }, { 1, 1 }, 2,
+          { "MuonClip, lr 0.02", "AdamW, lr 0.005" } },
+        { "one run", { "normuon" }, { "" }, { 0.01 }, { 7 }, 1, { "NorMuon, lr 0.01" } },
+        { "seeds and rates", { "muon", "muon", "muon" }, { "", "", "" }, { 0.02, 0.02, 0.01 }, { 1, 2, 1 }, 3,
+          { "Muon, lr 0.02, seed 1", "Muon, lr 0.02, seed 2", "Muon, lr 0.01, seed 1" } },
+        { "another key", { "muon", "adamw" }, { "\"train\": {\"batch\": 12}, ", "\"train\": {\"batch\": 24}, " },
+          { 0.02, 0.005 }, { 1, 1 }, 2, { "Muon, lr 0.02, batch=12", "AdamW, lr 0.005, batch=24" } },
+        { "alike", { "muon", "muon" }, { "", "" }, { 0.02, 0.02 }, { 1, 1 }, 2, { "Muon, lr 0.02 (a)", "Muon, lr 0.02 (b)" } },
+        { "no config", { NULL, "muon" }, { "", "" }, { 0, 0.02 }, { 1, 1 }, 2, { "a", "Muon, lr 0.02" } },
+    };
+    for (size_t k = 0; k < COUNT_OF(cases); k++) {
+        cJSON *configs[4] = { NULL };
+        char *labels[4];
+        for (int i = 0; i < cases[k].n; i++)
+            if (cases[k].optimizers[i])
+                configs[i] = config_of(cases[k].optimizers[i], cases[k].lr[i], cases[k].seeds[i], cases[k].more[i]);
+        run_labels((const cJSON *const *)configs, called, cases[k].n, labels);
+        for (int i = 0; i < cases[k].n; i++) {
+            CHECK_MSG(strncmp(labels[i], cases[k].labels[i], strlen(cases[k].labels[i])) == 0, "%s: \"%s\", not \"%s\"",
+                      cases[k].what, labels[i], cases[k].labels[i]);
+            free(labels[i]);
+            cJSON_Delete(configs[i]);
+        }
+    }
+}
+
+// Runs' curves in a picture: whatever their order and their folders, Muon's and AdamW's pixels are theirs.
+TEST(curves_have_the_optimizers_colours) {
+    static const char *const optimizers[] = { "adamw", "muonclip" };
+    const char *folders[2] = { "build/test/plot/colour0", "build/test/plot/colour1" };
+    for (int i = 0; i < 2; i++) {
+        if (make_dirs(folders[i]) != 0) fail("%s: %s", folders[i], strerror(errno));
+        cJSON *config = config_of(optimizers[i], 0.02, 1, "");
+        char *json = cJSON_PrintUnformatted(config), *path = format("%s/log.jsonl", folders[i]), *text;
+        size_t size;
+        FILE *f = config_open_text(&text, &size);
+        fprintf(f, "{\"event\": \"start\", \"step\": 0, \"config\": %s}\n", json);
+        for (int s = 1; s <= 50; s++)
+            fprintf(f, "{\"event\": \"step\", \"step\": %d, \"tokens\": %d, \"loss\": %g, \"ms\": 1}\n", s, s, 5 - 0.04 * s - i);
+        config_close_text(f);
+        if (write_file(path, text, strlen(text)) != 0) fail("%s: %s", path, strerror(errno));
+        free(text), free(path), free(json);
+        cJSON_Delete(config);
+    }
+    for (int turn = 0; turn < 4; turn++) {              // both orders of two runs, then each alone
+        const char *shown[2] = { folders[turn % 2], folders[1 - turn % 2] };
+        const char *picture = "build/test/plot/colours.png";
+        CHECK(runlog_plot(shown, NULL, turn < 2 ? 2 : 1, picture) == 0);
+        int w, h;
+        unsigned char *rgb = stbi_load(picture, &w, &h, NULL, 3);
+        int rows[2] = { 0 }, muon = rgb ? count_color(rgb, w, h, plot_color(PLOT_MUON), rows) : 0;
+        int adamw = rgb ? count_color(rgb, w, h, plot_color(PLOT_ADAMW), rows) : 0;
+        if (turn < 2) CHECK_MSG(muon > 200 && adamw > 200, "%d and %d pixels", muon, adamw);
+        else CHECK_MSG(turn == 2 ? adamw > 200 && muon == 0 : muon > 200 && adamw == 0, "%d and %d pixels", muon, adamw);
+        free(rgb);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc > 1) tests_only = argv[1];
     free(test_folder("plot"));
@@ -820,5 +922,8 @@ int main(int argc, char **argv) {
     RUN(marks_are_upright_and_move_no_limit);
     RUN(other_tokens_are_compared_in_bits_per_byte);
     RUN(the_program_draws_or_says_why_not);
+    RUN(optimizers_have_their_colours);
+    RUN(labels_say_what_a_run_is);
+    RUN(curves_have_the_optimizers_colours);
     return tests_end();
 }

@@ -284,6 +284,8 @@ static void draw(const Result *r, int seeds) {
     static double mean[SIZES][DIRECTIONS][ETAS], lo[SIZES][DIRECTIONS][ETAS], hi[SIZES][DIRECTIONS][ETAS];
     PlotSeries series[SIZES][2 * DIRECTIONS];
     PlotPanel panels[SIZES];
+    int colors[DIRECTIONS];
+    plot_choose_colors(direction_names, DIRECTIONS, colors);
     for (int s = 0; s < SIZES; s++) {
         for (int k = 0; k < DIRECTIONS; k++) {
             for (int e = 0; e < ETAS; e++) {
@@ -293,7 +295,7 @@ static void draw(const Result *r, int seeds) {
                 hi[s][k][e] = 1e3 * (f.mean + f.sd);
             }
             PlotSeries line = { .label = direction_names[k], .x = etas[s], .y = mean[s][k], .lo = lo[s][k],
-                                .hi = hi[s][k], .n = ETAS, .color = k, .style = PLOT_LINE | PLOT_POINTS };
+                                .hi = hi[s][k], .n = ETAS, .color = colors[k], .style = PLOT_LINE | PLOT_POINTS };
             series[s][DIRECTIONS + k] = series[s][k] = line;
             series[s][k].style = PLOT_BAND;
             series[s][k].label = NULL;

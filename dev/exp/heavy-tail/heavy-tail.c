@@ -471,12 +471,16 @@ static void draw(void) {
     static double number[MOST_CLASSES + 1];
     PlotSeries at[2][2 * ARMS], over[2 * ARMS], text[2 * TEXT_PLACES];
     const Course *any = &results->courses[FACTS][ADAM][0];
+    const char *names[ARMS];
+    int colors[ARMS];
     for (int k = 0; k <= MOST_CLASSES; k++) number[k] = k;
+    for (int a = 0; a < ARMS; a++) names[a] = arms[a].label;
+    plot_choose_colors(names, ARMS, colors);
     for (int a = 0; a < ARMS; a++) {
         for (int k = 0; k < 2; k++) {
             for (int g = 0; g < GROUPS; g++)
                 band_set(&groups[k][a], g, sample_of(accuracy_at[k ? ALIKE : QUARTER][a][g], seeds));
-            band_series(&at[k][a], ARMS, &groups[k][a], number, GROUPS, arms[a].label, a, PLOT_LINE | PLOT_POINTS);
+            band_series(&at[k][a], ARMS, &groups[k][a], number, GROUPS, arms[a].label, colors[a], PLOT_LINE | PLOT_POINTS);
         }
         for (int i = 0; i < any->n; i++) {
             double values[MOST_SEEDS];
@@ -484,7 +488,7 @@ static void draw(void) {
                 values[s] = mean_of(results->courses[FACTS][a][s].of[i] + GROUPS - TAIL_GROUPS, TAIL_GROUPS);
             band_set(&tails[a], i, sample_of(values, seeds));
         }
-        band_series(&over[a], ARMS, &tails[a], any->step, any->n, arms[a].label, a, PLOT_LINE);
+        band_series(&over[a], ARMS, &tails[a], any->step, any->n, arms[a].label, colors[a], PLOT_LINE);
     }
     for (int p = 0; p < (int)TEXT_PLACES; p++) {
         bool same = text_places[p].same_loss;

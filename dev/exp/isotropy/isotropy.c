@@ -11,9 +11,9 @@
 
 enum { ADAMW, MUON, MUON_HALF, ARMS };
 static const struct { const char *name, *optimizer, *rate_key; double start, part; int color; unsigned dashed; } arms[] = {
-    { "AdamW", "adamw", "optimizer.adamw.lr", 0.004, 1, 0, 0 },
-    { "Muon", "muon", "optimizer.muon.lr", 0.008, 1, 1, 0 },
-    { "Muon, half the steps", "muon", "optimizer.muon.lr", 0.008, 0.5, 1, PLOT_DASHED },
+    { "AdamW", "adamw", "optimizer.adamw.lr", 0.004, 1, PLOT_ADAMW, 0 },
+    { "Muon", "muon", "optimizer.muon.lr", 0.008, 1, PLOT_MUON, 0 },
+    { "Muon, half the steps", "muon", "optimizer.muon.lr", 0.008, 0.5, PLOT_MUON, PLOT_DASHED },
 };
 
 enum { WEIGHTS, CHANGE, GRADIENT, MOMENTUM, UPDATE, LOOKS };
@@ -472,8 +472,8 @@ static void draw_random(Drawing *d, const double *x, const double *y, int n) {
 // steps on the right. x and y: room for all of them.
 static void draw_matrices(Drawing *d, double (*x)[3], double (*y)[3]) {
     static const struct { const char *label; int comparison, color; bool muon; unsigned style; double shift; } kinds[] = {
-        { "AdamW", SAME_STEPS, 0, false, PLOT_POINTS, -0.25 }, { "Muon", SAME_STEPS, 1, true, PLOT_POINTS, 0.25 },
-        { "Muon at AdamW's loss", SAME_LOSS, 1, true, PLOT_RING, 0 } };
+        { "AdamW", SAME_STEPS, PLOT_ADAMW, false, PLOT_POINTS, -0.25 }, { "Muon", SAME_STEPS, PLOT_MUON, true, PLOT_POINTS, 0.25 },
+        { "Muon at AdamW's loss", SAME_LOSS, PLOT_MUON, true, PLOT_RING, 0 } };
     double *all_x = &x[0][0], *all_y = &y[0][0];
     for (size_t k = 0; k < COUNT_OF(kinds); k++) {
         int n = 0;

@@ -353,15 +353,16 @@ typedef struct { PlotSeries series[2 * ARMS]; double x[ARMS][2], y[ARMS][2]; int
 
 static PlotPanel panel_of(Lines *lines, int kind, int column, const char *title, const char *ylabel, bool ylog) {
     for (int a = 0; a < ARMS; a++) {
+        const int color = a == ADAMW ? PLOT_ADAMW : a == UNCLIPPED ? PLOT_MUON : PLOT_OTHERS + a - 1;
         const Run *r = &runs[kind][a][0];
         if (r->done == 0 || (column == CLIPPED && !clips(r->arm))) continue;
         if (column == S_MAX && clips(r->arm)) {
             for (int end = 0; end < 2; end++) lines->x[a][end] = end * (r->done - BLOCK), lines->y[a][end] = r->tau;
-            lines->series[lines->n++] = (PlotSeries){ .x = lines->x[a], .y = lines->y[a], .n = 2, .color = a,
+            lines->series[lines->n++] = (PlotSeries){ .x = lines->x[a], .y = lines->y[a], .n = 2, .color = color,
                                                       .style = PLOT_DASHED };
         }
         lines->series[lines->n++] = (PlotSeries){ .label = arm_names[a], .x = r->blocks[STEP], .y = r->blocks[column],
-                                                  .n = r->done / BLOCK, .color = a, .style = PLOT_LINE };
+                                                  .n = r->done / BLOCK, .color = color, .style = PLOT_LINE };
     }
     return (PlotPanel){ .title = title, .xlabel = "step", .ylabel = ylabel, .ylog = ylog, .series = lines->series,
                         .n_series = lines->n };

@@ -524,6 +524,10 @@ static void draw(OneStep (*one)[OPTIMIZERS], ManySteps (*many)[OPTIMIZERS], cons
     PlotSeries series[2][2][COUNT_OF(shown)];
     PlotPanel panels[4];
     double step[STEPS + 1];
+    const char *names[COUNT_OF(shown)];
+    int colors[COUNT_OF(shown)];
+    for (size_t i = 0; i < COUNT_OF(shown); i++) names[i] = shown[i].label;
+    plot_choose_colors(names, COUNT_OF(shown), colors);
     for (int t = 0; t <= STEPS; t++) step[t] = t;
     for (int row = 0; row < 2; row++)
         for (int e = DECOUPLED; e <= COUPLED; e++) {
@@ -534,7 +538,7 @@ static void draw(OneStep (*one)[OPTIMIZERS], ManySteps (*many)[OPTIMIZERS], cons
                 series[row][e][i] = (PlotSeries){
                     .label = shown[i].label, .x = row ? step : one[e][o].loss + lowest,
                     .y = row ? many[e][o].gap : one[e][o].gap + lowest, .n = row ? STEPS + 1 : SWEEP - lowest,
-                    .color = (int)i, .style = shown[i].style };
+                    .color = colors[i], .style = shown[i].style };
             }
             panels[2 * row + e] = (PlotPanel){
                 .title = row ? e ? "many steps, coupled embeddings" : "many steps, decoupled embeddings"
