@@ -1232,6 +1232,8 @@ static void model_zero_grads(Model *m) {
     profile_lap(PASS_GRADIENT, 0, 0);
 }
 
+static volatile sig_atomic_t interrupted;         // by a signal: see on_signal
+
 // Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
 // at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest.
 static void generate(Model *m, const int *prompt, int n_prompt, int n_new, double temperature, int top_k, uint64_t seed,
@@ -1239,7 +1241,7 @@ static void generate(Model *m, const int *prompt, int n_prompt, int n_new, doubl
     int *tokens = xmalloc((size_t)(n_prompt + n_new) * sizeof *tokens);
     float *sorted = xmalloc((size_t)m->V * sizeof *sorted);
     memcpy(tokens, prompt, (size_t)n_prompt * sizeof *tokens);
-    for (int n = n_prompt; n < n_prompt + n_new; n++) {
+    for (int n = n_prompt; n < n_prompt + n_new && !interrupted; n++) {
         int seen = n < m->T ? n : m->T;
         float *z = m->logits, cap = (float)m->config.model.logit_softcap;
         trunk_forward(m, tokens + n - seen, 1, seen, 0, false);
@@ -1304,8 +1306,6 @@ typedef struct {
     FILE *log;
     int lock;                            // the run's folder, locked against a second process
 } Trainer;
-
-static volatile sig_atomic_t interrupted;
 
 // The run saves its last whole step and ends. A second INT or TERM ends the program at once; the others come repeatedly,
 // from a terminal that closes and its shell, from a scheduler, or with every second over the CPU time.

@@ -14,7 +14,6 @@
 #include <dirent.h>
 #include <limits.h>
 #include <signal.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include "../src/runlog.h"
@@ -293,15 +292,15 @@ __attribute__((noreturn)) static inline void runs_stop(Progress *p) {
 static inline void runs_lock(RunList *l, Progress *p) {
     if (l->lock > 0) return;
     if (make_dirs(l->out) != 0) fail("%s: cannot be made: %s", l->out, strerror(errno));
-    l->lock = open(l->out, O_RDONLY | O_DIRECTORY);
-    if (l->lock < 0) fail("%s: %s", l->out, strerror(errno));
-    for (bool said = false; flock(l->lock, LOCK_EX | LOCK_NB) != 0; said = true) {
-        if (errno != EWOULDBLOCK && errno != EINTR) fail("%s: %s", l->out, strerror(errno));
+    bool locked;
+    for (bool said = false; (l->lock = lock_folder(l->out, &locked)) < 0; said = true) {
+        if (errno != EWOULDBLOCK) fail("%s: %s", l->out, strerror(errno));
         if (!said) printf("waiting for another process that trains in %s\n", l->out);
         fflush(stdout);
         if (runs_interrupted) runs_stop(p);
         usleep(100000);
     }
+    if (!locked) fprintf(stderr, "warning: %s: this volume has no locks: start no second process there\n", l->out);
 }
 
 /* How a run stands against what is asked for: RUN_DONE and RUN_DIVERGED are taken as they are, RUN_STARTED goes on from

@@ -243,7 +243,7 @@ TEST(a_volume_without_links_folder_sync_or_locks_trains) {
 static void forge(const char *from, const char *to, const char *name, size_t at, const void *bytes, size_t size) {
     Checkpoint c;
     char error[512];
-    CHECK_MSG(checkpoint_open(&c, from, error, sizeof error) == 0, "%s", error);
+    if (checkpoint_open(&c, from, error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); return; }
     for (int i = 0; i < c.n_tensors; i++) {
         CkptTensor *t = &c.tensors[i];
         uint64_t n;
@@ -341,7 +341,7 @@ static void interrupted_with(void *damage) {
     StepResult result;
     omp_set_num_threads(1);
     config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), "build/test/run.json",
-                COUNT_OF(overrides), overrides);
+                COUNT_OF(overrides), overrides, NULL);
     trainer_open(&t, "build/test/run.json");
     choose_dir(&t, xstrdup(t.config.run.dir), &a);
     trainer_begin(&t);
@@ -454,6 +454,28 @@ TEST(a_signal_acts_between_micro_batches) {
     CHECK(runlog_read(RUNS "long/log.jsonl", &log) == 0 && log.n_steps == 0);
     runlog_free(&log);
     CHECK(step_of(RUNS "long/checkpoint.bin") == 0 && is_sound(RUNS "long/checkpoint.bin"));
+}
+
+// Neither is the rest of a sample.
+TEST(a_signal_acts_between_the_tokens_of_a_sample) {
+    char *overrides[] = {"--run.dir=" RUNS "none"};
+    Trainer t = {.program = "./train_gpt"};
+    SampleText text = {&t, xstrdup(""), 0};
+    int start = 0;
+    prepare_runs();
+    config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), "build/test/run.json",
+                COUNT_OF(overrides), overrides, NULL);
+    trainer_open(&t, "build/test/run.json");
+    trainer_allocate(&t);
+    for (interrupted = 0; interrupted < 2; interrupted++) {
+        text.n = 0;
+        generate(&t.model, &start, 1, 50, 0.8, 0, 1, sample_emit, &text);
+        CHECK_MSG(interrupted ? text.n == 0 : text.n > 0, "%zu bytes", text.n);
+    }
+    interrupted = 0;
+    t.lock = -1;
+    free(text.text);
+    trainer_close(&t);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -626,6 +648,7 @@ int main(int argc, char **argv) {
     RUN(a_signal_that_was_ignored_stays_ignored);
     RUN(a_closed_pipe_saves_the_run);
     RUN(a_signal_acts_between_micro_batches);
+    RUN(a_signal_acts_between_the_tokens_of_a_sample);
     RUN(a_run_goes_on_with_data_that_moved);
     RUN(a_run_without_its_log_goes_on_with_a_new_one);
     RUN(the_best_model_is_kept_said_and_sampled);
