@@ -633,6 +633,7 @@ TEST(the_best_model_is_the_same_after_any_death) {
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     setenv("OMP_NUM_THREADS", "1", 0);                  // models so small that more threads would only wait for each other
+    omp_set_num_threads(1);
     find_programs();
     RUN(a_data_folder_is_never_a_runs_folder);
     RUN(what_no_run_wrote_is_never_replaced);
