@@ -237,7 +237,7 @@ int main(int argc, char **argv) {
     unsetenv("MAKEFLAGS");                      // of the make that runs the tests
     unsetenv("MAKELEVEL");
     static const char *const taken[] = {"RUNS_DIR", "RUN", "RUNS", "ARGS", "PROMPT", "DATA", "TOKENIZER", "CONFIG", "A", "B", "GRID", "OUT", "STEPS", "SEED",
-                                        "SEEDS", "QUICK", "KEEP", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDLIBS", "VOCAB"};
+                                        "SEEDS", "QUICK", "KEEP", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDLIBS", "VOCAB", "MARCH", "SAN", "V"};
     for (size_t i = 0; i < COUNT_OF(taken); i++) unsetenv(taken[i]);
     unsetenv("DATA_ROOT");
     free(test_folder("test_make"));
