@@ -405,6 +405,8 @@ MUONDEF int muon_qk_clip_mla(float *wq, int q_cols, float *wk, int k_cols, int k
 /* The names by which a configuration calls them ("adamw", "keller"; as in the tables above), NULL for any other number;
    and some words for every code. */
 MUONDEF const char *muon_rule_name(int rule);
+// 1 where the rule transforms whole matrices, 0 where it works on single weights (or for `none`).
+MUONDEF int muon_rule_is_for_matrices(int rule);
 MUONDEF const char *muon_scale_name(int scale);
 MUONDEF const char *muon_strerror(int code);
 
@@ -454,6 +456,11 @@ static const muon__Rule *muon__rule(int rule) {
         { "adamz",   MUON__ADAM,     MUON__POWER,          0.0,  0 },
     };
     return rule >= 0 && rule < MUON_RULE_COUNT ? &rules[rule] : NULL;
+}
+
+MUONDEF int muon_rule_is_for_matrices(int rule) {
+    const muon__Rule *r = muon__rule(rule);
+    return r && r->transform != MUON__ELEMENTWISE;
 }
 
 MUONDEF const char *muon_rule_name(int rule) {

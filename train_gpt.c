@@ -106,6 +106,19 @@ typedef struct {
 typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
                ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
 
+// The hidden matrices: those that a rule for matrices owns.
+static bool role_is_hidden(Role role) {
+    switch (role) {
+    case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_O: case ROLE_MLP_GATE: case ROLE_MLP_IN: case ROLE_MLP_OUT:
+        return true;
+    case ROLE_EMBED: case ROLE_NORM: case ROLE_BIAS: case ROLE_HEAD:
+        break;
+    }
+    return false;
+}
+
+static bool role_is_vector(Role role) { return role == ROLE_NORM || role == ROLE_BIAS; }
+
 #define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
 #define TENSORS "wte|wpe|norm1_w|norm1_b|wq|wk|wv|bq|bk|bv|wo|bo|norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|" \
                 "normf_w|normf_b"                                      // their names below; the head is called as its role
@@ -258,7 +271,7 @@ static int optimizer_rule(const Config *c) {
 static int tensor_rule(const Config *c, Role role, const char *name) {
     const ConfigMap *route = &c->optimizer.route;
     int rule = optimizer_rule(c);
-    if (rule > MUON_RULE_ADAMW && (role < ROLE_Q || role > ROLE_MLP_OUT)) rule = MUON_RULE_ADAMW;
+    if (muon_rule_is_for_matrices(rule) && !role_is_hidden(role)) rule = MUON_RULE_ADAMW;
     for (int i = 0; i < route->n; i++)
         if (config_name_index(ROLES, route->keys[i]) == (int)role) rule = rule_named(route->values[i]);
     for (int i = 0; i < route->n; i++)
@@ -754,68 +767,84 @@ typedef enum { FILL_ZERO, FILL_ONE, FILL_NORMAL, FILL_UNIFORM } Fill;   // norma
 typedef struct {
     const char *name;        // as in checkpoints and messages
     Role role;
-    int count;               // matrices: L for a layer's tensor, 1 otherwise, 0 where the model has none of it
-    int rows, cols;          // (out, in); a vector is one row
-    size_t offset, stride;   // floats from the start of the parameters to matrix 0, and from each matrix to the next
+    int first_layer, count;  // copies: of the layers from first_layer on, or 1; 0 where the model has none of it
+    int rows, cols;          // (out, in) of a copy; a vector is one row
     Fill fill;
-    float size;
+    double size;
+    bool joined;             // in one group with the row above
+    size_t offset, stride;   // floats from the start of the parameters to copy 0, and from each copy to the next
     int rule;                // who updates it
     bool decay;              // is it subject to weight decay
 } Tensor;
 
-static void tensor_add(Tensor *table, TensorId id, const Config *c, const char *name, Role role,
-                       int count, int rows, int cols, Fill fill, double size, size_t *place) {
-    bool vector = role == ROLE_NORM || role == ROLE_BIAS;
-    table[id] = (Tensor){name, role, count, rows, cols, *place, 0, fill, (float)size, tensor_rule(c, role, name),
-                         !vector || c->optimizer.adamw.decay_vectors};
-    if (count) *place += (size_t)rows * cols;
+// Rows that are joined are a group. Its tensors lie end to end, so that one product serves all of them, and its copies
+// one after the other: copy i of a tensor is at offset + stride * i. Returns the number of floats of all groups.
+static size_t tensors_place(Tensor table[N_TENSORS]) {
+    size_t end = 0;
+    for (int first = 0, next; first < N_TENSORS; first = next) {
+        size_t stride = 0;
+        int copies = 0;
+        for (next = first; next < N_TENSORS && (next == first || table[next].joined); next++) {
+            Tensor *t = &table[next];
+            if (!t->count) continue;
+            t->offset = end + stride;
+            stride += (size_t)t->rows * t->cols;
+            copies = t->count;
+        }
+        for (int id = first; id < next; id++) table[id].stride = stride;
+        end += stride * copies;
+    }
+    return end;
 }
 
-// Fills the table, returns the number of parameters. The tensors of a layer lie together, layer after layer; wq, wk, wv
-// (and bq, bk, bv; w_gate, w_in; b_gate, b_in) lie end to end, so that one product serves all of them.
+// Fills the table, returns the number of parameters.
 static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     int L = c->model.layers, C = c->model.width, F = c->model.mlp_width, T = c->model.block;
     int HS = C / c->model.heads, KV = c->model.kv_heads * HS;
     bool speedrun = c->model.init == INIT_SPEEDRUN;
-    int bias = c->model.bias ? 1 : 0, gate = c->model.mlp == MLP_SWIGLU ? 1 : 0;
-    int gain = c->model.norm != NORM_RMSNORM_PLAIN ? 1 : 0, norm_bias = c->model.norm == NORM_LAYERNORM ? bias : 0;
+    bool bias = c->model.bias, gate = c->model.mlp == MLP_SWIGLU, learned = c->model.position == POSITION_LEARNED,
+         gain = c->model.norm != NORM_RMSNORM_PLAIN, norm_bias = bias && c->model.norm == NORM_LAYERNORM,
+         untied = c->model.head == HEAD_UNTIED;
     // gpt2: N(0, 0.02), the projections into the residual stream divided by sqrt(2 L) (GPT-2; nanoGPT's model.py).
     // speedrun: uniform +-sqrt(3) 0.5 / sqrt(fan-in), those projections and the head zero, the embedding N(0, 1)
     // (modded-nanogpt).
     Fill hidden = speedrun ? FILL_UNIFORM : FILL_NORMAL, residual = speedrun ? FILL_ZERO : FILL_NORMAL;
     double from_c = speedrun ? sqrt(3.0) * 0.5 / sqrt(C) : 0.02, into = 0.02 / sqrt(2.0 * L);
 
-    size_t place = 0;
-    tensor_add(table, WTE, c, "wte", ROLE_EMBED, 1, V, C, FILL_NORMAL, speedrun ? 1.0 : 0.02, &place);
-    tensor_add(table, WPE, c, "wpe", ROLE_EMBED, c->model.position == POSITION_LEARNED, T, C,
-               FILL_NORMAL, 0.02, &place);
-    size_t first_layer = place;
-    tensor_add(table, NORM1_W, c, "norm1_w", ROLE_NORM, L * gain, 1, C, FILL_ONE, 0, &place);
-    tensor_add(table, NORM1_B, c, "norm1_b", ROLE_NORM, L * norm_bias, 1, C, FILL_ZERO, 0, &place);
-    tensor_add(table, WQ, c, "wq", ROLE_Q, L, C, C, hidden, from_c, &place);
-    tensor_add(table, WK, c, "wk", ROLE_K, L, KV, C, hidden, from_c, &place);
-    tensor_add(table, WV, c, "wv", ROLE_V, L, KV, C, hidden, from_c, &place);
-    tensor_add(table, BQ, c, "bq", ROLE_BIAS, L * bias, 1, C, FILL_ZERO, 0, &place);
-    tensor_add(table, BK, c, "bk", ROLE_BIAS, L * bias, 1, KV, FILL_ZERO, 0, &place);
-    tensor_add(table, BV, c, "bv", ROLE_BIAS, L * bias, 1, KV, FILL_ZERO, 0, &place);
-    tensor_add(table, WO, c, "wo", ROLE_O, L, C, C, residual, into, &place);
-    tensor_add(table, BO, c, "bo", ROLE_BIAS, L * bias, 1, C, FILL_ZERO, 0, &place);
-    tensor_add(table, NORM2_W, c, "norm2_w", ROLE_NORM, L * gain, 1, C, FILL_ONE, 0, &place);
-    tensor_add(table, NORM2_B, c, "norm2_b", ROLE_NORM, L * norm_bias, 1, C, FILL_ZERO, 0, &place);
-    tensor_add(table, W_GATE, c, "w_gate", ROLE_MLP_GATE, L * gate, F, C, hidden, from_c, &place);
-    tensor_add(table, W_IN, c, "w_in", ROLE_MLP_IN, L, F, C, hidden, from_c, &place);
-    tensor_add(table, B_GATE, c, "b_gate", ROLE_BIAS, L * gate * bias, 1, F, FILL_ZERO, 0, &place);
-    tensor_add(table, B_IN, c, "b_in", ROLE_BIAS, L * bias, 1, F, FILL_ZERO, 0, &place);
-    tensor_add(table, W_OUT, c, "w_out", ROLE_MLP_OUT, L, C, F, residual, into, &place);
-    tensor_add(table, B_OUT, c, "b_out", ROLE_BIAS, L * bias, 1, C, FILL_ZERO, 0, &place);
-    size_t layer = place - first_layer;
-    for (int id = NORM1_W; id <= B_OUT; id++) table[id].stride = layer;
-    place = first_layer + layer * L;
-    tensor_add(table, NORMF_W, c, "normf_w", ROLE_NORM, gain, 1, C, FILL_ONE, 0, &place);
-    tensor_add(table, NORMF_B, c, "normf_b", ROLE_NORM, norm_bias, 1, C, FILL_ZERO, 0, &place);
-    tensor_add(table, HEAD, c, "head", ROLE_HEAD, c->model.head == HEAD_UNTIED, V, C,
-               speedrun ? FILL_ZERO : FILL_NORMAL, 0.02, &place);
-    return place;
+    enum { JOINED = true };
+    const Tensor rows[N_TENSORS] = {
+        // name, role, first layer, copies, rows, cols, fill, size
+        [WTE]     = {"wte", ROLE_EMBED, 0, 1, V, C, FILL_NORMAL, speedrun ? 1.0 : 0.02},
+        [WPE]     = {"wpe", ROLE_EMBED, 0, learned, T, C, FILL_NORMAL, 0.02},
+        [NORM1_W] = {"norm1_w", ROLE_NORM, 0, L * gain, 1, C, FILL_ONE, 0},
+        [NORM1_B] = {"norm1_b", ROLE_NORM, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
+        [WQ]      = {"wq", ROLE_Q, 0, L, C, C, hidden, from_c},
+        [WK]      = {"wk", ROLE_K, 0, L, KV, C, hidden, from_c, JOINED},
+        [WV]      = {"wv", ROLE_V, 0, L, KV, C, hidden, from_c, JOINED},
+        [BQ]      = {"bq", ROLE_BIAS, 0, L * bias, 1, C, FILL_ZERO, 0},
+        [BK]      = {"bk", ROLE_BIAS, 0, L * bias, 1, KV, FILL_ZERO, 0, JOINED},
+        [BV]      = {"bv", ROLE_BIAS, 0, L * bias, 1, KV, FILL_ZERO, 0, JOINED},
+        [WO]      = {"wo", ROLE_O, 0, L, C, C, residual, into},
+        [BO]      = {"bo", ROLE_BIAS, 0, L * bias, 1, C, FILL_ZERO, 0},
+        [NORM2_W] = {"norm2_w", ROLE_NORM, 0, L * gain, 1, C, FILL_ONE, 0},
+        [NORM2_B] = {"norm2_b", ROLE_NORM, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
+        [W_GATE]  = {"w_gate", ROLE_MLP_GATE, 0, L * gate, F, C, hidden, from_c},
+        [W_IN]    = {"w_in", ROLE_MLP_IN, 0, L, F, C, hidden, from_c, JOINED},
+        [B_GATE]  = {"b_gate", ROLE_BIAS, 0, L * gate * bias, 1, F, FILL_ZERO, 0},
+        [B_IN]    = {"b_in", ROLE_BIAS, 0, L * bias, 1, F, FILL_ZERO, 0, JOINED},
+        [W_OUT]   = {"w_out", ROLE_MLP_OUT, 0, L, C, F, residual, into},
+        [B_OUT]   = {"b_out", ROLE_BIAS, 0, L * bias, 1, C, FILL_ZERO, 0},
+        [NORMF_W] = {"normf_w", ROLE_NORM, 0, gain, 1, C, FILL_ONE, 0},
+        [NORMF_B] = {"normf_b", ROLE_NORM, 0, norm_bias, 1, C, FILL_ZERO, 0},
+        [HEAD]    = {"head", ROLE_HEAD, 0, untied, V, C, speedrun ? FILL_ZERO : FILL_NORMAL, 0.02},
+    };
+    memcpy(table, rows, sizeof rows);
+    for (int id = 0; id < N_TENSORS; id++) {
+        Tensor *t = &table[id];
+        t->rule = tensor_rule(c, t->role, t->name);
+        t->decay = !role_is_vector(t->role) || c->optimizer.adamw.decay_vectors;
+    }
+    return tensors_place(table);
 }
 
 static size_t tensor_size(const Tensor *t) { return (size_t)t->count * t->rows * t->cols; }
@@ -828,14 +857,14 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
         uint64_t key = hash64(seed, hash_string(t->name));
         size_t each = (size_t)t->rows * t->cols;
         for (int m = 0; m < t->count; m++) {
-            float *w = params + t->offset + t->stride * m;
+            float *w = params + t->offset + t->stride * m, size = (float)t->size;
             #pragma omp parallel for
             for (size_t i = 0; i < each; i++) {
                 uint64_t h = hash64(key, (uint64_t)m * each + i);
                 if (t->fill == FILL_ZERO) w[i] = 0.0f;
                 else if (t->fill == FILL_ONE) w[i] = 1.0f;
-                else if (t->fill == FILL_UNIFORM) w[i] = t->size * (2.0f * uniform_of(h) - 1.0f);
-                else w[i] = t->size * normal_of(h);
+                else if (t->fill == FILL_UNIFORM) w[i] = size * (2.0f * uniform_of(h) - 1.0f);
+                else w[i] = size * normal_of(h);
             }
         }
     }
@@ -888,14 +917,15 @@ typedef struct {
     float *max_logits;               // (L, NH) largest logit since model_zero_grads; training forwards only
 } Model;
 
-static float *weight(const Model *m, TensorId id, int layer) {
+// Copy i of a tensor, such as that of the i-th layer that has one; NULL where the model has none.
+static float *weight(const Model *m, TensorId id, int i) {
     const Tensor *t = &m->table[id];
-    return t->count && m->params ? m->params + t->offset + t->stride * layer : NULL;
+    return t->count && m->params ? m->params + t->offset + t->stride * i : NULL;
 }
 
-static float *gradient(const Model *m, TensorId id, int layer) {
+static float *gradient(const Model *m, TensorId id, int i) {
     const Tensor *t = &m->table[id];
-    return t->count && m->grads ? m->grads + t->offset + t->stride * layer : NULL;
+    return t->count && m->grads ? m->grads + t->offset + t->stride * i : NULL;
 }
 
 static Dropout dropout_of(const Model *m, DropSite site, int layer, uint64_t first_sequence, bool training) {
@@ -1329,7 +1359,7 @@ static void take_signals(void) {
 // The peak learning rate of tensors of a role under a rule.
 static double peak_lr(const Config *c, int rule, Role role) {
     if (rule == MUON_RULE_SGD) return c->optimizer.sgd.lr;
-    if (rule > MUON_RULE_ADAMW) return c->optimizer.muon.lr;
+    if (muon_rule_is_for_matrices(rule)) return c->optimizer.muon.lr;
     if (role == ROLE_EMBED && c->optimizer.adamw.embed_lr > 0) return c->optimizer.adamw.embed_lr;
     if (role == ROLE_HEAD && c->optimizer.adamw.head_lr > 0) return c->optimizer.adamw.head_lr;
     return c->optimizer.adamw.lr;
@@ -1345,12 +1375,13 @@ static void optimizer_groups(Trainer *t) {
         if (!row->count || (packed && id != WQ)) continue;
         int rows = packed ? row->rows + row[WK - WQ].rows + row[WV - WQ].rows : row->rows;
         double decay = row->rule == MUON_RULE_SGD ? c->optimizer.sgd.weight_decay
-                     : row->rule > MUON_RULE_ADAMW ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
+                     : muon_rule_is_for_matrices(row->rule) ? c->optimizer.muon.weight_decay
+                     : c->optimizer.adamw.weight_decay;
         t->groups[t->n_groups++] = (MuonParam){
             packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
             row->count, rows, row->cols, row->stride, row->rule, peak_lr(c, row->rule, row->role),
             row->decay ? decay : 0.0, row->rule == MUON_RULE_SGD ? &t->sgd_options
-                                    : row->rule <= MUON_RULE_ADAMW ? &t->adam_options : NULL};
+                                    : muon_rule_is_for_matrices(row->rule) ? NULL : &t->adam_options};
     }
 }
 

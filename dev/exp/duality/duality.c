@@ -118,9 +118,9 @@ static float *copy_of(const float *x, size_t n) {
 static int find_matrices(Matrix *list, const Model *m) {
     int n = 0;
     for (int l = 0; l < m->L; l++)
-        for (int id = WQ; id <= W_OUT; id++) {
+        for (int id = 0; id < N_TENSORS; id++) {
             const Tensor *t = &m->table[id];
-            if (!t->count || t->role == ROLE_BIAS || t->role == ROLE_NORM) continue;
+            if (!t->count || !role_is_hidden(t->role)) continue;
             size_t size = (size_t)t->rows * (size_t)t->cols;
             Matrix x = { .name = t->name, .layer = l, .rows = t->rows, .cols = t->cols,
                          .w = weight(m, (TensorId)id, l), .dw = gradient(m, (TensorId)id, l) };

@@ -101,10 +101,11 @@ static void open_run(Trainer *t, const Run *r) {
     for (int g = 0; g < t->n_groups; g++)
         if (!strcmp(t->groups[g].name, "wq") || !strcmp(t->groups[g].name, "wk"))
             t->groups[g].weight_decay = r->kind == DECAYED ? decay : 0;
-    for (int id = WQ; id <= WK && r->kind == CONTROL; id++)
+    static const TensorId of_logits[] = { WQ, WK };
+    for (size_t k = 0; k < COUNT_OF(of_logits) && r->kind == CONTROL; k++)
         for (int l = 0; l < t->model.L; l++) {
-            const Tensor *row = &t->model.table[id];
-            float *w = weight(&t->model, (TensorId)id, l);
+            const Tensor *row = &t->model.table[of_logits[k]];
+            float *w = weight(&t->model, of_logits[k], l);
             for (size_t i = 0; i < (size_t)row->rows * (size_t)row->cols; i++) w[i] *= enlarged;
         }
 }

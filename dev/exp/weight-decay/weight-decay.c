@@ -23,11 +23,11 @@ static void load(Trainer *t, const char *run) {
 
 static double rms_of_matrices(const Model *m) {
     double squares = 0, n = 0;
-    for (int id = WQ; id <= W_OUT; id++) {
+    for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *row = &m->table[id];
-        if (!row->count || row->role == ROLE_BIAS || row->role == ROLE_NORM) continue;
+        if (!role_is_hidden(row->role)) continue;
         size_t size = (size_t)row->rows * (size_t)row->cols;
-        for (int l = 0; l < m->L; l++) {
+        for (int l = 0; l < row->count; l++) {
             const float *w = weight(m, (TensorId)id, l);
             squares += lab_dot(w, w, size);
             n += (double)size;
