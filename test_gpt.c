@@ -309,6 +309,30 @@ TEST(micro_batches_add_up) {
     trainer_free(&b);
 }
 
+// A product that no micro-batch reaches (an expert without tokens) has no gradient, whatever an earlier step left there.
+TEST(a_product_without_tokens_has_no_gradient) {
+    Trainer t;
+    small_trainer(&t, sockets[1][1], 0, NULL);
+    Model *m = &t.model;
+    int n = 4 * m->T, *inputs = xmalloc(sizeof(int) * n), *targets = xmalloc(sizeof(int) * n);
+    random_tokens(m, inputs, targets, 8);
+    model_zero_grads(m);
+    model_gradients(m, inputs, targets, 4, m->T, 0, 1.0f);
+    Linear *unused = model_linear(m, PRODUCT_MLP_IN, 1), *used = model_linear(m, PRODUCT_O, 0);
+    size_t size = (size_t)unused->OC * unused->IC;
+    CHECK(!unused->fresh && !used->fresh && norm_of(unused->dw, size) > 0);
+    unused->fresh = true;                                // as it is where nothing was written in this step
+    double kept = norm_of(used->dw, (size_t)used->OC * used->IC);
+    model_finish_grads(m);
+    CHECK(!unused->fresh && norm_of(unused->dw, size) == 0);
+    CHECK(norm_of(used->dw, (size_t)used->OC * used->IC) == kept);
+    model_zero_grads(m);                                 // without any micro-batch
+    model_finish_grads(m);
+    CHECK(norm_of(m->grads, m->n_params) == 0);
+    free(inputs); free(targets);
+    trainer_free(&t);
+}
+
 static void *multiply_subnormals(void *wrong) {
     choose_threads();
     int count = 0;
@@ -358,8 +382,8 @@ TEST(pieces_of_the_head_add_up) {
         small_trainer(&a, sockets[i][1], 0, NULL);
         small_trainer(&b, sockets[i][1], 0, NULL);
         Model *ma = &a.model, *mb = &b.model;
-        CHECK(ma->head_rows == ma->B * ma->T);
-        mb->head_rows = 50;
+        CHECK(ma->logit_rows == ma->B * ma->T);
+        mb->logit_rows = 50;
         random_tokens(ma, a.inputs, a.targets, 11);
         model_zero_grads(ma);
         model_zero_grads(mb);
@@ -371,7 +395,7 @@ TEST(pieces_of_the_head_add_up) {
         trainer_free(&a);
         trainer_free(&b);
     }
-    CHECK(head_rows(1024, 50304) == 512 && head_rows(4096, 65) == 4096 && head_rows(2000, 65536) == 500);
+    CHECK(logit_rows(1024, 50304) == 512 && logit_rows(4096, 65) == 4096 && logit_rows(2000, 65536) == 500);
 }
 
 // What micro_batch 0 stands for: the largest divisor of the batch whose sequences fit into MICRO_TOKENS.
@@ -405,7 +429,7 @@ TEST(packed_weights_change_nothing) {
         for (int on = 0; on < 2; on++) {
             model_zero_grads(m);
             model_pack(m, on);
-            CHECK((model_head(m)->packed_forward != NULL) == on);
+            CHECK((model_linear(m, PRODUCT_OUTPUT, 0)->packed_forward != NULL) == on);
             loss[on] = model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f);
             if (!on) memcpy(grads, m->grads, m->n_params * sizeof *grads);
         }
@@ -823,8 +847,8 @@ TEST(generate_is_reproducible_and_obeys_its_options) {
     end = b; generate(&t.model, &start, 1, 100, 5.0, 1, 12, collect, &end);     // the likeliest of one
     CHECK(!memcmp(a, b, sizeof a));
     int best = 0;                                                            // the first token is the largest logit's
-    trunk_forward(&t.model, &start, 1, 1, 0, false);
-    linear_forward(t.model.logits, t.model.norm, model_head(&t.model), 1, (Then){0});
+    trunk_forward(&t.model, &start, (Batch){.B = 1, .T = 1});
+    linear_forward(t.model.logits, t.model.norm, model_linear(&t.model, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
     for (int v = 0; v < t.model.V; v++) if (t.model.logits[v] > t.model.logits[best]) best = v;
     CHECK(a[0] == best);
     trainer_free(&t);
@@ -1354,6 +1378,7 @@ int main(int argc, char **argv) {
     RUN(gradients_match_pytorch);
     RUN(gradients_match_finite_differences);
     RUN(micro_batches_add_up);
+    RUN(a_product_without_tokens_has_no_gradient);
     RUN(micro_batches_are_chosen_by_tokens);
     RUN(no_thread_computes_with_subnormals);
     RUN(recomputed_blocks_change_nothing);

@@ -362,7 +362,6 @@ static void dropout_apply(float *out, const float *x, Dropout drop, int N, int T
         if (out != x) memcpy(out + (size_t)n * C, x + (size_t)n * C, (size_t)C * sizeof *x);
         dropout_rows(out + (size_t)n * C, (size_t)C, drop, T, n, 0, 1, C);
     }
-    profile_lap(PASS_DROPOUT, 0, 8.0 * N * C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -404,7 +403,6 @@ static void embedding_forward(float *x, const int *tokens, const float *wte, con
         memcpy(x + (size_t)n * C, wte + (size_t)tokens[n] * C, (size_t)C * sizeof *x);
         if (wpe) add_row(x + (size_t)n * C, wpe + (size_t)(n % T) * C, C);
     }
-    profile_lap(PASS_EMBEDDING, 0, 8.0 * B * T * C);
 }
 
 // A token may occur many times: each thread owns some channels and goes through all tokens in order.
@@ -419,7 +417,6 @@ static void embedding_backward(float *dwte, float *dwpe, const float *dx, const 
             if (dwpe) add_row(dwpe + (size_t)(n % T) * C + first, d, channels);
         }
     }
-    profile_lap(PASS_EMBEDDING, 0, 12.0 * B * T * C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -448,7 +445,6 @@ static void norm_forward(float *out, float *mean, float *rstd, const float *x, c
     #pragma omp parallel for
     for (int n = 0; n < N; n++)
         norm_row(out + (size_t)n * C, mean ? mean + n : NULL, rstd + n, x + (size_t)n * C, w, b, C, eps);
-    profile_lap(PASS_NORM, 0, 8.0 * N * C);
 }
 
 // With xhat = (x - mean) * rstd and d = dout * w:  dx += rstd * (d - average(d) - xhat * average(d * xhat)); RMSNorm
@@ -493,7 +489,6 @@ static void norm_backward(float *dx, float *dw, float *db, float *dout, const fl
     }
     sum_add_pieces(dw, sums, sum_pieces(N), C, 2 * (size_t)C);
     sum_add_pieces(db, sums + C, sum_pieces(N), C, 2 * (size_t)C);
-    profile_lap(PASS_NORM, 0, 20.0 * N * C);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -581,8 +576,8 @@ VEC_PASS(void, mlp_act_backward, (float *h, float *dact, int F, int rows, int co
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Linear: out (N, OC) = x (N, IC) w^T + b. What follows it in the block is done to each piece of out as soon as that is
-// finished, while it is in cache: `Then` says what.
+// Linear: out (N, OC) = x (N, IC) w^T + b. An epilogue is what follows it in the block: it is done to each piece of out as
+// soon as that is finished, while it is in cache.
 
 typedef struct {
     int IC, OC;
@@ -598,9 +593,9 @@ typedef struct {
     int T;
     float *act;              // (N, OC), or NULL. The MLP: act = activation(out)
     MlpKind mlp;
-} Then;
+} Epilogue;
 
-typedef struct { const Linear *linear; Then then; } LinearFinish;
+typedef struct { const Linear *linear; Epilogue epilogue; } LinearEpilogue;
 
 // Adds b (columns), the same for each row, and x, laid out as out; either may be NULL.
 VEC_PASS(void, add_to_rows, (float *out, const float *b, const float *x, size_t stride, int rows, int columns),
@@ -611,47 +606,41 @@ VEC_PASS(void, add_to_rows, (float *out, const float *b, const float *x, size_t 
     }
 }
 
-static void linear_finish(void *arg, int row, int column, int rows, int columns, float *out, size_t stride) {
-    const LinearFinish *f = arg;
+static void linear_epilogue(void *arg, int row, int column, int rows, int columns, float *out, size_t stride) {
+    const LinearEpilogue *of = arg;
+    const Epilogue *e = &of->epilogue;
     size_t at = (size_t)row * stride + (size_t)column;
-    const float *b = f->linear->b ? f->linear->b + column : NULL,
-                *residual = f->then.residual ? f->then.residual + at : NULL;
-    bool drops = f->then.dropout.rate > 0.0f;
+    const float *b = of->linear->b ? of->linear->b + column : NULL, *residual = e->residual ? e->residual + at : NULL;
+    bool drops = e->dropout.rate > 0.0f;
     add_to_rows(out, b, drops ? NULL : residual, stride, rows, columns);
     if (drops) {
-        dropout_rows(out, stride, f->then.dropout, f->then.T, row, column, rows, columns);
+        dropout_rows(out, stride, e->dropout, e->T, row, column, rows, columns);
         add_to_rows(out, NULL, residual, stride, rows, columns);
     }
-    if (f->then.act) mlp_act_forward(f->then.act + at, out, (int)stride, rows, columns, f->then.mlp);
+    if (e->act) mlp_act_forward(e->act + at, out, (int)stride, rows, columns, e->mlp);
 }
 
-static void linear_lap(Pass pass, const Linear *l, int N) {
-    profile_lap(pass, 2.0 * N * l->OC * l->IC, 4.0 * ((double)N * (l->OC + l->IC) + (double)l->OC * l->IC));
-}
-
-static void linear_forward(float *out, const float *x, const Linear *l, int N, Then then) {
-    LinearFinish finish = {l, then};
-    bool more = l->b || then.residual || then.act;
-    gemm_with((GemmExtras){l->packed_forward, more ? linear_finish : NULL, &finish},
+static void linear_forward(float *out, const float *x, const Linear *l, int N, Epilogue epilogue) {
+    LinearEpilogue of = {l, epilogue};
+    bool more = l->b || epilogue.residual || epilogue.act;
+    gemm_with((GemmExtras){l->packed_forward, more ? linear_epilogue : NULL, &of},
               false, true, N, l->OC, l->IC, 1.0f, x, l->IC, l->w, l->IC, 0.0f, out, l->OC);
-    linear_lap(PASS_LINEAR_FORWARD, l, N);
 }
 
-// Where x is the MLP's activation of h, dx goes on through it piece by piece: h becomes dh, dx becomes x. NULL: it
-// doesn't.
-typedef struct { float *h; MlpKind mlp; } ThenBackward;
+// Where x is the MLP's activation of h, its gradient is taken through the activation piece by piece: h becomes dh and dx
+// becomes x. h is NULL where x is no activation.
+typedef struct { float *h; MlpKind mlp; } InputEpilogue;
 
-static void linear_backward_finish(void *arg, int row, int column, int rows, int columns, float *dx, size_t stride) {
-    const ThenBackward *f = arg;
+static void linear_input_epilogue(void *arg, int row, int column, int rows, int columns, float *dx, size_t stride) {
+    const InputEpilogue *e = arg;
     int F = (int)stride;
-    mlp_act_backward(f->h + (size_t)row * mlp_h_stride(F, f->mlp) + (size_t)column, dx, F, rows, columns, f->mlp);
+    mlp_act_backward(e->h + (size_t)row * mlp_h_stride(F, e->mlp) + (size_t)column, dx, F, rows, columns, e->mlp);
 }
 
 // dx = dout w
-static void linear_backward_input(float *dx, const float *dout, const Linear *l, int N, ThenBackward then) {
-    gemm_with((GemmExtras){l->packed_backward, then.h ? linear_backward_finish : NULL, &then},
+static void linear_backward_input(float *dx, const float *dout, const Linear *l, int N, InputEpilogue epilogue) {
+    gemm_with((GemmExtras){l->packed_backward, epilogue.h ? linear_input_epilogue : NULL, &epilogue},
               false, false, N, l->IC, l->OC, 1.0f, dout, l->OC, l->w, l->IC, 0.0f, dx, l->IC);
-    linear_lap(PASS_LINEAR_INPUT, l, N);
 }
 
 // dw += dout^T x, db += sum of dout's rows; sums: room for (sum_pieces(N), OC)
@@ -659,7 +648,6 @@ static void linear_backward_weight(const float *dout, const float *x, Linear *l,
     gemm(true, false, l->OC, l->IC, N, 1.0f, dout, l->OC, x, l->IC, l->fresh ? 0.0f : 1.0f, l->dw, l->IC);
     l->fresh = false;
     if (l->db) bias_backward(l->db, dout, N, l->OC, sums);
-    linear_lap(PASS_LINEAR_WEIGHT, l, N);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -685,7 +673,6 @@ static void rope_apply(float *x, const float *cosines, const float *sines, float
         size_t at = (size_t)(n % T) * (size_t)(HS / 2);
         rope_row(x + (size_t)n * stride, cosines + at, sines + at, direction, heads, HS);
     }
-    profile_lap(PASS_POSITION, 0, 8.0 * B * T * heads * HS);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -702,7 +689,6 @@ VEC_PASS(void, qk_norm_row, (float *x, float *rstd, int heads, int HS, float eps
 static void qk_norm_forward(float *x, float *rstd, int N, int heads, int HS, int stride, float eps) {
     #pragma omp parallel for
     for (int n = 0; n < N; n++) qk_norm_row(x + (size_t)n * stride, rstd + (size_t)n * heads, heads, HS, eps);
-    profile_lap(PASS_POSITION, 0, 8.0 * N * heads * HS);
 }
 
 // dx = rstd * (dy - y * average(dy * y)), in place on dy
@@ -718,7 +704,6 @@ static void qk_norm_backward(float *dy, const float *y, const float *rstd, int N
     #pragma omp parallel for
     for (int n = 0; n < N; n++)
         qk_norm_row_backward(dy + (size_t)n * stride, y + (size_t)n * stride, rstd + (size_t)n * heads, heads, HS);
-    profile_lap(PASS_POSITION, 0, 12.0 * N * heads * HS);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -752,7 +737,6 @@ static void loss_forward_backward(float *losses, float *logits, const int *targe
         losses[n] = lse - z[targets[n]];
         if (backward) loss_row_backward(z, lse, targets[n], softcap, dloss, V);
     }
-    profile_lap(PASS_LOSS, 0, (backward ? 8.0 : 4.0) * N * V);
 }
 
 // =====================================================================================================================
@@ -847,8 +831,6 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     return tensors_place(table);
 }
 
-static size_t tensor_size(const Tensor *t) { return (size_t)t->count * t->rows * t->cols; }
-
 // Initial values: element i of a tensor is a function of (seed, name, i), so that a change of one socket of the model
 // leaves the other tensors as they were.
 static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t seed) {
@@ -870,34 +852,106 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
     }
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Products: y = x W^T + b, where W is a group of tensors and b a group of biases. Each has as many copies as its tensors.
+
+typedef enum { PRODUCT_QKV, PRODUCT_O, PRODUCT_MLP_IN, PRODUCT_MLP_OUT, PRODUCT_OUTPUT, PRODUCTS } ProductId;
+
+typedef struct { TensorId first, last, first_bias, last_bias; bool biased; } Product;
+
+static Product product_of(const Tensor table[N_TENSORS], ProductId id) {
+    static const Product products[PRODUCTS] = {
+        [PRODUCT_QKV]     = {WQ, WV, BQ, BV, true},
+        [PRODUCT_O]       = {WO, WO, BO, BO, true},
+        [PRODUCT_MLP_IN]  = {W_GATE, W_IN, B_GATE, B_IN, true},
+        [PRODUCT_MLP_OUT] = {W_OUT, W_OUT, B_OUT, B_OUT, true},
+        [PRODUCT_OUTPUT]  = {.first = HEAD, .last = HEAD},
+    };
+    Product p = products[id];
+    if (id == PRODUCT_OUTPUT && !table[HEAD].count) p.first = p.last = WTE;    // tied
+    while (p.first < p.last && !table[p.first].count) p.first++;
+    while (p.first_bias < p.last_bias && !table[p.first_bias].count) p.first_bias++;
+    return p;
+}
+
+static bool product_has(Product p, TensorId id) { return id >= p.first && id <= p.last; }
+
+static int product_rows(const Tensor table[N_TENSORS], Product p) {
+    int rows = 0;
+    for (int id = (int)p.first; id <= (int)p.last; id++) rows += table[id].count ? table[id].rows : 0;
+    return rows;
+}
+
+static bool tensor_is_in_a_product(const Tensor table[N_TENSORS], TensorId id) {
+    for (int product = 0; product < PRODUCTS; product++)
+        if (product_has(product_of(table, (ProductId)product), id)) return true;
+    return false;
+}
+
 // =====================================================================================================================
-// 4. Model
+// 4. The model's memory
 
-// The products of a block; LINEAR_MLP_IN is gate and input, where there is a gate.
-typedef enum { LINEAR_QKV, LINEAR_O, LINEAR_MLP_IN, LINEAR_MLP_OUT, LINEARS } LinearId;
-
-typedef struct {             // what a block keeps for its backward pass
-    float *x;                // (N, C) the residual stream that enters
-    float *norm1_mean, *norm1_rstd;   // (N), (N)
-    float *qkv;              // (N, QKV) queries, keys, values after RoPE and QK-norm
+typedef struct {             // what attention keeps for its backward pass
+    float *qkv, *dqkv;       // (N, QKV) queries, keys, values after RoPE and QK-norm. Their gradients take their place,
+                             // but where QK-norm still needs them
     float *qk_rstd;          // (N, NH + NKV)
     float *att, *lse;        // (N, C), (B, NH, T)
-    float *x_mid;            // (N, C) after attention
+} AttentionActs;
+
+typedef struct {             // what the dense MLP keeps
+    float *h, *dh;           // (N, H) before the activation; its gradient takes its place
+} DenseActs;
+
+typedef struct {             // what a block keeps
+    float *x;                // (N, C) the residual stream that enters
+    float *norm1_mean, *norm1_rstd;   // (N), (N)
+    AttentionActs attention;
+    float *x_mid;            // (N, C) after the mixer
     float *norm2_mean, *norm2_rstd;
-    float *h;                // (N, H) before the activation
+    DenseActs dense;
 } BlockActs;
 
+typedef struct Model Model;
+
+typedef struct {             // the sequences of a micro-batch
+    int B, T;
+    uint64_t first_sequence; // number of the first one in the whole training, for dropout
+    bool training;           // drops, and is followed by a backward pass
+} Batch;
+
+typedef struct { float *base; size_t end; } Arena;       // base NULL: only measured
+
+static float *arena_take(Arena *arena, size_t floats) {
+    float *place = arena->base ? arena->base + arena->end : NULL;
+    arena->end += (floats + 15) / 16 * 16;
+    return place;
+}
+
+// What fills a socket of a block. In all of them m->norm holds the normalized input.
 typedef struct {
+    void (*plan)(Model *m, BlockActs *acts, Arena *arena);          // places what is kept
+    // out = x + socket(m->norm); out NULL: only what the backward pass needs
+    void (*forward)(Model *m, float *out, const float *x, int layer, Batch batch);
+    // from m->dx, the gradient of out, to m->dnorm, that of m->norm, and the weights' gradients
+    void (*backward)(Model *m, int layer, Batch batch);
+    // those of the weights that m->norm itself is multiplied with: the norm's backward pass has brought it back by then
+    void (*backward_first)(Model *m, int layer, Batch batch);
+    double (*pair_flops)(const Model *m);    // forward and backward, of a token and each that it sees, beside the products
+} Socket;
+
+struct Model {
     Config config;
+    const Socket *mixer, *mlp;
     int B, T, C, V, L, NH, NKV, HS, F;
     int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS; of h, F or for swiglu 2F
-    int head_rows;           // tokens whose logits are computed at a time; 1 without gradients
+    int logit_rows;          // tokens whose logits are computed at a time; 1 without gradients
     int threads;             // that there is scratch memory for
     Tensor table[N_TENSORS];
     size_t n_params, n_acts;
     bool backward;           // has gradients, and keeps what the backward pass needs
     float *params, *grads;
-    Linear *linears;         // LINEARS of each layer, and behind them the head
+    Linear *linears;         // n_linears: the copies of each product, product after product
+    int n_linears, first_linear[PRODUCTS];
     size_t n_packed;
     float *packed;           // room for all their weights packed, where that pays
     BlockActs *blocks;       // L of them; without gradients they share all memory, with recompute all but x
@@ -905,17 +959,17 @@ typedef struct {
 
     float *embedding, *embed_rstd;   // before and for the norm of the embedding, where there is one
     float *x_last, *normf_mean, *normf_rstd;
-    float *norm;                     // (N, C) a norm's output on its way into a product; there its gradient comes back
-    float *act;                      // (N, max(F, C)) the activation, likewise; and the gradient of att
+    float *norm, *dnorm;             // (N, C) a norm's output on its way into a product; its gradient takes its place
+    float *act, *datt;               // (N, max(F, C)) the activation, likewise; elsewhere the gradient of att
     float *dx;                       // (N, C) the residual stream's gradient
-    float *dqkv;                     // (N, QKV) with QK-norm; without it dqkv replaces qkv
-    float *logits, *losses;          // (head_rows, V), (N)
+    float *logits, *losses;          // (logit_rows, V), (N)
     float *sums;                     // (sum_pieces(N), the widest of all gradients of a vector)
+    float *dqkv;                     // (N, QKV) with QK-norm
     float *scratch;                  // of the attention, per thread
-    float *head_logits;              // (L, B, NH) largest logit of each head in this micro-batch
+    float *sequence_max;             // (L, B, NH) largest attention logit of each sequence in this micro-batch
+    float *max_logits;               // (L, NH) likewise since model_zero_grads; training forwards only
     float *rope_cos, *rope_sin;      // (T, HS/2)
-    float *max_logits;               // (L, NH) largest logit since model_zero_grads; training forwards only
-} Model;
+};
 
 // Copy i of a tensor, such as that of the i-th layer that has one; NULL where the model has none.
 static float *weight(const Model *m, TensorId id, int i) {
@@ -928,97 +982,236 @@ static float *gradient(const Model *m, TensorId id, int i) {
     return t->count && m->grads ? m->grads + t->offset + t->stride * i : NULL;
 }
 
-static Dropout dropout_of(const Model *m, DropSite site, int layer, uint64_t first_sequence, bool training) {
+static Linear *model_linear(const Model *m, ProductId id, int i) { return &m->linears[m->first_linear[id] + i]; }
+
+static Dropout dropout_of(const Model *m, DropSite site, int layer, Batch batch) {
     uint64_t key = hash64(hash64(hash64((uint64_t)m->config.run.seed, hash_string("dropout")), site), (uint64_t)layer);
-    bool on = training && (site != DROP_ATTENTION || m->config.model.attn_dropout);
-    return (Dropout){on ? (float)m->config.model.dropout : 0.0f, key, first_sequence};
+    bool on = batch.training && (site != DROP_ATTENTION || m->config.model.attn_dropout);
+    return (Dropout){on ? (float)m->config.model.dropout : 0.0f, key, batch.first_sequence};
 }
 
-static Attention attention_of(const Model *m, int layer, int B, int T, uint64_t first_sequence, bool training) {
-    return (Attention){
-        .B = B, .Tq = T, .Tk = T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
-        .q_stride = (size_t)m->QKV, .k_stride = (size_t)m->QKV, .v_stride = (size_t)m->QKV, .out_stride = (size_t)m->C,
-        .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config.model.attn_softcap,
-        .dropout = dropout_of(m, DROP_ATTENTION, layer, first_sequence, training),
-    };
+// The gradient of a branch in front of its dropout: m->dx, or where the branch drops m->dnorm, filled from it.
+static const float *branch_gradient(Model *m, Dropout drop, Batch batch) {
+    if (!(drop.rate > 0.0f)) return m->dx;
+    int N = batch.B * batch.T;
+    dropout_apply(m->dnorm, m->dx, drop, N, batch.T, m->C);
+    profile_lap(PASS_DROPOUT, 0, 8.0 * N * m->C);
+    return m->dnorm;
 }
-
-enum { HEAD_LOGITS = 1 << 25 };      // logits at a time, at most: 128 MB
 
 static int max_int(int a, int b) { return a > b ? a : b; }
 static int min_int(int a, int b) { return a < b ? a : b; }
 
+static void lap_linear(Pass pass, const Linear *l, int N) {
+    profile_lap(pass, 2.0 * N * l->OC * l->IC, 4.0 * ((double)N * (l->OC + l->IC) + (double)l->OC * l->IC));
+}
+
+// The three products of a Linear, with the profile's laps.
+static void product_forward(float *out, const float *x, const Linear *l, int N, Epilogue epilogue) {
+    linear_forward(out, x, l, N, epilogue);
+    lap_linear(PASS_LINEAR_FORWARD, l, N);
+}
+
+static void product_backward_input(float *dx, const float *dout, const Linear *l, int N, InputEpilogue epilogue) {
+    linear_backward_input(dx, dout, l, N, epilogue);
+    lap_linear(PASS_LINEAR_INPUT, l, N);
+}
+
+static void product_backward_weight(const float *dout, const float *x, Linear *l, int N, float *sums) {
+    linear_backward_weight(dout, x, l, N, sums);
+    lap_linear(PASS_LINEAR_WEIGHT, l, N);
+}
+
+// =====================================================================================================================
+// 5. Mixers: tokens see each other. out = x + mixer(norm(x))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Attention of NH query heads, which share NKV keys and values
+
+static Attention attention_of(const Model *m, int layer, Batch batch) {
+    return (Attention){
+        .B = batch.B, .Tq = batch.T, .Tk = batch.T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
+        .q_stride = (size_t)m->QKV, .k_stride = (size_t)m->QKV, .v_stride = (size_t)m->QKV, .out_stride = (size_t)m->C,
+        .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config.model.attn_softcap,
+        .dropout = dropout_of(m, DROP_ATTENTION, layer, batch),
+    };
+}
+
+static void mixer_attention_plan(Model *m, BlockActs *acts, Arena *arena) {
+    AttentionActs *a = &acts->attention;
+    size_t N = (size_t)m->B * m->T;
+    bool qk_norm = m->config.model.qk_norm;
+    a->qkv = arena_take(arena, N * m->QKV);
+    a->dqkv = qk_norm ? m->dqkv : a->qkv;
+    if (qk_norm) a->qk_rstd = arena_take(arena, N * (m->NH + m->NKV));
+    a->att = arena_take(arena, N * m->C);
+    a->lse = arena_take(arena, N * m->NH);
+}
+
+static void mixer_attention_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
+    AttentionActs *a = &m->blocks[layer].attention;
+    int B = batch.B, T = batch.T, N = B * T, heads = m->NH + m->NKV;
+    float *q = a->qkv, *k = q + m->C, *v = k + m->NKV * m->HS;
+    product_forward(a->qkv, m->norm, model_linear(m, PRODUCT_QKV, layer), N, (Epilogue){0});
+    if (m->rope_cos) rope_apply(a->qkv, m->rope_cos, m->rope_sin, 1.0f, B, T, heads, m->HS, m->QKV);
+    if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV, (float)m->config.model.norm_eps);
+    if (m->rope_cos || a->qk_rstd)
+        profile_lap(PASS_POSITION, 0, 8.0 * N * heads * m->HS * ((m->rope_cos != NULL) + (a->qk_rstd != NULL)));
+    attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, k, v,
+                      attention_of(m, layer, batch), m->scratch);
+    // Two products forward, five backward, of which causality leaves half.
+    profile_lap(PASS_ATTENTION_FORWARD, 4.0 * N * m->C * (T + 1) / 2, 4.0 * N * (m->QKV + m->C));
+    product_forward(out, a->att, model_linear(m, PRODUCT_O, layer), N,
+                    (Epilogue){.residual = x, .dropout = dropout_of(m, DROP_MIXER, layer, batch), .T = T});
+}
+
+static void mixer_attention_backward(Model *m, int layer, Batch batch) {
+    AttentionActs *a = &m->blocks[layer].attention;
+    int B = batch.B, T = batch.T, N = B * T, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
+    float *q = a->qkv, *k = q + m->C, *v = k + KV, *dq = a->dqkv, *dk = dq + m->C, *dv = dk + KV;
+    Linear *o = model_linear(m, PRODUCT_O, layer);
+    const float *dout = branch_gradient(m, dropout_of(m, DROP_MIXER, layer, batch), batch);
+    product_backward_input(m->datt, dout, o, N, (InputEpilogue){0});
+    product_backward_weight(dout, a->att, o, N, m->sums);
+    attention_backward(dq, dk, dv, m->datt, a->att, a->lse, q, k, v, attention_of(m, layer, batch), m->scratch);
+    profile_lap(PASS_ATTENTION_BACKWARD, 10.0 * N * m->C * (T + 1) / 2, 8.0 * N * (m->QKV + m->C));
+    if (a->qk_rstd) qk_norm_backward(a->dqkv, a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV);
+    if (m->rope_cos) rope_apply(a->dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, heads, m->HS, m->QKV);
+    if (m->rope_cos || a->qk_rstd)
+        profile_lap(PASS_POSITION, 0, (8.0 * (m->rope_cos != NULL) + 12.0 * (a->qk_rstd != NULL)) * N * heads * m->HS);
+    product_backward_input(m->dnorm, a->dqkv, model_linear(m, PRODUCT_QKV, layer), N, (InputEpilogue){0});
+}
+
+static void mixer_attention_backward_first(Model *m, int layer, Batch batch) {
+    product_backward_weight(m->blocks[layer].attention.dqkv, m->norm, model_linear(m, PRODUCT_QKV, layer),
+                            batch.B * batch.T, m->sums);
+}
+
+static double mixer_attention_pair_flops(const Model *m) { return 12.0 * m->C; }
+
+static const Socket mixer_attention = {mixer_attention_plan, mixer_attention_forward, mixer_attention_backward,
+                                       mixer_attention_backward_first, mixer_attention_pair_flops};
+
+// =====================================================================================================================
+// 6. MLPs: each token by itself. out = x + mlp(norm(x))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Dense: one hidden layer of width F for all tokens
+
+static void mlp_dense_plan(Model *m, BlockActs *acts, Arena *arena) {
+    acts->dense.h = acts->dense.dh = arena_take(arena, (size_t)m->B * m->T * m->H);
+}
+
+static void mlp_dense_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
+    DenseActs *a = &m->blocks[layer].dense;
+    MlpKind kind = (MlpKind)m->config.model.mlp;
+    int N = batch.B * batch.T;
+    bool gate = kind == MLP_SWIGLU;                      // gate and input come from one product: both must be there
+    product_forward(a->h, m->norm, model_linear(m, PRODUCT_MLP_IN, layer), N,
+                    (Epilogue){.act = gate || !out ? NULL : m->act, .mlp = kind});
+    if (!out) return;
+    if (gate) {
+        #pragma omp parallel for
+        for (int n = 0; n < N; n++)
+            mlp_act_forward(m->act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, kind);
+        profile_lap(PASS_ACTIVATION, 0, 12.0 * N * m->F);
+    }
+    product_forward(out, m->act, model_linear(m, PRODUCT_MLP_OUT, layer), N,
+                    (Epilogue){.residual = x, .dropout = dropout_of(m, DROP_MLP, layer, batch), .T = batch.T});
+}
+
+// m->act is computed again from h on the way.
+static void mlp_dense_backward(Model *m, int layer, Batch batch) {
+    DenseActs *a = &m->blocks[layer].dense;
+    int N = batch.B * batch.T;
+    Linear *in = model_linear(m, PRODUCT_MLP_IN, layer), *out = model_linear(m, PRODUCT_MLP_OUT, layer);
+    const float *dout = branch_gradient(m, dropout_of(m, DROP_MLP, layer, batch), batch);
+    product_backward_input(m->act, dout, out, N, (InputEpilogue){a->h, (MlpKind)m->config.model.mlp});
+    product_backward_weight(dout, m->act, out, N, m->sums);
+    product_backward_input(m->dnorm, a->dh, in, N, (InputEpilogue){0});
+}
+
+static void mlp_dense_backward_first(Model *m, int layer, Batch batch) {
+    product_backward_weight(m->blocks[layer].dense.dh, m->norm, model_linear(m, PRODUCT_MLP_IN, layer),
+                            batch.B * batch.T, m->sums);
+}
+
+static const Socket mlp_dense = {mlp_dense_plan, mlp_dense_forward, mlp_dense_backward, mlp_dense_backward_first, NULL};
+
+// =====================================================================================================================
+// 7. Model
+
+enum { LOGITS_AT_A_TIME = 1 << 25 };     // at most: 128 MB
+
 // The N tokens of a micro-batch in equal pieces.
-static int head_rows(int N, int V) {
-    int most = HEAD_LOGITS / V, pieces = (N + most - 1) / most;
+static int logit_rows(int N, int V) {
+    int most = LOGITS_AT_A_TIME / V, pieces = (N + most - 1) / most;
     return (N + pieces - 1) / pieces;
+}
+
+// What a block keeps beside its input.
+static void block_plan(Model *m, BlockActs *a, Arena *arena) {
+    size_t N = (size_t)m->B * m->T;
+    bool mean = m->config.model.norm == NORM_LAYERNORM;
+    if (mean) a->norm1_mean = arena_take(arena, N);
+    a->norm1_rstd = arena_take(arena, N);
+    m->mixer->plan(m, a, arena);
+    a->x_mid = arena_take(arena, N * m->C);
+    if (mean) a->norm2_mean = arena_take(arena, N);
+    a->norm2_rstd = arena_take(arena, N);
+    m->mlp->plan(m, a, arena);
 }
 
 // Gives every activation its place from `base` on; base NULL only measures n_acts.
 static void model_plan_acts(Model *m, float *base) {
-    size_t end = 0, N = (size_t)m->B * m->T, C = m->C;
-    bool backward = m->backward, mean = m->config.model.norm == NORM_LAYERNORM,
-         position = m->config.model.position == POSITION_ROPE, qk_norm = m->config.model.qk_norm,
-         share = !backward || m->config.train.recompute == RECOMPUTE_BLOCK;
-    #define PLACE(pointer, size) ((pointer) = base ? base + end : NULL, end += ((size_t)(size) + 15) / 16 * 16)
-    if (m->config.model.embed_norm) { PLACE(m->embedding, N * C); PLACE(m->embed_rstd, N); }
+    Arena at = {base, 0};
+    size_t N = (size_t)m->B * m->T, C = (size_t)m->C;
+    bool backward = m->backward, share = !backward || m->config.train.recompute == RECOMPUTE_BLOCK;
+    if (m->config.model.embed_norm) {
+        m->embedding = arena_take(&at, N * C);
+        m->embed_rstd = arena_take(&at, N);
+    }
+    if (backward && m->config.model.qk_norm) m->dqkv = arena_take(&at, N * m->QKV);
     for (int l = 0; l < m->L; l++) {
         BlockActs *a = &m->blocks[l];
-        if (l > 0 && share) *a = m->blocks[0];
-        if (l == 0 || backward) PLACE(a->x, N * C);
-        if (l > 0 && share) continue;
-        if (mean) PLACE(a->norm1_mean, N);
-        PLACE(a->norm1_rstd, N);
-        PLACE(a->qkv, N * m->QKV);
-        if (qk_norm) PLACE(a->qk_rstd, N * (m->NH + m->NKV));
-        PLACE(a->att, N * C);
-        PLACE(a->lse, N * m->NH);
-        PLACE(a->x_mid, N * C);
-        if (mean) PLACE(a->norm2_mean, N);
-        PLACE(a->norm2_rstd, N);
-        PLACE(a->h, N * m->H);
+        if (l == 0 || !share) block_plan(m, a, &at);
+        else *a = m->blocks[0];
+        if (l == 0 || backward) a->x = arena_take(&at, N * C);
     }
-    PLACE(m->x_last, N * C);
-    if (mean) PLACE(m->normf_mean, N);
-    PLACE(m->normf_rstd, N);
-    PLACE(m->norm, N * C);
-    PLACE(m->act, N * max_int(m->F, m->C));
-    PLACE(m->logits, (size_t)m->head_rows * m->V);
-    PLACE(m->losses, N);
+    m->x_last = arena_take(&at, N * C);
+    if (m->config.model.norm == NORM_LAYERNORM) m->normf_mean = arena_take(&at, N);
+    m->normf_rstd = arena_take(&at, N);
+    m->norm = m->dnorm = arena_take(&at, N * C);
+    m->act = m->datt = arena_take(&at, N * max_int(m->F, m->C));
+    m->logits = arena_take(&at, (size_t)m->logit_rows * m->V);
+    m->losses = arena_take(&at, N);
     if (backward) {
-        PLACE(m->dx, N * C);
-        if (qk_norm) PLACE(m->dqkv, N * m->QKV);
-        PLACE(m->sums, (size_t)sum_pieces((int)N) * max_int(2 * m->C, max_int(m->QKV, m->H)));
+        m->dx = arena_take(&at, N * C);
+        m->sums = arena_take(&at, (size_t)sum_pieces((int)N) * max_int(2 * m->C, max_int(m->QKV, m->H)));
     }
-    Attention attention = attention_of(m, 0, m->B, m->T, 0, false);
-    PLACE(m->scratch, (size_t)m->threads * attention_scratch_floats(&attention));
-    PLACE(m->head_logits, (size_t)m->L * m->B * m->NH);
-    PLACE(m->max_logits, (size_t)m->L * m->NH);
-    if (position) { PLACE(m->rope_cos, (size_t)m->T * m->HS / 2); PLACE(m->rope_sin, (size_t)m->T * m->HS / 2); }
-    #undef PLACE
-    m->n_acts = end;
-}
-
-static Linear *linear_at(const Model *m, int layer, LinearId id) { return &m->linears[layer * LINEARS + id]; }
-
-static Linear *model_head(const Model *m) { return linear_at(m, m->L, LINEAR_QKV); }
-
-static Linear linear_of(const Model *m, int layer, TensorId w, TensorId b, int OC) {
-    return (Linear){.IC = m->table[w].cols, .OC = OC, .w = weight(m, w, layer), .b = weight(m, b, layer),
-                    .dw = gradient(m, w, layer), .db = gradient(m, b, layer)};
+    Attention attention = attention_of(m, 0, (Batch){.B = m->B, .T = m->T});
+    m->scratch = arena_take(&at, (size_t)m->threads * attention_scratch_floats(&attention));
+    m->sequence_max = arena_take(&at, (size_t)m->L * m->B * m->NH);
+    m->max_logits = arena_take(&at, (size_t)m->L * m->NH);
+    if (m->config.model.position == POSITION_ROPE) {
+        m->rope_cos = arena_take(&at, (size_t)m->T * m->HS / 2);
+        m->rope_sin = arena_take(&at, (size_t)m->T * m->HS / 2);
+    }
+    m->n_acts = at.end;
 }
 
 // Tells every product where its weights and gradients are.
 static void model_link(Model *m) {
-    bool gate = m->table[W_GATE].count > 0;
-    for (int l = 0; l < m->L; l++) {
-        *linear_at(m, l, LINEAR_QKV) = linear_of(m, l, WQ, BQ, m->QKV);
-        *linear_at(m, l, LINEAR_O) = linear_of(m, l, WO, BO, m->C);
-        *linear_at(m, l, LINEAR_MLP_IN) = linear_of(m, l, gate ? W_GATE : W_IN, gate ? B_GATE : B_IN, m->H);
-        *linear_at(m, l, LINEAR_MLP_OUT) = linear_of(m, l, W_OUT, B_OUT, m->C);
+    m->n_linears = 0;
+    for (int id = 0; id < PRODUCTS; id++) {
+        Product p = product_of(m->table, (ProductId)id);
+        m->first_linear[id] = m->n_linears;
+        for (int i = 0; i < m->table[p.first].count; i++)
+            m->linears[m->n_linears++] = (Linear){
+                .IC = m->table[p.first].cols, .OC = product_rows(m->table, p),
+                .w = weight(m, p.first, i), .dw = gradient(m, p.first, i),
+                .b = p.biased ? weight(m, p.first_bias, i) : NULL, .db = p.biased ? gradient(m, p.first_bias, i) : NULL};
     }
-    *model_head(m) = linear_of(m, 0, m->table[HEAD].count ? HEAD : WTE, HEAD, m->V);
-    model_head(m)->b = model_head(m)->db = NULL;
 }
 
 // With few tokens in a micro-batch, packing the weights takes a share of each product that shows: then they are packed
@@ -1028,7 +1221,7 @@ enum { PACK_BELOW_TOKENS = 1024 };
 // on: packs every weight for the products of the coming micro-batches. off: the weights are about to change.
 static void model_pack(Model *m, bool on) {
     float *place = m->packed;
-    for (Linear *l = m->linears; place && l <= model_head(m); l++) {
+    for (Linear *l = m->linears; place && l < m->linears + m->n_linears; l++) {
         l->packed_forward = l->packed_backward = NULL;
         if (!on) continue;
         gemm_pack_b(place, true, l->OC, l->IC, l->w, l->IC);
@@ -1044,21 +1237,22 @@ static void model_pack(Model *m, bool on) {
 // The sizes of a model for micro-batches of up to B sequences of up to config.model.block tokens; nothing of it is
 // allocated yet, so that it can be printed first. backward: with gradients. `config` must be resolved.
 static Model model_plan(const Config *config, int B, int V, bool backward) {
-    Model m = {.config = *config, .B = B, .T = config->model.block, .C = config->model.width, .V = V,
-               .L = config->model.layers, .backward = backward, .NH = config->model.heads,
-               .NKV = config->model.kv_heads, .F = config->model.mlp_width};
+    Model m = {.config = *config, .mixer = &mixer_attention, .mlp = &mlp_dense, .B = B, .T = config->model.block,
+               .C = config->model.width, .V = V, .L = config->model.layers, .backward = backward,
+               .NH = config->model.heads, .NKV = config->model.kv_heads, .F = config->model.mlp_width};
     m.HS = m.C / m.NH;
     m.QKV = (m.NH + 2 * m.NKV) * m.HS;
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
-    m.head_rows = backward ? head_rows(B * m.T, V) : 1;
+    m.logit_rows = backward ? logit_rows(B * m.T, V) : 1;
     m.threads = omp_get_max_threads();
     m.n_params = tensor_table(m.table, config, V);
     m.blocks = xcalloc((size_t)m.L, sizeof *m.blocks);
-    m.linears = xcalloc((size_t)m.L * LINEARS + 1, sizeof *m.linears);
+    for (int id = 0; id < PRODUCTS; id++) m.n_linears += m.table[product_of(m.table, (ProductId)id).first].count;
+    m.linears = xcalloc((size_t)m.n_linears, sizeof *m.linears);
     model_plan_acts(&m, NULL);
     model_link(&m);
     if (backward && B < config->train.batch && B * m.T < PACK_BELOW_TOKENS)
-        for (const Linear *l = m.linears; l <= model_head(&m); l++)
+        for (const Linear *l = m.linears; l < m.linears + m.n_linears; l++)
             m.n_packed += gemm_packed_floats(l->OC, l->IC) + gemm_packed_floats(l->IC, l->OC);
     return m;
 }
@@ -1089,123 +1283,107 @@ static void model_free(Model *m) {
     free(m->blocks);
 }
 
-// Floating-point operations of the forward and backward pass for one token: 6 for each weight of a matrix product, and
-// 12 HS for each head and each pair of positions, of which causality leaves half.
+// Floating-point operations of the forward and backward pass for one token: 6 for each weight of a product, and what the
+// mixer does for each token that it sees, of which causality leaves half.
 static double flops_per_token(const Model *m) {
-    double weights = (double)m->V * m->C;                           // the head
-    for (int id = WQ; id <= B_OUT; id++)
-        if (m->table[id].role != ROLE_BIAS && m->table[id].role != ROLE_NORM)
-            weights += (double)tensor_size(&m->table[id]);
-    return 6.0 * weights + 12.0 * m->L * m->C * (m->T / 2.0);
+    double weights = 0.0;
+    for (const Linear *l = m->linears; l < m->linears + m->n_linears; l++) weights += (double)l->IC * l->OC;
+    return 6.0 * weights + m->mixer->pair_flops(m) * m->L * (m->T / 2.0);
 }
 
-// Two products forward, five backward, of which causality leaves half.
-static void attention_lap(Pass pass, const Model *m, int N, int T) {
-    bool forward = pass == PASS_ATTENTION_FORWARD;
-    profile_lap(pass, (forward ? 4.0 : 10.0) * N * m->C * (T + 1) / 2, (forward ? 4.0 : 8.0) * N * (m->QKV + m->C));
-}
-
-// x_next = y + mlp(norm2(y)) with y = x + attention(norm1(x)). x_next NULL: only what the backward pass needs.
-static void block_forward(Model *m, float *x_next, int l, int B, int T, uint64_t first_sequence, bool training) {
+static void block_forward(Model *m, float *x_next, int l, Batch batch) {
     BlockActs *a = &m->blocks[l];
-    MlpKind mlp = (MlpKind)m->config.model.mlp;
-    int N = B * T, C = m->C;
+    int N = batch.B * batch.T, C = m->C;
     float eps = (float)m->config.model.norm_eps;
-    Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, training),
-            drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, training);
-
     norm_forward(m->norm, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
-    linear_forward(a->qkv, m->norm, linear_at(m, l, LINEAR_QKV), N, (Then){0});
-    if (m->rope_cos) rope_apply(a->qkv, m->rope_cos, m->rope_sin, 1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
-    if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV, eps);
-    attention_forward(a->att, a->lse, m->head_logits + (size_t)l * m->B * m->NH,
-                      a->qkv, a->qkv + C, a->qkv + C + m->NKV * m->HS,
-                      attention_of(m, l, B, T, first_sequence, training), m->scratch);
-    attention_lap(PASS_ATTENTION_FORWARD, m, N, T);
-    linear_forward(a->x_mid, a->att, linear_at(m, l, LINEAR_O), N,
-                   (Then){.residual = a->x, .dropout = drop_att, .T = T});
-
+    profile_lap(PASS_NORM, 0, 8.0 * N * C);
+    m->mixer->forward(m, a->x_mid, a->x, l, batch);      // x_mid = x + mixer(norm(x))
     norm_forward(m->norm, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
                  N, C, eps);
-    bool gate = mlp == MLP_SWIGLU;                       // gate and input come from one product: both must be there
-    linear_forward(a->h, m->norm, linear_at(m, l, LINEAR_MLP_IN), N,
-                   (Then){.act = gate || !x_next ? NULL : m->act, .mlp = mlp});
-    if (!x_next) return;
-    if (gate) {
-        #pragma omp parallel for
-        for (int n = 0; n < N; n++)
-            mlp_act_forward(m->act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, mlp);
-        profile_lap(PASS_ACTIVATION, 0, 12.0 * N * m->F);
-    }
-    linear_forward(x_next, m->act, linear_at(m, l, LINEAR_MLP_OUT), N,
-                   (Then){.residual = a->x_mid, .dropout = drop_mlp, .T = T});
+    profile_lap(PASS_NORM, 0, 8.0 * N * C);
+    m->mlp->forward(m, x_next, a->x_mid, l, batch);      // x_next = x_mid + mlp(norm(x_mid))
 }
 
-// On entry m->dx is the gradient of x_next, on return that of x. Gradients take the place of what they belong to: dh of
-// h, dqkv of qkv.
-static void block_backward(Model *m, int l, int B, int T, uint64_t first_sequence) {
+// On entry m->dx is the gradient of x_next, on return that of x.
+static void block_backward(Model *m, int l, Batch batch) {
     BlockActs *a = &m->blocks[l];
-    MlpKind mlp = (MlpKind)m->config.model.mlp;
-    int N = B * T, C = m->C, KV = m->NKV * m->HS;
-    float *dx = m->dx, *sums = m->sums, *datt = m->act, *dqkv = m->dqkv ? m->dqkv : a->qkv;
-    Linear *qkv = linear_at(m, l, LINEAR_QKV), *o = linear_at(m, l, LINEAR_O),
-           *mlp_in = linear_at(m, l, LINEAR_MLP_IN), *mlp_out = linear_at(m, l, LINEAR_MLP_OUT);
-    Dropout drop_att = dropout_of(m, DROP_MIXER, l, first_sequence, true),
-            drop_mlp = dropout_of(m, DROP_MLP, l, first_sequence, true);
+    int N = batch.B * batch.T, C = m->C;
     bool gone = m->config.train.recompute == RECOMPUTE_BLOCK && l + 1 < m->L;    // but the last block is still there
-    if (gone) block_forward(m, NULL, l, B, T, first_sequence, true);
+    if (gone) block_forward(m, NULL, l, batch);
 
-    const float *dout = drop_mlp.rate > 0.0f ? m->norm : dx;
-    if (drop_mlp.rate > 0.0f) dropout_apply(m->norm, dx, drop_mlp, N, T, C);
-    linear_backward_input(m->act, dout, mlp_out, N, (ThenBackward){a->h, mlp});
-    linear_backward_weight(dout, m->act, mlp_out, N, sums);
-    linear_backward_input(m->norm, a->h, mlp_in, N, (ThenBackward){0});
-    norm_backward(dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), m->norm, a->x_mid, a->norm2_mean, a->norm2_rstd,
-                  weight(m, NORM2_W, l), weight(m, NORM2_B, l), N, C, sums);
-    linear_backward_weight(a->h, m->norm, mlp_in, N, sums);
+    m->mlp->backward(m, l, batch);
+    norm_backward(m->dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), m->dnorm, a->x_mid, a->norm2_mean,
+                  a->norm2_rstd, weight(m, NORM2_W, l), weight(m, NORM2_B, l), N, C, m->sums);
+    profile_lap(PASS_NORM, 0, 20.0 * N * C);
+    m->mlp->backward_first(m, l, batch);
 
-    if (drop_att.rate > 0.0f) dropout_apply(m->norm, dx, drop_att, N, T, C);
-    linear_backward_input(datt, dout, o, N, (ThenBackward){0});
-    linear_backward_weight(dout, a->att, o, N, sums);
-    attention_backward(dqkv, dqkv + C, dqkv + C + KV, datt, a->att, a->lse, a->qkv, a->qkv + C, a->qkv + C + KV,
-                       attention_of(m, l, B, T, first_sequence, true), m->scratch);
-    attention_lap(PASS_ATTENTION_BACKWARD, m, N, T);
-    if (a->qk_rstd) qk_norm_backward(dqkv, a->qkv, a->qk_rstd, N, m->NH + m->NKV, m->HS, m->QKV);
-    if (m->rope_cos) rope_apply(dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, m->NH + m->NKV, m->HS, m->QKV);
-    linear_backward_input(m->norm, dqkv, qkv, N, (ThenBackward){0});
-    norm_backward(dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), m->norm, a->x, a->norm1_mean, a->norm1_rstd,
-                  weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, sums);
-    linear_backward_weight(dqkv, m->norm, qkv, N, sums);
+    m->mixer->backward(m, l, batch);
+    norm_backward(m->dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), m->dnorm, a->x, a->norm1_mean,
+                  a->norm1_rstd, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, m->sums);
+    profile_lap(PASS_NORM, 0, 20.0 * N * C);
+    m->mixer->backward_first(m, l, batch);
 }
 
-// From tokens to m->norm, the normalized residual stream in front of the head. tokens: (B, T).
-static void trunk_forward(Model *m, const int *tokens, int B, int T, uint64_t first_sequence, bool training) {
-    int N = B * T, C = m->C;
+// From tokens to m->norm, the normalized residual stream in front of the output product. tokens: (B, T).
+static void trunk_forward(Model *m, const int *tokens, Batch batch) {
+    int B = batch.B, T = batch.T, N = B * T, C = m->C;
     float eps = (float)m->config.model.norm_eps, *x0 = m->blocks[0].x;
-    Dropout drop = dropout_of(m, DROP_EMBED, 0, first_sequence, training);
+    Dropout drop = dropout_of(m, DROP_EMBED, 0, batch);
     embedding_forward(m->embedding ? m->embedding : x0, tokens, weight(m, WTE, 0), weight(m, WPE, 0), B, T, C);
-    if (m->embedding) norm_forward(x0, NULL, m->embed_rstd, m->embedding, NULL, NULL, N, C, eps);
-    if (drop.rate > 0.0f) dropout_apply(x0, x0, drop, N, T, C);
-    for (int l = 0; l < m->L; l++)
-        block_forward(m, l + 1 < m->L ? m->blocks[l + 1].x : m->x_last, l, B, T, first_sequence, training);
+    profile_lap(PASS_EMBEDDING, 0, 8.0 * N * C);
+    if (m->embedding) {
+        norm_forward(x0, NULL, m->embed_rstd, m->embedding, NULL, NULL, N, C, eps);
+        profile_lap(PASS_NORM, 0, 8.0 * N * C);
+    }
+    if (drop.rate > 0.0f) {
+        dropout_apply(x0, x0, drop, N, T, C);
+        profile_lap(PASS_DROPOUT, 0, 8.0 * N * C);
+    }
+    for (int l = 0; l < m->L; l++) block_forward(m, l + 1 < m->L ? m->blocks[l + 1].x : m->x_last, l, batch);
     norm_forward(m->norm, m->normf_mean, m->normf_rstd, m->x_last, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0),
                  N, C, eps);
+    profile_lap(PASS_NORM, 0, 8.0 * N * C);
+}
+
+// From m->dnorm, the gradient of m->norm, to those of all weights.
+static void trunk_backward(Model *m, const int *tokens, Batch batch) {
+    int B = batch.B, T = batch.T, N = B * T, C = m->C;
+    memset(m->dx, 0, (size_t)N * C * sizeof(float));
+    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dnorm, m->x_last, m->normf_mean,
+                  m->normf_rstd, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0), N, C, m->sums);
+    profile_lap(PASS_NORM, 0, 20.0 * N * C);
+    for (int l = m->L - 1; l >= 0; l--) block_backward(m, l, batch);
+    Dropout drop = dropout_of(m, DROP_EMBED, 0, batch);
+    if (drop.rate > 0.0f) {
+        dropout_apply(m->dx, m->dx, drop, N, T, C);
+        profile_lap(PASS_DROPOUT, 0, 8.0 * N * C);
+    }
+    float *dx0 = m->dx;
+    if (m->embedding) {
+        dx0 = m->act;
+        memset(dx0, 0, (size_t)N * C * sizeof(float));
+        norm_backward(dx0, NULL, NULL, m->dx, m->embedding, NULL, m->embed_rstd, NULL, NULL, N, C, m->sums);
+        profile_lap(PASS_NORM, 0, 20.0 * N * C);
+    }
+    embedding_backward(gradient(m, WTE, 0), gradient(m, WPE, 0), dx0, tokens, B, T, C);
+    profile_lap(PASS_EMBEDDING, 0, 12.0 * N * C);
 }
 
 // From m->norm to the sum of the losses of N tokens, in nats; with backward also back: m->norm becomes the gradient of
-// dloss * (that sum), and the head's weight gets its own. head_rows tokens at a time: all of (N, V) would be the
-// largest thing in memory.
-static double head_forward_backward(Model *m, const int *targets, int N, bool backward, float dloss) {
-    Linear *head = model_head(m);
-    for (int n = 0; n < N; n += m->head_rows) {
-        int rows = min_int(m->head_rows, N - n);
-        float *norm = m->norm + (size_t)n * m->C;
-        linear_forward(m->logits, norm, head, rows, (Then){0});
+// dloss * (that sum), and the output product's weight gets its own. logit_rows tokens at a time: all of (N, V) would be
+// the largest thing in memory.
+static double output_forward_backward(Model *m, const int *targets, int N, bool backward, float dloss) {
+    Linear *output = model_linear(m, PRODUCT_OUTPUT, 0);
+    for (int n = 0; n < N; n += m->logit_rows) {
+        int rows = min_int(m->logit_rows, N - n);
+        float *norm = m->norm + (size_t)n * m->C, *dnorm = m->dnorm + (size_t)n * m->C;
+        product_forward(m->logits, norm, output, rows, (Epilogue){0});
         loss_forward_backward(m->losses + n, m->logits, targets + n, (float)m->config.model.logit_softcap, rows, m->V,
                               backward, dloss);
+        profile_lap(PASS_LOSS, 0, (backward ? 8.0 : 4.0) * rows * m->V);
         if (!backward) continue;
-        linear_backward_weight(m->logits, norm, head, rows, m->sums);
-        linear_backward_input(norm, m->logits, head, rows, (ThenBackward){0});
+        product_backward_weight(m->logits, norm, output, rows, m->sums);
+        product_backward_input(dnorm, m->logits, output, rows, (InputEpilogue){0});
     }
     double sum = 0.0;
     for (int n = 0; n < N; n++) sum += m->losses[n];
@@ -1214,52 +1392,47 @@ static double head_forward_backward(Model *m, const int *targets, int N, bool ba
 
 // The sum of the losses of B*T tokens, in nats, without dropout.
 static double model_loss(Model *m, const int *tokens, const int *targets, int B, int T) {
-    trunk_forward(m, tokens, B, T, 0, false);
-    return head_forward_backward(m, targets, B * T, false, 0.0f);
+    trunk_forward(m, tokens, (Batch){.B = B, .T = T});
+    return output_forward_backward(m, targets, B * T, false, 0.0f);
 }
 
 // The same in training: adds the gradients of dloss * (the sum of the losses), and collects the heads' largest logits
 // in max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
 static double model_gradients(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
                               float dloss) {
-    int N = B * T, C = m->C;
-    trunk_forward(m, tokens, B, T, first_sequence, true);
+    Batch batch = {B, T, first_sequence, true};
+    trunk_forward(m, tokens, batch);
     for (int l = 0; l < m->L; l++)
         for (int b = 0; b < B; b++)
             for (int h = 0; h < m->NH; h++) {
                 float *largest = &m->max_logits[l * m->NH + h];
-                *largest = (float)attention_larger(m->head_logits[((size_t)l * m->B + b) * m->NH + h], *largest);
+                *largest = (float)attention_larger(m->sequence_max[((size_t)l * m->B + b) * m->NH + h], *largest);
             }
-    double loss = head_forward_backward(m, targets, N, true, dloss);
-
-    memset(m->dx, 0, (size_t)N * C * sizeof(float));
-    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->norm, m->x_last, m->normf_mean,
-                  m->normf_rstd, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0), N, C, m->sums);
-    for (int l = m->L - 1; l >= 0; l--) block_backward(m, l, B, T, first_sequence);
-    Dropout drop = dropout_of(m, DROP_EMBED, 0, first_sequence, true);
-    if (drop.rate > 0.0f) dropout_apply(m->dx, m->dx, drop, N, T, C);
-    float *dx0 = m->dx;
-    if (m->embedding) {
-        dx0 = m->act;
-        memset(dx0, 0, (size_t)N * C * sizeof(float));
-        norm_backward(dx0, NULL, NULL, m->dx, m->embedding, NULL, m->embed_rstd, NULL, NULL, N, C, m->sums);
-    }
-    embedding_backward(gradient(m, WTE, 0), gradient(m, WPE, 0), dx0, tokens, B, T, C);
+    double loss = output_forward_backward(m, targets, B * T, true, dloss);
+    trunk_backward(m, tokens, batch);
     return loss;
 }
 
-// Gradients of zero, and no largest logits. The weights of products are only marked: the first gradient is written over
-// what is there, which saves two passes over memory.
+// Gradients of zero, and no largest logits. A product's gradient is only marked as fresh: the first one is written over
+// what is there, which saves two passes over memory. model_finish_grads must follow the last micro-batch.
 static void model_zero_grads(Model *m) {
-    for (Linear *l = m->linears; l <= model_head(m); l++) l->fresh = true;
+    for (Linear *l = m->linears; l < m->linears + m->n_linears; l++) l->fresh = true;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *t = &m->table[id];
-        bool product = t->role >= ROLE_Q || gradient(m, (TensorId)id, 0) == model_head(m)->dw;
-        for (int l = 0; l < t->count && !product; l++)
-            memset(gradient(m, (TensorId)id, l), 0, (size_t)t->rows * t->cols * sizeof(float));
+        for (int i = 0; i < t->count && !tensor_is_in_a_product(m->table, (TensorId)id); i++)
+            memset(gradient(m, (TensorId)id, i), 0, (size_t)t->rows * t->cols * sizeof(float));
     }
     for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
     profile_lap(PASS_GRADIENT, 0, 0);
+}
+
+// What no micro-batch wrote is still an earlier step's gradient: it becomes the zero that it stands for. From here to the
+// next model_zero_grads no product is fresh, and every gradient is the whole batch's.
+static void model_finish_grads(Model *m) {
+    for (Linear *l = m->linears; l < m->linears + m->n_linears; l++) {
+        if (l->fresh) memset(l->dw, 0, (size_t)l->OC * l->IC * sizeof(float));
+        l->fresh = false;
+    }
 }
 
 static volatile sig_atomic_t interrupted;         // by a signal: see on_signal
@@ -1274,8 +1447,8 @@ static void generate(Model *m, const int *prompt, int n_prompt, int n_new, doubl
     for (int n = n_prompt; n < n_prompt + n_new && !interrupted; n++) {
         int seen = n < m->T ? n : m->T;
         float *z = m->logits, cap = (float)m->config.model.logit_softcap;
-        trunk_forward(m, tokens + n - seen, 1, seen, 0, false);
-        linear_forward(z, m->norm + (size_t)(seen - 1) * m->C, model_head(m), 1, (Then){0});
+        trunk_forward(m, tokens + n - seen, (Batch){.B = 1, .T = seen});
+        linear_forward(z, m->norm + (size_t)(seen - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
         for (int v = 0; cap > 0.0f && v < m->V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
 
         float largest = vec_max(z, m->V), smallest = -INFINITY;
@@ -1305,7 +1478,7 @@ static void generate(Model *m, const int *prompt, int n_prompt, int n_new, doubl
 }
 
 // =====================================================================================================================
-// 5. Training: the optimizer's glue, validation, checkpoints, the run's folder, the loop
+// 8. Training: the optimizer's glue, validation, checkpoints, the run's folder, the loop
 
 typedef struct {
     Config config;
@@ -1368,12 +1541,13 @@ static double peak_lr(const Config *c, int rule, Role role) {
 // One group for each kind of tensor; with packed_qkv one for q, k and v, which lie end to end in every layer.
 static void optimizer_groups(Trainer *t) {
     const Config *c = &t->config;
+    Product qkv = product_of(t->model.table, PRODUCT_QKV);
     t->n_groups = 0;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *row = &t->model.table[id];
-        bool packed = c->optimizer.muon.packed_qkv && id >= WQ && id <= WV;
-        if (!row->count || (packed && id != WQ)) continue;
-        int rows = packed ? row->rows + row[WK - WQ].rows + row[WV - WQ].rows : row->rows;
+        bool packed = c->optimizer.muon.packed_qkv && product_has(qkv, (TensorId)id);
+        if (!row->count || (packed && (TensorId)id != qkv.first)) continue;
+        int rows = packed ? product_rows(t->model.table, qkv) : row->rows;
         double decay = row->rule == MUON_RULE_SGD ? c->optimizer.sgd.weight_decay
                      : muon_rule_is_for_matrices(row->rule) ? c->optimizer.muon.weight_decay
                      : c->optimizer.adamw.weight_decay;
@@ -1733,6 +1907,7 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
         size_t at = (size_t)first * T;
         sum += model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / tokens));
     }
+    model_finish_grads(m);
     result->loss = sum / tokens;
     model_pack(m, false);
     double before = seconds_now();

@@ -146,7 +146,7 @@ typedef struct {
 
 typedef struct { float *a, *b, *c; } Operands;
 
-typedef void Product(const Shape *s, const float *a, const float *b, float *c);
+typedef void Multiply(const Shape *s, const float *a, const float *b, float *c);
 
 static void product_ours(const Shape *s, const float *a, const float *b, float *c) {
     gemm(s->trans_a, s->trans_b, s->m, s->n, s->k, 1, a, (size_t)(s->trans_a ? s->m : s->k),
@@ -177,7 +177,7 @@ static Operands operands_of(const Shape *s) {
 static void operands_free(Operands *o) { free(o->a); free(o->b); free(o->c); }
 
 // Seconds of this many calls.
-static double block_seconds(Product *product, const Shape *s, const Operands *o, int calls) {
+static double block_seconds(Multiply *product, const Shape *s, const Operands *o, int calls) {
     double start = seconds_now();
     for (int i = 0; i < calls; i++) product(s, o->a, o->b, o->c);
     return seconds_now() - start;
@@ -186,7 +186,7 @@ static double block_seconds(Product *product, const Shape *s, const Operands *o,
 // Lets n products of one shape take turns, in blocks of at least 20 ms, for so many seconds but at least some rounds;
 // gflops[i] is the median of the i-th. Between two blocks the threads of the one before fall asleep, and a first call
 // that doesn't count wakes those of the next. Returns the rounds.
-static int take_turns(Product *const *products, int n, const Shape *s, double seconds, double *gflops) {
+static int take_turns(Multiply *const *products, int n, const Shape *s, double seconds, double *gflops) {
     enum { MOST_PRODUCTS = 2, MOST_ROUNDS = 64 };
     static const struct timespec five_ms = { 0, 5000000 };
     double each[MOST_PRODUCTS][MOST_ROUNDS], block = quick ? 0.02 : 0.03, flops = 2.0 * s->m * s->n * s->k;
@@ -250,7 +250,7 @@ static void bench_symmetric(const char *context) {
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         Shape s = { "symmetric", 0, false, true, sizes[i][0], sizes[i][0], sizes[i][1] };
         double gflops[2];
-        take_turns((Product *[]){ product_full, product_symmetric }, 2, &s, quick ? 0.1 : 0.5, gflops);
+        take_turns((Multiply *[]){ product_full, product_symmetric }, 2, &s, quick ? 0.1 : 0.5, gflops);
         table_number(&table, s.n);
         table_number(&table, s.k);
         table_number(&table, gflops[0]);
@@ -290,7 +290,7 @@ static void bench_table(const char *isa, GemmPrecision precision) {
         double gflops[2];
         note("%s %s: %d of %d", isa, in, i + 1, n);
         if (beside) openblas.set_num_threads(threads);
-        take_turns((Product *[]){ product_ours, product_openblas }, beside ? 2 : 1, s, quick ? 0.1 : 0.5, gflops);
+        take_turns((Multiply *[]){ product_ours, product_openblas }, beside ? 2 : 1, s, quick ? 0.1 : 0.5, gflops);
         if (s->width >= 384) wide_shares[wide++] = 100 * gflops[0] / peak;
         if (beside) ratios[compared++] = gflops[0] / gflops[1];
         char *what = s->width ? format("%s %d", s->what, s->width) : xstrdup(s->what);
@@ -882,7 +882,7 @@ static void measure_product(const char *text, GemmPrecision precision, double se
     s.m = m, s.n = n, s.k = k;
     gemm_use_precision(precision);
     double gflops;
-    int rounds = take_turns((Product *[]){ product_ours }, 1, &s, seconds, &gflops);
+    int rounds = take_turns((Multiply *[]){ product_ours }, 1, &s, seconds, &gflops);
     char kernels[128];
     printf("{\"kind\": \"gemm\", \"form\": \"%s\", \"m\": %d, \"n\": %d, \"k\": %d, %s, \"gflops\": %.2f, "
            "\"repeats\": %d}\n", s.what, m, n, k, kernels_json(kernels, sizeof kernels, precision), gflops, rounds);
