@@ -838,13 +838,13 @@ TEST(generate_is_reproducible_and_obeys_its_options) {
     Trainer t;
     small_trainer(&t, sockets[2][1], 0, NULL);
     int start = 3, a[100], b[100], *end;
-    end = a; generate(&t.model, &start, 1, 100, 0.9, 0, 11, collect, &end);     // more tokens than the block has
-    end = b; generate(&t.model, &start, 1, 100, 0.9, 0, 11, collect, &end);
+    end = a; generate(&t.model, t.model.V, &start, 1, 100, 0.9, 0, 11, collect, &end);     // more tokens than the block has
+    end = b; generate(&t.model, t.model.V, &start, 1, 100, 0.9, 0, 11, collect, &end);
     CHECK(!memcmp(a, b, sizeof a));
-    end = b; generate(&t.model, &start, 1, 100, 0.9, 0, 12, collect, &end);
+    end = b; generate(&t.model, t.model.V, &start, 1, 100, 0.9, 0, 12, collect, &end);
     CHECK(memcmp(a, b, sizeof a) != 0);
-    end = a; generate(&t.model, &start, 1, 100, 0.0, 0, 11, collect, &end);
-    end = b; generate(&t.model, &start, 1, 100, 5.0, 1, 12, collect, &end);     // the likeliest of one
+    end = a; generate(&t.model, t.model.V, &start, 1, 100, 0.0, 0, 11, collect, &end);
+    end = b; generate(&t.model, t.model.V, &start, 1, 100, 5.0, 1, 12, collect, &end);     // the likeliest of one
     CHECK(!memcmp(a, b, sizeof a));
     int best = 0;                                                            // the first token is the largest logit's
     trunk_forward(&t.model, &start, (Batch){.B = 1, .T = 1});
@@ -950,6 +950,36 @@ TEST(a_run_is_a_folder) {
     check_error_line(shell("%s/generate build/test/runs/folder --prompt='Q' 2> build/test/err.txt > build/test/out.txt",
                            build), EXIT_USAGE, "U+0051");
     check_error_line(shell("%s/generate build/test/none 2> build/test/err.txt", build), EXIT_FAILED, "build/test/none");
+}
+
+// A model of 64 tokens over a vocabulary of fewer draws only what has text, in the trainer's sample too; where nobody says
+// how a text begins, it does so as the trainer's sample.
+TEST(samples_are_text_and_begin_as_in_training) {
+    shell("for i in $(seq 60); do printf 'the quick brown fox jumps over a lazy dog, '; done > build/test/fox.txt && "
+          "sed 's/, */\\n\\n/g' build/test/fox.txt > build/test/foxes.txt && rm -rf build/test/fox build/test/foxes && "
+          "%s/tokenize shards --out=build/test/fox build/test/fox.txt > build/test/out.txt && "
+          "%s/tokenize train --vocab=300 --out=build/test/foxes.json build/test/foxes.txt > build/test/out.txt && "
+          "%s/tokenize shards --documents=blank --tokenizer=build/test/foxes.json --out=build/test/foxes build/test/foxes.txt "
+          "> build/test/out.txt", build, build, build);
+#define FOX "build/test/run.json --overwrite --train.steps=2 --optimizer.adamw.lr=1e-9 "
+    CHECK(TRAIN(FOX "--run.dir=build/test/runs/fox --data.dir=build/test/fox --model.vocab=64") == 0);
+    CHECK(shell("test $(tail -n +2 build/test/runs/fox/sample.txt | head -n 1 | wc -c) = 401") == 0);
+    CHECK(shell("%s/generate build/test/runs/fox --tokens=300 --temperature=100 > build/test/a.txt && test $(wc -c < build/test/a.txt) = 302 && "
+                "! tr -d 'a-z, \\n' < build/test/a.txt | grep -q .", build) == 0);
+    CHECK(shell("%s/generate build/test/runs/fox --tokens=300 --temperature=100 --top_k=30 > build/test/a.txt && "
+                "test $(wc -c < build/test/a.txt) = 302", build) == 0);
+    check_error_line(shell("%s/generate build/test/runs/fox --start=eot 2> build/test/err.txt", build), EXIT_USAGE, "has no end-of-text token");
+    check_error_line(shell("%s/generate build/test/runs/fox --start=x 2> build/test/err.txt", build), EXIT_USAGE, "--start=eot is expected");
+    for (int by_documents = 0; by_documents < 2; by_documents++) {
+        CHECK(TRAIN(FOX "--run.dir=build/test/runs/foxes --data.dir=build/test/foxes --model.block=16 --data.order=%s",
+                    by_documents ? "documents" : "windows") == 0);
+        CHECK(shell("%s/generate build/test/runs/foxes --tokens=40 > build/test/a.txt && "
+                    "%s/generate build/test/runs/foxes --tokens=40 --start=eot > build/test/b.txt && "
+                    "%s/generate build/test/runs/foxes --tokens=40 --prompt='\n' > build/test/c.txt && "
+                    "cmp -s build/test/a.txt build/test/%c.txt && ! cmp -s build/test/b.txt build/test/c.txt && "
+                    "%s/generate build/test/runs/foxes --tokens=40 --start=eot --prompt='the' | grep -q ^the", build, build, build,
+                    by_documents ? 'b' : 'c', build) == 0);
+    }
 }
 
 static RunLog log_of(const char *dir) {
@@ -1415,6 +1445,7 @@ int main(int argc, char **argv) {
     RUN(bad_configs_are_refused_in_one_line);
     RUN(bad_data_is_refused_in_one_line);
     RUN(a_folder_with_a_run_is_not_overwritten);
+    RUN(samples_are_text_and_begin_as_in_training);
     RUN(a_damaged_checkpoint_names_the_one_before);
     RUN(a_full_disk_loses_nothing);
     RUN(a_diverging_run_stops);

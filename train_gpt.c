@@ -1438,34 +1438,35 @@ static void model_finish_grads(Model *m) {
 static volatile sig_atomic_t interrupted;         // by a signal: see on_signal
 
 // Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
-// at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest.
-static void generate(Model *m, const int *prompt, int n_prompt, int n_new, double temperature, int top_k, uint64_t seed,
-                     void (*emit)(void *arg, int token), void *arg) {
+// at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest. Drawn are the
+// first V of the model's tokens: a vocabulary may be smaller than model.vocab, which is padded then.
+static void generate(Model *m, int V, const int *prompt, int n_prompt, int n_new, double temperature, int top_k,
+                     uint64_t seed, void (*emit)(void *arg, int token), void *arg) {
     int *tokens = xmalloc((size_t)(n_prompt + n_new) * sizeof *tokens);
-    float *sorted = xmalloc((size_t)m->V * sizeof *sorted);
+    float *sorted = xmalloc((size_t)V * sizeof *sorted);
     memcpy(tokens, prompt, (size_t)n_prompt * sizeof *tokens);
     for (int n = n_prompt; n < n_prompt + n_new && !interrupted; n++) {
         int seen = n < m->T ? n : m->T;
         float *z = m->logits, cap = (float)m->config.model.logit_softcap;
         trunk_forward(m, tokens + n - seen, (Batch){.B = 1, .T = seen});
         linear_forward(z, m->norm + (size_t)(seen - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
-        for (int v = 0; cap > 0.0f && v < m->V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
+        for (int v = 0; cap > 0.0f && v < V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
 
-        float largest = vec_max(z, m->V), smallest = -INFINITY;
-        if (temperature > 0 && top_k > 0 && top_k < m->V) {       // smallest = the k-th largest logit
-            memcpy(sorted, z, (size_t)m->V * sizeof *sorted);
+        float largest = vec_max(z, V), smallest = -INFINITY;
+        if (temperature > 0 && top_k > 0 && top_k < V) {       // smallest = the k-th largest logit
+            memcpy(sorted, z, (size_t)V * sizeof *sorted);
             for (int k = 0; k < top_k; k++) {
                 int best = k;
-                for (int v = k + 1; v < m->V; v++) if (sorted[v] > sorted[best]) best = v;
+                for (int v = k + 1; v < V; v++) if (sorted[v] > sorted[best]) best = v;
                 smallest = sorted[best];
                 sorted[best] = sorted[k];
             }
         }
         double sum = 0.0, draw = uniform_of(hash64(seed, (uint64_t)n)), below = 0.0;
         int token = -1;
-        for (int v = 0; v < m->V && temperature > 0; v++)
+        for (int v = 0; v < V && temperature > 0; v++)
             if (z[v] >= smallest) sum += exp((z[v] - largest) / temperature);
-        for (int v = 0; v < m->V; v++) {
+        for (int v = 0; v < V; v++) {
             if (temperature <= 0 ? z[v] < largest : z[v] < smallest) continue;
             token = v;
             if (temperature <= 0 || (below += exp((z[v] - largest) / temperature)) > draw * sum) break;
@@ -2405,6 +2406,14 @@ static void sample_emit(void *arg, int token) {
     s->text[s->n += (size_t)length] = '\0';
 }
 
+// What a text begins with where nobody says it: the end-of-text token that stands before each document, where the model
+// was trained by documents; else a line end, or the first token of a vocabulary without one.
+static int sample_start(const Config *c, const Tokenizer *t) {
+    if (c->data.order == ORDER_BY_DOCUMENTS && t->eot >= 0) return t->eot;
+    int newline = t->bpe ? (int)t->bpe->byte_id['\n'] : t->byte_id['\n'];
+    return newline >= 0 ? newline : 0;
+}
+
 enum { SAMPLE_TOKENS = 400 };
 
 // Appends a sample to the run's sample.txt and returns it, to be freed; NULL where the data has no tokenizer. step: of the
@@ -2412,8 +2421,8 @@ enum { SAMPLE_TOKENS = 400 };
 static char *write_sample(Trainer *t, int step) {
     if (!t->tokenizer.size) return NULL;
     SampleText s = {t, xstrdup(""), 0};
-    int start = t->tokenizer.byte_id['\n'] >= 0 ? t->tokenizer.byte_id['\n'] : 0;
-    generate(&t->model, &start, 1, SAMPLE_TOKENS, 0.8, 0,
+    int start = sample_start(&t->config, &t->tokenizer), V = t->model.V < t->tokenizer.size ? t->model.V : t->tokenizer.size;
+    generate(&t->model, V, &start, 1, SAMPLE_TOKENS, 0.8, 0,
              hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s);
     char *path = format("%s/sample.txt", t->config.run.dir);
     FILE *f = fopen(path, "a");

@@ -258,8 +258,27 @@ typedef struct {
     void *state;
 } Divider;
 
+// Once for all texts: a mark <|endoftext|> that is no line of its own would be learned as text, letter by letter; so
+// would any mark where files aren't divided by them.
+static void warn_of_marks(const Divider *d, const char *bytes, size_t n) {
+    static bool warned;
+    for (const char *at = bytes; !warned && (at = memmem(at, n - (size_t)(at - bytes), SEPARATOR, SEPARATOR_BYTES)); at++) {
+        const char *behind = at + SEPARATOR_BYTES, *end = bytes + n;
+        bool line = (at > bytes ? at[-1] == '\n' : !d->in_line) && (behind == end || *behind == '\n' || *behind == '\r');
+        if (line && d->c->division == ENDOFTEXT) continue;      // kept for a vocabulary that has no token for it
+        size_t number = d->piece.line;
+        for (const char *p = bytes; p < at; p++) number += *p == '\n';
+        fprintf(stderr, d->c->division == ENDOFTEXT
+                        ? "warning: %s: line %zu: " SEPARATOR " stays text: a document ends with a line that is this mark and nothing else\n"
+                        : "warning: %s: line %zu: " SEPARATOR " stays text: --documents=endoftext (make: DOCUMENTS=endoftext) divides by lines of it\n",
+                d->piece.path, number);
+        warned = true;
+    }
+}
+
 static bool hand_on(Divider *d, const char *bytes, size_t n) {
     if (n == 0) return true;
+    warn_of_marks(d, bytes, n);
     d->piece.bytes = bytes;
     d->piece.n = n;
     bool more = d->take(d->state, &d->piece);

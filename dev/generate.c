@@ -1,7 +1,7 @@
 /* generate.c - writes text with a trained model, a token at a time.
  *
  *     build/generate runs/default --prompt="In the beginning" [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]
- *                    [--checkpoint=FILE]
+ *                    [--start=eot] [--checkpoint=FILE]
  *
  * Needs only the run's folder: config.json, a checkpoint (the one with the lowest validation loss, or FILE) and the
  * tokenizer. The same seed writes the same text.
@@ -34,10 +34,13 @@ static double parse_number(const char *flag, const char *value, double min, doub
 
 int main(int argc, char **argv) {
     wait_politely(argv);
-    const char *run = NULL, *prompt = "\n", *chosen = NULL;
+    const char *run = NULL, *prompt = "", *chosen = NULL;
+    bool after_eot = false;
     double tokens = 500, temperature = 0.8, top_k = 0, seed = 1;
     for (int i = 1; i < argc; i++) {
         if (!strncmp(argv[i], "--prompt=", 9)) prompt = argv[i] + 9;
+        else if (!strcmp(argv[i], "--start=eot")) after_eot = true;
+        else if (!strncmp(argv[i], "--start=", 8)) fail_usage("%s: --start=eot is expected", argv[i]);
         else if (!strncmp(argv[i], "--checkpoint=", 13)) chosen = argv[i] + 13;
         else if (!strncmp(argv[i], "--tokens=", 9)) tokens = parse_number("--tokens", argv[i] + 9, 1, 1e7);
         else if (!strncmp(argv[i], "--temperature=", 14))
@@ -46,19 +49,20 @@ int main(int argc, char **argv) {
         else if (!strncmp(argv[i], "--seed=", 7)) seed = parse_number("--seed", argv[i] + 7, 0, 9007199254740992.0);
         else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             printf("usage: generate RUN [--prompt=TEXT] [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]\n"
-                   "                    [--checkpoint=FILE]\n"
+                   "                    [--start=eot] [--checkpoint=FILE]\n"
                    "Writes text with the model of a run's folder. temperature 0 takes the likeliest token each time;\n"
-                   "top_k > 0 draws among the k likeliest. Without --checkpoint the model is the one of the lowest\n"
+                   "top_k > 0 draws among the k likeliest. --start=eot begins a document: <|endoftext|>, then the prompt.\n"
+                   "Without a prompt the text begins as the training's own samples do: with a line end, or where the\n"
+                   "training was by documents (data.order) with <|endoftext|>. Without --checkpoint the model is the one of the lowest\n"
                    "validation loss: checkpoint.best.bin where the run has one, else checkpoint.bin.\n");
             return 0;
         }
         else if (argv[i][0] == '-')
-            fail_usage("%s: unknown flag; expected --prompt, --tokens, --temperature, --top_k, --seed or --checkpoint", argv[i]);
+            fail_usage("%s: unknown flag; expected --prompt, --tokens, --temperature, --top_k, --seed, --start or --checkpoint", argv[i]);
         else if (run) fail_usage("%s: one run is expected, %s is already given", argv[i], run);
         else run = argv[i];
     }
     if (!run) fail_usage("the folder of a run is expected, such as runs/default");
-    if (!*prompt) prompt = "\n";
 
     char *config_path = format("%s/config.json", run), *vocabulary = tokenizer_path(run);
     char *checkpoint_path = chosen ? xstrdup(chosen) : best_checkpoint(run), error[512];
@@ -83,13 +87,17 @@ int main(int argc, char **argv) {
         fprintf(stderr, "%s: step %lld, validation loss %.4f\n", checkpoint_path, (long long)state.step, state.progress[2]);
 
     size_t n = strlen(prompt);
-    uint32_t *ids = xmalloc(tokenizer_room(&tokenizer, n) * sizeof *ids);
+    uint32_t *ids = xmalloc((tokenizer_room(&tokenizer, n) + 1) * sizeof *ids);
+    int *start = xmalloc((tokenizer_room(&tokenizer, n) + 1) * sizeof *start), n_start = 0;
     long n_prompt = tokenizer_encode(&tokenizer, prompt, n, ids, error, sizeof error);
-    if (n_prompt < 0) fail_usage("--prompt: %s", error);
-    int *start = xmalloc((size_t)n_prompt * sizeof *start);
-    for (long i = 0; i < n_prompt; i++) start[i] = (int)ids[i];
+    if (n > 0 && n_prompt < 0) fail_usage("--prompt: %s", error);
+    if (after_eot && tokenizer.eot < 0) fail_usage("--start=eot: %s has no end-of-text token", vocabulary);
+    if (after_eot) start[n_start++] = tokenizer.eot;
+    else if (n == 0) start[n_start++] = sample_start(&config, &tokenizer);
+    if (n == 0 && start[0] != tokenizer.eot) print_token(&tokenizer, start[0]);
+    for (long i = 0; i < n_prompt; i++) start[n_start++] = (int)ids[i];
     fputs(prompt, stdout);
-    generate(&model, start, (int)n_prompt, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
+    generate(&model, tokenizer.size, start, n_start, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
              print_token, &tokenizer);
     putchar('\n');
     free(start); free(ids); free(config_path); free(vocabulary); free(checkpoint_path);

@@ -119,6 +119,30 @@ TEST(documents_are_divided_and_split) {
 }
 
 // Separators, characters and line ends on both sides of where one chunk ends and the next begins.
+TEST(marks_that_divide_nothing_are_told) {
+    static const struct { const char *text, *documents, *words; } cases[] = {
+        { "one\n" EOT "\ntwo " EOT " three\n" EOT "\n", "--documents=endoftext", "/text: line 3: " EOT " stays text" },
+        { "one\n\n" EOT "\ntwo\n" EOT " \nfour\n", "--documents=endoftext", "/text: line 5: " EOT " stays text" },
+        { "one\n " EOT "\ntwo\n" EOT, "--documents=endoftext", "/text: line 2: " EOT " stays text" },
+        { "one\n" EOT "\ntwo\n" EOT "\r\nthree\n" EOT, "--documents=endoftext", NULL },
+        { "one\n" EOT "\ntwo\n", "--documents=line", "/text: line 2: " EOT " stays text: --documents=endoftext (make:" },
+        { "one and " EOT "two\n", "", "/text: line 1: " EOT " stays text: --documents=endoftext (make:" },
+        { "one and <|endoftext and two\n", "", NULL },
+    };
+    free(test_folder("corpora"));
+    make_byte_tokenizer();
+    for (size_t i = 0; i < 2 * COUNT_OF(cases); i++) {
+        const char *words = cases[i / 2].words;
+        put_text(ROOT "/text", cases[i / 2].text);
+        char *command = format(TOKENIZE " shards --tokenizer=%s %s --val=Makefile --out=" ROOT "/out%zu " ROOT "/text 2>" ROOT "/said && "
+                               "test $(wc -l <" ROOT "/said) = %d && grep -qF '%s' " ROOT "/said", i % 2 ? "byte" : BYTES,
+                               cases[i / 2].documents, i, words != NULL, words ? words : "");
+        if (!words) strcpy(strrchr(command, '&') - 2, "");
+        CHECK_MSG(run(command) == 0, "case %zu", i);
+        free(command);
+    }
+}
+
 TEST(chunks_leave_no_trace) {
     free(test_folder("corpora"));
     make_byte_tokenizer();
@@ -701,6 +725,7 @@ TEST(prepare_downloads_and_goes_on) {
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     RUN(documents_are_divided_and_split);
+    RUN(marks_that_divide_nothing_are_told);
     RUN(chunks_leave_no_trace);
     RUN(long_lines_round_trip);
     RUN(gzip_and_folders_are_read);
