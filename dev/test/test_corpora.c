@@ -243,6 +243,26 @@ TEST(gzip_and_folders_are_read) {
     CHECK_FAILS(shell, SHARDS ROOT "/short.gz", 1, "/short.gz: cut off (a damaged gzip file)");
     CHECK_FAILS(shell, SHARDS ROOT "/crc.gz", 1, "/crc.gz: incorrect data check (a damaged gzip file)");
     CHECK_FAILS(shell, SHARDS ROOT "/method.gz", 1, "/method.gz: unknown compression method (a damaged");
+    // All of the file is eaten, or it is refused, as by gzip -dc: members, then zeros or nothing. A plain text isn't asked.
+    CHECK(run("cd " ROOT " && { cat good.gz; head -c 999999 /dev/zero; } >padded.gz && printf 'a text' >plain.gz && "
+              "{ cat good.gz; printf '\\037'; } >one.gz && { cat good.gz; printf x; } >x.gz && "
+              "{ cat good.gz; echo more; } >more.gz && { cat good.gz; tail -c +2 good.gz; } >magic.gz && "
+              "{ cat good.gz; head -c 500 good.gz; } >half.gz && { cat padded.gz good.gz; } >behind.gz && "
+              "tail -c +2 good.gz >no_magic.txt.gz && cp no_magic.txt.gz no_magic.dict.dz") == 0);
+    CHECK(run(TOKENIZE " shards --tokenizer=byte --out=" ROOT "/p/a muon.h && "
+              TOKENIZE " shards --tokenizer=byte --out=" ROOT "/p/b " ROOT "/padded.gz && "
+              "cmp " ROOT "/p/a/train_000000.bin " ROOT "/p/b/train_000000.bin && "
+              "cmp " ROOT "/p/a/val_000000.bin " ROOT "/p/b/val_000000.bin") == 0);
+    CHECK_FAILS(shell, SHARDS ROOT "/one.gz", 1, "/one.gz: cut off (a damaged gzip file)");
+    CHECK_FAILS(shell, SHARDS ROOT "/x.gz", 1, "/x.gz: cut off (a damaged gzip file)");
+    CHECK_FAILS(shell, SHARDS ROOT "/half.gz", 1, "/half.gz: cut off (a damaged gzip file)");
+    CHECK_FAILS(shell, SHARDS ROOT "/more.gz", 1, "/more.gz: incorrect header check (a damaged gzip file)");
+    CHECK_FAILS(shell, SHARDS ROOT "/magic.gz", 1, "/magic.gz: incorrect header check (a damaged gzip file)");
+    CHECK_FAILS(shell, SHARDS ROOT "/behind.gz", 1, "/behind.gz: more behind its zeros (a damaged gzip file)");
+    CHECK_FAILS(shell, SHARDS ROOT "/no_magic.txt.gz", 1, "/no_magic.txt.gz: not a gzip file, as its name says");
+    CHECK_FAILS(shell, SHARDS ROOT "/no_magic.dict.dz", 1, "/no_magic.dict.dz: not a gzip file, as its name says");
+    CHECK_FAILS(shell, SHARDS "--val-every=2 muon.h muon.h " ROOT "/plain.gz", 1, "/plain.gz: not a gzip file");
+    CHECK_FAILS(shell, TOKENIZE " train --vocab=300 --out=" ROOT "/x.json " ROOT "/more.gz", 1, "/more.gz: incorrect header");
     // Found in the second text only, when shards of the first are written: all goes again.
     CHECK_FAILS(shell, SHARDS "--val-every=2 muon.h muon.h " ROOT "/crc.gz", 1, "/crc.gz: incorrect data check");
     CHECK(rmdir(ROOT "/x") == 0);
