@@ -1539,6 +1539,11 @@ static double peak_lr(const Config *c, int rule, Role role) {
     return c->optimizer.adamw.lr;
 }
 
+static double rule_decay(const Config *c, int rule) {
+    return rule == MUON_RULE_SGD ? c->optimizer.sgd.weight_decay
+         : muon_rule_is_for_matrices(rule) ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
+}
+
 // One group for each kind of tensor; with packed_qkv one for q, k and v, which lie end to end in every layer.
 static void optimizer_groups(Trainer *t) {
     const Config *c = &t->config;
@@ -1549,13 +1554,10 @@ static void optimizer_groups(Trainer *t) {
         bool packed = c->optimizer.muon.packed_qkv && product_has(qkv, (TensorId)id);
         if (!row->count || (packed && (TensorId)id != qkv.first)) continue;
         int rows = packed ? product_rows(t->model.table, qkv) : row->rows;
-        double decay = row->rule == MUON_RULE_SGD ? c->optimizer.sgd.weight_decay
-                     : muon_rule_is_for_matrices(row->rule) ? c->optimizer.muon.weight_decay
-                     : c->optimizer.adamw.weight_decay;
         t->groups[t->n_groups++] = (MuonParam){
             packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
             row->count, rows, row->cols, row->stride, row->rule, peak_lr(c, row->rule, row->role),
-            row->decay ? decay : 0.0, row->rule == MUON_RULE_SGD ? &t->sgd_options
+            row->decay ? rule_decay(c, row->rule) : 0.0, row->rule == MUON_RULE_SGD ? &t->sgd_options
                                     : muon_rule_is_for_matrices(row->rule) ? NULL : &t->adam_options};
     }
 }
@@ -1602,12 +1604,9 @@ static bool has_rate(const Owners *o, const double *lr) {
 
 // Whether a norm or a bias is under a rule with weight decay, so that decay_vectors decides about it.
 static bool has_vector_to_decay(const Owners *o) {
-    const Config *c = o->c;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *t = &o->table[id];
-        double decay = t->rule == MUON_RULE_SGD ? c->optimizer.sgd.weight_decay
-                     : t->rule > MUON_RULE_ADAMW ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
-        if (t->count && (t->role == ROLE_NORM || t->role == ROLE_BIAS) && t->rule != MUON_RULE_NONE && decay > 0) return true;
+        if (t->count && role_is_vector(t->role) && t->rule != MUON_RULE_NONE && rule_decay(o->c, t->rule) > 0) return true;
     }
     return false;
 }
@@ -2543,7 +2542,7 @@ static void trainer_plan(Trainer *t) {
 static void check_vectors(const Trainer *t, const char *where) {
     for (int i = 0; i < t->n_groups; i++) {
         const MuonParam *p = &t->groups[i];
-        if (p->rule > MUON_RULE_ADAMW && (p->rows == 1 || p->cols == 1))
+        if (muon_rule_is_for_matrices(p->rule) && (p->rows == 1 || p->cols == 1))
             fail_usage("%s: optimizer.route: %s, %d x %d, is a vector, and %s is for matrices; adamw is for both", where, p->name,
                        p->rows, p->cols, muon_rule_name(p->rule));
     }
