@@ -1356,10 +1356,10 @@ TEST(a_damaged_checkpoint_names_the_one_before) {
     shell("truncate -s 3000 build/test/runs/damaged/checkpoint.bin");
     check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume"),
                      EXIT_FAILED, "build/test/runs/damaged/checkpoint.bin");
-    // a checkpoint of another shape, and one of other data
+    // a checkpoint of another model, and one of other data
     CHECK(TRAIN("build/test/run.json --run.dir=build/test/runs/wider --model.width=32 --train.steps=2") == 0);
     check_error_line(TRAIN("--run.dir=build/test/runs/damaged --resume=build/test/runs/wider/checkpoint.bin"),
-                     EXIT_FAILED, "wte");
+                     EXIT_USAGE, "model.width is 32 in it");
     shell("rm -rf build/test/other && cat build/test/words.txt build/test/words.txt > build/test/words2.txt && "
           "%s/tokenize shards --tokenizer=char --out=build/test/other build/test/words2.txt > build/test/out.txt && "
           "sed -i 's|build/test/data|build/test/other|' build/test/runs/damaged/config.json", build);

@@ -2061,6 +2061,10 @@ static bool checkpoint_is_sound(const CheckpointState *s, const CkptTensor *list
                  (long long)s->evaluated, (long long)s->muon_t);
         return false;
     }
+    if (!(s->progress[0] >= 0) || !isfinite(s->progress[0])) {
+        snprintf(words, room, "impossible seconds of training: %g", s->progress[0]);
+        return false;
+    }
     if (s->evaluated == s->step && !isfinite(s->progress[2])) {
         snprintf(words, room, "the validation loss is %s", isnan(s->progress[2]) ? "NaN" : "infinite");
         return false;
@@ -2079,6 +2083,49 @@ static int checkpoint_open_sound(Checkpoint *file, const char *path, CheckpointS
     if (i == n) snprintf(error, room, "%s: not to go on from: %s", path, words);
     checkpoint_close(file);
     return -1;
+}
+
+// A run's own config rules when it goes on. What may change: where its folders are now (the data's fingerprint is in the
+// checkpoint), how long and how often, and the learning rates, which a run that diverged needs. key: up to its end or "=".
+static bool may_change(const char *key) {
+    static const char *const allowed[] = {"run.dir", "data.dir", "train.steps", "train.eval_every", "train.save_every",
+                                          "train.sample_every"}, *const rates[] = {".lr", ".embed_lr", ".head_lr"};
+    size_t n = strcspn(key, "=");
+    for (size_t i = 0; i < COUNT_OF(allowed); i++)
+        if (strlen(allowed[i]) == n && !strncmp(key, allowed[i], n)) return true;
+    for (size_t i = 0; i < COUNT_OF(rates) && !strncmp(key, "optimizer.", 10); i++) {
+        size_t length = strlen(rates[i]);
+        if (n > length && !strncmp(key + n - length, rates[i], length)) return true;
+    }
+    return false;
+}
+
+// The first key for which a checkpoint of another config can't be taken: its weights need the same model, its state to go on
+// from nearly the whole config.
+typedef struct { bool only_model; char *words; } ConfigDifference;
+
+static void note_difference(const char *key, const char *saved, const char *mine, void *context) {
+    ConfigDifference *d = context;
+    if (d->words || (d->only_model ? strncmp(key, "model.", 6) != 0 : may_change(key))) return;
+    d->words = format("%s is %s in it, but %s in the run's config", key, saved, mine);
+}
+
+// Whether the config that a checkpoint carries is the run's. Else -1, with a line in error that names the first key.
+static int checkpoint_check_config(const Checkpoint *file, const Config *mine, bool only_model, char *error, size_t room) {
+    const CkptTensor *text = checkpoint_find(file, "config");
+    if (!text || text->type != CKPT_U8 || text->ndim != 1) return ckpt_error(error, room, "%s: carries no config", file->path);
+    Config saved;
+    char *name = format("%s: its config", file->path);
+    bool read = config_try(&saved, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), text->data,
+                           (size_t)text->shape[0], name, 0, NULL, NULL, error, room);
+    free(name);
+    if (!read) return -1;
+    ConfigDifference d = {.only_model = only_model};
+    config_differences(&saved, mine, config_fields, N_FIELDS, note_difference, &d);
+    config_free(&saved, config_fields, N_FIELDS);
+    if (d.words) ckpt_error(error, room, "%s: is of another run: %s", file->path, d.words);
+    free(d.words);
+    return d.words ? -1 : 0;
 }
 
 // "runs/x/checkpoint.bin (step 20, validation loss 3.1)" for each of the run's checkpoints, or what is wrong with it; ""
@@ -2162,14 +2209,16 @@ static char *resume_command(const Trainer *t, const char *from) {
     return command;
 }
 
-// Fails where data.dir holds other data than the checkpoint at path was trained on: before anything else of the data is
-// looked at, which could only say that a token or a shard is wrong. A checkpoint that can't be read is told later.
-static void check_resumed_data(const Config *c, const char *path) {
+// Fails where the checkpoint at path is of another config, or data.dir holds other data than it was trained on: before
+// anything else of the data is looked at, which could only say that a token or a shard is wrong. A checkpoint that can't be
+// read is told later.
+static void check_resumed(const Config *c, const char *path) {
     Checkpoint file;
     int64_t kept;
     char error[512];
     CkptTensor tensor = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &kept);
     if (checkpoint_open(&file, path, error, sizeof error) != 0) return;
+    if (checkpoint_check_config(&file, c, false, error, sizeof error) != 0) fail_usage("%s", error);
     bool read = checkpoint_read(&file, &tensor, error, sizeof error) == 0;
     checkpoint_close(&file);
     if (!read || (uint64_t)kept == dataloader_fingerprint_of(c->data.dir)) return;
@@ -2258,13 +2307,15 @@ static void best_resume(Trainer *t) {
     if (!logged && t->evaluated == t->step) best_compare(t);
 }
 
-// Reads the weights of a checkpoint into a model, and its state; ends the program where it can't be.
+// Reads the weights of a checkpoint of the same model into it, and its state; ends the program where it can't be.
 static CheckpointState read_weights(const Model *m, const char *path) {
     Checkpoint file;
     CkptTensor list[N_TENSORS];
     CheckpointState state;
     char error[512];
-    if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0) fail("%s", error);
+    if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0 ||
+        checkpoint_check_config(&file, &m->config, true, error, sizeof error) != 0)
+        fail("%s", error);
     int n = checkpoint_weights(m, list);
     for (int i = 0; i < n; i++)
         if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
@@ -2920,22 +2971,6 @@ static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
     t->best_path = format("%s/checkpoint.best.bin", dir);
 }
 
-// A run's own config rules when it goes on. What may change: where its folders are now (the data's fingerprint is in the
-// checkpoint), how long and how often, and the learning rates, which a run that diverged needs.
-static bool may_change(const char *override) {
-    static const char *const allowed[] = {"run.dir", "data.dir", "train.steps", "train.eval_every", "train.save_every",
-                                          "train.sample_every"}, *const rates[] = {".lr", ".embed_lr", ".head_lr"};
-    const char *key = override + 2;
-    size_t n = strcspn(key, "=");
-    for (size_t i = 0; i < COUNT_OF(allowed); i++)
-        if (strlen(allowed[i]) == n && !strncmp(key, allowed[i], n)) return true;
-    for (size_t i = 0; i < COUNT_OF(rates) && !strncmp(key, "optimizer.", 10); i++) {
-        size_t length = strlen(rates[i]);
-        if (n > length && !strncmp(key + n - length, rates[i], length)) return true;
-    }
-    return false;
-}
-
 // The log goes on behind the checkpoint's step; a run that has lost it gets a new one.
 static void resume_log(Trainer *t) {
     int bad_line = runlog_cut(t->log_path, t->step, t->evaluated);
@@ -2991,7 +3026,7 @@ static int train_main(int argc, char **argv) {
     char error[512], *dir = a.resume && !a.print_config ? resumed_dir(&a) : NULL;
     char *where = dir ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
     for (int i = 0; dir && i < a.n_overrides; i++)
-        if (!may_change(a.overrides[i]))
+        if (!may_change(a.overrides[i] + 2))
             fail_usage("%s: a resumed run keeps its config; only data.dir, train.steps, train.*_every and optimizer.*.lr, "
                        ".embed_lr and .head_lr may change", a.overrides[i]);
     if (dir && !file_exists(where)) fail_usage("--resume: %s does not exist: %s holds no run", where, dir);
@@ -3008,7 +3043,7 @@ static int train_main(int argc, char **argv) {
 
     choose_threads();
     char *checkpoint = dir ? *a.resume_from ? xstrdup(a.resume_from) : format("%s/checkpoint.bin", dir) : NULL;
-    if (checkpoint) check_resumed_data(c, checkpoint);
+    if (checkpoint) check_resumed(c, checkpoint);
     free(checkpoint);
     trainer_open(&t, where);
     choose_dir(&t, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), &a);

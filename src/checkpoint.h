@@ -5,7 +5,7 @@
  *
  * The file, little endian; offsets count from its start:
  *
- *     header   64 bytes    char magic[8] "MUONCKPT", u32 version 1, u32 n_tensors, u64 file_size, zeros
+ *     header   64 bytes    char magic[8] "MUONCKPT", u32 version 1, u32 n_tensors (up to 4096), u64 file_size, zeros
  *     entries  128 each    char name[72] (NUL padded, unique), u32 type (0 u8, 1 i32, 2 i64, 3 f32, 4 f64),
  *                          u32 ndim (0..4), u64 shape[4] (unused: 1), u64 offset (multiple of 64), u64 bytes
  *     payloads             in the order of the entries, row-major, zeros up to the next multiple of 64 behind each
@@ -42,7 +42,8 @@ typedef struct {
 // ---------------------------------------------------------------------------------------------------------------------
 // The bytes
 
-enum { CKPT_VERSION = 1, CKPT_ALIGN = 64, CKPT_TRAILER = 8 };
+enum { CKPT_VERSION = 1, CKPT_ALIGN = 64, CKPT_TRAILER = 8,
+       CKPT_MAX_TENSORS = 4096 };                    // each name is compared with all others
 static const char ckpt_magic[8] = { 'M', 'U', 'O', 'N', 'C', 'K', 'P', 'T' };
 
 typedef struct { char magic[8]; uint32_t version, n_tensors; uint64_t file_size; unsigned char zeros[40]; } CkptHeader;
@@ -131,6 +132,7 @@ static inline void ckpt_put_padding(CkptWriter *w) {
 static inline int ckpt_plan(CkptHeader *header, CkptEntry *entries, const CkptTensor *tensors, int n,
                             char *error, size_t room) {
     uint64_t end = sizeof *header + (uint64_t)n * sizeof *entries;
+    if (n > CKPT_MAX_TENSORS) return ckpt_error(error, room, "%d tensors, expected at most %d", n, CKPT_MAX_TENSORS);
     for (int i = 0; i < n; i++) {
         const CkptTensor *t = &tensors[i];
         CkptEntry *e = &entries[i];
@@ -310,9 +312,11 @@ static inline int ckpt_read_entries(Checkpoint *c, char *error, size_t room) {
     CkptHeader header;
     memcpy(&header, c->map, sizeof header);
     size_t limit = c->size - CKPT_TRAILER, space = (limit - sizeof header) / sizeof(CkptEntry);
-    if (header.n_tensors > space || header.n_tensors > INT32_MAX)
+    if (header.n_tensors > space)
         return ckpt_error(error, room, "%s: damaged: too small for the %u tensors of its header", c->path,
                           header.n_tensors);
+    if (header.n_tensors > CKPT_MAX_TENSORS)
+        return ckpt_error(error, room, "%s: has %u tensors, expected at most %d", c->path, header.n_tensors, CKPT_MAX_TENSORS);
     c->tensors = (CkptTensor *)xcalloc(header.n_tensors, sizeof *c->tensors);
     uint64_t end = sizeof header + header.n_tensors * sizeof(CkptEntry);
     for (uint32_t i = 0; i < header.n_tensors; i++) {

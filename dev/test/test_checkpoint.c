@@ -392,6 +392,35 @@ TEST(a_forged_file_never_crashes) {
     free(good); free(bad); free(folder);
 }
 
+// Each name is compared with all others: a file of very many would keep the program busy for minutes.
+TEST(more_tensors_than_a_model_has_are_refused) {
+    enum { MANY = 200000 };
+    char *folder = test_folder("test_checkpoint"), *path = format("%s/many.bin", folder);
+    size_t n = 64 + 128 * (size_t)MANY + CKPT_TRAILER;
+    unsigned char *b = xcalloc(n, 1);
+    CkptHeader header = { .version = CKPT_VERSION, .n_tensors = MANY, .file_size = n };
+    memcpy(header.magic, ckpt_magic, sizeof ckpt_magic);
+    memcpy(b, &header, sizeof header);
+    for (size_t i = 0; i < MANY; i++) {
+        CkptEntry e = { .shape = { 0, 1, 1, 1 }, .ndim = 1, .offset = n - CKPT_TRAILER };
+        sprintf(e.name, "tensor %zu", i);
+        memcpy(b + 64 + 128 * i, &e, sizeof e);
+    }
+    seal(b, n);
+    store(path, b, n);
+    Checkpoint c;
+    CHECK(checkpoint_open(&c, path, message, sizeof message) == -1);
+    CHECK_MSG(strstr(message, path) == message && strstr(message, "has 200000 tensors, expected at most 4096"), "%s", message);
+    CkptTensor *list = xcalloc(CKPT_MAX_TENSORS + 1, sizeof *list);
+    for (int i = 0; i <= CKPT_MAX_TENSORS; i++) list[i].ndim = sprintf(list[i].name, "tensor %d", i) > 0;      // of no items
+    CHECK(checkpoint_save(path, NULL, list, CKPT_MAX_TENSORS + 1, message, sizeof message) == -1);
+    CHECK_MSG(strstr(message, "4097 tensors, expected at most 4096"), "%s", message);
+    CHECK(checkpoint_save(path, NULL, list, CKPT_MAX_TENSORS, message, sizeof message) == 0);
+    CHECK(checkpoint_open(&c, path, message, sizeof message) == 0 && c.n_tensors == CKPT_MAX_TENSORS);
+    checkpoint_close(&c);
+    free(list); free(b); free(path); free(folder);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Saving that fails or dies
 
@@ -635,6 +664,7 @@ int main(int argc, char **argv) {
     RUN(what_is_wrong_is_said);
     RUN(other_files_are_refused);
     RUN(a_forged_file_never_crashes);
+    RUN(more_tensors_than_a_model_has_are_refused);
     RUN(the_previous_one_is_kept);
     RUN(a_link_stays_one_and_a_pipe_is_refused);
     RUN(a_volume_without_links_or_folder_sync_keeps_the_previous_one);

@@ -370,13 +370,15 @@ TEST(interrupted_in_the_step_that_diverges_is_diverged) {
 
 TEST(a_checkpoint_that_is_no_state_is_refused) {
     float nan = NAN, infinite = INFINITY, negative = -1;
+    double seconds = INFINITY;
     int64_t numbers[] = {-1, ((int64_t)1 << 32) + 2, INT64_MAX, 3};
     struct { const char *tensor; size_t at; const void *bytes; size_t size; bool in_model; const char *words; } cases[] = {
         {"w.wq", 40, &nan, 4, true, "NaN or infinity in w.wq"}, {"w.wte", 0, &infinite, 4, true, "infinity in w.wte"},
         {"m.wq", 4, &nan, 4, false, "m.wq"}, {"v.wte", 8, &negative, 4, false, "v.wte"}, {"v.wte", 8, &nan, 4, false, "v.wte"},
         {"step", 0, &numbers[0], 8, true, "step -1"}, {"step", 0, &numbers[1], 8, true, "step 4294967298"},
         {"optimizer_t", 0, &numbers[2], 8, true, "9223372036854775807"}, {"optimizer_t", 0, &numbers[0], 8, true, "-1"},
-        {"evaluated", 0, &numbers[2], 8, true, "validated at 9223372036854775807"}, {"optimizer_t", 0, &numbers[3], 8, true, "3"}};
+        {"evaluated", 0, &numbers[2], 8, true, "validated at 9223372036854775807"}, {"optimizer_t", 0, &numbers[3], 8, true, "3"},
+        {"progress", 0, &seconds, 8, true, "seconds of training: inf"}};
     CHECK(TRAIN("build/test/run.json --train.steps=4 --train.save_every=2 --run.dir=" RUNS "forged --overwrite") == 0);
     shell("cp " RUNS "forged/checkpoint.bin build/test/kept.bin");
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -389,6 +391,38 @@ TEST(a_checkpoint_that_is_no_state_is_refused) {
                              EXIT_FAILED, cases[i].words);
     }
     CHECK(TRAIN("--run.dir=" RUNS "forged --resume=" RUNS "forged/checkpoint.prev.bin --train.steps=8") == 0);
+}
+
+// Weights and state have the same shapes in all of these runs: what tells them apart is the config in the checkpoint.
+TEST(a_checkpoint_of_another_config_is_refused) {
+    static const char *const others[] = {"--optimizer.name=adamw --optimizer.qk_clip.tau=0", "--run.seed=2", "--model.heads=1",
+                                         "--train.batch=3"};
+    static const char *const words[] = {"optimizer.name is \"adamw\" in it, but \"muonclip\" in the run's config",
+        "run.seed is 2 in it, but 1", "model.heads is 1 in it, but 2", "train.batch is 3 in it, but 6"};
+    CHECK(TRAIN("build/test/run.json --train.steps=4 --train.save_every=2 --run.dir=" RUNS "own --overwrite") == 0);
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        CHECK(TRAIN("build/test/run.json %s --train.steps=4 --run.dir=" RUNS "other --overwrite", others[i]) == 0);
+        check_refused(RUNS "own", words[i], EXIT_USAGE, format("--run.dir=" RUNS "own --train.steps=8 --resume=" RUNS "other/checkpoint.bin"));
+    }
+    // the samples of another model's weights, which fit
+    CHECK(TRAIN("build/test/run.json --model.heads=1 --train.steps=4 --run.dir=" RUNS "other --overwrite") == 0);
+    check_error_line(shell("%s/generate " RUNS "own --tokens=3 --checkpoint=" RUNS "other/checkpoint.bin > build/test/out.txt "
+                           "2> build/test/err.txt", build), EXIT_FAILED, "model.heads is 1 in it, but 2");
+    // a config edited by hand: what a resume may change, and what it may not
+    shell("cp " RUNS "own/config.json build/test/kept.json");
+    static const char *const edits[][2] = {{"s/\"momentum\": 0.95/\"momentum\": 0.5/", "optimizer.muon.momentum is 0.95 in it, but 0.5"},
+        {"s/\"grad_clip\": 1/\"grad_clip\": 2/", "train.grad_clip is 1 in it, but 2"},
+        {"s/\"tau\": 0.01/\"tau\": 1/", "optimizer.qk_clip.tau is 0.01 in it, but 1"}};
+    for (size_t i = 0; i < COUNT_OF(edits); i++) {
+        shell("sed '%s' build/test/kept.json > " RUNS "own/config.json", edits[i][0]);
+        check_refused(RUNS "own", edits[i][1], EXIT_USAGE, format("--run.dir=" RUNS "own --train.steps=8 --resume"));
+    }
+    shell("sed 's/\"lr\": 0.0[0-9]*/\"lr\": 0.001/; s/\"save_every\": 2/\"save_every\": 3/' build/test/kept.json > " RUNS "own/config.json");
+    CHECK(TRAIN("--run.dir=" RUNS "own --resume --train.steps=6") == 0);
+    // and a config in the checkpoint that is none
+    shell("cp " RUNS "own/checkpoint.bin build/test/kept.bin");
+    forge("build/test/kept.bin", RUNS "own/checkpoint.bin", "config", 0, "[", 1);
+    check_refused(RUNS "own", RUNS "own/checkpoint.bin: its config:", EXIT_USAGE, format("--run.dir=" RUNS "own --train.steps=8 --resume"));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -645,6 +679,7 @@ int main(int argc, char **argv) {
     RUN(a_run_that_diverges_in_its_last_step_is_not_done);
     RUN(interrupted_in_the_step_that_diverges_is_diverged);
     RUN(a_checkpoint_that_is_no_state_is_refused);
+    RUN(a_checkpoint_of_another_config_is_refused);
     RUN(every_signal_that_ends_a_run_saves_it);
     RUN(a_signal_that_was_ignored_stays_ignored);
     RUN(a_closed_pipe_saves_the_run);

@@ -8,16 +8,9 @@
 #include "../lab.h"
 
 static void load(Trainer *t, const char *run) {
-    char *path = format("%s/config.json", run), *from = format("%s/checkpoint.bin", run), error[512];
-    Checkpoint checkpoint;
+    char *path = format("%s/config.json", run), *from = format("%s/checkpoint.bin", run);
     lab_open(t, path, 0, NULL, 1);
-    if (checkpoint_open(&checkpoint, from, error, sizeof error) != 0) fail("%s", error);
-    for (int id = 0; id < N_TENSORS; id++) {
-        if (!t->model.table[id].count) continue;
-        CkptTensor into = ckpt_weights(&t->model, (TensorId)id);
-        if (checkpoint_read(&checkpoint, &into, error, sizeof error) != 0) fail("%s", error);
-    }
-    checkpoint_close(&checkpoint);
+    read_weights(&t->model, from);
     free(path), free(from);
 }
 
