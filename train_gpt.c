@@ -1439,18 +1439,22 @@ static volatile sig_atomic_t interrupted;         // by a signal: see on_signal
 
 // Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
 // at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest. Drawn are the
-// first V of the model's tokens: a vocabulary may be smaller than model.vocab, which is padded then.
-static void generate(Model *m, int V, const int *prompt, int n_prompt, int n_new, double temperature, int top_k,
+// first V of the model's tokens: a vocabulary may be smaller than model.vocab, which is padded then. false where the logits
+// aren't finite, which large weights do; a signal ends the sample early.
+static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new, double temperature, int top_k,
                      uint64_t seed, void (*emit)(void *arg, int token), void *arg) {
     int *tokens = xmalloc((size_t)(n_prompt + n_new) * sizeof *tokens);
     float *sorted = xmalloc((size_t)V * sizeof *sorted);
     memcpy(tokens, prompt, (size_t)n_prompt * sizeof *tokens);
+    bool finite = true;
     for (int n = n_prompt; n < n_prompt + n_new && !interrupted; n++) {
         int seen = n < m->T ? n : m->T;
         float *z = m->logits, cap = (float)m->config.model.logit_softcap;
         trunk_forward(m, tokens + n - seen, (Batch){.B = 1, .T = seen});
         linear_forward(z, m->norm + (size_t)(seen - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
         for (int v = 0; cap > 0.0f && v < V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
+        for (int v = 0; v < V; v++) finite &= isfinite(z[v]) != 0;
+        if (!finite) break;
 
         float largest = vec_max(z, V), smallest = -INFINITY;
         if (temperature > 0 && top_k > 0 && top_k < V) {       // smallest = the k-th largest logit
@@ -1463,7 +1467,7 @@ static void generate(Model *m, int V, const int *prompt, int n_prompt, int n_new
             }
         }
         double sum = 0.0, draw = uniform_of(hash64(seed, (uint64_t)n)), below = 0.0;
-        int token = -1;
+        int token = 0;
         for (int v = 0; v < V && temperature > 0; v++)
             if (z[v] >= smallest) sum += exp((z[v] - largest) / temperature);
         for (int v = 0; v < V; v++) {
@@ -1471,11 +1475,12 @@ static void generate(Model *m, int V, const int *prompt, int n_prompt, int n_new
             token = v;
             if (temperature <= 0 || (below += exp((z[v] - largest) / temperature)) > draw * sum) break;
         }
-        tokens[n] = token < 0 ? 0 : token;                        // only a model of NaN has none
-        emit(arg, tokens[n]);
+        tokens[n] = token;
+        emit(arg, token);
     }
     free(tokens);
     free(sorted);
+    return finite;
 }
 
 // =====================================================================================================================
@@ -2472,8 +2477,9 @@ static char *write_sample(Trainer *t, int step) {
     if (!t->tokenizer.size) return NULL;
     SampleText s = {t, xstrdup(""), 0};
     int start = sample_start(&t->config, &t->tokenizer), V = t->model.V < t->tokenizer.size ? t->model.V : t->tokenizer.size;
-    generate(&t->model, V, &start, 1, SAMPLE_TOKENS, 0.8, 0,
-             hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s);
+    if (!generate(&t->model, V, &start, 1, SAMPLE_TOKENS, 0.8, 0,
+                  hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s))
+        fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
     char *path = format("%s/sample.txt", t->config.run.dir);
     FILE *f = fopen(path, "a");
     if (!f || fprintf(f, "--- step %d ---\n%s\n\n", step, s.text) < 0 || fclose(f) != 0)
@@ -2723,7 +2729,8 @@ static int train(Trainer *t) {
         }
         bool last = t->step >= steps || interrupted;
         bool save = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
-        if ((evaluated || save) && !state_is_sound(t, trouble, sizeof trouble)) break;
+        bool sample = c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0 && !last;
+        if ((evaluated || save || sample) && !state_is_sound(t, trouble, sizeof trouble)) break;
         if (t->best_step == t->step && t->best_kept != t->step) {
             if (last) unlink(t->best_path);              // checkpoint.bin is the best
             else best_write(t);
@@ -2734,7 +2741,7 @@ static int train(Trainer *t) {
         }
         if (last) break;
         if (evaluated) draw_loss(t);                     // the end draws too
-        if (c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0) {
+        if (sample) {
             progress_end(&progress);
             show_sample(t, t->step);
         }

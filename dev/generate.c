@@ -97,9 +97,11 @@ int main(int argc, char **argv) {
     if (n == 0 && start[0] != tokenizer.eot) print_token(&tokenizer, start[0]);
     for (long i = 0; i < n_prompt; i++) start[n_start++] = (int)ids[i];
     fputs(prompt, stdout);
-    generate(&model, tokenizer.size, start, n_start, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
-             print_token, &tokenizer);
+    bool finite = generate(&model, tokenizer.size, start, n_start, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
+                           print_token, &tokenizer);
     putchar('\n');
+    fflush(stdout);
+    if (!finite) fail("%s: a model that diverged: its logits aren't finite", checkpoint_path);
     free(start); free(ids); free(config_path); free(vocabulary); free(checkpoint_path);
     model_free(&model);
     tokenizer_free(&tokenizer);

@@ -329,6 +329,14 @@ TEST(a_run_that_diverges_in_its_last_step_is_not_done) {
         CHECK(step_of(RUNS "last/checkpoint.bin") == (i == 0 ? step - 1 : -1));
         if (i == 1) CHECK(file_has("build/test/err.txt", "nothing was saved yet"));
     }
+    // neither is a sample drawn from its weights
+    check_error_line(TRAIN(SGD "--optimizer.sgd.lr=1e6 --train.steps=%d --train.eval_every=0 --train.save_every=0 --train.sample_every=1 "
+                           "--run.dir=" RUNS "last --overwrite", step + 5), EXIT_FAILED, "the loss is ");
+    char *words = format("step %d: the loss is", step), *sample = format("--- step %d ---", step), *samples = NULL;
+    CHECK(file_has("build/test/err.txt", words));
+    CHECK(step == 1 || (samples = read_file(RUNS "last/sample.txt", NULL)));
+    CHECK(!samples || !strstr(samples, sample));
+    free(words), free(sample), free(samples);
 }
 
 typedef enum { NAN_WEIGHT, HUGE_WEIGHTS, NAN_MOMENT } Damage;
@@ -390,6 +398,14 @@ TEST(a_checkpoint_that_is_no_state_is_refused) {
             check_error_line(shell("%s/generate " RUNS "forged --tokens=3 > build/test/out.txt 2> build/test/err.txt", build),
                              EXIT_FAILED, cases[i].words);
     }
+    // weights that are numbers, of a model whose logits are none
+    float huge[16];
+    for (int i = 0; i < 16; i++) huge[i] = 3e38f;
+    forge("build/test/kept.bin", RUNS "forged/checkpoint.bin", "w.normf_b", 0, huge, sizeof huge);
+    for (int row = 0; row < 5; row++)
+        forge(RUNS "forged/checkpoint.bin", RUNS "forged/checkpoint.bin", "w.wte", (size_t)row * sizeof huge, huge, sizeof huge);
+    check_error_line(shell("%s/generate " RUNS "forged --tokens=3 > build/test/out.txt 2> build/test/err.txt", build), EXIT_FAILED,
+                     RUNS "forged/checkpoint.bin: a model that diverged");
     CHECK(TRAIN("--run.dir=" RUNS "forged --resume=" RUNS "forged/checkpoint.prev.bin --train.steps=8") == 0);
 }
 
