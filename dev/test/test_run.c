@@ -242,18 +242,19 @@ TEST(a_volume_without_links_folder_sync_or_locks_trains) {
 // Writes the checkpoint at `from` to `to`, with `size` bytes of the tensor `name`, from byte `at` on, replaced.
 static void forge(const char *from, const char *to, const char *name, size_t at, const void *bytes, size_t size) {
     Checkpoint c;
-    char error[512];
+    char error[512], *copy = NULL;
     if (checkpoint_open(&c, from, error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); return; }
     for (int i = 0; i < c.n_tensors; i++) {
         CkptTensor *t = &c.tensors[i];
         uint64_t n;
         if (strcmp(t->name, name) || !ckpt_bytes(t, &n)) continue;
-        char *copy = memcpy(xmalloc(n), t->data, n);
+        copy = memcpy(xmalloc(n), t->data, n);
         memcpy(copy + at, bytes, size);
         t->data = copy;
     }
     CHECK_MSG(checkpoint_save(to, NULL, c.tensors, c.n_tensors, error, sizeof error) == 0, "%s", error);
     checkpoint_close(&c);
+    free(copy);
 }
 
 // Whether the checkpoint is whole and every weight in it a number.
