@@ -1523,13 +1523,11 @@ static void on_signal(int number) {
     if (number == SIGINT || number == SIGTERM) signal(number, SIG_DFL);
 }
 
-// SIGPIPE: the reader of our output has gone (make train | head). A file too large is an error of the write, as a full
-// disk is. nohup's programs ignore SIGHUP, and still do.
+// SIGPIPE: the reader of our output has gone (make train | head). nohup's programs ignore SIGHUP, and still do.
 static void take_signals(void) {
     static const int saving[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGPIPE};
     for (size_t i = 0; i < COUNT_OF(saving); i++)
         if (signal(saving[i], on_signal) == SIG_IGN && saving[i] == SIGHUP) signal(SIGHUP, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -2506,7 +2504,8 @@ static const char *number_or_null(char *buffer, double x) {
 }
 
 static void log_check(Trainer *t) {
-    if (fflush(t->log) != 0 || ferror(t->log)) fail("%s: %s", t->log_path, strerror(errno));
+    int error = stream_error(t->log);
+    if (error) fail("%s: cannot be written: %s", t->log_path, strerror(error));
 }
 
 // changed: the overrides of a resumed run, n of --section.key=value.
@@ -3087,6 +3086,7 @@ static int train_main(int argc, char **argv) {
 
 #ifndef GPT_NO_MAIN
 int main(int argc, char **argv) {
+    program_begin();
     wait_politely(argv);
     return train_main(argc, argv);
 }

@@ -7,7 +7,6 @@
 #define _GNU_SOURCE
 #include "dataloader.h"
 #include "tokenizer.h"
-#include <signal.h>
 #include <zlib.h>
 
 enum { CHUNK_BYTES = 4 << 20, UTF8_LONGEST = 4 };
@@ -1012,7 +1011,7 @@ int main(int argc, char **argv) {
         { "convert", command_convert, " tokenizer out ", "", 0, 0 },
         { "info", command_info, " ", "the folder or file", 1, 1 },
     };
-    signal(SIGXFSZ, SIG_IGN);   // a file-size limit is an error of write, to be reported as a full disk is
+    program_begin();
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) { fputs(help, stdout); return 0; }
     if (argc < 2)
@@ -1022,7 +1021,6 @@ int main(int argc, char **argv) {
         Arguments a = parse_arguments(&commands[i], argc - 2, argv + 2);
         commands[i].run(&a);
         free(a.texts);
-        if (fflush(stdout) != 0 || ferror(stdout)) fail("stdout: cannot be written: %s", strerror(errno));
         return 0;
     }
     fail_usage("tokenize: %s: unknown command: train, shards, encode, decode, convert or info expected", argv[1]);

@@ -1416,6 +1416,7 @@ static void write_report(void) {
 }
 
 int main(int argc, char **argv) {
+    program_begin();
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
             print_help();

@@ -21,7 +21,7 @@ static void print_token(void *tokenizer, int token) {
     int length = 0;
     const char *bytes = tokenizer_token(tokenizer, token, &length);
     if (bytes) fwrite(bytes, 1, (size_t)length, stdout);
-    if (fflush(stdout) != 0) exit(EXIT_FAILED);        // the reader of a pipe has gone
+    if (fflush(stdout) != 0) exit(EXIT_FAILED);        // no more is wanted, or fits
 }
 
 static double parse_number(const char *flag, const char *value, double min, double max) {
@@ -33,6 +33,7 @@ static double parse_number(const char *flag, const char *value, double min, doub
 }
 
 int main(int argc, char **argv) {
+    program_begin();
     wait_politely(argv);
     const char *run = NULL, *prompt = "", *chosen = NULL;
     bool after_eot = false;

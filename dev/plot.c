@@ -64,6 +64,7 @@ static void print_table(int n) {
 }
 
 int main(int argc, char **argv) {
+    program_begin();
     char **runs = argv + 1;                         // the arguments that are no options move to the front
     const char *out = NULL;
     int n = 0;

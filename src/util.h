@@ -1,6 +1,6 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
- * defines: fail, fail_usage, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, shell_quoted, runs_folder, read_file,
+ * defines: fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, shell_quoted, runs_folder, read_file,
  *          make_dirs, file_exists, lock_folder, sync_folder, write_file, mix64, hash64, hash_string, uniform_of,
  *          normal_of, seconds_now, resident_bytes, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -60,6 +61,31 @@ __attribute__((noreturn)) PRINTF_LIKE(1, 2) static inline void fail_usage(const 
     fail_line(fmt, args);
     va_end(args);
     _exit(EXIT_USAGE);
+}
+
+// Whether all that was printed to f so far is with the system. Returns 0, or the errno of the write that failed. A stream
+// doesn't keep it: where it is of an earlier write, another one, of a blank, fails for the same reason.
+static inline int stream_error(FILE *f) {
+    errno = 0;
+    if (fflush(f) == 0 && !ferror(f)) return 0;
+    if (!errno && write(fileno(f), " ", 1) == 1) errno = EIO;
+    return errno;
+}
+
+// A pipe whose reader has gone is no loss: it wanted no more.
+static inline void check_stdout(void) {
+    int error = stream_error(stdout);
+    if (error && error != EPIPE) fail("stdout: cannot be written: %s", strerror(error));
+}
+
+// First thing in every main. A file-size limit becomes an error of the write, as a full disk is; a stdout that can't be
+// written makes the program fail when it ends; a file that is opened never becomes a stdin, stdout or stderr that was
+// closed (what is opened in their stead allows the other direction only).
+static inline void program_begin(void) {
+    signal(SIGXFSZ, SIG_IGN);
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) _exit(EXIT_FAILED);
+    atexit(check_stdout);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -898,6 +898,7 @@ static const struct { const char *name; void (*run)(void); } sections[] = {
 };
 
 int main(int argc, char **argv) {
+    program_begin();
     wait_politely(argv);
     choose_threads();
     own_isa = gemm_isa();

@@ -332,6 +332,7 @@ static void measure_rule(const Size *size, int rule, GemmPrecision precision, do
 }
 
 int main(int argc, char **argv) {
+    program_begin();
     wait_politely(argv);
     choose_threads();
     own_isa = gemm_isa();

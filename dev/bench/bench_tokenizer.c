@@ -58,6 +58,7 @@ static const char *value_of(const char *argument, const char *flag) {
 }
 
 int main(int argc, char **argv) {
+    program_begin();
     const char *vocab = NULL, *vocabulary = NULL, *out = NULL, *path = NULL, *value;
     for (int i = 1; i < argc; i++) {
         if ((value = value_of(argv[i], "--train"))) vocab = value;

@@ -99,6 +99,7 @@ static void add_errors(PlotPanel *p) {
 }
 
 int main(int argc, char **argv) {
+    program_begin();
     int width = 900, height = 460, rows = 1;
     if (argc != 3 && argc != 6) fail_usage("usage: chart OUT.png TITLE [WIDTH HEIGHT ROWS] < text");
     if (argc == 6) width = atoi(argv[3]), height = atoi(argv[4]), rows = atoi(argv[5]);

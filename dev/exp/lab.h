@@ -19,6 +19,7 @@ static const char *lab_folder;                          // where results go
 
 // Threads, and the folder for results; argv is main's.
 static inline void lab_begin(char **argv, const char *folder) {
+    program_begin();
     wait_politely(argv);
     choose_threads();
     lab_folder = folder;

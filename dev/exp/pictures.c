@@ -309,6 +309,7 @@ static void draw_descent(void) {
 }
 
 int main(int argc, char **argv) {
+    program_begin();
     if (argc != 2 || argv[1][0] == '-') fail_usage("usage: pictures FOLDER");
     folder = argv[1];
     if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));

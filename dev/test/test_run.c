@@ -681,6 +681,58 @@ TEST(the_best_model_is_the_same_after_any_death) {
     free(words);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Where nothing can be written
+
+#define OUT "build/test/out.txt"
+#define ERR " 2> build/test/err.txt"
+
+TEST(a_full_stdout_fails_every_program) {
+    CHECK(TRAIN("build/test/run.json --train.steps=2 --run.dir=" RUNS "full --overwrite") == 0);
+    static const char *const programs[] = { "generate " RUNS "full --tokens=5", "generate --help", "plot " RUNS "full", "plot --help", "ab --help",
+                                            "tokenize --help", "tokenize info build/test/data" };
+    for (size_t i = 0; i < COUNT_OF(programs); i++) {
+        check_error_line(shell("%s/%s > /dev/full" ERR, build, programs[i]), 1, "stdout: cannot be written: No space left");
+        check_error_line(shell("%s/%s >&-" ERR, build, programs[i]), 1, "stdout: cannot be written: Bad file desc");
+        CHECK(shell("%s/%s" ERR " | true; ! grep stdout build/test/err.txt", build, programs[i]) == 0);
+    }
+    static const char *const trainings[] = { "--help", "--help=markdown", "--print-config",
+                                             "build/test/run.json --train.steps=2 --overwrite --run.dir=" RUNS "full" };
+    for (size_t i = 0; i < COUNT_OF(trainings); i++) {
+        check_error_line(shell("%s %s > /dev/full" ERR, trainer, trainings[i]), 1, "stdout: cannot be written: No space left");
+        check_error_line(shell("%s %s >&-" ERR, trainer, trainings[i]), 1, "stdout: cannot be written: Bad file desc");
+    }
+    // More than fits a stream's buffer: the reason is still that of the first write.
+    check_error_line(shell("%s/generate " RUNS "full --prompt=\"$(printf %%9000s '' | tr ' ' a)\" --tokens=1 > /dev/full" ERR, build), 1,
+                     "stdout: cannot be written: No space left");
+    // What was trained stays whole: no file of the run became stdout.
+    CHECK(TRAIN("--resume --run.dir=" RUNS "full --train.steps=3") == 0);
+}
+
+// No program dies of SIGXFSZ: with room for n blocks it says which file has none, or all is well.
+TEST(a_file_size_limit_is_said) {
+    prepare_runs();
+    free(test_folder("limit"));
+#define LIMITED "ulimit -f %d; exec "           // blocks of 512 bytes
+    check_error_line(shell(LIMITED "%s --help > build/test/limit/out" ERR, 2, trainer), 1, "stdout: cannot be written: File too large");
+    for (int n = 1; n < 300; n = n * 2 + 1) {
+        int code = shell(LIMITED "%s build/test/run.json --train.steps=4 --overwrite --run.dir=build/test/limit/run > /dev/null" ERR, n, trainer);
+        if (code != 0) CHECK(shell("sed -i '/^warning: .*not drawn: File too large$/d' build/test/err.txt") == 0);
+        if (code != 0) check_error_line(code, 1, "cannot be written: File too large");
+        if (code == 0) CHECK_MSG(n > 0 && file_exists("build/test/limit/run/checkpoint.bin"), "limit %d", n);
+        code = shell("ulimit -f %d; seq 1000 | %s/chart build/test/limit/x.png A" ERR, n, build);
+        CHECK(code == 1);
+        code = shell("ulimit -f %d; { echo 'panel A'; echo 'line B'; seq 9 | sed 's/.*/& &/'; } | %s/chart build/test/limit/x.png A" ERR, n, build);
+        if (code != 0) check_error_line(code, 1, "x.png: File too large");
+    }
+}
+
+// Every program but the examples that are compiled without the project begins alike.
+TEST(every_main_begins_as_it_must) {
+    CHECK(shell("for f in $(grep -l '^int main(' train_gpt.c data/*.c dev/*.c dev/bench/*.c dev/exp/*.c dev/exp/*/*.c | grep -v dev/mlp.c); do "
+                "grep -q '^    program_begin();' $f || grep -q '^    lab_begin(' $f || { echo \"    $f\"; exit 1; }; done") == 0);
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     setenv("OMP_NUM_THREADS", "1", 0);                  // models so small that more threads would only wait for each other
@@ -706,5 +758,8 @@ int main(int argc, char **argv) {
     RUN(a_run_without_its_log_goes_on_with_a_new_one);
     RUN(the_best_model_is_kept_said_and_sampled);
     RUN(the_best_model_is_the_same_after_any_death);
+    RUN(a_full_stdout_fails_every_program);
+    RUN(a_file_size_limit_is_said);
+    RUN(every_main_begins_as_it_must);
     return tests_end();
 }

@@ -552,6 +552,7 @@ static void draw(OneStep (*one)[OPTIMIZERS], ManySteps (*many)[OPTIMIZERS], cons
 }
 
 int main(int argc, char **argv) {
+    program_begin();
     bool quick = argc == 3 && strcmp(argv[2], "quick") == 0;
     if (argc < 2 || argv[1][0] == '-' || (argc > 2 && !quick)) fail_usage("usage: study_tail-memory FOLDER [quick]");
     folder = argv[1];
