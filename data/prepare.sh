@@ -55,6 +55,21 @@ setup=$(dirname "$0")/../dev/setup.sh
 fail() { echo "error: $*" >&2; exit 1; }
 fail_usage() { echo "error: $*" >&2; exit 2; }
 
+# A file-size limit is an error of the write, as a full disk is, here and in what is called.
+trap '' XFSZ
+
+# save FILE FROM COMMAND [ARG ...]: what the command makes of FROM becomes FILE. cat writes it, since not every command
+# (bible, unzip) says that the disk is full; what the command itself says where it fails is in the line.
+save() {
+    to=$1 of=$2
+    shift 2
+    said=$({ { "$@" 2>&1 >&4 || echo failed; } 4>&1 >&3 | cat >"$to" || echo unwritten; } 3>&1 2>&1)
+    case $said in
+        *unwritten) fail "$to: cannot be written: $(echo "$said" | sed -n 's/^cat: \(.*: \)*//p' | tail -n 1)" ;;
+        *failed) fail "$of: damaged, or cannot be read: $(echo "$said" | sed '$d' | tail -n 1)" ;;
+    esac
+}
+
 # A word as a shell reads it back, in quotes only where it needs them.
 quoted() {
     case $1 in
@@ -182,14 +197,14 @@ kjv_text() {
     (cd / && bible -f gen1:1-rev22:21 </dev/null)
 }
 
-# Splits verses on stdin into train.txt and val.txt of folder $1: every tenth chapter (the 10th, 20th, ... 1180th of
-# 1189, counted through all books) is for validation. The text's last tenth, nanoGPT's choice, would be letters and
+# Prints the verses of file $2 whose chapter is for validation ($1 is 1) or for training (0): every tenth chapter (the 10th,
+# 20th, ... 1180th of 1189, counted through all books) is for validation. The text's last tenth, nanoGPT's choice, would be letters and
 # Revelation only: another kind of text than what was trained on.
 kjv_split() {
-    awk -v train="$1/train.txt" -v val="$1/val.txt" '
+    awk -v val="$1" '
         { chapter = $1; sub(/:.*/, "", chapter) }
         chapter != last { count++; last = chapter }
-        { print > (count % 10 == 0 ? val : train) }'
+        (count % 10 == 0) == val' "$2"
 }
 
 # Sets $got to the mirror's file; where there is none to nothing, and the corpus's package is installed.
@@ -203,13 +218,14 @@ mirrored_or_installed() {
 take_kjv() {
     mirrored_or_installed kjv/kjv.txt
     if [ -n "$got" ]; then
-        cat "$got" >"$new/all.txt" 2>/dev/null || fail "$got: cannot be copied"
+        save "$new/all.txt" "$got" cat "$got"
         check_text "$new/all.txt" "$got"
     else
-        kjv_text >"$new/all.txt" || fail "bible -f gen1:1-rev22:21 failed"
+        save "$new/all.txt" "bible -f gen1:1-rev22:21" kjv_text
         check_package "$new/all.txt"
     fi
-    kjv_split "$new" <"$new/all.txt" || fail "$new: cannot be written"
+    save "$new/train.txt" "$new/all.txt" kjv_split 0 "$new/all.txt"
+    save "$new/val.txt" "$new/all.txt" kjv_split 1 "$new/all.txt"
     text=$new/train.txt val=$new/val.txt
 }
 
@@ -217,19 +233,24 @@ take_kjv() {
 # they stand for the text is plain ASCII.
 take_dictionary() {
     mirrored_or_installed "$name/$name.dict.dz"
-    gzip -dc <"${got:-$dictionaries/$name.dict.dz}" >"$new/raw.txt" 2>/dev/null ||
-        fail "${got:-$dictionaries/$name.dict.dz}: damaged, or $new/raw.txt cannot be written"
-    if [ "$name" = gcide ]; then LC_ALL=C tr '\222\347\271' "'c'" <"$new/raw.txt"; else cat "$new/raw.txt"; fi \
-        >"$new/all.txt" || fail "$new/all.txt: cannot be written"
+    packed=${got:-$dictionaries/$name.dict.dz}
+    save "$new/all.txt" "$packed" gzip -dc <"$packed"
+    if [ "$name" = gcide ]; then
+        mv "$new/all.txt" "$new/raw.txt"
+        save "$new/all.txt" "$new/raw.txt" env LC_ALL=C tr '\222\347\271' "'c'" <"$new/raw.txt"
+    fi
     if [ -n "$got" ]; then check_text "$new/all.txt" "$got"; else check_package "$new/all.txt"; fi
     text=$new/all.txt documents=heading
+}
+
+linux_doc_text() {
+    (cd $linux_doc && find . \( -name '*.rst.gz' -o -name '*.txt.gz' \) | LC_ALL=C sort | xargs gzip -dc)
 }
 
 # All .rst and .txt files, each a document. The checksum is that of their texts one after another.
 take_linux_doc() {
     sh "$setup" "$name"
-    (cd $linux_doc && find . \( -name '*.rst.gz' -o -name '*.txt.gz' \) | LC_ALL=C sort | xargs gzip -dc) \
-        >"$new/all.txt" || fail "$linux_doc: cannot be read, or $new/all.txt cannot be written"
+    save "$new/all.txt" $linux_doc linux_doc_text
     check_package "$new/all.txt"
     text=$linux_doc ext=rst,txt
 }
@@ -247,6 +268,10 @@ take_tinystories() {
     text=$got documents=endoftext
 }
 
+hutter_val() {
+    tail -c +90000001 "$1" | head -c 5000000
+}
+
 # The Hutter prize's 100,000,000 bytes: by custom the first 90 million are for training, 5 million for validation, and
 # the last 5 for a test.
 take_hutter() {
@@ -254,14 +279,14 @@ take_hutter() {
     if [ -z "$got" ] || [ ! -f "$got" ]; then
         fetch "$name/$name.zip" "$source"
         sh "$setup" zip
-        unzip -p "$got" "$name" >"$new/all.txt" 2>/dev/null || fail "$got: damaged, or $new/all.txt cannot be written"
+        save "$new/all.txt" "$got" unzip -p "$got" "$name"
         check_text "$new/all.txt" "$got"
         got=$new/all.txt
     else
         check_text "$got" "$got"
     fi
-    { head -c 90000000 <"$got" >"$new/train.txt" && tail -c +90000001 <"$got" | head -c 5000000 >"$new/val.txt"; } ||
-        fail "$new: cannot be written"
+    save "$new/train.txt" "$got" head -c 90000000 "$got"
+    save "$new/val.txt" "$got" hutter_val "$got"
     text=$new/train.txt val=$new/val.txt
 }
 

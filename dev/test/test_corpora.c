@@ -684,6 +684,18 @@ TEST(prepare_checks_what_a_mirror_holds) {
     CHECK(run("test -z \"$(ls " ROOT "/out)\"") == 0);
 }
 
+// The reason is the disk's, not what is left of the text on it.
+TEST(prepare_says_that_the_disk_is_full) {
+    free(test_folder("corpora"));
+    CHECK(run("mkdir -p " ROOT "/mirror/kjv " ROOT "/mirror/gcide && seq 40000 >" ROOT "/mirror/kjv/kjv.txt && "
+              "gzip -c " ROOT "/mirror/kjv/kjv.txt >" ROOT "/mirror/gcide/gcide.dict.dz") == 0);
+    CHECK_FAILS(shell_on_full_disk, MIRRORED "kjv >/dev/null", 1, "/all.txt: cannot be written: File too large");
+    CHECK_FAILS(shell_on_full_disk, MIRRORED "gcide >/dev/null", 1, "/all.txt: cannot be written: File too large");
+    if (system("command -v bible >/dev/null") == 0)
+        CHECK_FAILS(shell_on_full_disk, PREPARE "kjv >/dev/null", 1, "/all.txt: cannot be written: File too large");
+    CHECK(run("test -z \"$(ls " ROOT "/out)\"") == 0);
+}
+
 TEST(prepare_takes_ready_shards) {
     free(test_folder("corpora"));
     CHECK(make_dirs(ROOT "/mirror/fineweb10B") == 0);
@@ -760,6 +772,7 @@ int main(int argc, char **argv) {
     RUN(prepare_keeps_texts_of_one_name_apart);
     RUN(prepare_removes_what_a_killed_one_left);
     RUN(prepare_checks_what_a_mirror_holds);
+    RUN(prepare_says_that_the_disk_is_full);
     RUN(prepare_takes_ready_shards);
     RUN(prepare_downloads_and_goes_on);
     return tests_end();
