@@ -308,7 +308,8 @@ MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions
 
 /* Begins a step: scans every gradient of a tensor that has a rule, adds one to t, keeps both factors for muon_step_one.
    lr_factor: the schedule, times each tensor's lr. grad_scale: times every gradient, such as clip / max(clip, norm).
-   Both finite and >= 0. Fails with MUON_E_NOT_FINITE (a gradient, as scaled) or as muon_init: weights, states and t
+   Both finite and >= 0; an lr_factor from -1e-12 on is the rounding of a schedule that ends at zero, and counts as 0 (a
+   compiler's fused 1 - n * (1 / n) is -2e-17). Fails with MUON_E_NOT_FINITE (a gradient, as scaled) or as muon_init: weights, states and t
    are as before, and muon_step_one refuses until a step has begun. */
 MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale);
 
@@ -1211,6 +1212,7 @@ MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions
 MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale) {
     if (!m) return MUON_E_ARGUMENT;
     m->grad_scale = -1.0;
+    if (muon__is_finite(lr_factor) && lr_factor < 0.0 && lr_factor >= -1e-12) lr_factor = 0.0;
     const char *field = m->t < 0 ? "t" : !muon__not_negative(lr_factor) ? "lr_factor"
                       : !muon__not_negative(grad_scale) ? "grad_scale" : NULL;
     if (muon__at(m, field != NULL, -1, -1, field)) return MUON_E_ARGUMENT;

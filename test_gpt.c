@@ -1290,6 +1290,8 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"--model.width=130 --model.heads=4", "model.width: 130 is not a multiple of model.heads (4)"},
         {"--model.heads=4 --model.kv_heads=3", "model.kv_heads: 3 does not divide model.heads (4)"},
         {"--model.qk_norm=true", "optimizer.qk_clip.tau"},
+        {"--model.attn_softcap=1e-40", "model.attn_softcap: 1e-40 is zero as a float; 0 is off"},
+        {"--model.logit_softcap=1e-39", "model.logit_softcap: 1e-39 is zero as a float; 0 is off"},
         {"--model.position=rope --model.width=6 --model.heads=2", "odd"},
         {"--train.micro_batch=4", "train.micro_batch: 4 does not divide train.batch (6)"},
         {"--model.block=1048576 --train.batch=2048", "train.batch: 2048 sequences of model.block (1048576)"},

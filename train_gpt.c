@@ -317,6 +317,12 @@ static void config_resolve(Config *c, const char *where) {
     }
     int C = c->model.width, NH = c->model.heads, NKV = c->model.kv_heads;
     if (c->model.mlp_width == 0) c->model.mlp_width = c->model.mlp == MLP_SWIGLU ? (8 * C / 3 + 63) / 64 * 64 : 4 * C;
+    const struct { const char *key; double c; } caps[] = {{"model.attn_softcap", c->model.attn_softcap},
+                                                          {"model.logit_softcap", c->model.logit_softcap}};
+    for (size_t i = 0; i < COUNT_OF(caps); i++)
+        if (caps[i].c > 0 && caps[i].c < FLT_MIN)                  // the kernels divide by it
+            fail_usage("%s: %s: %g is zero as a float; 0 is off, else at least %.2g is expected", where, caps[i].key,
+                       caps[i].c, FLT_MIN);
     if (C % NH) fail_usage("%s: model.width: %d is not a multiple of model.heads (%d)", where, C, NH);
     if (NH % NKV) fail_usage("%s: model.kv_heads: %d does not divide model.heads (%d)", where, NKV, NH);
     if (c->model.position == POSITION_ROPE && C / NH % 2)
@@ -2135,7 +2141,7 @@ static int checkpoint_check_config(const Checkpoint *file, const Config *mine, b
 // where there are none. To be freed.
 static char *checkpoints_of(const Trainer *t) {
     const char *const paths[] = {t->checkpoint_path, t->previous_path, t->best_path};
-    char *all = xstrdup(""), error[512];
+    char *all = xstrdup(""), error[ERROR_ROOM];
     for (size_t i = 0; i < COUNT_OF(paths); i++) {
         if (!file_exists(paths[i])) continue;
         Checkpoint file;
@@ -2192,7 +2198,7 @@ static bool checkpoint_put(Trainer *t, bool whole, const char *path, const char 
 }
 
 static void checkpoint_write(Trainer *t) {
-    char error[512];
+    char error[ERROR_ROOM];
     if (!checkpoint_put(t, true, t->checkpoint_path, t->current_is_good ? t->previous_path : NULL, error, sizeof error)) {
         fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": null, \"train_seconds\": %.3f, "
                         "\"reason\": \"failed\"}\n",
@@ -2218,7 +2224,7 @@ static char *resume_command(const Trainer *t, const char *from) {
 static void check_resumed(const Config *c, const char *path) {
     Checkpoint file;
     int64_t kept;
-    char error[512];
+    char error[ERROR_ROOM];
     CkptTensor tensor = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &kept);
     if (checkpoint_open(&file, path, error, sizeof error) != 0) return;
     if (checkpoint_check_config(&file, c, false, error, sizeof error) != 0) fail_usage("%s", error);
@@ -2237,7 +2243,7 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     Checkpoint file;
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
     CheckpointState state;
-    char error[512];
+    char error[ERROR_ROOM];
     if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0) {
         if (strcmp(path, t->previous_path) && file_exists(t->previous_path))
             fail("%s; the one before it: %s", error, resume_command(t, t->previous_path));
@@ -2272,7 +2278,7 @@ static void best_compare(Trainer *t) {
 
 // No reason to end a training: where it can't be written, the end says that it isn't kept.
 static void best_write(Trainer *t) {
-    char error[512];
+    char error[ERROR_ROOM];
     bool saved = checkpoint_put(t, false, t->best_path, NULL, error, sizeof error);
     if (!saved) {
         printf("%s\n", error);
@@ -2287,7 +2293,7 @@ static void best_resume(Trainer *t) {
     RunLog log;
     Checkpoint file;
     CheckpointState state;
-    char error[512];
+    char error[ERROR_ROOM];
     if (runlog_read(t->log_path, &log) == 0) {
         for (int i = 0; i < log.n_evals; i++) {
             double loss = runlog_sample_loss(&log.evals[i]);
@@ -2315,7 +2321,7 @@ static CheckpointState read_weights(const Model *m, const char *path) {
     Checkpoint file;
     CkptTensor list[N_TENSORS];
     CheckpointState state;
-    char error[512];
+    char error[ERROR_ROOM];
     if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0 ||
         checkpoint_check_config(&file, &m->config, true, error, sizeof error) != 0)
         fail("%s", error);
@@ -2469,8 +2475,28 @@ static int sample_start(const Config *c, const Tokenizer *t) {
 
 enum { SAMPLE_TOKENS = 400 };
 
-// Appends a sample to the run's sample.txt and returns it, to be freed; NULL where the data has no tokenizer. step: of the
-// model's weights.
+// The first sample in sample.txt's text whose step is from `first` to `last`, at its head "--- step 20 ---", or NULL.
+static char *sample_find(char *text, int first, int last) {
+    int step, end;
+    for (char *at = text; at; at = strstr(at, "\n--- step ")) {
+        at += *at == '\n';
+        end = 0;
+        if (sscanf(at, "--- step %d ---%n", &step, &end) == 1 && at[end] == '\n' && step >= first && step <= last) return at;
+    }
+    return NULL;
+}
+
+// Removes the samples behind the step that a run goes on from: it draws them again.
+static void sample_cut(const char *dir, int step) {
+    char *path = format("%s/sample.txt", dir), *text = read_file(path, NULL);
+    char *behind = text ? sample_find(text, step + 1, INT_MAX) : NULL;
+    if (behind && truncate(path, behind - text) != 0) fail("%s: cannot be cut: %s", path, strerror(errno));
+    free(text);
+    free(path);
+}
+
+// Returns a sample, to be freed; NULL where the data has no tokenizer. Appends it to the run's sample.txt, unless one of this
+// step is there, drawn before the run went on, or a signal has cut it short. step: of the model's weights.
 static char *write_sample(Trainer *t, int step) {
     if (!t->tokenizer.size) return NULL;
     SampleText s = {t, xstrdup(""), 0};
@@ -2478,9 +2504,11 @@ static char *write_sample(Trainer *t, int step) {
     if (!generate(&t->model, V, &start, 1, SAMPLE_TOKENS, 0.8, 0,
                   hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s))
         fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
-    char *path = format("%s/sample.txt", t->config.run.dir);
-    FILE *f = fopen(path, "a");
-    if (!f || fprintf(f, "--- step %d ---\n%s\n\n", step, s.text) < 0 || fclose(f) != 0)
+    char *path = format("%s/sample.txt", t->config.run.dir), *text = read_file(path, NULL);
+    bool append = !interrupted && !(text && sample_find(text, step, step));
+    free(text);
+    FILE *f = append ? fopen(path, "a") : NULL;
+    if (append && (!f || fprintf(f, "--- step %d ---\n%s\n\n", step, s.text) < 0 || fclose(f) != 0))
         fail("%s: %s", path, strerror(errno));
     free(path);
     return s.text;
@@ -2633,7 +2661,7 @@ static void trainer_free(Trainer *t) {
 // The data that the config asks for, and the plan of model and optimizer on it.
 static void trainer_open(Trainer *t, const char *where) {
     Config *c = &t->config;
-    char error[512];
+    char error[ERROR_ROOM];
     config_resolve(c, where);
     char *path = tokenizer_path(c->data.dir);
     if (file_exists(path) && (tokenizer_load(&t->tokenizer, path, error, sizeof error) != 0 ||
@@ -2707,7 +2735,7 @@ static bool due(int every, int step, int steps) { return step == steps || (every
 // Trains until all steps are done, a signal comes or a number isn't finite. Returns the program's exit code.
 static int train(Trainer *t) {
     const Config *c = &t->config;
-    int steps = c->train.steps, first = t->step;
+    int steps = c->train.steps;
     double tokens = (double)c->train.batch * c->model.block, start = seconds_now();
     Rate rate = {0};
     rate_note(&rate, t->train_seconds, t->step);
@@ -2728,7 +2756,7 @@ static int train(Trainer *t) {
         }
         bool last = t->step >= steps || interrupted;
         bool save = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
-        bool sample = c->train.sample_every && t->step > first && t->step % c->train.sample_every == 0 && !last;
+        bool sample = c->train.sample_every && t->step > 0 && t->step % c->train.sample_every == 0 && !last;
         if ((evaluated || save || sample) && !state_is_sound(t, trouble, sizeof trouble)) break;
         if (t->best_step == t->step && t->best_kept != t->step) {
             if (last) unlink(t->best_path);              // checkpoint.bin is the best
@@ -2984,6 +3012,7 @@ static void resume_log(Trainer *t) {
         fail("%s:%d: not a line of a run's log; without this file the run goes on with a new one", t->log_path, bad_line);
     if (bad_line < 0 && errno != ENOENT) fail("%s: %s", t->log_path, strerror(errno));
     if (bad_line < 0) printf("log        %s is missing: a new one begins\n", t->log_path);
+    sample_cut(t->config.run.dir, t->step);
     best_resume(t);
 }
 
@@ -3029,7 +3058,7 @@ static int train_main(int argc, char **argv) {
     Trainer t = {.program = argv[0]};
     Config *c = &t.config;
     ConfigSource sources[N_FIELDS];
-    char error[512], *dir = a.resume && !a.print_config ? resumed_dir(&a) : NULL;
+    char error[ERROR_ROOM], *dir = a.resume && !a.print_config ? resumed_dir(&a) : NULL;
     char *where = dir ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
     for (int i = 0; dir && i < a.n_overrides; i++)
         if (!may_change(a.overrides[i] + 2))

@@ -561,7 +561,7 @@ static void command_train(const Arguments *a) {
 
 static Tokenizer load_tokenizer(const char *path) {
     Tokenizer t;
-    char error[4400];
+    char error[ERROR_ROOM];
     if (tokenizer_load(&t, path, error, sizeof error) != 0) fail("%s", error);
     return t;
 }
@@ -906,7 +906,7 @@ static void print_shards(const char *split, const Shard *shards, int count) {
 static void info_of_folder(const char *dir) {
     char *path = tokenizer_path(dir);
     Tokenizer t = { 0 };
-    char error[512];
+    char error[ERROR_ROOM];
     if (file_exists(path)) {
         t = load_tokenizer(path);
         if (tokenizer_check(&t, path, dir, error, sizeof error) != 0) fail("%s", error);

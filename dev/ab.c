@@ -951,11 +951,19 @@ static void write_report_json(void) {
     write_json("report.json", json);
 }
 
+// A field of text: in quotes, its own ones doubled (RFC 4180).
+static void put_csv_text(FILE *out, const char *text) {
+    fputc('"', out);
+    for (const char *c = text; *c; c++) fprintf(out, *c == '"' ? "\"\"" : "%c", *c);
+    fputc('"', out);
+}
+
 // The first three columns of a run's lines.
 static void put_run(FILE *out, const Run *r) {
     const RunList *l = &study.list;
     char seed[32], budget[32];
-    fprintf(out, "\"%s\",%s,%s", l->arms[r->arm].label, config_number(seed, l->seeds[r->seed]),
+    put_csv_text(out, l->arms[r->arm].label);
+    fprintf(out, ",%s,%s", config_number(seed, l->seeds[r->seed]),
             config_number(budget, l->budgets[r->budget]));
 }
 

@@ -32,6 +32,12 @@ static double parse_number(const char *flag, const char *value, double min, doub
     return x;
 }
 
+static double parse_integer(const char *flag, const char *value, double min, double max) {
+    double x = parse_number(flag, value, min, max);
+    if (x != floor(x)) fail_usage("%s=%s: an integer from %g to %g is expected", flag, value, min, max);
+    return x;
+}
+
 int main(int argc, char **argv) {
     program_begin();
     wait_politely(argv);
@@ -43,11 +49,11 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--start=eot")) after_eot = true;
         else if (!strncmp(argv[i], "--start=", 8)) fail_usage("%s: --start=eot is expected", argv[i]);
         else if (!strncmp(argv[i], "--checkpoint=", 13)) chosen = argv[i] + 13;
-        else if (!strncmp(argv[i], "--tokens=", 9)) tokens = parse_number("--tokens", argv[i] + 9, 1, 1e7);
+        else if (!strncmp(argv[i], "--tokens=", 9)) tokens = parse_integer("--tokens", argv[i] + 9, 1, 1e7);
         else if (!strncmp(argv[i], "--temperature=", 14))
             temperature = parse_number("--temperature", argv[i] + 14, 0, 100);
-        else if (!strncmp(argv[i], "--top_k=", 8)) top_k = parse_number("--top_k", argv[i] + 8, 0, 65536);
-        else if (!strncmp(argv[i], "--seed=", 7)) seed = parse_number("--seed", argv[i] + 7, 0, 9007199254740992.0);
+        else if (!strncmp(argv[i], "--top_k=", 8)) top_k = parse_integer("--top_k", argv[i] + 8, 0, 65536);
+        else if (!strncmp(argv[i], "--seed=", 7)) seed = parse_integer("--seed", argv[i] + 7, 0, 9007199254740992.0);
         else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             printf("usage: generate RUN [--prompt=TEXT] [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]\n"
                    "                    [--start=eot] [--checkpoint=FILE]\n"
@@ -66,7 +72,7 @@ int main(int argc, char **argv) {
     if (!run) fail_usage("the folder of a run is expected, such as runs/default");
 
     char *config_path = format("%s/config.json", run), *vocabulary = tokenizer_path(run);
-    char *checkpoint_path = chosen ? xstrdup(chosen) : best_checkpoint(run), error[512];
+    char *checkpoint_path = chosen ? xstrdup(chosen) : best_checkpoint(run), error[ERROR_ROOM];
     if (!file_exists(config_path)) fail("%s: no such file: %s holds no run", config_path, run);
     Config config;
     Tokenizer tokenizer;

@@ -102,7 +102,7 @@ static inline char *run_data_conflict(const char *dir, const char *data_dir) {
 
 // Whether DIR/NAME is a tokenizer that the run in dir wrote: the one of DIR/vocabulary.
 static inline bool run_wrote_tokenizer(const char *dir, const char *name) {
-    char *path = format("%s/%s", dir, name), *sidecar = format("%s/vocabulary", dir), error[512];
+    char *path = format("%s/%s", dir, name), *sidecar = format("%s/vocabulary", dir), error[ERROR_ROOM];
     Tokenizer t;
     bool wrote = file_exists(sidecar) && tokenizer_load(&t, path, error, sizeof error) == 0;
     if (wrote) {

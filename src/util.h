@@ -1,8 +1,8 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
- * defines: fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format, shell_quoted, runs_folder, read_file,
- *          make_dirs, file_exists, lock_folder, sync_folder, write_file, mix64, hash64, hash_string, uniform_of,
- *          normal_of, seconds_now, resident_bytes, Rate, rate_note, Progress
+ * defines: ERROR_ROOM, fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format,
+ *          shell_quoted, runs_folder, read_file, make_dirs, file_exists, lock_folder, sync_folder, write_file, mix64,
+ *          hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -32,6 +32,7 @@
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_INTERRUPTED = 130 };   // what every program of the project exits with
+enum { ERROR_ROOM = 2 * 4096 + 1024 };   // of a function's one line: two paths of any length, and what is wrong
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Failing: one line on stderr, then the exit code. The line names the file, the key or the value, and what is expected.

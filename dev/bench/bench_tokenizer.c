@@ -13,7 +13,7 @@ static void time_training(const char *text, size_t n, size_t vocab, const char *
     static const char *const special[] = { BPE_EOT };
     BpeWords words = { 0 };
     Bpe b;
-    char error[512];
+    char error[ERROR_ROOM];
     double start = seconds_now();
     if (bpe_count(&words, text, n, error, sizeof error) != 0) fail("%s", error);
     double counted = seconds_now();
@@ -28,7 +28,7 @@ static void time_training(const char *text, size_t n, size_t vocab, const char *
 
 static void time_encoding(const char *text, size_t n, const char *vocabulary, const char *out) {
     Tokenizer t;
-    char error[4400];
+    char error[ERROR_ROOM];
     if (tokenizer_load(&t, vocabulary, error, sizeof error) != 0) fail("%s", error);
     uint32_t *ids = (uint32_t *)xmalloc(tokenizer_room(&t, n) * sizeof *ids);
     double seconds[2], start;

@@ -538,6 +538,31 @@ TEST(identical_arms_are_told) {
 }
 
 // CPU seconds stand beside the clock's, in every table; runs that the machine was shared with are named.
+// A label may have any character; in a CSV its quotes are doubled.
+TEST(labels_with_quotes_are_csv) {
+    char *out = test_folder("ab_quotes"), label[] = "say \"hi\"";
+    for (int arm = 0; arm < 2; arm++) {
+        char *name = safe_name(arm ? label : "a"), *folder = format("%s/runs/%s-s1", out, name);
+        hand_log(folder, arm, 2, 1, STEPS, 0, "done");
+        free(name), free(folder);
+    }
+    put_file(out, "study.json", "{\"arguments\": [\"a=x.json\", \"say \\\"hi\\\"=y.json\", \"--seeds=1\"]}");
+    CHECK(run_ab(&(Call){ { "report", out }, NULL }) == 0);
+    static const char *const files[] = { "runs.csv", "curves.csv" };
+    for (int i = 0; i < 2; i++) {
+        char *csv = get_file(out, files[i]);
+        CHECK_MSG(strstr(csv, "\n\"say \"\"hi\"\"\",1,1,") && strstr(csv, "\n\"a\",1,1,"), "%s", csv);
+        for (char *line = csv; *line; line = strchr(line, '\n') + 1) {          // as many fields as the head has
+            int fields = 0, head = 0;
+            for (char *c = csv; *c != '\n'; c++) head += *c == ',';
+            for (char *c = line, quoted = 0; quoted || *c != '\n'; c++) { quoted ^= *c == '"'; fields += !quoted && *c == ','; }
+            CHECK_MSG(fields == head, "%d fields instead of %d: %s", fields, head, line);
+        }
+        free(csv);
+    }
+    free(out);
+}
+
 TEST(cpu_seconds_and_curves) {
     char *out = test_folder("ab_cpu"), line[256];
     for (int arm = 0; arm < 2; arm++)
@@ -908,6 +933,7 @@ int main(int argc, char **argv) {
     RUN(a_sweeps_report);
     RUN(a_sweep_says_what_changes_nothing);
     RUN(identical_arms_are_told);
+    RUN(labels_with_quotes_are_csv);
     RUN(cpu_seconds_and_curves);
     RUN(random_points_lie_in_their_range);
     RUN(what_does_not_compare_is_refused);

@@ -1124,6 +1124,7 @@ TEST(arguments) {
     CHECK(muon_step_one(&m, 0, 0, scratch) == MUON_E_ARGUMENT);   // no step has begun
     CHECK(muon_begin_step(&m, NAN, 1.0) == MUON_E_ARGUMENT && muon_begin_step(&m, 1.0, -1.0) == MUON_E_ARGUMENT);
     CHECK(muon_begin_step(&m, INFINITY, 1.0) == MUON_E_ARGUMENT && m.t == 0);
+    CHECK(muon_begin_step(&m, -1e-9, 1.0) == MUON_E_ARGUMENT && m.t == 0);
     CHECK(muon_begin_step(&m, 1.0, 1.0) == MUON_OK && m.t == 1);
     CHECK(muon_step_one(&m, 1, 0, scratch) == MUON_E_ARGUMENT && muon_step_one(&m, -1, 0, scratch) == MUON_E_ARGUMENT);
     CHECK(muon_step_one(&m, 0, 1, scratch) == MUON_E_ARGUMENT && muon_step_one(&m, 0, -1, scratch) == MUON_E_ARGUMENT);
@@ -1598,6 +1599,35 @@ TEST(hooks) {
                         "./openmp large_tensors | grep bits > openmp.txt && cmp loop.txt openmp.txt");
 }
 
+// The rate of a schedule that falls to zero, as -Ofast with FMA computes it: a last factor of -2e-17 is zero.
+TEST(a_factor_of_zero_may_be_rounded) {
+    MuonOptions o = muon_default_options();
+    float w[1] = { 1.0f }, g[1] = { 0.5f }, state[2];
+    MuonParam p = { "w", w, g, 1, 1, 1, 0, MUON_RULE_ADAMW, 0.01, 0.1, NULL };
+    int negative = 0;
+    for (int steps = 1; steps <= 1000; steps++) {
+        Muon m;
+        double factor = fma(-(double)steps, 1.0 / steps, 1.0);
+        negative += factor < 0;
+        CHECK(muon_init(&m, &p, 1, &o, state) == MUON_OK);
+        CHECK_MSG(muon_step(&m, factor, 1.0, NULL, 1) == MUON_OK && m.t == 1, "%d steps: factor %g", steps, factor);
+        CHECK(factor > 0 || (w[0] == 1.0f && m.lr_factor == 0.0));
+        w[0] = 1.0f;
+    }
+    CHECK(negative > 10);
+}
+
+TEST(a_polynomials_norm_is_finite) {
+    float x[4] = { 1, 2, 3, 4 }, kept[4] = { 1, 2, 3, 4 }, scratch[64];
+    const double bad[] = { INFINITY, NAN, 1e300, 0.0, -1.0, 1e-60 };
+    for (int i = 0; i < 6; i++) {
+        MuonCoefficients c = *muon_coefficients(MUON_COEFF_KELLER);
+        c.norm = bad[i];
+        CHECK_MSG(muon_orthogonalize(x, 2, 2, &c, 5, scratch) == MUON_E_ARGUMENT, "norm %g", bad[i]);
+        CHECK(memcmp(x, kept, sizeof x) == 0);
+    }
+}
+
 // NaN and infinity are found in programs built with -ffast-math too, where isnan(x) is constant: fast_math.c.
 TEST(fast_math) {
     free(test_folder("muon_fast_math"));
@@ -1675,6 +1705,8 @@ int main(int argc, char **argv) {
     RUN(example_at_the_head);
     RUN(mlp_example);
     RUN(two_users_link);
+    RUN(a_factor_of_zero_may_be_rounded);
+    RUN(a_polynomials_norm_is_finite);
     RUN(fast_math);
     RUN(hooks);
 #endif

@@ -579,6 +579,63 @@ TEST(a_run_without_its_log_goes_on_with_a_new_one) {
     CHECK(file_has(RUNS "logless/log.jsonl", "mine"));
 }
 
+// sample.txt is that of a run that nothing interrupted, each sample once, in whatever state the run died.
+TEST(samples_are_written_once) {
+#define SAMPLED "build/test/run.json --train.steps=40 --train.sample_every=10 --train.save_every=20 --train.eval_every=0 "
+    CHECK(TRAIN(SAMPLED "--run.dir=" RUNS "sampled --overwrite") == 0);
+    shell("cp " RUNS "sampled/sample.txt build/test/kept.txt");
+    CHECK(shell("test $(grep -c '^--- step' build/test/kept.txt) = 4") == 0);
+    CHECK(TRAIN("--run.dir=" RUNS "sampled --resume") == 0);                            // has nothing more to do
+    CHECK(shell("cmp build/test/kept.txt " RUNS "sampled/sample.txt") == 0);
+    static const char *const damage[] = {"cp build/test/kept.txt $f", "head -n 2 build/test/kept.txt > $f", ": > $f", "rm $f"};
+    for (size_t i = 0; i < COUNT_OF(damage); i++) {
+        shell("f=" RUNS "sampled/sample.txt; %s", damage[i]);
+        CHECK(TRAIN("--run.dir=" RUNS "sampled --resume=" RUNS "sampled/checkpoint.prev.bin") == 0);
+        if (i == 0) CHECK(shell("cmp build/test/kept.txt " RUNS "sampled/sample.txt") == 0);
+        for (int step = 20; step <= 40; step += 10)
+            CHECK_MSG(shell("test $(grep -c -x -e '--- step %d ---' " RUNS "sampled/sample.txt) = 1", step) == 0, "%s, step %d",
+                      damage[i], step);
+        CHECK(TRAIN(SAMPLED "--run.dir=" RUNS "sampled --overwrite") == 0);
+    }
+}
+
+TEST(integers_of_generate_are_integers) {
+    static const char *const flags[] = {"--tokens=1.5", "--top_k=2.5", "--seed=0.5", "--tokens=0", "--tokens=1e9"};
+    prepare_runs();
+    for (size_t i = 0; i < COUNT_OF(flags); i++)
+        check_error_line(shell("%s/generate " RUNS "none %s > build/test/out.txt 2> build/test/err.txt", build, flags[i]), EXIT_USAGE,
+                         flags[i]);
+    check_error_line(shell("%s/generate " RUNS "none --tokens=1e3 > build/test/out.txt 2> build/test/err.txt", build), EXIT_FAILED,
+                     "no such file");
+}
+
+// However long the names are, the line ends with what is wrong.
+TEST(a_long_path_leaves_room_for_the_reason) {
+    char part[201], error[ERROR_ROOM], *dir = format(RUNS "long");
+    prepare_runs();
+    shell("rm -rf %s", dir);
+    memset(part, 'x', 200), part[200] = '\0';
+    for (int i = 0; i < 4; i++) {
+        char *deeper = format("%s/%s", dir, part);
+        free(dir);
+        dir = deeper;
+    }
+    CHECK(TRAIN("build/test/run.json --train.steps=4 --run.dir=%s", dir) == 0);
+    shell("truncate -s -4 %s/checkpoint.bin", dir);
+    CHECK(TRAIN("--resume --train.steps=8 --run.dir=%s", dir) == EXIT_FAILED && file_has("build/test/err.txt", ": cut off"));
+    CHECK(shell("%s/generate %s > build/test/out.txt 2> build/test/err.txt", build, dir) == EXIT_FAILED &&
+          file_has("build/test/err.txt", ": cut off"));
+    shell("echo '1 tokens, hash 1' > %s/vocabulary", dir);
+    CHECK(shell("%s/generate %s > build/test/out.txt 2> build/test/err.txt", build, dir) == EXIT_FAILED);
+    char *tokenizer = format("%s/tokenizer.bin", dir), *text = read_file("build/test/err.txt", NULL);
+    Tokenizer t;
+    CHECK(tokenizer_load(&t, tokenizer, error, sizeof error) == 0 &&
+          tokenizer_check(&t, tokenizer, dir, error, sizeof error) != 0);
+    CHECK_MSG(strstr(text, error) && strlen(error) > 1000, "%s", text);
+    tokenizer_free(&t);
+    free(tokenizer), free(text), free(dir);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The best model
 
@@ -756,6 +813,9 @@ int main(int argc, char **argv) {
     RUN(a_signal_acts_between_the_tokens_of_a_sample);
     RUN(a_run_goes_on_with_data_that_moved);
     RUN(a_run_without_its_log_goes_on_with_a_new_one);
+    RUN(samples_are_written_once);
+    RUN(a_long_path_leaves_room_for_the_reason);
+    RUN(integers_of_generate_are_integers);
     RUN(the_best_model_is_kept_said_and_sampled);
     RUN(the_best_model_is_the_same_after_any_death);
     RUN(a_full_stdout_fails_every_program);
