@@ -24,6 +24,8 @@
 #include <float.h>
 #include <math.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #ifdef _OPENMP
 #include <omp.h>
 #else
@@ -2602,11 +2604,41 @@ static void log_end(Trainer *t, const char *reason) {
     log_check(t);
 }
 
-// The picture is no reason to end a training: what is wrong with it is a warning.
+// The picture is no reason to end a training: a child draws it, and whatever ends the child, such as too little memory or
+// an assertion of the image library, is a warning. It starts no threads: OpenMP's are not there after a fork.
 static void draw_loss(const Trainer *t) {
-    char *png = format("%s/loss.png", t->config.run.dir);
+    char *png = format("%s/loss.png", t->config.run.dir), *said = NULL, line[512];
     const char *folder = t->config.run.dir;
-    if (runlog_plot(&folder, NULL, 1, png) != 0) fprintf(stderr, "warning: %s: not drawn: %s\n", png, strerror(errno));
+    int ends[2], status = 0;
+    fflush(NULL);                                        // what is still in a buffer would be written twice
+    if (pipe(ends) != 0) { fprintf(stderr, "warning: %s: not drawn: %s\n", png, strerror(errno)); free(png); return; }
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        if (t->lock >= 0) close(t->lock);                // the folder is its parent's alone
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        if (runlog_plot(&folder, NULL, 1, png) != 0) fail("%s", strerror(errno));
+        fflush(NULL);
+        _exit(0);
+    }
+    int error = errno;
+    close(ends[1]);
+    FILE *from = child > 0 ? fdopen(ends[0], "r") : NULL;
+    while (from && fgets(line, sizeof line, from)) {     // its own warnings, then why it failed
+        line[strcspn(line, "\n")] = '\0';
+        if (said) fprintf(stderr, "%s\n", said);
+        free(said);
+        said = xstrdup(line);
+    }
+    if (from) fclose(from);
+    else close(ends[0]);
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    bool failed = child < 0 || status != 0;
+    const char *reason = child < 0 ? strerror(error) : !said ? "the process that draws it was ended" : said;
+    if (failed) fprintf(stderr, "warning: %s: not drawn: %s\n", png, reason + (strncmp(reason, "error: ", 7) ? 0 : 7));
+    else if (said) fprintf(stderr, "%s\n", said);
+    free(said);
     free(png);
 }
 

@@ -20,7 +20,7 @@
 #ifndef BPE_H
 #define BPE_H
 
-#include <cjson/cJSON.h>
+#include "../src/json.h"
 #include "../src/util.h"
 #include "unicode.h"
 
@@ -307,8 +307,7 @@ static inline char *bpe_spell(const char *pattern) {
         pcre2_config(PCRE2_CONFIG_UNICODE_VERSION, version);
     char *out = NULL;
     size_t n;
-    FILE *f = open_memstream(&out, &n);
-    if (!f) fail("out of memory: a pattern of %zu bytes", strlen(pattern));
+    FILE *f = text_open(&out, &n);
     for (bool inside = false; *pattern; pattern++) {
         inside = *pattern == '[' || (inside && *pattern != ']');
         if (*pattern != '\\') putc(*pattern, f);
@@ -329,7 +328,7 @@ static inline char *bpe_spell(const char *pattern) {
             pattern = name + length;
         }
     }
-    if (fclose(f) != 0) fail("out of memory: a pattern of %zu bytes", n);
+    text_close(f, &out);
     return out;
 }
 

@@ -333,7 +333,7 @@ typedef struct {
 } TextFile;
 
 // False at the end of the file.
-static bool text_refill(TextFile *t) {
+static bool file_refill(TextFile *t) {
     if (t->z.avail_in > 0) return true;
     t->z.next_in = t->buffer;
     t->z.avail_in = (unsigned)fread(t->buffer, 1, sizeof t->buffer, t->f);
@@ -342,13 +342,13 @@ static bool text_refill(TextFile *t) {
 }
 
 // Where a text's first bytes don't say that it is gzip, its name must not say so either.
-static TextFile *text_open(const char *path) {
+static TextFile *file_open(const char *path) {
     TextFile *t = (TextFile *)xcalloc(1, sizeof *t);
     const char *dot = strrchr(path, '.');
     t->path = path;
     t->f = fopen(path, "rb");
     if (!t->f) give_up("%s: cannot be read: %s (a text file expected)", path, strerror(errno));
-    t->gzip = text_refill(t) && t->z.avail_in >= 2 && t->buffer[0] == 0x1f && t->buffer[1] == 0x8b;
+    t->gzip = file_refill(t) && t->z.avail_in >= 2 && t->buffer[0] == 0x1f && t->buffer[1] == 0x8b;
     if (!t->gzip && dot && (strcmp(dot, ".gz") == 0 || strcmp(dot, ".dz") == 0))
         give_up("%s: not a gzip file, as its name says: it does not begin with the bytes 1f 8b", path);
     if (t->gzip && inflateInit2(&t->z, 15 + 16) != Z_OK) give_up("%s: out of memory", path);     // 16: gzip's format only
@@ -356,9 +356,9 @@ static TextFile *text_open(const char *path) {
 }
 
 // Reads n bytes of text, fewer only at its end. Returns how many.
-static size_t text_read(TextFile *t, char *to, size_t n) {
+static size_t file_read(TextFile *t, char *to, size_t n) {
     size_t got = 0;
-    while (got < n && text_refill(t)) {
+    while (got < n && file_refill(t)) {
         if (!t->gzip) {
             size_t part = t->z.avail_in < n - got ? t->z.avail_in : n - got;
             memcpy(to + got, t->z.next_in, part);
@@ -368,7 +368,7 @@ static size_t text_read(TextFile *t, char *to, size_t n) {
             continue;
         }
         if (!t->in_member && *t->z.next_in == 0) {      // zeros may fill the file up, as on tapes
-            for (; text_refill(t); t->z.avail_in--)
+            for (; file_refill(t); t->z.avail_in--)
                 if (*t->z.next_in++ != 0) give_up("%s: more behind its zeros (a damaged gzip file)", t->path);
             break;
         }
@@ -388,7 +388,7 @@ static size_t text_read(TextFile *t, char *to, size_t n) {
     return got;
 }
 
-static void text_close(TextFile *t) {
+static void file_close(TextFile *t) {
     if (t->gzip) inflateEnd(&t->z);
     fclose(t->f);
     free(t);
@@ -402,12 +402,12 @@ static void read_corpus(const Corpus *c, const char *doing, Take *take, void *st
     bool more = true;
     for (int i = 0; i < c->count && more; i++) {
         const char *path = c->paths[i];
-        TextFile *f = text_open(path);
+        TextFile *f = file_open(path);
         Divider d = { .c = c, .piece = { .first = c->documents || i == 0, .path = path, .line = 1 },
                       .take = take, .state = state };
         size_t held = 0, used = 0;
         for (bool end = false; more && !end; held -= used) {
-            size_t got = text_read(f, buffer + held, CHUNK_BYTES - held);
+            size_t got = file_read(f, buffer + held, CHUNK_BYTES - held);
             end = held + got < CHUNK_BYTES;
             more = divide(&d, buffer, held += got, end, &used);
             if (more) memmove(buffer, buffer + used, held - used);
@@ -416,7 +416,7 @@ static void read_corpus(const Corpus *c, const char *doing, Take *take, void *st
                               1e-6 * c->bytes);
         }
         done += (double)ftello(f->f);
-        text_close(f);
+        file_close(f);
     }
     progress_end(&progress);
     free(buffer);

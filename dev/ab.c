@@ -1008,9 +1008,9 @@ static void put_curves_csv(FILE *out) {
 static void write_csv(const char *name, void (*put)(FILE *)) {
     char *path = format("%s/%s", study.list.out, name), *text;
     size_t size;
-    FILE *out = config_open_text(&text, &size);
+    FILE *out = text_open(&text, &size);
     put(out);
-    config_close_text(out);
+    text_close(out, &text);
     if (write_file(path, text, strlen(text)) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
     free(text);
     free(path);
@@ -1407,9 +1407,9 @@ static void write_report(void) {
     look_for_effects();
     char *text, *path = format("%s/report.md", l->out);
     size_t size;
-    FILE *out = config_open_text(&text, &size);
+    FILE *out = text_open(&text, &size);
     put_report(out);
-    config_close_text(out);
+    text_close(out, &text);
     char *first = strstr(text, "## ");
     if (write_file(path, text, strlen(text)) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
     write_report_json();

@@ -15,7 +15,7 @@
 #ifndef CONFIG_H
 #define CONFIG_H
 
-#include <cjson/cJSON.h>
+#include "json.h"
 #include <ctype.h>
 #include <float.h>
 #include <limits.h>
@@ -204,24 +204,13 @@ static inline void config_put_value(FILE *out, const void *config, const Field *
     }
 }
 
-// A stream into a string of its own: write to it, then *text is the caller's once config_close_text has been called.
-static inline FILE *config_open_text(char **text, size_t *size) {
-    FILE *out = open_memstream(text, size);
-    if (!out) fail("out of memory: %s", strerror(errno));
-    return out;
-}
-
-static inline void config_close_text(FILE *out) {
-    if (fclose(out) != 0) fail("out of memory: %s", strerror(errno));
-}
-
 // One value as JSON; the caller frees it.
 static inline char *config_value_text(const void *config, const Field *f) {
     char *text;
     size_t size;
-    FILE *out = config_open_text(&text, &size);
+    FILE *out = text_open(&text, &size);
     config_put_value(out, config, f);
-    config_close_text(out);
+    text_close(out, &text);
     return text;
 }
 
@@ -256,9 +245,9 @@ static inline void config_write(FILE *out, const void *config, const Field *fiel
 static inline char *config_text(const void *config, const Field *fields, int n) {
     char *text;
     size_t size;
-    FILE *out = config_open_text(&text, &size);
+    FILE *out = text_open(&text, &size);
     config_write(out, config, fields, n);
-    config_close_text(out);
+    text_close(out, &text);
     return text;
 }
 
@@ -519,7 +508,7 @@ static inline bool config_refuse(ConfigReader *r, int position, const Field *f, 
     const char *raw = r->positions[position].value, *type;
     char *text;
     size_t size;
-    FILE *out = config_open_text(&text, &size);
+    FILE *out = text_open(&text, &size);
     if (cJSON_IsString(item)) {
         type = "is a string";
         config_put_string(out, item->valuestring, 60);
@@ -533,7 +522,7 @@ static inline bool config_refuse(ConfigReader *r, int position, const Field *f, 
     }
     fprintf(out, " %s, expected %s", why ? why : type, articles[f->type]);
     config_put_kind(out, f, "");
-    config_close_text(out);
+    text_close(out, &text);
     config_error(r, r->positions[position].line, f->key, "%s", text);
     free(text);
     return false;
@@ -762,12 +751,12 @@ static inline bool config_take_text(ConfigReader *r, const Field *f, const char 
     for (int attempt = name; attempt < 2 && !fine; attempt++) {
         char *json;
         size_t size;
-        FILE *out = config_open_text(&json, &size);
+        FILE *out = text_open(&json, &size);
         if (attempt == 1) config_put_string(out, value, SIZE_MAX);
         else if (f->type == FIELD_LIST && *value != '[') fprintf(out, "[%s]", value);
         else if (f->type == FIELD_MAP && *value != '{') config_put_pairs(out, value);
         else fputs(value, out);
-        config_close_text(out);
+        text_close(out, &json);
         fine = config_parse(r, json, size);
         bool set = fine && config_set(r, 0, f, r->root);
         free(json);
@@ -792,9 +781,9 @@ static inline bool config_take_override(ConfigReader *r, const char *text) {
     } else if (f) {
         char *kind;
         size_t size;
-        FILE *out = config_open_text(&kind, &size);
+        FILE *out = text_open(&kind, &size);
         config_put_kind(out, f, "");
-        config_close_text(out);
+        text_close(out, &kind);
         config_error(r, 0, NULL, "expected --%s=VALUE, where VALUE is: %s", key, kind);
         free(kind);
     } else if (first)

@@ -1,8 +1,8 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
  * defines: ERROR_ROOM, fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format,
- *          shell_quoted, runs_folder, read_file, make_dirs, file_exists, lock_folder, sync_folder, write_file, mix64,
- *          hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes, Rate, rate_note, Progress
+ *          text_open, text_close, shell_quoted, runs_folder, read_file, make_dirs, file_exists, lock_folder, sync_folder,
+ *          write_file, mix64, hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -135,6 +135,20 @@ PRINTF_LIKE(1, 2) static inline char *format(const char *fmt, ...) {
     vsnprintf(s, (size_t)n + 1, fmt, again);
     va_end(again);
     return s;
+}
+
+// A stream into a string of its own: what is written to it is *text, the caller's to free, once text_close has been called.
+static inline FILE *text_open(char **text, size_t *size) {
+    *text = NULL;
+    FILE *f = open_memstream(text, size);
+    if (!f) fail("out of memory: %s", strerror(errno));
+    return f;
+}
+
+// glibc marks no error where such a stream can't grow: then it can't for one byte more, which is taken back.
+static inline void text_close(FILE *f, char *const *text) {
+    bool lost = putc('\0', f) == EOF || fseek(f, -1, SEEK_CUR) != 0 || ferror(f);
+    if (fclose(f) != 0 || lost || !*text) fail("out of memory: a text that is put together does not fit");
 }
 
 // A word as a shell reads it back, in quotes only where it needs them: "my run" -> 'my run'. For commands that are

@@ -247,14 +247,14 @@ typedef struct { FILE *to; char *path, *text; size_t size; } LabCsv;
 static inline LabCsv *lab_csv(const char *name, const char *head) {
     LabCsv *csv = xcalloc(1, sizeof *csv);
     csv->path = lab_path(name);
-    csv->to = open_memstream(&csv->text, &csv->size);
-    if (!csv->to) fail("%s: %s", csv->path, strerror(errno));
+    csv->to = text_open(&csv->text, &csv->size);
     fprintf(csv->to, "%s\n", head);
     return csv;
 }
 
 static inline void lab_csv_save(LabCsv *csv) {
-    if (fclose(csv->to) != 0 || write_file(csv->path, csv->text, csv->size) != 0) fail("%s: %s", csv->path, strerror(errno));
+    text_close(csv->to, &csv->text);
+    if (write_file(csv->path, csv->text, csv->size) != 0) fail("%s: %s", csv->path, strerror(errno));
     free(csv->path), free(csv->text), free(csv);
 }
 

@@ -257,7 +257,7 @@ static void hand_log(const char *folder, int arm, double val_loss, double second
     if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
     char *text;
     size_t size;
-    FILE *f = config_open_text(&text, &size);
+    FILE *f = text_open(&text, &size);
     fprintf(f, "{\"event\": \"start\", \"step\": 0, \"config\": {\"train\": {\"steps\": %d}, "
                "\"optimizer\": {\"name\": \"%s\"}}, \"cpu\": \"x\", \"threads\": 1, \"isa\": \"avx2\", "
                "\"params\": 1000, \"optimizer_bytes\": %d, \"data\": \"00\", "
@@ -282,7 +282,7 @@ static void hand_log(const char *folder, int arm, double val_loss, double second
     snprintf(number, sizeof number, "%.9g", val_loss);
     fprintf(f, "{\"event\": \"end\", \"step\": %d, \"val_loss\": %s, \"train_seconds\": %.9g, \"reason\": \"%s\"}\n",
             steps, isnan(val_loss) ? "null" : number, seconds, reason);
-    config_close_text(f);
+    text_close(f, &text);
     put_file(folder, "log.jsonl", text);
     free(text);
 }

@@ -865,11 +865,11 @@ TEST(curves_have_the_optimizers_colours) {
         cJSON *config = config_of(optimizers[i], 0.02, 1, "");
         char *json = cJSON_PrintUnformatted(config), *path = format("%s/log.jsonl", folders[i]), *text;
         size_t size;
-        FILE *f = config_open_text(&text, &size);
+        FILE *f = text_open(&text, &size);
         fprintf(f, "{\"event\": \"start\", \"step\": 0, \"config\": %s}\n", json);
         for (int s = 1; s <= 50; s++)
             fprintf(f, "{\"event\": \"step\", \"step\": %d, \"tokens\": %d, \"loss\": %g, \"ms\": 1}\n", s, s, 5 - 0.04 * s - i);
-        config_close_text(f);
+        text_close(f, &text);
         if (write_file(path, text, strlen(text)) != 0) fail("%s: %s", path, strerror(errno));
         free(text), free(path), free(json);
         cJSON_Delete(config);

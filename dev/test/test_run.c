@@ -784,6 +784,65 @@ TEST(a_file_size_limit_is_said) {
     }
 }
 
+// A font of 4 GB of zeros, and an image library that ends its process: the training goes on, with a warning.
+TEST(a_picture_that_cannot_be_drawn_is_a_warning) {
+#ifdef __SANITIZE_ADDRESS__
+    puts("    the sanitizer's own memory is beyond the limit: not tested");
+    return;
+#endif
+    prepare_runs();
+    CHECK(shell("truncate -s 4G build/test/font.ttf; ulimit -v 400000; MUON_FONT=build/test/font.ttf OMP_NUM_THREADS=1 %s build/test/run.json "
+                "--train.steps=2 --overwrite --run.dir=" RUNS "font > build/test/out.txt" ERR "; code=$?; rm build/test/font.ttf; exit $code",
+                trainer) == 0);
+    CHECK(file_has("build/test/err.txt", "warning: " RUNS "font/loss.png: not drawn: out of memory: "));
+    CHECK(shell("! grep -q '^error' build/test/err.txt") == 0 && !file_exists(RUNS "font/loss.png") && step_of(RUNS "font/checkpoint.bin") == 2);
+}
+
+static char *large;
+
+static void no_more_memory(size_t bytes) {
+    large = memset(xmalloc(bytes + 1), 'a', bytes);
+    large[bytes] = '\0';
+    setrlimit(RLIMIT_AS, &(struct rlimit){ 1 << 20, 1 << 20 });
+}
+
+static void json_without_memory(void *arg) {
+    (void)arg;
+    no_more_memory(64 << 20);
+    if (cJSON_CreateString(large)) _exit(99);
+}
+
+static void log_without_memory(void *arg) {
+    RunLog log;
+    no_more_memory(64 << 20);
+    int bad = runlog_read((const char *)arg, &log);
+    if (bad != 0) fail("line %d", bad);
+}
+
+static void stream_without_memory(void *arg) {
+    char *text;
+    size_t size;
+    FILE *f = text_open(&text, &size);
+    (void)arg;
+    no_more_memory(64 << 20);
+    fputs(large, f);
+    text_close(f, &text);
+}
+
+// No memory is no damage.
+TEST(without_memory_is_said) {
+#ifdef __SANITIZE_ADDRESS__
+    puts("    the sanitizer's own memory is beyond the limit: not tested");
+    return;
+#endif
+    prepare_runs();
+    // a log of two good lines, the second a list that takes 64 bytes for every two of its own
+    CHECK(shell("{ echo '{\"event\": \"start\"}'; printf '{\"event\": \"x\", \"list\": [0'; yes ,0 | head -n 20000 | tr -d '\\n'; echo ']}'; } > build/test/long.jsonl") == 0);
+    CHECK_FAILS(json_without_memory, NULL, 1, "out of memory: ");
+    CHECK_FAILS(log_without_memory, "build/test/long.jsonl", 1, "out of memory: ");
+    CHECK_FAILS(stream_without_memory, NULL, 1, "out of memory");
+}
+
 // Every program but the examples that are compiled without the project begins alike.
 TEST(every_main_begins_as_it_must) {
     CHECK(shell("for f in $(grep -l '^int main(' train_gpt.c data/*.c dev/*.c dev/bench/*.c dev/exp/*.c dev/exp/*/*.c | grep -v dev/mlp.c); do "
@@ -820,6 +879,8 @@ int main(int argc, char **argv) {
     RUN(the_best_model_is_the_same_after_any_death);
     RUN(a_full_stdout_fails_every_program);
     RUN(a_file_size_limit_is_said);
+    RUN(a_picture_that_cannot_be_drawn_is_a_warning);
+    RUN(without_memory_is_said);
     RUN(every_main_begins_as_it_must);
     return tests_end();
 }

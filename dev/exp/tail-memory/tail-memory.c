@@ -392,13 +392,13 @@ typedef struct { FILE *file; char *name, *text; size_t size; } Csv;
 
 static void csv_open(Csv *c, const char *name, const char *columns) {
     c->name = format("%s/%s.csv", folder, name);
-    c->file = open_memstream(&c->text, &c->size);
-    if (!c->file) fail("%s: %s", c->name, strerror(errno));
+    c->file = text_open(&c->text, &c->size);
     fprintf(c->file, "%s\n", columns);
 }
 
 static void csv_close(Csv *c) {
-    if (fclose(c->file) != 0 || write_file(c->name, c->text, c->size) != 0) fail("%s: %s", c->name, strerror(errno));
+    text_close(c->file, &c->text);
+    if (write_file(c->name, c->text, c->size) != 0) fail("%s: %s", c->name, strerror(errno));
     free(c->name), free(c->text);
 }
 
