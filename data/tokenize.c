@@ -235,6 +235,29 @@ static void close_corpus(Corpus *c) {
     free(c->paths);
 }
 
+// Fails where writing `path`, by the flag --out=out, would replace the input.
+static void keep_input(const char *out, const char *path, const char *input) {
+    if (same_regular_file(path, input))
+        fail_usage("--out=%s: %s would be replaced, which is read here: another --out expected", out, input);
+}
+
+static void keep_corpus(const char *out, const char *path, const Corpus *c) {
+    for (int i = 0; i < c->count; i++) keep_input(out, path, c->paths[i]);
+}
+
+// Likewise of a tokenizer's file; of a pair (tokenizer_pairs), either half of which names both.
+static void keep_tokenizer(const char *out, const char *path, const char *tokenizer) {
+    const char *slash = strrchr(tokenizer, '/'), *name = slash ? slash + 1 : tokenizer;
+    keep_input(out, path, tokenizer);
+    for (int i = 0; i < 4; i++) {
+        const char *const *pair = tokenizer_pairs[i / 2];
+        if (strcmp(name, pair[i % 2]) != 0) continue;
+        char *half = format("%.*s%s", (int)(name - tokenizer), tokenizer, pair[1 - i % 2]);
+        keep_input(out, path, half);
+        free(half);
+    }
+}
+
 // How many of the last bytes of a chunk are the beginning of a character that goes on behind it.
 static size_t cut_character(const char *text, size_t n) {
     for (size_t back = 1; back < UTF8_LONGEST && back <= n; back++) {
@@ -542,6 +565,7 @@ static void command_train(const Arguments *a) {
     Bpe bpe;
     char error[256];
     Corpus c = open_corpus(a->texts, a->text_count, a);
+    keep_corpus(a->out, a->out, &c);
     count_corpus(&c, 1);
     Training t = { .gather = { .words = true, .use = use_for_training, .state = &words } };
     read_corpus(&c, "counting words", take_training, &t);
@@ -763,6 +787,13 @@ static void command_shards(const Arguments *a) {
     if (raw && t.size > UINT16_MAX + 1)
         fail("--format=nanogpt: %d tokens don't fit 16 bits: --format=llmc has 32", t.size);
 
+    char *vocabulary = format("%s/tokenizer.%s", a->out, t.bpe ? "json" : "bin");
+    char *sidecar = format("%s/vocabulary", a->out);
+    for (int i = 0; i < corpus_count; i++) {
+        keep_corpus(a->out, vocabulary, &corpora[i]);
+        keep_corpus(a->out, sidecar, &corpora[i]);
+    }
+    if (!chars && !bytes) keep_tokenizer(a->out, vocabulary, kind);
     if (make_dirs(a->out) != 0) fail("%s: cannot be made: %s", a->out, strerror(errno));
     if (count_shards(a->out, 't') + count_shards(a->out, 'v') > 0)
         fail("%s: holds shards already: remove them or choose another --out", a->out);
@@ -785,11 +816,9 @@ static void command_shards(const Arguments *a) {
     end_split(&s.val);
 
     int shards = written_count;
-    char *vocabulary = format("%s/tokenizer.%s", a->out, t.bpe ? "json" : "bin");
     if (tokenizer_save(&t, vocabulary) != 0) give_up("%s: cannot be written: %s", vocabulary, strerror(errno));
     remember(vocabulary);
     if (tokenizer_sign(&t, a->out) != 0) give_up("%s/vocabulary: cannot be written: %s", a->out, strerror(errno));
-    char *sidecar = format("%s/vocabulary", a->out);
     remember(sidecar);
     for (int i = 0; i < shards; i++) {
         char *name = format("%.*s", (int)(strlen(written[i]) - 4), written[i]);
@@ -888,6 +917,7 @@ static void command_decode(const Arguments *a) {
 static void command_convert(const Arguments *a) {
     if (!a->tokenizer || !a->out || !*a->out)
         fail_usage("tokenize convert: --%s=FILE is missing", a->tokenizer ? "out" : "tokenizer");
+    keep_tokenizer(a->out, a->out, a->tokenizer);
     Tokenizer t = load_tokenizer(a->tokenizer);
     if (tokenizer_save(&t, a->out) != 0) fail("%s: cannot be written: %s", a->out, strerror(errno));
     tokenizer_free(&t);

@@ -1,7 +1,7 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
  * defines: ERROR_ROOM, fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format,
- *          text_open, text_close, shell_quoted, runs_folder, read_file, make_dirs, file_exists, lock_folder, sync_folder,
+ *          text_open, text_close, shell_quoted, runs_folder, read_file, make_dirs, file_exists, same_regular_file, lock_folder, sync_folder,
  *          write_file, mix64, hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
@@ -179,6 +179,12 @@ static inline const char *runs_folder(void) {
 static inline bool file_exists(const char *path) {
     struct stat st;
     return stat(path, &st) == 0;
+}
+
+// Whether two paths lead to one regular file, by whatever names.
+static inline bool same_regular_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && S_ISREG(x.st_mode) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 // The whole file, with a NUL behind its last byte. size may be NULL. Returns NULL with errno set where it can't be read.

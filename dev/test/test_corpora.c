@@ -400,6 +400,30 @@ TEST(writers_look_at_what_is_there_first) {
     CHECK_FAILS(shell, CONVERT("disk"), 1, "/disk: cannot be written: Operation not supported");
 }
 
+// An output that is an input, by whatever name, is refused before anything is written.
+TEST(no_writer_replaces_what_it_reads) {
+    free(test_folder("corpora"));
+    make_byte_tokenizer();
+#define KEPT_AS_IT_IS(command, words) CHECK_FAILS(shell, TOKENIZE " " command, 2, words); \
+    CHECK(run("(cd " ROOT "/in && cksum * */*) 2>/dev/null | cmp - " ROOT "/sums && test ! -e " ROOT "/in/train_000000.bin") == 0)
+    CHECK(run("mkdir -p " ROOT "/in/d && cd " ROOT "/in && seq 300 >text && cp text vocabulary && cp text tokenizer.json && "
+              "cp text d/more && ln -s text link && ln text hard") == 0);
+    CHECK(run("cp " BYTES " " ROOT "/in/tok.bin && " TOKENIZE " train --vocab=260 --out=" ROOT "/in/d/tokenizer.json " ROOT "/in/text") == 0);
+    CHECK(run("cd " ROOT "/in && echo '{}' >encoder.json && echo '#version: 0.2' >vocab.bpe && cksum * */* >../sums 2>/dev/null; true") == 0);
+    KEPT_AS_IT_IS("train --vocab=260 --out=" ROOT "/in/text " ROOT "/in/text", "--out=" ROOT "/in/text: " ROOT "/in/text would be replaced");
+    KEPT_AS_IT_IS("train --vocab=260 --out=" ROOT "/in/link " ROOT "/in/d " ROOT "/in/text", "/in/text would be replaced");
+    KEPT_AS_IT_IS("train --vocab=260 --out=" ROOT "/in/hard " ROOT "/in/text", "/in/text would be replaced");
+    KEPT_AS_IT_IS("train --vocab=260 --out=" ROOT "/in/d/more " ROOT "/in/d", "/in/d/more would be replaced");
+    KEPT_AS_IT_IS("convert --tokenizer=" ROOT "/in/tok.bin --out=" ROOT "/in/../in/tok.bin", "/in/tok.bin would be replaced");
+    KEPT_AS_IT_IS("convert --tokenizer=" ROOT "/in/encoder.json --out=" ROOT "/in/vocab.bpe", "/in/vocab.bpe would be replaced");
+    KEPT_AS_IT_IS("shards --out=" ROOT "/in " ROOT "/in/vocabulary", "/in/vocabulary would be replaced");
+    KEPT_AS_IT_IS("shards --out=" ROOT "/in --tokenizer=" ROOT "/in/d/tokenizer.json --val=" ROOT "/in/tokenizer.json " ROOT "/in/text",
+                  "/in/tokenizer.json would be replaced");
+    KEPT_AS_IT_IS("shards --out=" ROOT "/in/d --tokenizer=" ROOT "/in/d/tokenizer.json " ROOT "/in/text", "/in/d/tokenizer.json would be replaced");
+    CHECK_FAILS(shell, "VOCAB=270 DATA_ROOT=" ROOT "/out data/prepare.sh --tokenizer " ROOT "/in/text " ROOT "/in/text", 2, "/in/text would be replaced");
+    CHECK(run("cmp " ROOT "/in/text " ROOT "/in/d/more") == 0);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What texts may hold, and what is refused
 
@@ -765,6 +789,7 @@ int main(int argc, char **argv) {
     RUN(formats_of_llmc_and_nanogpt);
     RUN(info_and_convert);
     RUN(writers_look_at_what_is_there_first);
+    RUN(no_writer_replaces_what_it_reads);
     RUN(odd_texts_round_trip);
     RUN(prepare_makes_a_folder_once);
     RUN(prepare_names_folders);

@@ -792,6 +792,20 @@ TEST(the_program_draws_or_says_why_not) {
     CHECK_FAILS(call_plot, missing, EXIT_FAILED, "build/test/plot/nowhere/log.jsonl");
     CHECK_FAILS(call_plot, unwritable, EXIT_FAILED, "build/test/plot/nowhere/x.png");
     CHECK(!file_exists("build/test/plot/nowhere"));
+    // A file that is there and no picture stays; a picture and an empty file are replaced.
+    const char *log[] = { "plot", "build/test/plot/whole", "--out=build/test/plot/whole/log.jsonl", NULL };
+    const char *weights[] = { "plot", "build/test/plot/whole", "--out=build/test/plot/checkpoint.bin", NULL };
+    if (write_file("build/test/plot/checkpoint.bin", "\x89PN", 3) != 0) fail("build/test/plot: %s", strerror(errno));
+    CHECK_FAILS(call_plot, log, EXIT_USAGE, "build/test/plot/whole/log.jsonl: no PNG");
+    CHECK_FAILS(call_plot, weights, EXIT_USAGE, "build/test/plot/checkpoint.bin: no PNG");
+    size_t size = 0;
+    char *kept = read_file("build/test/plot/checkpoint.bin", &size), *lines = read_file("build/test/plot/whole/log.jsonl", NULL);
+    CHECK(kept && size == 3 && lines && strcmp(lines, log_text) == 0);
+    free(kept);
+    free(lines);
+    CHECK(run_child(call_plot, one, errors, sizeof errors) == 0);
+    CHECK(truncate("build/test/plot/checkpoint.bin", 0) == 0 && run_child(call_plot, weights, errors, sizeof errors) == 0);
+    check_png("build/test/plot/checkpoint.bin", 1600, 720);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
