@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include "runs.h"
 #include "stats.h"
+#include "../src/run.h"         // defines: run_data_conflict
 #include "../data/dataloader.h"
 #include "../data/tokenizer.h"
 
@@ -365,6 +366,14 @@ static void check_arms(void) {
     }
     free(validated);
     runs_make(l);
+}
+
+// Fails where OUT is no place for runs, before anything is written there.
+static void check_out(void) {
+    for (int a = 0; a < study.list.n_arms; a++) {
+        char *conflict = run_data_conflict(study.list.out, data_dir(&study.list.arms[a]));
+        if (conflict) fail_usage("--out: %s", conflict);
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1436,6 +1445,7 @@ int main(int argc, char **argv) {
     } else {
         parse_arguments(argc - 1, argv + 1);
         check_arms();
+        check_out();
         runs_begin(&study.list);
         save_study(argc - 1, argv + 1);
         runs_train(&study.list, study.fingerprints);

@@ -723,6 +723,18 @@ TEST(what_does_not_compare_is_refused) {
                    NULL };
         CHECK_FAILS(call, &c, 2, sweeps[i].words);
     }
+    // A study in a data folder: an arm's, any other, one that `make data` would replace with it.
+    static const struct { const char *out, *words; } places[] = {
+        { "--out=" ROOT "/data", "--out: " ROOT "/data is a data folder" }, { "--out=" ROOT "/bare", ROOT "/bare is a data folder" },
+        { "--out=" ROOT "/data/in/it", "in/it lies in the data folder" }, { "--out=" ROOT, ROOT " holds the data folder" },
+    };
+    for (size_t i = 0; i < COUNT_OF(places); i++) {
+        CHECK_FAILS(call, (&(Call){ { ARMS, places[i].out, trainer }, NULL }), 2, places[i].words);
+        CHECK_FAILS(call, (&(Call){ { "sweep", ROOT "/a.json", "--grid=train.batch=2,4", places[i].out, trainer }, NULL }), 2, places[i].words);
+    }
+    static const char *const written[] = { ROOT "/data/study.json", ROOT "/data/runs", ROOT "/data/in", ROOT "/bare/study.json",
+                                           ROOT "/bare/runs", ROOT "/study.json", ROOT "/runs" };
+    for (size_t i = 0; i < COUNT_OF(written); i++) CHECK_MSG(!file_exists(written[i]), "%s is written", written[i]);
     CHECK_FAILS(call, (&(Call){ { "report", ROOT "/refused" }, NULL }), 2, "expected the folder of a comparison");
 }
 
