@@ -16,6 +16,10 @@ UNKNOWN := $(strip $(foreach v,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(call 
 ifneq ($(UNKNOWN),)             # another project's make may pass on what is only its own
 $(if $(filter 0,$(MAKELEVEL)),$(error $(shell dev/unknown.sh "$(UNKNOWN)" $(KNOWN))),$(warning not used here: $(UNKNOWN)))
 endif
+# RUN is of the targets that read a run: train would go on without it, into a folder of another name.
+ifneq ($(and $(filter command,$(firstword $(origin RUN))),$(filter train,$(MAKECMDGOALS)),$(if $(filter sample plot,$(MAKECMDGOALS)),,train)),)
+$(if $(filter 0,$(MAKELEVEL)),$(error RUN: the run that sample and plot read; train names its folder by ARGS="--run.dir=FOLDER"))
+endif
 comma := ,
 VOCAB_GIVEN := $(call given,VOCAB)
 $(foreach v,$(TAKEN),$(if $(call given,$(v),environment),$(eval override export $(v) := $$(value $(v)))))

@@ -121,6 +121,9 @@ TEST(unknown_variables_are_named) {
     CHECK_FAILS(shell, MAKE "sample PROPMT=x", 2, "PROPMT: make has no such variable; did you mean PROMPT?");
     CHECK_FAILS(shell, MAKE "train LR=0.1", 2, "LR: make has no such variable; a key of the config goes into ARGS=\"--optimizer.muon.lr=...");
     CHECK_FAILS(shell, MAKE "train BATCH=4 STEPS=3", 2, "BATCH: make has no such variable; a key of the config goes into ARGS=\"--train.batch=...\"");
+    CHECK_FAILS(shell, MAKE "train RUN='my run'", 2, "RUN: the run that sample and plot read; train names its folder by ARGS=\"--run.dir=FOLDER\"");
+    CHECK(!file_exists(ROOT "/arguments"));
+    CHECK(run("RUN=x " MAKE "train && " MAKE "-n train sample RUN=x && MAKELEVEL=1 " MAKE "-n train RUN=x") == 0);
     CHECK_FAILS(shell, MAKE "help PREFIX=/usr", 2, "PREFIX: make has no such variable; `make help` lists them");
     CHECK_FAILS(shell, MAKE "BUILD='a b'", 2, "BUILD=a b: a folder without blanks in its name expected");
     CHECK_FAILS(shell, MAKE "study NAME='batch qk-clip'", 2, "NAME=batch qk-clip: no such study");
