@@ -462,12 +462,22 @@ else
 fi
 mkdir -p "$root" 2>/dev/null || fail "$root: cannot be made"
 
-# Made beside the folder, by a name that says who makes it: what a killed preparation left goes, one that is at work on
-# this machine or another is left alone.
+# Made beside the folder, by a name that says who makes it: what a killed preparation left goes, of this folder or of
+# another one of the user's. One that is at work on this machine or another is left alone.
 host=$(uname -n)
-for left in "$folder".new.[0-9]* "$folder.new.$host".*; do
-    case ${left#"$folder.new."} in *[!0-9]*) [ "${left%.*}" = "$folder.new.$host" ] || continue ;; esac
-    [ ! -d "$left" ] || [ -d "/proc/${left##*.}" ] || kill -0 "${left##*.}" 2>/dev/null || rm -rf "$left"
+for left in "$root"/*.new.*; do
+    maker=${left##*.new.}
+    maker=${maker%.old}
+    process=${maker##*.}
+    case $maker in
+        "$host.$process") ;;
+        "$process") [ "$left" = "$folder.new.$process" ] || continue ;;
+        *) continue ;;
+    esac
+    case $process in '' | *[!0-9]*) continue ;; esac
+    if [ -d "$left" ] && [ -O "$left" ] && [ ! -d "/proc/$process" ] && ! kill -0 "$process" 2>/dev/null; then
+        rm -rf "$left" 2>/dev/null || :             # another preparation may be at it, too
+    fi
 done
 new=$folder.new.$host.$$
 trap 'rm -rf "$new" "$new.old"' EXIT

@@ -655,6 +655,11 @@ TEST(prepare_removes_what_a_killed_one_left) {
     CHECK(run(SLOW PREPARE ROOT "/text byte && ls " ROOT "/out | grep -c . | grep -qx 4 && ls -d " ROOT "/out/text-byte.new.*$pid; code=$?; "
               "kill $pid; echo x >" ROOT "/slow; wait $pid; exit $code") == 0);
     CHECK(run("ls " ROOT "/out | tr '\n' ' ' | grep -qx 'text-byte text-byte.new.elsewhere.4194999 text.new.4194999 '") == 0);
+    // Of other names likewise, by any preparation; a living one's, another machine's and what only looks alike stay.
+    CHECK(run("cd " ROOT "/out && rm -r * && host=$(uname -n) && mkdir a.new.$host.4194999 'b c.new.'$host.4194998 a.new.$host.4194999.old "
+              "a.new.$host.$$ d.new.elsewhere.4194999 e.new.4194999 f.new.$host.4194999x g.new.$host && echo x >h.new.$host.4194999 && "
+              "cd - >/dev/null && " PREPARE ROOT "/text byte && ls " ROOT "/out | sed \"s/$host/HOST/; s/T.$$\\$/T.PID/\" | tr '\n' ' ' | grep -qx "
+              "'a.new.HOST.PID d.new.elsewhere.4194999 e.new.4194999 f.new.HOST.4194999x g.new.HOST h.new.HOST.4194999 text-byte '") == 0);
     // Several at once: all succeed, and the folder is one whole one.
     CHECK(run("rm -r " ROOT "/out/*; for i in 1 2 3 4 5 6 7 8; do " PREPARE ROOT "/text byte & pids=\"$pids $!\"; done; "
               "for p in $pids; do wait $p || exit 1; done; ls " ROOT "/out/text-byte | tr '\n' ' ' | "
