@@ -1,4 +1,4 @@
-/* train_gpt.c - pretrains a GPT on a CPU: config, layers, tensors, model, optimizer, training loop, top to bottom.
+/* train_gpt.c - pretrains a GPT on a CPU: layers, tensors, model, optimizer, training loop, top to bottom.
  *
  *     ./train_gpt configs/default.json [--section.key=value ...] [--resume]
  *
@@ -41,7 +41,6 @@ static inline void omp_set_num_threads(int n) { (void)n; }
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
-#include "src/config.h"      // defines: Field, ConfigPreset, config_load, config_text, config_help, config_free
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
 #include "src/runlog.h"      // defines: RunLog, runlog_read, runlog_cut, runlog_qk_text, runlog_plot
 #include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_load, tokenizer_token
@@ -58,292 +57,11 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #define MUON_GRAM_STEPS (muon_precision == GEMM_BF16 ? 2 : 3)
 #define MUON_IMPLEMENTATION
 #include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_all, muon_qk_clip
+#include "src/keys.h"        // defines: Config, config_fields, config_presets, config_resolve, Role, tensor_rule
+                             // and by config.h: config_load, config_text, config_help, config_free
 
 // =====================================================================================================================
-// 1. Config: one table of fields drives the JSON file, --section.key=value, --help and --print-config.
-
-typedef enum { NORM_LAYERNORM, NORM_RMSNORM, NORM_RMSNORM_PLAIN } NormKind;
-typedef enum { POSITION_LEARNED, POSITION_ROPE } PositionKind;
-typedef enum { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU2, MLP_SWIGLU } MlpKind;
-typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
-typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
-typedef enum { PRECISION_AUTO, PRECISION_FP32, PRECISION_BF16 } PrecisionKind;
-typedef enum { ORDER_BY_WINDOWS, ORDER_BY_DOCUMENTS } OrderKind;
-typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } RecomputeKind;
-typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
-typedef enum { MOMENTUM_EMA, MOMENTUM_ACCUMULATE } MomentumForm;
-
-typedef struct {
-    struct { char *dir; int64_t seed; } run;
-    struct { char *dir; int order; } data;
-    struct {
-        int arch, layers, heads, kv_heads, width, block, vocab;
-        double dropout;
-        int norm, position, mlp, mlp_width, head, init;
-        double norm_eps, rope_theta, attn_softcap, logit_softcap;
-        bool attn_dropout, bias, embed_norm, qk_norm;
-    } model;
-    struct {
-        int steps, batch, micro_batch, eval_every, save_every, sample_every, precision, recompute;
-        int64_t eval_tokens, final_eval_tokens;
-        double grad_clip;
-    } train;
-    struct { int kind; double warmup, cooldown, final; } schedule;
-    struct {
-        int name;
-        struct {
-            double lr, momentum, momentum_warmup, momentum_start, weight_decay;
-            int momentum_form, steps, coefficients, scale, precision;
-            ConfigList polynomial;
-            double polynomial_norm;
-            bool nesterov, cautious, packed_qkv;
-        } muon;
-        struct { double lr, momentum, weight_decay; bool nesterov; } sgd;
-        struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool decay_vectors; } adamw;
-        struct { double tau, alpha; } qk_clip;
-        ConfigMap route;
-    } optimizer;
-} Config;
-
-typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
-               ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
-
-// The hidden matrices: those that a rule for matrices owns.
-static bool role_is_hidden(Role role) {
-    switch (role) {
-    case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_O: case ROLE_MLP_GATE: case ROLE_MLP_IN: case ROLE_MLP_OUT:
-        return true;
-    case ROLE_EMBED: case ROLE_NORM: case ROLE_BIAS: case ROLE_HEAD:
-        break;
-    }
-    return false;
-}
-
-static bool role_is_vector(Role role) { return role == ROLE_NORM || role == ROLE_BIAS; }
-
-#define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
-#define TENSORS "wte|wpe|norm1_w|norm1_b|wq|wk|wv|bq|bk|bv|wo|bo|norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|" \
-                "normf_w|normf_b"                                      // their names below; the head is called as its role
-#define RULES "sgd|rmsprop|adam|adamw|muon|normuon|svd|msgd|msgds|msgdq|msgdz|adams|adamq|adamz"       // muon.h's
-#define OPTIMIZERS RULES "|muonclip"
-#define F_(member) offsetof(Config, member)
-
-static const Field config_fields[] = {
-    // key, type, where, default, min, max, choices, help
-    {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, with -<name of data.dir> where the command line chooses another than the config; -2, -3, ... when taken ($RUNS_DIR/... where that is set)"},
-    {"run.seed", FIELD_INT64, F_(run.seed), "1", 0, 9007199254740992.0, NULL, "seeds the weights, the order of the data, dropout and the samples"},
-    {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin or .json (`make data`)"},
-    {"data.order", FIELD_CHOICE, F_(data.order), "windows", 0, 0, "windows|documents", "of training: windows of the text are shuffled; or first its documents, each from an end-of-text token to the next"},
-
-    {"model.arch", FIELD_CHOICE, F_(model.arch), "gpt2", 0, 0, "gpt2|speedrun|llama", "preset of the keys from model.bias to model.init"},
-    {"model.layers", FIELD_INT, F_(model.layers), "4", 1, 1000, NULL, "L, number of blocks"},
-    {"model.heads", FIELD_INT, F_(model.heads), "4", 1, 1024, NULL, "NH, query heads"},
-    {"model.kv_heads", FIELD_INT, F_(model.kv_heads), "0", 0, 1024, NULL, "NKV, key/value heads shared by groups of query heads; 0: as many as heads"},
-    {"model.width", FIELD_INT, F_(model.width), "128", 1, 65536, NULL, "C, channels of the residual stream"},
-    {"model.block", FIELD_INT, F_(model.block), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
-    {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 1048576, NULL, "V; 0: what the tokenizer in data.dir says"},
-    {"model.dropout", FIELD_FLOAT, F_(model.dropout), "0", 0, 0.95, NULL, "rate, on the embedding, the attention weights and both residual branches"},
-    {"model.attn_dropout", FIELD_BOOL, F_(model.attn_dropout), "true", 0, 0, NULL, "false: none on the attention weights"},
-    {"model.bias", FIELD_BOOL, F_(model.bias), "true", 0, 0, NULL, "biases in the linear layers and in layernorm"},
-    {"model.norm", FIELD_CHOICE, F_(model.norm), "layernorm", 0, 0, "layernorm|rmsnorm|rmsnorm_plain", "in front of each branch and of the head; rmsnorm_plain has no gain"},
-    {"model.norm_eps", FIELD_FLOAT, F_(model.norm_eps), "1e-5", 1e-12, 1, NULL, "added to the variance, or to the mean square"},
-    {"model.embed_norm", FIELD_BOOL, F_(model.embed_norm), "false", 0, 0, NULL, "rmsnorm without gain on the embedding"},
-    {"model.position", FIELD_CHOICE, F_(model.position), "learned", 0, 0, "learned|rope", "a table of positions, or rotated queries and keys (half-split)"},
-    {"model.rope_theta", FIELD_FLOAT, F_(model.rope_theta), "10000", 1, 1e12, NULL, "base of RoPE's wavelengths"},
-    {"model.qk_norm", FIELD_BOOL, F_(model.qk_norm), "false", 0, 0, NULL, "rmsnorm without gain on every query and key; not together with QK-Clip"},
-    {"model.attn_softcap", FIELD_FLOAT, F_(model.attn_softcap), "0", 0, 1e6, NULL, "c > 0: attention logits become c tanh(s/c)"},
-    {"model.mlp", FIELD_CHOICE, F_(model.mlp), "gelu_tanh", 0, 0, "gelu_tanh|gelu_erf|relu2|swiglu", "activation"},
-    {"model.mlp_width", FIELD_INT, F_(model.mlp_width), "0", 0, 1048576, NULL, "F; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 64"},
-    {"model.head", FIELD_CHOICE, F_(model.head), "tied", 0, 0, "tied|untied", "logits from the embedding's matrix or from one of their own"},
-    {"model.logit_softcap", FIELD_FLOAT, F_(model.logit_softcap), "0", 0, 1e6, NULL, "c > 0: logits become c tanh(z/c)"},
-    {"model.init", FIELD_CHOICE, F_(model.init), "gpt2", 0, 0, "gpt2|speedrun", "how weights start (README, Model)"},
-
-    {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, 1e9, NULL, "optimizer steps"},
-    {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
-    {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences at once, gradients add up; 0: as many as 4096 tokens hold"},
-    {"train.eval_every", FIELD_INT, F_(train.eval_every), "250", 0, 1e9, NULL, "steps between validations; 0: only at the end"},
-    {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of a validation on the way, windows spread evenly over the split; 0: all"},
-    {"train.final_eval_tokens", FIELD_INT64, F_(train.final_eval_tokens), "0", 0, 1e15, NULL, "likewise of the last validation, whose loss is the run's result; 0: the whole split"},
-    {"train.save_every", FIELD_INT, F_(train.save_every), "250", 0, 1e9, NULL, "steps between checkpoints; 0: only at the end"},
-    {"train.sample_every", FIELD_INT, F_(train.sample_every), "0", 0, 1e9, NULL, "steps between samples; 0: only at the end"},
-    {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32|bf16", "of the matrix products; auto: bf16 where the CPU has AMX tiles, else fp32"},
-    {"train.recompute", FIELD_CHOICE, F_(train.recompute), "none", 0, 0, "none|block", "block: keep only each block's input and compute it again in the backward pass; less memory, a third more work"},
-    {"train.grad_clip", FIELD_FLOAT, F_(train.grad_clip), "1", 0, 1e9, NULL, "largest global norm of the gradient; 0: off"},
-
-    {"schedule.kind", FIELD_CHOICE, F_(schedule.kind), "cosine", 0, 0, "constant|cosine|trapezoid", "of every learning rate; trapezoid: warm-up, hold, linear decay"},
-    {"schedule.warmup", FIELD_FLOAT, F_(schedule.warmup), "0", 0, 1e9, NULL, "linear warm-up: steps, or below 1 a fraction of all steps"},
-    {"schedule.cooldown", FIELD_FLOAT, F_(schedule.cooldown), "0.4", 0, 1e9, NULL, "trapezoid's decay: steps, or up to 1 a fraction of all steps"},
-    {"schedule.final", FIELD_FLOAT, F_(schedule.final), "0.1", 0, 1, NULL, "learning rate at the end, as a fraction of the peak"},
-
-    {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, OPTIMIZERS, "preset of the rules: what owns the hidden matrices, and its settings (README, Optimizers)"},
-    {"optimizer.muon.lr", FIELD_FLOAT, F_(optimizer.muon.lr), "0.02", 0, 1e6, NULL, "peak learning rate of the tensors under muon, normuon, svd and the spectral family"},
-    {"optimizer.muon.momentum", FIELD_FLOAT, F_(optimizer.muon.momentum), "0.95", 0, 0.9999, NULL, "decay of the gradient's running mean or sum"},
-    {"optimizer.muon.momentum_form", FIELD_CHOICE, F_(optimizer.muon.momentum_form), "ema", 0, 0, "ema|accumulate", "b = mu b + (1-mu) g, or b = mu b + g"},
-    {"optimizer.muon.momentum_warmup", FIELD_FLOAT, F_(optimizer.muon.momentum_warmup), "0", 0, 1e9, NULL, "the momentum rises from momentum_start: steps, or below 1 a fraction of all steps; 0: none"},
-    {"optimizer.muon.momentum_start", FIELD_FLOAT, F_(optimizer.muon.momentum_start), "0.85", 0, 0.9999, NULL, "momentum at step 0 where it warms up"},
-    {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: (1-mu) g + mu b instead of b, or g + mu b"},
-    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|quintic|cubic|exact12|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
-    {"optimizer.muon.polynomial", FIELD_LIST, F_(optimizer.muon.polynomial), "", -1e6, 1e6, NULL, "a, b, c of the first step, of the second, ...; the last three serve all further steps"},
-    {"optimizer.muon.polynomial_norm", FIELD_FLOAT, F_(optimizer.muon.polynomial_norm), "1", 1, 100, NULL, "of one's own polynomial: it begins with u / (norm |u|_F)"},
-    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; quintic 10, cubic 15, exact12 12, own one for each three)"},
-    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one|rms_exact", "of a transformed matrix u: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols)), sqrt(max(rows, cols)), 0.2 / RMS(u)"},
-    {"optimizer.muon.weight_decay", FIELD_FLOAT, F_(optimizer.muon.weight_decay), "0", 0, 1e3, NULL, "decoupled, times the learning rate before any scale"},
-    {"optimizer.muon.cautious", FIELD_BOOL, F_(optimizer.muon.cautious), "false", 0, 0, NULL, "decay only the weights that the step makes smaller"},
-    {"optimizer.muon.packed_qkv", FIELD_BOOL, F_(optimizer.muon.packed_qkv), "false", 0, 0, NULL, "transform a layer's Q, K and V as one matrix; the scale is then that of its shape, up to sqrt(3) larger"},
-    {"optimizer.muon.precision", FIELD_CHOICE, F_(optimizer.muon.precision), "auto", 0, 0, "auto|fp32|bf16", "of Newton-Schulz's products; auto: as train.precision"},
-    {"optimizer.sgd.lr", FIELD_FLOAT, F_(optimizer.sgd.lr), "0.2", 0, 1e6, NULL, "peak learning rate of the tensors under sgd"},
-    {"optimizer.sgd.momentum", FIELD_FLOAT, F_(optimizer.sgd.momentum), "0.9", 0, 0.9999, NULL, "decay of the gradient's running sum; 0: plain"},
-    {"optimizer.sgd.nesterov", FIELD_BOOL, F_(optimizer.sgd.nesterov), "false", 0, 0, NULL, "look ahead: g + mu b instead of b"},
-    {"optimizer.sgd.weight_decay", FIELD_FLOAT, F_(optimizer.sgd.weight_decay), "0", 0, 1e3, NULL, "of matrices, added to the gradient"},
-    {"optimizer.adamw.lr", FIELD_FLOAT, F_(optimizer.adamw.lr), "0.005", 0, 1e6, NULL, "peak learning rate of the tensors under adamw, adam and rmsprop"},
-    {"optimizer.adamw.embed_lr", FIELD_FLOAT, F_(optimizer.adamw.embed_lr), "0", 0, 1e6, NULL, "of the embeddings; 0: adamw.lr"},
-    {"optimizer.adamw.head_lr", FIELD_FLOAT, F_(optimizer.adamw.head_lr), "0", 0, 1e6, NULL, "of an untied head; 0: adamw.lr"},
-    {"optimizer.adamw.beta1", FIELD_FLOAT, F_(optimizer.adamw.beta1), "0.9", 0, 0.999999, NULL, "decay of the first moment"},
-    {"optimizer.adamw.beta2", FIELD_FLOAT, F_(optimizer.adamw.beta2), "0.95", 0, 0.999999, NULL, "decay of every second moment, normuon's too"},
-    {"optimizer.adamw.eps", FIELD_FLOAT, F_(optimizer.adamw.eps), "1e-8", 1e-18, 0.1, NULL, "added to the root of the second moment"},
-    {"optimizer.adamw.weight_decay", FIELD_FLOAT, F_(optimizer.adamw.weight_decay), "0.1", 0, 1e3, NULL, "of matrices; decoupled, but added to the gradient under adam and rmsprop"},
-    {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
-    {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
-    {"optimizer.qk_clip.alpha", FIELD_FLOAT, F_(optimizer.qk_clip.alpha), "0.5", 0, 1, NULL, "the queries' share of the scaling, in the exponent"},
-    {"optimizer.route", FIELD_MAP, F_(optimizer.route), "{}", 0, 0, ROLES "|" TENSORS ":" RULES "|none", "role or tensor to rule, overriding what the optimizer's name says; a tensor's own name counts more"},
-};
-enum { N_FIELDS = COUNT_OF(config_fields) };
-
-#define SPECTRAL_MOMENTUM(name, lr, scale) \
-    {"optimizer.name", name, "optimizer.muon.lr", lr}, \
-    {"optimizer.name", name, "optimizer.muon.scale", scale}, \
-    {"optimizer.name", name, "optimizer.muon.momentum", "0.9"}, \
-    {"optimizer.name", name, "optimizer.muon.momentum_form", "accumulate"}, \
-    {"optimizer.name", name, "optimizer.muon.nesterov", "false"}
-#define SPECTRAL_ADAM(name, lr, scale) \
-    {"optimizer.name", name, "optimizer.muon.lr", lr}, \
-    {"optimizer.name", name, "optimizer.muon.scale", scale}
-
-static const ConfigPreset config_presets[] = {
-    {"model.arch", "speedrun", "model.bias", "false"},
-    {"model.arch", "speedrun", "model.norm", "rmsnorm_plain"},
-    {"model.arch", "speedrun", "model.norm_eps", "1e-6"},
-    {"model.arch", "speedrun", "model.embed_norm", "true"},
-    {"model.arch", "speedrun", "model.position", "rope"},
-    {"model.arch", "speedrun", "model.qk_norm", "true"},
-    {"model.arch", "speedrun", "model.mlp", "relu2"},
-    {"model.arch", "speedrun", "model.head", "untied"},
-    {"model.arch", "speedrun", "model.logit_softcap", "15"},
-    {"model.arch", "speedrun", "model.init", "speedrun"},
-    {"model.arch", "llama", "model.bias", "false"},
-    {"model.arch", "llama", "model.norm", "rmsnorm"},
-    {"model.arch", "llama", "model.position", "rope"},
-    {"model.arch", "llama", "model.mlp", "swiglu"},
-    {"model.arch", "llama", "model.head", "untied"},
-    // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay
-    // serve both.
-    {"optimizer.name", "muonclip", "optimizer.muon.lr", "0.008"},
-    {"optimizer.name", "muonclip", "optimizer.muon.scale", "match_rms_adamw"},
-    {"optimizer.name", "muonclip", "optimizer.muon.weight_decay", "0.1"},
-    {"optimizer.name", "muonclip", "optimizer.qk_clip.tau", "100"},
-    {"optimizer.name", "rmsprop", "optimizer.adamw.lr", "0.000625"},
-    {"optimizer.name", "rmsprop", "optimizer.adamw.beta2", "0.99"},
-    {"optimizer.name", "rmsprop", "optimizer.adamw.weight_decay", "0"},
-    {"optimizer.name", "adam", "optimizer.adamw.weight_decay", "0"},
-    // The spectral family as its paper states it (arXiv 2602.04669): a sum of gradients, no look ahead, a scale only for
-    // the power 0.
-    SPECTRAL_MOMENTUM("msgd", "1", "none"),
-    SPECTRAL_MOMENTUM("msgds", "0.1", "none"),
-    SPECTRAL_MOMENTUM("msgdq", "0.1", "none"),
-    SPECTRAL_MOMENTUM("msgdz", "0.01", "keller"),
-    SPECTRAL_ADAM("adams", "0.01", "none"),
-    SPECTRAL_ADAM("adamq", "0.02", "none"),
-    SPECTRAL_ADAM("adamz", "0.02", "keller"),
-};
-
-// Tokens of a micro-batch where the config leaves that open: more would only take more memory.
-enum { MICRO_TOKENS = 4096 };
-
-static int rule_named(const char *name) { return config_name_index("none|" RULES, name); }
-
-// The rule that optimizer.name stands for; MuonClip is Muon with other settings.
-static int optimizer_rule(const Config *c) {
-    const char *name = config_choice_name(config_fields, N_FIELDS, "optimizer.name", c->optimizer.name);
-    return rule_named(strcmp(name, "muonclip") ? name : "muon");
-}
-
-// Who updates a tensor. A rule that works on single weights owns all of them. One that works on matrices owns the hidden
-// ones; embeddings, head, norms and biases then belong to AdamW (Muon's README; Moonlight, arXiv 2502.16982).
-// optimizer.route overrides by role, and by name.
-static int tensor_rule(const Config *c, Role role, const char *name) {
-    const ConfigMap *route = &c->optimizer.route;
-    int rule = optimizer_rule(c);
-    if (muon_rule_is_for_matrices(rule) && !role_is_hidden(role)) rule = MUON_RULE_ADAMW;
-    for (int i = 0; i < route->n; i++)
-        if (config_name_index(ROLES, route->keys[i]) == (int)role) rule = rule_named(route->values[i]);
-    for (int i = 0; i < route->n; i++)
-        if (!strcmp(route->keys[i], name)) rule = rule_named(route->values[i]);
-    return rule;
-}
-
-static void config_resolve_optimizer(Config *c, const char *where) {
-    const ConfigList *own = &c->optimizer.muon.polynomial;
-    bool use_own = c->optimizer.muon.coefficients == MUON_COEFF_COUNT;   // "own", behind muon.h's
-    if (own->n && !use_own)
-        fail_usage("%s: optimizer.muon.polynomial: not used, since optimizer.muon.coefficients isn't own", where);
-    if (use_own && (own->n == 0 || own->n % 3 || own->n > 3 * MUON_MAX_ROWS))
-        fail_usage("%s: optimizer.muon.polynomial: %d numbers, but coefficients own needs three for each step, up to %d steps",
-                   where, own->n, MUON_MAX_ROWS);
-    if (c->optimizer.muon.steps == 0)
-        c->optimizer.muon.steps = use_own ? own->n / 3 : muon_coefficients(c->optimizer.muon.coefficients)->steps;
-    if (c->optimizer.qk_clip.tau > 0 && !(tensor_rule(c, ROLE_Q, "wq") && tensor_rule(c, ROLE_K, "wk")))
-        fail_usage("%s: optimizer.qk_clip.tau: %g, but optimizer.route keeps q or k as they are; set tau to 0", where,
-                   c->optimizer.qk_clip.tau);
-    int q = tensor_rule(c, ROLE_Q, "wq"), k = tensor_rule(c, ROLE_K, "wk"), v = tensor_rule(c, ROLE_V, "wv");
-    if (c->optimizer.muon.packed_qkv && (q != k || q != v))
-        fail_usage("%s: optimizer.muon.packed_qkv: optimizer.route gives q, k and v different rules", where);
-}
-
-// Prepared data is looked for where make put it: in $DATA_ROOT, which `make BUILD=FOLDER` sets, instead of build/data.
-static void config_resolve_data(Config *c) {
-    const char *root = getenv("DATA_ROOT"), *prepared = "build/data/", *dir = c->data.dir;
-    if (!root || !*root || strncmp(dir, prepared, strlen(prepared)) != 0) return;
-    char *found = format("%s/%s", root, dir + strlen(prepared));
-    free(c->data.dir);
-    c->data.dir = found;
-}
-
-// What one key alone can't tell. `where` names the file in messages. Fills in the keys whose 0 means "derive it".
-static void config_resolve(Config *c, const char *where) {
-    config_resolve_data(c);
-    if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
-    if (c->train.micro_batch == 0) {
-        int most = c->model.block < MICRO_TOKENS ? MICRO_TOKENS / c->model.block : 1;
-        for (int n = 1; n <= c->train.batch && n <= most; n++)
-            if (c->train.batch % n == 0) c->train.micro_batch = n;
-    }
-    int C = c->model.width, NH = c->model.heads, NKV = c->model.kv_heads;
-    if (c->model.mlp_width == 0) c->model.mlp_width = c->model.mlp == MLP_SWIGLU ? (8 * C / 3 + 63) / 64 * 64 : 4 * C;
-    const struct { const char *key; double c; } caps[] = {{"model.attn_softcap", c->model.attn_softcap},
-                                                          {"model.logit_softcap", c->model.logit_softcap}};
-    for (size_t i = 0; i < COUNT_OF(caps); i++)
-        if (caps[i].c > 0 && caps[i].c < FLT_MIN)                  // the kernels divide by it
-            fail_usage("%s: %s: %g is zero as a float; 0 is off, else at least %.2g is expected", where, caps[i].key,
-                       caps[i].c, FLT_MIN);
-    if (C % NH) fail_usage("%s: model.width: %d is not a multiple of model.heads (%d)", where, C, NH);
-    if (NH % NKV) fail_usage("%s: model.kv_heads: %d does not divide model.heads (%d)", where, NKV, NH);
-    if (c->model.position == POSITION_ROPE && C / NH % 2)
-        fail_usage("%s: model.heads: RoPE rotates pairs, but width/heads = %d is odd", where, C / NH);
-    if ((double)c->train.batch * c->model.block > 1e9)
-        fail_usage("%s: train.batch: %d sequences of model.block (%d) tokens are more than a step can have, 10^9",
-                   where, c->train.batch, c->model.block);
-    if (c->train.batch % c->train.micro_batch)
-        fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)",
-                   where, c->train.micro_batch, c->train.batch);
-    config_resolve_optimizer(c, where);
-    if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)
-        fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling "
-                   "of queries and keys; set tau to 0 (optimizer.name muon has it so) or qk_norm to false", where,
-                   c->optimizer.qk_clip.tau);
-}
-
-// =====================================================================================================================
-// 2. Layers
+// 1. Layers
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Dropout, on the embedding, the attention weights and the ends of both branches. Which elements are kept is a hash of
@@ -748,7 +466,7 @@ static void loss_forward_backward(float *losses, float *logits, const int *targe
 }
 
 // =====================================================================================================================
-// 3. Tensors: one row per kind of tensor. Allocation, initial values, checkpoints, the optimizer's groups, the printed
+// 2. Tensors: one row per kind of tensor. Allocation, initial values, checkpoints, the optimizer's groups, the printed
 // summary and the gradient tests are loops over this table; to add a tensor, add a row.
 
 typedef enum { WTE, WPE, NORM1_W, NORM1_B, WQ, WK, WV, BQ, BK, BV, WO, BO, NORM2_W, NORM2_B,
@@ -803,39 +521,39 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     Fill hidden = speedrun ? FILL_UNIFORM : FILL_NORMAL, residual = speedrun ? FILL_ZERO : FILL_NORMAL;
     double from_c = speedrun ? sqrt(3.0) * 0.5 / sqrt(C) : 0.02, into = 0.02 / sqrt(2.0 * L);
 
-    enum { JOINED = true };
-    const Tensor rows[N_TENSORS] = {
-        // name, role, first layer, copies, rows, cols, fill, size
-        [WTE]     = {"wte", ROLE_EMBED, 0, 1, V, C, FILL_NORMAL, speedrun ? 1.0 : 0.02},
-        [WPE]     = {"wpe", ROLE_EMBED, 0, learned, T, C, FILL_NORMAL, 0.02},
-        [NORM1_W] = {"norm1_w", ROLE_NORM, 0, L * gain, 1, C, FILL_ONE, 0},
-        [NORM1_B] = {"norm1_b", ROLE_NORM, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
-        [WQ]      = {"wq", ROLE_Q, 0, L, C, C, hidden, from_c},
-        [WK]      = {"wk", ROLE_K, 0, L, KV, C, hidden, from_c, JOINED},
-        [WV]      = {"wv", ROLE_V, 0, L, KV, C, hidden, from_c, JOINED},
-        [BQ]      = {"bq", ROLE_BIAS, 0, L * bias, 1, C, FILL_ZERO, 0},
-        [BK]      = {"bk", ROLE_BIAS, 0, L * bias, 1, KV, FILL_ZERO, 0, JOINED},
-        [BV]      = {"bv", ROLE_BIAS, 0, L * bias, 1, KV, FILL_ZERO, 0, JOINED},
-        [WO]      = {"wo", ROLE_O, 0, L, C, C, residual, into},
-        [BO]      = {"bo", ROLE_BIAS, 0, L * bias, 1, C, FILL_ZERO, 0},
-        [NORM2_W] = {"norm2_w", ROLE_NORM, 0, L * gain, 1, C, FILL_ONE, 0},
-        [NORM2_B] = {"norm2_b", ROLE_NORM, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
-        [W_GATE]  = {"w_gate", ROLE_MLP_GATE, 0, L * gate, F, C, hidden, from_c},
-        [W_IN]    = {"w_in", ROLE_MLP_IN, 0, L, F, C, hidden, from_c, JOINED},
-        [B_GATE]  = {"b_gate", ROLE_BIAS, 0, L * gate * bias, 1, F, FILL_ZERO, 0},
-        [B_IN]    = {"b_in", ROLE_BIAS, 0, L * bias, 1, F, FILL_ZERO, 0, JOINED},
-        [W_OUT]   = {"w_out", ROLE_MLP_OUT, 0, L, C, F, residual, into},
-        [B_OUT]   = {"b_out", ROLE_BIAS, 0, L * bias, 1, C, FILL_ZERO, 0},
-        [NORMF_W] = {"normf_w", ROLE_NORM, 0, gain, 1, C, FILL_ONE, 0},
-        [NORMF_B] = {"normf_b", ROLE_NORM, 0, norm_bias, 1, C, FILL_ZERO, 0},
-        [HEAD]    = {"head", ROLE_HEAD, 0, untied, V, C, speedrun ? FILL_ZERO : FILL_NORMAL, 0.02},
+    enum { ALONE, JOINED };              // in one group with the row above
+    const struct { const char *name; Role role; int joined, first_layer, count, rows, cols; Fill fill; double size; }
+    kinds[N_TENSORS] = {                 // name, role, group, first layer, copies, rows, cols, fill, size
+        [WTE]     = {"wte", ROLE_EMBED, ALONE, 0, 1, V, C, FILL_NORMAL, speedrun ? 1.0 : 0.02},
+        [WPE]     = {"wpe", ROLE_EMBED, ALONE, 0, learned, T, C, FILL_NORMAL, 0.02},
+        [NORM1_W] = {"norm1_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
+        [NORM1_B] = {"norm1_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
+        [WQ]      = {"wq", ROLE_Q, ALONE, 0, L, C, C, hidden, from_c},
+        [WK]      = {"wk", ROLE_K, JOINED, 0, L, KV, C, hidden, from_c},
+        [WV]      = {"wv", ROLE_V, JOINED, 0, L, KV, C, hidden, from_c},
+        [BQ]      = {"bq", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
+        [BK]      = {"bk", ROLE_BIAS, JOINED, 0, L * bias, 1, KV, FILL_ZERO, 0},
+        [BV]      = {"bv", ROLE_BIAS, JOINED, 0, L * bias, 1, KV, FILL_ZERO, 0},
+        [WO]      = {"wo", ROLE_O, ALONE, 0, L, C, C, residual, into},
+        [BO]      = {"bo", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
+        [NORM2_W] = {"norm2_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
+        [NORM2_B] = {"norm2_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
+        [W_GATE]  = {"w_gate", ROLE_MLP_GATE, ALONE, 0, L * gate, F, C, hidden, from_c},
+        [W_IN]    = {"w_in", ROLE_MLP_IN, JOINED, 0, L, F, C, hidden, from_c},
+        [B_GATE]  = {"b_gate", ROLE_BIAS, ALONE, 0, L * gate * bias, 1, F, FILL_ZERO, 0},
+        [B_IN]    = {"b_in", ROLE_BIAS, JOINED, 0, L * bias, 1, F, FILL_ZERO, 0},
+        [W_OUT]   = {"w_out", ROLE_MLP_OUT, ALONE, 0, L, C, F, residual, into},
+        [B_OUT]   = {"b_out", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
+        [NORMF_W] = {"normf_w", ROLE_NORM, ALONE, 0, gain, 1, C, FILL_ONE, 0},
+        [NORMF_B] = {"normf_b", ROLE_NORM, ALONE, 0, norm_bias, 1, C, FILL_ZERO, 0},
+        [HEAD]    = {"head", ROLE_HEAD, ALONE, 0, untied, V, C, speedrun ? FILL_ZERO : FILL_NORMAL, 0.02},
     };
-    memcpy(table, rows, sizeof rows);
-    for (int id = 0; id < N_TENSORS; id++) {
-        Tensor *t = &table[id];
-        t->rule = tensor_rule(c, t->role, t->name);
-        t->decay = !role_is_vector(t->role) || c->optimizer.adamw.decay_vectors;
-    }
+    for (int id = 0; id < N_TENSORS; id++)
+        table[id] = (Tensor){
+            .name = kinds[id].name, .role = kinds[id].role, .first_layer = kinds[id].first_layer, .count = kinds[id].count,
+            .rows = kinds[id].rows, .cols = kinds[id].cols, .fill = kinds[id].fill, .size = kinds[id].size,
+            .joined = kinds[id].joined, .rule = tensor_rule(c, kinds[id].role, kinds[id].name),
+            .decay = !role_is_vector(kinds[id].role) || c->optimizer.adamw.decay_vectors};
     return tensors_place(table);
 }
 
@@ -897,7 +615,7 @@ static bool tensor_is_in_a_product(const Tensor table[N_TENSORS], TensorId id) {
 }
 
 // =====================================================================================================================
-// 4. The model's memory
+// 3. The model's memory
 
 typedef struct {             // what attention keeps for its backward pass
     float *qkv, *dqkv;       // (N, QKV) queries, keys, values after RoPE and QK-norm. Their gradients take their place,
@@ -1031,7 +749,7 @@ static void product_backward_weight(const float *dout, const float *x, Linear *l
 }
 
 // =====================================================================================================================
-// 5. Mixers: tokens see each other. out = x + mixer(norm(x))
+// 4. Mixers: tokens see each other. out = x + mixer(norm(x))
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Attention of NH query heads, which share NKV keys and values
@@ -1101,7 +819,7 @@ static const Socket mixer_attention = {mixer_attention_plan, mixer_attention_for
                                        mixer_attention_backward_first, mixer_attention_pair_flops};
 
 // =====================================================================================================================
-// 6. MLPs: each token by itself. out = x + mlp(norm(x))
+// 5. MLPs: each token by itself. out = x + mlp(norm(x))
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Dense: one hidden layer of width F for all tokens
@@ -1147,7 +865,7 @@ static void mlp_dense_backward_first(Model *m, int layer, Batch batch) {
 static const Socket mlp_dense = {mlp_dense_plan, mlp_dense_forward, mlp_dense_backward, mlp_dense_backward_first, NULL};
 
 // =====================================================================================================================
-// 7. Model
+// 6. Model
 
 enum { LOGITS_AT_A_TIME = 1 << 25 };     // at most: 128 MB
 
@@ -1492,7 +1210,7 @@ static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new
 }
 
 // =====================================================================================================================
-// 8. Training: the optimizer's glue, validation, checkpoints, the run's folder, the loop
+// 7. Training: the optimizer's glue, validation, checkpoints, the run's folder, the loop
 
 typedef struct {
     Config config;
@@ -1524,11 +1242,12 @@ typedef struct {
     int lock;                            // the run's folder, locked against a second process
 } Trainer;
 
-// The run saves its last whole step and ends. A second INT or TERM ends the program at once; the others come repeatedly,
-// from a terminal that closes and its shell, from a scheduler, or with every second over the CPU time.
+// The run saves its last whole step and ends. A second INT, Ctrl-C again, ends the program at once; the others come
+// repeatedly: from a terminal that closes and its shell, from a group's leader and make, which passes TERM on, from a
+// scheduler, or with every second over the CPU time.
 static void on_signal(int number) {
     interrupted = 1;
-    if (number == SIGINT || number == SIGTERM) signal(number, SIG_DFL);
+    if (number == SIGINT) signal(number, SIG_DFL);
 }
 
 // SIGPIPE: the reader of our output has gone (make train | head). nohup's programs ignore SIGHUP, and still do.
@@ -1662,10 +1381,11 @@ static char *key_unused(const Owners *o, const char *key) {
     const Config *c = o->c;
     bool decays = c->schedule.kind == SCHEDULE_COSINE || (c->schedule.kind == SCHEDULE_TRAPEZOID && c->schedule.cooldown > 0);
     bool matrix = o->rules & RULES_MATRIX, momentum = o->rules & RULES_MOMENTUM, polar = o->rules & RULES_NEWTON_SCHULZ,
+         uses_momentum = c->optimizer.muon.momentum > 0 || c->optimizer.muon.momentum_warmup > 0,
          sgd = o->rules & RULE(SGD), second = o->rules & RULES_SECOND_MOMENT;
     static const char no_matrix[] = "no tensor is under muon or one of its family", no_sgd[] = "no tensor is under sgd",
                       no_momentum[] = "no tensor is under a rule with muon's momentum",
-                      no_polar[] = "no tensor is under muon or normuon",
+                      no_muon_momentum[] = "optimizer.muon.momentum is 0", no_polar[] = "no tensor is under muon or normuon",
                       no_second[] = "no tensor is under a rule with second moments";
     const struct { const char *key; bool used; const char *otherwise; } uses[] = {
         {"model.attn_dropout", c->model.dropout > 0, "model.dropout is 0"},
@@ -1675,10 +1395,12 @@ static char *key_unused(const Owners *o, const char *key) {
         {"optimizer.muon.lr", matrix, no_matrix},
         {"optimizer.muon.momentum", momentum, no_momentum},
         {"optimizer.muon.momentum_form", momentum, no_momentum},
+        {"optimizer.muon.momentum_form", uses_momentum, no_muon_momentum},
         {"optimizer.muon.momentum_warmup", momentum, no_momentum},
         {"optimizer.muon.momentum_start", momentum, no_momentum},
         {"optimizer.muon.momentum_start", c->optimizer.muon.momentum_warmup > 0, "optimizer.muon.momentum_warmup is 0"},
         {"optimizer.muon.nesterov", momentum, no_momentum},
+        {"optimizer.muon.nesterov", uses_momentum, no_muon_momentum},
         {"optimizer.muon.coefficients", polar, no_polar},
         {"optimizer.muon.polynomial", polar, no_polar},
         {"optimizer.muon.polynomial_norm", polar, no_polar},
@@ -1996,8 +1718,13 @@ static bool validated_whole(const Trainer *t) { return t->val_tokens == t->data.
 
 // What the last validation was of, in words, in a buffer that lives until the next call.
 static const char *validated_text(const Trainer *t) {
-    static char text[64];
-    snprintf(text, sizeof text, "%s%llu tokens", validated_whole(t) ? "the whole split, " : "", (unsigned long long)t->val_tokens);
+    static char text[128];
+    uint64_t all = 0, rest;                              // what fills no window of its shard, beside a first token
+    for (int i = 0; i < t->data.val_shards; i++) all += t->data.val[i].count - 1;
+    rest = all - t->data.val_windows * (uint64_t)t->model.T;
+    int n = snprintf(text, sizeof text, "%s%llu tokens", validated_whole(t) ? "the whole split, " : "", (unsigned long long)t->val_tokens);
+    if (validated_whole(t) && rest * 50 > all)
+        snprintf(text + n, sizeof text - (size_t)n, " without the %llu that fill no window", (unsigned long long)rest);
     return text;
 }
 
@@ -2212,6 +1939,27 @@ static void checkpoint_write(Trainer *t) {
     t->current_is_good = true;
 }
 
+// Whether the checkpoint before the last has the lower loss: of a run that diverges the last one may be ruined already.
+static bool previous_is_better(const Trainer *t) {
+    const char *const paths[] = {t->checkpoint_path, t->previous_path};
+    double loss[2];
+    for (int i = 0; i < 2; i++) {
+        Checkpoint file;
+        CheckpointState s;
+        char error[ERROR_ROOM];
+        if (checkpoint_open_sound(&file, paths[i], &s, error, sizeof error) != 0) return false;
+        checkpoint_close(&file);
+        loss[i] = s.progress[s.evaluated == s.step ? 2 : 1];
+    }
+    return loss[1] < loss[0];
+}
+
+// The key of the learning rate of most of the model: what may make a diverged run go on.
+static const char *rate_key(const Config *c) {
+    int rule = optimizer_rule(c);
+    return muon_rule_is_for_matrices(rule) ? "optimizer.muon.lr" : rule == MUON_RULE_SGD ? "optimizer.sgd.lr" : "optimizer.adamw.lr";
+}
+
 // The command that goes on with the run, from its checkpoint or from the file `from`, to be pasted.
 static char *resume_command(const Trainer *t, const char *from) {
     char *program = shell_quoted(t->program), *dir = shell_quoted(t->config.run.dir), *file = shell_quoted(from ? from : "");
@@ -2252,6 +2000,9 @@ static void checkpoint_resume(Trainer *t, const char *path) {
         fail("%s", error);
     }
     int n = checkpoint_tensors(t, &state, list);
+    if (!strcmp(path, t->best_path))
+        fail("%s: has the best weights alone, to sample from, and no state of the optimizer: go on with %s", path,
+             resume_command(t, NULL));
     for (int i = 0; i < n; i++)
         if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
     checkpoint_close(&file);
@@ -2289,6 +2040,9 @@ static void best_write(Trainer *t) {
     t->best_kept = saved ? t->step : -1;
 }
 
+// The log rounds a loss: the exact one where a checkpoint has it.
+static double unrounded(double logged, double kept) { return fabs(kept - logged) <= 1e-8 * fabs(logged) ? kept : logged; }
+
 // The best of a resumed run's validations, by its log, which was cut back. A file of another step is of a future that is
 // trained anew.
 static void best_resume(Trainer *t) {
@@ -2312,9 +2066,13 @@ static void best_resume(Trainer *t) {
             t->best_step = (int)state.step;
             t->best_loss = state.progress[2];
         }
-        if (state.step == t->best_step) t->best_kept = t->best_step;
+        if (state.step == t->best_step) {
+            t->best_kept = t->best_step;
+            t->best_loss = unrounded(t->best_loss, state.progress[2]);
+        }
         else unlink(t->best_path);
     }
+    if (t->best_step == t->step) t->best_loss = unrounded(t->best_loss, t->val_loss);
     if (!logged && t->evaluated == t->step) best_compare(t);
 }
 
@@ -2833,11 +2591,11 @@ static int train(Trainer *t) {
     log_end(t, reason);
     draw_loss(t);
     if (!strcmp(reason, "diverged")) {
-        char *saved_ones = checkpoints_of(t), *command = resume_command(t, NULL);
+        char *saved_ones = checkpoints_of(t), *command = resume_command(t, previous_is_better(t) ? t->previous_path : NULL);
         fflush(stdout);
         fprintf(stderr, "error: step %d: %s; ", t->step + (*result.trouble != '\0'), trouble);
         if (*saved_ones)
-            fprintf(stderr, "saved before: %s; with another learning rate: %s --optimizer.RULE.lr=RATE\n", saved_ones, command);
+            fprintf(stderr, "saved before: %s; with another learning rate: %s --%s=RATE\n", saved_ones, command, rate_key(c));
         else fprintf(stderr, "nothing was saved yet\n");
         free(saved_ones);
         free(command);
@@ -2865,9 +2623,10 @@ static int train(Trainer *t) {
     print_by_frequency(t);
     print_qk(t);
     if (best_was_before)
-        printf("\nbest validation loss %.4f at step %d%s%s: the last %d steps made the model worse", t->best_loss, t->best_step,
+        printf("\nbest validation loss %.4f at step %d%s%s: the last %d steps made the model %s", t->best_loss, t->best_step,
                t->best_kept == t->best_step ? ", kept in " : ", no longer kept",
-               t->best_kept == t->best_step ? t->best_path : "", t->step - t->best_step);
+               t->best_kept == t->best_step ? t->best_path : "", t->step - t->best_step,
+               t->val_sample_loss > t->best_loss ? "worse" : "no better");
     printf("\npicture: %s/loss.png", c->run.dir);
     if (t->tokenizer.size) {
         const char *build = getenv("BUILD");             // make's
@@ -2982,7 +2741,8 @@ static char *resumed_dir(const Arguments *a) {
     return found;
 }
 
-typedef enum { DIR_OURS, DIR_TAKEN, DIR_BUSY, DIR_FAILED } DirState;
+// Another name helps where dir is taken or busy, not where it is refused for where it lies.
+typedef enum { DIR_OURS, DIR_TAKEN, DIR_BUSY, DIR_REFUSED, DIR_FAILED } DirState;
 
 // Takes dir for the run: makes it, locks it (t->lock) and looks at what is in it. Where it can't be had, *why is a line
 // that says so, to be freed.
@@ -2991,7 +2751,7 @@ static DirState take_dir(Trainer *t, const char *dir, const Arguments *a, char *
     bool locked = true;
     *why = conflict ? format("run.dir: %s", conflict) : NULL;
     free(conflict);
-    if (*why) return DIR_TAKEN;
+    if (*why) return DIR_REFUSED;
     t->lock = run_lock(dir, &locked);
     if (t->lock < 0 && errno == EWOULDBLOCK) {
         *why = format("%s: another process is training in this folder", dir);
@@ -3027,7 +2787,7 @@ static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
         free(dir);
         dir = NULL;
     }
-    if (state == DIR_TAKEN) fail_usage("%s", why);
+    if (state == DIR_TAKEN || state == DIR_REFUSED) fail_usage("%s", why);
     if (state != DIR_OURS) fail("%s", why);
     free(c->run.dir);
     c->run.dir = dir;

@@ -215,7 +215,8 @@ static inline double runlog_sample_loss(const RunEval *e) { return isnan(e->samp
 // The lowest validation loss, always of the same tokens; NaN where there is none.
 static inline double runlog_best_val_loss(const RunLog *log) {
     double best = log->ended && !log->n_evals ? log->end.val_loss : NAN;
-    for (int i = 0; i < log->n_evals; i++) best = fmin(best, runlog_sample_loss(&log->evals[i]));   // fmin passes over a NaN
+    for (int i = 0; i < log->n_evals; i++)               // fmin passes over a NaN; the weights of step 0 are nobody's best
+        if (log->evals[i].step > 0 || log->n_evals == 1) best = fmin(best, runlog_sample_loss(&log->evals[i]));
     return best;
 }
 

@@ -41,13 +41,13 @@ train_gpt.c|h[F + i] = d * gate * s;|h[F + i] = -d * gate * s;
 train_gpt.c|losses[n] = lse - z[targets[n]];|losses[n] = lse + z[targets[n]];
 train_gpt.c|(1.0f - (z[v] * cap) * (z[v] * cap));|(1.0f + (z[v] * cap) * (z[v] * cap));
 train_gpt.c|z[target] -= dloss *|z[target] += dloss *
-train_gpt.c|.residual = a->x_mid, .dropout = drop_mlp|.residual = a->x_mid, .dropout = drop_att
+train_gpt.c|dropout_of(m, DROP_MLP, layer, batch), .T = batch.T|dropout_of(m, DROP_MIXER, layer, batch), .T = batch.T
 train_gpt.c|weight(m, NORM2_W, l), weight(m, NORM2_B, l),|weight(m, NORM1_W, l), weight(m, NORM2_B, l),
 train_gpt.c|if (!backward) continue;|if (!backward + (n > 0)) continue;
-train_gpt.c|lr = c->optimizer.adamw.embed_lr;|lr = 2 * c->optimizer.adamw.embed_lr;
+train_gpt.c|return c->optimizer.adamw.embed_lr;|return 2 * c->optimizer.adamw.embed_lr;
 train_gpt.c|scale = fmin(1.0, clip / (result->grad_norm + 1e-6));|scale = fmin(1.0, clip / (result->grad_norm + 1e-2));
 train_gpt.c|qk_clip(t, &result->clipped)|0
-train_gpt.c|row->decay ? muon ?|!row->decay ? muon ?
+train_gpt.c|row->decay ? rule_decay|!row->decay ? rule_decay
 train_gpt.c|weight(m, BQ, l), weight(m, WK, l), weight(m, BK, l)|NULL, weight(m, WK, l), NULL
 src/attn.h|m[i] = i >= first + j && x[i] > m[i]|m[i] = x[i] > m[i]
 src/attn.h|x[i] = i >= first + j ? p : 0.0f;|x[i] = i > first + j ? p : 0.0f;

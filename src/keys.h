@@ -1,0 +1,298 @@
+/* keys.h - every key of a config: what it is called, its type, default, range and help; the presets; what doesn't go together.
+ *
+ * defines: Config, config_fields, N_FIELDS, config_presets, config_resolve, Role, role_is_hidden, role_is_vector,
+ *          optimizer_rule, rule_named, tensor_rule, and the enums of the keys with choices
+ *
+ * One table of fields drives the JSON file, --section.key=value, --help, --print-config and the README's table
+ * (config.h). To add a key: a member of Config, a row of config_fields, and the code that reads it.
+ * Nothing here knows the model: roles and tensors' names are words that optimizer.route may use.
+ */
+#ifndef KEYS_H
+#define KEYS_H
+
+#include <float.h>
+#include "config.h"
+#include "util.h"
+#include "../muon.h"         // the numbers of its rules, coefficients and scales
+
+typedef enum { NORM_LAYERNORM, NORM_RMSNORM, NORM_RMSNORM_PLAIN } NormKind;
+typedef enum { POSITION_LEARNED, POSITION_ROPE } PositionKind;
+typedef enum { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU2, MLP_SWIGLU } MlpKind;
+typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
+typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
+typedef enum { PRECISION_AUTO, PRECISION_FP32, PRECISION_BF16 } PrecisionKind;
+typedef enum { ORDER_BY_WINDOWS, ORDER_BY_DOCUMENTS } OrderKind;
+typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } RecomputeKind;
+typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
+typedef enum { MOMENTUM_EMA, MOMENTUM_ACCUMULATE } MomentumForm;
+
+typedef struct {
+    struct { char *dir; int64_t seed; } run;
+    struct { char *dir; int order; } data;
+    struct {
+        int arch, layers, heads, kv_heads, width, block, vocab;
+        double dropout;
+        int norm, position, mlp, mlp_width, head, init;
+        double norm_eps, rope_theta, attn_softcap, logit_softcap;
+        bool attn_dropout, bias, embed_norm, qk_norm;
+    } model;
+    struct {
+        int steps, batch, micro_batch, eval_every, save_every, sample_every, precision, recompute;
+        int64_t eval_tokens, final_eval_tokens;
+        double grad_clip;
+    } train;
+    struct { int kind; double warmup, cooldown, final; } schedule;
+    struct {
+        int name;
+        struct {
+            double lr, momentum, momentum_warmup, momentum_start, weight_decay;
+            int momentum_form, steps, coefficients, scale, precision;
+            ConfigList polynomial;
+            double polynomial_norm;
+            bool nesterov, cautious, packed_qkv;
+        } muon;
+        struct { double lr, momentum, weight_decay; bool nesterov; } sgd;
+        struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool decay_vectors; } adamw;
+        struct { double tau, alpha; } qk_clip;
+        ConfigMap route;
+    } optimizer;
+} Config;
+
+typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
+               ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
+
+// The hidden matrices: those that a rule for matrices owns.
+static bool role_is_hidden(Role role) {
+    switch (role) {
+    case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_O: case ROLE_MLP_GATE: case ROLE_MLP_IN: case ROLE_MLP_OUT:
+        return true;
+    case ROLE_EMBED: case ROLE_NORM: case ROLE_BIAS: case ROLE_HEAD:
+        break;
+    }
+    return false;
+}
+
+static bool role_is_vector(Role role) { return role == ROLE_NORM || role == ROLE_BIAS; }
+
+#define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
+#define TENSORS "wte|wpe|norm1_w|norm1_b|wq|wk|wv|bq|bk|bv|wo|bo|norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|" \
+                "normf_w|normf_b"                                      // their names below; the head is called as its role
+#define RULES "sgd|rmsprop|adam|adamw|muon|normuon|svd|msgd|msgds|msgdq|msgdz|adams|adamq|adamz"       // muon.h's
+#define OPTIMIZERS RULES "|muonclip"
+#define F_(member) offsetof(Config, member)
+
+static const Field config_fields[] = {
+    // key, type, where, default, min, max, choices, help
+    {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, with -<name of data.dir> where the command line chooses another than the config; -2, -3, ... when taken ($RUNS_DIR/... where that is set)"},
+    {"run.seed", FIELD_INT64, F_(run.seed), "1", 0, 9007199254740992.0, NULL, "seeds the weights, the order of the data, dropout and the samples"},
+    {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin or .json (`make data`)"},
+    {"data.order", FIELD_CHOICE, F_(data.order), "windows", 0, 0, "windows|documents", "of training: windows of the text are shuffled; or first its documents, each from an end-of-text token to the next"},
+
+    {"model.arch", FIELD_CHOICE, F_(model.arch), "gpt2", 0, 0, "gpt2|speedrun|llama", "preset of the keys from model.bias to model.init"},
+    {"model.layers", FIELD_INT, F_(model.layers), "4", 1, 1000, NULL, "L, number of blocks"},
+    {"model.heads", FIELD_INT, F_(model.heads), "4", 1, 1024, NULL, "NH, query heads"},
+    {"model.kv_heads", FIELD_INT, F_(model.kv_heads), "0", 0, 1024, NULL, "NKV, key/value heads shared by groups of query heads; 0: as many as heads"},
+    {"model.width", FIELD_INT, F_(model.width), "128", 1, 65536, NULL, "C, channels of the residual stream"},
+    {"model.block", FIELD_INT, F_(model.block), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
+    {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 1048576, NULL, "V; 0: what the tokenizer in data.dir says"},
+    {"model.dropout", FIELD_FLOAT, F_(model.dropout), "0", 0, 0.95, NULL, "rate, on the embedding, the attention weights and both residual branches"},
+    {"model.attn_dropout", FIELD_BOOL, F_(model.attn_dropout), "true", 0, 0, NULL, "false: none on the attention weights"},
+    {"model.bias", FIELD_BOOL, F_(model.bias), "true", 0, 0, NULL, "biases in the linear layers and in layernorm"},
+    {"model.norm", FIELD_CHOICE, F_(model.norm), "layernorm", 0, 0, "layernorm|rmsnorm|rmsnorm_plain", "in front of each branch and of the head; rmsnorm_plain has no gain"},
+    {"model.norm_eps", FIELD_FLOAT, F_(model.norm_eps), "1e-5", 1e-12, 1, NULL, "added to the variance, or to the mean square"},
+    {"model.embed_norm", FIELD_BOOL, F_(model.embed_norm), "false", 0, 0, NULL, "rmsnorm without gain on the embedding"},
+    {"model.position", FIELD_CHOICE, F_(model.position), "learned", 0, 0, "learned|rope", "a table of positions, or rotated queries and keys (half-split)"},
+    {"model.rope_theta", FIELD_FLOAT, F_(model.rope_theta), "10000", 1, 1e12, NULL, "base of RoPE's wavelengths"},
+    {"model.qk_norm", FIELD_BOOL, F_(model.qk_norm), "false", 0, 0, NULL, "rmsnorm without gain on every query and key; not together with QK-Clip"},
+    {"model.attn_softcap", FIELD_FLOAT, F_(model.attn_softcap), "0", 0, 1e6, NULL, "c > 0: attention logits become c tanh(s/c)"},
+    {"model.mlp", FIELD_CHOICE, F_(model.mlp), "gelu_tanh", 0, 0, "gelu_tanh|gelu_erf|relu2|swiglu", "activation"},
+    {"model.mlp_width", FIELD_INT, F_(model.mlp_width), "0", 0, 1048576, NULL, "F; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 64"},
+    {"model.head", FIELD_CHOICE, F_(model.head), "tied", 0, 0, "tied|untied", "logits from the embedding's matrix or from one of their own"},
+    {"model.logit_softcap", FIELD_FLOAT, F_(model.logit_softcap), "0", 0, 1e6, NULL, "c > 0: logits become c tanh(z/c)"},
+    {"model.init", FIELD_CHOICE, F_(model.init), "gpt2", 0, 0, "gpt2|speedrun", "how weights start (README, Model)"},
+
+    {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, 1e9, NULL, "optimizer steps"},
+    {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
+    {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences at once, gradients add up; 0: as many as 4096 tokens hold"},
+    {"train.eval_every", FIELD_INT, F_(train.eval_every), "250", 0, 1e9, NULL, "steps between validations; 0: only at the end"},
+    {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of a validation on the way, windows spread evenly over the split; 0: all"},
+    {"train.final_eval_tokens", FIELD_INT64, F_(train.final_eval_tokens), "0", 0, 1e15, NULL, "likewise of the last validation, whose loss is the run's result; 0: the whole split"},
+    {"train.save_every", FIELD_INT, F_(train.save_every), "250", 0, 1e9, NULL, "steps between checkpoints; 0: only at the end"},
+    {"train.sample_every", FIELD_INT, F_(train.sample_every), "0", 0, 1e9, NULL, "steps between samples; 0: only at the end"},
+    {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32|bf16", "of the matrix products; auto: bf16 where the CPU has AMX tiles, else fp32"},
+    {"train.recompute", FIELD_CHOICE, F_(train.recompute), "none", 0, 0, "none|block", "block: keep only each block's input and compute it again in the backward pass; less memory, a third more work"},
+    {"train.grad_clip", FIELD_FLOAT, F_(train.grad_clip), "1", 0, 1e9, NULL, "largest global norm of the gradient; 0: off"},
+
+    {"schedule.kind", FIELD_CHOICE, F_(schedule.kind), "cosine", 0, 0, "constant|cosine|trapezoid", "of every learning rate; trapezoid: warm-up, hold, linear decay"},
+    {"schedule.warmup", FIELD_FLOAT, F_(schedule.warmup), "0", 0, 1e9, NULL, "linear warm-up: steps, or below 1 a fraction of all steps"},
+    {"schedule.cooldown", FIELD_FLOAT, F_(schedule.cooldown), "0.4", 0, 1e9, NULL, "trapezoid's decay: steps, or up to 1 a fraction of all steps"},
+    {"schedule.final", FIELD_FLOAT, F_(schedule.final), "0.1", 0, 1, NULL, "learning rate at the end, as a fraction of the peak"},
+
+    {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, OPTIMIZERS, "preset of the rules: what owns the hidden matrices, and its settings (README, Optimizers)"},
+    {"optimizer.muon.lr", FIELD_FLOAT, F_(optimizer.muon.lr), "0.02", 0, 1e6, NULL, "peak learning rate of the tensors under muon, normuon, svd and the spectral family"},
+    {"optimizer.muon.momentum", FIELD_FLOAT, F_(optimizer.muon.momentum), "0.95", 0, 0.9999, NULL, "decay of the gradient's running mean or sum"},
+    {"optimizer.muon.momentum_form", FIELD_CHOICE, F_(optimizer.muon.momentum_form), "ema", 0, 0, "ema|accumulate", "b = mu b + (1-mu) g, or b = mu b + g"},
+    {"optimizer.muon.momentum_warmup", FIELD_FLOAT, F_(optimizer.muon.momentum_warmup), "0", 0, 1e9, NULL, "the momentum rises from momentum_start: steps, or below 1 a fraction of all steps; 0: none"},
+    {"optimizer.muon.momentum_start", FIELD_FLOAT, F_(optimizer.muon.momentum_start), "0.85", 0, 0.9999, NULL, "momentum at step 0 where it warms up"},
+    {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: (1-mu) g + mu b instead of b, or g + mu b"},
+    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|quintic|cubic|exact12|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
+    {"optimizer.muon.polynomial", FIELD_LIST, F_(optimizer.muon.polynomial), "", -1e6, 1e6, NULL, "a, b, c of the first step, of the second, ...; the last three serve all further steps"},
+    {"optimizer.muon.polynomial_norm", FIELD_FLOAT, F_(optimizer.muon.polynomial_norm), "1", 1, 100, NULL, "of one's own polynomial: it begins with u / (norm |u|_F)"},
+    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; quintic 10, cubic 15, exact12 12, own one for each three)"},
+    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one|rms_exact", "of a transformed matrix u: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols)), sqrt(max(rows, cols)), 0.2 / RMS(u)"},
+    {"optimizer.muon.weight_decay", FIELD_FLOAT, F_(optimizer.muon.weight_decay), "0", 0, 1e3, NULL, "decoupled, times the learning rate before any scale"},
+    {"optimizer.muon.cautious", FIELD_BOOL, F_(optimizer.muon.cautious), "false", 0, 0, NULL, "decay only the weights that the step makes smaller"},
+    {"optimizer.muon.packed_qkv", FIELD_BOOL, F_(optimizer.muon.packed_qkv), "false", 0, 0, NULL, "transform a layer's Q, K and V as one matrix; the scale is then that of its shape, up to sqrt(3) larger"},
+    {"optimizer.muon.precision", FIELD_CHOICE, F_(optimizer.muon.precision), "auto", 0, 0, "auto|fp32|bf16", "of Newton-Schulz's products; auto: as train.precision"},
+    {"optimizer.sgd.lr", FIELD_FLOAT, F_(optimizer.sgd.lr), "0.2", 0, 1e6, NULL, "peak learning rate of the tensors under sgd"},
+    {"optimizer.sgd.momentum", FIELD_FLOAT, F_(optimizer.sgd.momentum), "0.9", 0, 0.9999, NULL, "decay of the gradient's running sum; 0: plain"},
+    {"optimizer.sgd.nesterov", FIELD_BOOL, F_(optimizer.sgd.nesterov), "false", 0, 0, NULL, "look ahead: g + mu b instead of b"},
+    {"optimizer.sgd.weight_decay", FIELD_FLOAT, F_(optimizer.sgd.weight_decay), "0", 0, 1e3, NULL, "of matrices, added to the gradient"},
+    {"optimizer.adamw.lr", FIELD_FLOAT, F_(optimizer.adamw.lr), "0.005", 0, 1e6, NULL, "peak learning rate of the tensors under adamw, adam and rmsprop"},
+    {"optimizer.adamw.embed_lr", FIELD_FLOAT, F_(optimizer.adamw.embed_lr), "0", 0, 1e6, NULL, "of the embeddings; 0: adamw.lr"},
+    {"optimizer.adamw.head_lr", FIELD_FLOAT, F_(optimizer.adamw.head_lr), "0", 0, 1e6, NULL, "of an untied head; 0: adamw.lr"},
+    {"optimizer.adamw.beta1", FIELD_FLOAT, F_(optimizer.adamw.beta1), "0.9", 0, 0.999999, NULL, "decay of the first moment"},
+    {"optimizer.adamw.beta2", FIELD_FLOAT, F_(optimizer.adamw.beta2), "0.95", 0, 0.999999, NULL, "decay of every second moment, normuon's too"},
+    {"optimizer.adamw.eps", FIELD_FLOAT, F_(optimizer.adamw.eps), "1e-8", 1e-18, 0.1, NULL, "added to the root of the second moment"},
+    {"optimizer.adamw.weight_decay", FIELD_FLOAT, F_(optimizer.adamw.weight_decay), "0.1", 0, 1e3, NULL, "of matrices; decoupled, but added to the gradient under adam and rmsprop"},
+    {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
+    {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
+    {"optimizer.qk_clip.alpha", FIELD_FLOAT, F_(optimizer.qk_clip.alpha), "0.5", 0, 1, NULL, "the queries' share of the scaling, in the exponent"},
+    {"optimizer.route", FIELD_MAP, F_(optimizer.route), "{}", 0, 0, ROLES "|" TENSORS ":" RULES "|none", "role or tensor to rule, overriding what the optimizer's name says; a tensor's own name counts more"},
+};
+enum { N_FIELDS = COUNT_OF(config_fields) };
+
+#define SPECTRAL_MOMENTUM(name, lr, scale) \
+    {"optimizer.name", name, "optimizer.muon.lr", lr}, \
+    {"optimizer.name", name, "optimizer.muon.scale", scale}, \
+    {"optimizer.name", name, "optimizer.muon.momentum", "0.9"}, \
+    {"optimizer.name", name, "optimizer.muon.momentum_form", "accumulate"}, \
+    {"optimizer.name", name, "optimizer.muon.nesterov", "false"}
+#define SPECTRAL_ADAM(name, lr, scale) \
+    {"optimizer.name", name, "optimizer.muon.lr", lr}, \
+    {"optimizer.name", name, "optimizer.muon.scale", scale}
+
+static const ConfigPreset config_presets[] = {
+    {"model.arch", "speedrun", "model.bias", "false"},
+    {"model.arch", "speedrun", "model.norm", "rmsnorm_plain"},
+    {"model.arch", "speedrun", "model.norm_eps", "1e-6"},
+    {"model.arch", "speedrun", "model.embed_norm", "true"},
+    {"model.arch", "speedrun", "model.position", "rope"},
+    {"model.arch", "speedrun", "model.qk_norm", "true"},
+    {"model.arch", "speedrun", "model.mlp", "relu2"},
+    {"model.arch", "speedrun", "model.head", "untied"},
+    {"model.arch", "speedrun", "model.logit_softcap", "15"},
+    {"model.arch", "speedrun", "model.init", "speedrun"},
+    {"model.arch", "llama", "model.bias", "false"},
+    {"model.arch", "llama", "model.norm", "rmsnorm"},
+    {"model.arch", "llama", "model.position", "rope"},
+    {"model.arch", "llama", "model.mlp", "swiglu"},
+    {"model.arch", "llama", "model.head", "untied"},
+    // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay
+    // serve both.
+    {"optimizer.name", "muonclip", "optimizer.muon.lr", "0.008"},
+    {"optimizer.name", "muonclip", "optimizer.muon.scale", "match_rms_adamw"},
+    {"optimizer.name", "muonclip", "optimizer.muon.weight_decay", "0.1"},
+    {"optimizer.name", "muonclip", "optimizer.qk_clip.tau", "100"},
+    {"optimizer.name", "rmsprop", "optimizer.adamw.lr", "0.000625"},
+    {"optimizer.name", "rmsprop", "optimizer.adamw.beta2", "0.99"},
+    {"optimizer.name", "rmsprop", "optimizer.adamw.weight_decay", "0"},
+    {"optimizer.name", "adam", "optimizer.adamw.weight_decay", "0"},
+    // The spectral family as its paper states it (arXiv 2602.04669): a sum of gradients, no look ahead, a scale only for
+    // the power 0.
+    SPECTRAL_MOMENTUM("msgd", "1", "none"),
+    SPECTRAL_MOMENTUM("msgds", "0.1", "none"),
+    SPECTRAL_MOMENTUM("msgdq", "0.1", "none"),
+    SPECTRAL_MOMENTUM("msgdz", "0.01", "keller"),
+    SPECTRAL_ADAM("adams", "0.01", "none"),
+    SPECTRAL_ADAM("adamq", "0.02", "none"),
+    SPECTRAL_ADAM("adamz", "0.02", "keller"),
+};
+
+// Tokens of a micro-batch where the config leaves that open: more would only take more memory.
+enum { MICRO_TOKENS = 4096 };
+
+static int rule_named(const char *name) { return config_name_index("none|" RULES, name); }
+
+// The rule that optimizer.name stands for; MuonClip is Muon with other settings.
+static int optimizer_rule(const Config *c) {
+    const char *name = config_choice_name(config_fields, N_FIELDS, "optimizer.name", c->optimizer.name);
+    return rule_named(strcmp(name, "muonclip") ? name : "muon");
+}
+
+// Who updates a tensor. A rule that works on single weights owns all of them. One that works on matrices owns the hidden
+// ones; embeddings, head, norms and biases then belong to AdamW (Muon's README; Moonlight, arXiv 2502.16982).
+// optimizer.route overrides by role, and by name.
+static int tensor_rule(const Config *c, Role role, const char *name) {
+    const ConfigMap *route = &c->optimizer.route;
+    int rule = optimizer_rule(c);
+    if (muon_rule_is_for_matrices(rule) && !role_is_hidden(role)) rule = MUON_RULE_ADAMW;
+    for (int i = 0; i < route->n; i++)
+        if (config_name_index(ROLES, route->keys[i]) == (int)role) rule = rule_named(route->values[i]);
+    for (int i = 0; i < route->n; i++)
+        if (!strcmp(route->keys[i], name)) rule = rule_named(route->values[i]);
+    return rule;
+}
+
+static void config_resolve_optimizer(Config *c, const char *where) {
+    const ConfigList *own = &c->optimizer.muon.polynomial;
+    bool use_own = c->optimizer.muon.coefficients == MUON_COEFF_COUNT;   // "own", behind muon.h's
+    if (own->n && !use_own)
+        fail_usage("%s: optimizer.muon.polynomial: not used, since optimizer.muon.coefficients isn't own", where);
+    if (use_own && (own->n == 0 || own->n % 3 || own->n > 3 * MUON_MAX_ROWS))
+        fail_usage("%s: optimizer.muon.polynomial: %d numbers, but coefficients own needs three for each step, up to %d steps",
+                   where, own->n, MUON_MAX_ROWS);
+    if (c->optimizer.muon.steps == 0)
+        c->optimizer.muon.steps = use_own ? own->n / 3 : muon_coefficients(c->optimizer.muon.coefficients)->steps;
+    if (c->optimizer.qk_clip.tau > 0 && !(tensor_rule(c, ROLE_Q, "wq") && tensor_rule(c, ROLE_K, "wk")))
+        fail_usage("%s: optimizer.qk_clip.tau: %g, but optimizer.route keeps q or k as they are; set tau to 0", where,
+                   c->optimizer.qk_clip.tau);
+    int q = tensor_rule(c, ROLE_Q, "wq"), k = tensor_rule(c, ROLE_K, "wk"), v = tensor_rule(c, ROLE_V, "wv");
+    if (c->optimizer.muon.packed_qkv && (q != k || q != v))
+        fail_usage("%s: optimizer.muon.packed_qkv: optimizer.route gives q, k and v different rules", where);
+}
+
+// Prepared data is looked for where make put it: in $DATA_ROOT, which `make BUILD=FOLDER` sets, instead of build/data.
+static void config_resolve_data(Config *c) {
+    const char *root = getenv("DATA_ROOT"), *prepared = "build/data/", *dir = c->data.dir;
+    if (!root || !*root || strncmp(dir, prepared, strlen(prepared)) != 0) return;
+    char *found = format("%s/%s", root, dir + strlen(prepared));
+    free(c->data.dir);
+    c->data.dir = found;
+}
+
+// What one key alone can't tell. `where` names the file in messages. Fills in the keys whose 0 means "derive it".
+static void config_resolve(Config *c, const char *where) {
+    config_resolve_data(c);
+    if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
+    if (c->train.micro_batch == 0) {
+        int most = c->model.block < MICRO_TOKENS ? MICRO_TOKENS / c->model.block : 1;
+        for (int n = 1; n <= c->train.batch && n <= most; n++)
+            if (c->train.batch % n == 0) c->train.micro_batch = n;
+    }
+    int C = c->model.width, NH = c->model.heads, NKV = c->model.kv_heads;
+    if (c->model.mlp_width == 0) c->model.mlp_width = c->model.mlp == MLP_SWIGLU ? (8 * C / 3 + 63) / 64 * 64 : 4 * C;
+    const struct { const char *key; double c; } caps[] = {{"model.attn_softcap", c->model.attn_softcap},
+                                                          {"model.logit_softcap", c->model.logit_softcap}};
+    for (size_t i = 0; i < COUNT_OF(caps); i++)
+        if (caps[i].c > 0 && caps[i].c < FLT_MIN)                  // the kernels divide by it
+            fail_usage("%s: %s: %g is zero as a float; 0 is off, else at least %.2g is expected", where, caps[i].key,
+                       caps[i].c, FLT_MIN);
+    if (C % NH) fail_usage("%s: model.width: %d is not a multiple of model.heads (%d)", where, C, NH);
+    if (NH % NKV) fail_usage("%s: model.kv_heads: %d does not divide model.heads (%d)", where, NKV, NH);
+    if (c->model.position == POSITION_ROPE && C / NH % 2)
+        fail_usage("%s: model.heads: RoPE rotates pairs, but width/heads = %d is odd", where, C / NH);
+    if ((double)c->train.batch * c->model.block > 1e9)
+        fail_usage("%s: train.batch: %d sequences of model.block (%d) tokens are more than a step can have, 10^9",
+                   where, c->train.batch, c->model.block);
+    if (c->train.batch % c->train.micro_batch)
+        fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)",
+                   where, c->train.micro_batch, c->train.batch);
+    config_resolve_optimizer(c, where);
+    if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)
+        fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling "
+                   "of queries and keys; set tau to 0 (optimizer.name muon has it so) or qk_norm to false", where,
+                   c->optimizer.qk_clip.tau);
+}
+
+#endif // KEYS_H
