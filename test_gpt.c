@@ -1085,6 +1085,8 @@ TEST(keys_that_change_nothing_are_refused) {
         {gpt2, "--optimizer.muon.steps=3", "no tensor is under muon or normuon"},
         {gpt2, "--optimizer.muon.weight_decay=0.3", "no tensor is under muon"},
         {gpt2, "--optimizer.muon.packed_qkv=true", "q, k and v aren't under muon"},
+        {llama, "--optimizer.muon.momentum=0 --optimizer.muon.nesterov=true", "optimizer.muon.momentum is 0"},
+        {llama, "--optimizer.muon.momentum=0 --optimizer.muon.momentum_form=accumulate", "optimizer.muon.momentum is 0"},
         {gpt2, "--optimizer.sgd.lr=0.1", "no tensor is under sgd"},
         {gpt2, "--optimizer.route=norm=sgd --optimizer.sgd.weight_decay=0.1", "no matrix is under sgd"},
         {gpt2, "--optimizer.route=wte=sgd --optimizer.sgd.momentum=0 --optimizer.sgd.nesterov=true", "optimizer.sgd.momentum is 0"},

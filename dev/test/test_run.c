@@ -140,6 +140,11 @@ TEST(a_data_folder_is_never_a_runs_folder) {
                                  "--run.dir=build/test/hold/%s%s", dirs[i], overwrite ? " --overwrite" : ""));
     check_refused("build/test/hold", "data folder", EXIT_USAGE, format("--resume --run.dir=build/test/hold/resumed"));
     CHECK(!file_exists("build/test/hold/data/run"));
+    // a name of the run's own choosing, where all of them lie in the data
+    setenv("RUNS_DIR", "build/test/hold/data", 1);
+    check_refused("build/test/hold", "data folder", EXIT_USAGE,
+                  format("build/test/run.json --train.steps=2 --data.dir=build/test/hold/data"));
+    unsetenv("RUNS_DIR");
     // a folder beside the data, whose name only begins alike, is as good as any
     CHECK(TRAIN("build/test/run.json --train.steps=2 --data.dir=build/test/hold/data --run.dir=build/test/hold/data-run") == 0);
 }
@@ -456,12 +461,13 @@ static int train_until(const char *arguments, const char *folder, const char *wo
 // One run is ended by every signal in turn, wherever in a step it comes, and comes to the bits of one that isn't.
 TEST(every_signal_that_ends_a_run_saves_it) {
     static const char *const then[] = {"kill -HUP $pid; kill -HUP $pid", "kill -USR1 $pid", "kill -USR2 $pid; kill -USR2 $pid",
-                                       "kill -XCPU $pid; kill -XCPU $pid", "kill -INT $pid", "kill -TERM $pid"};
-    static const char *const shape = "--train.steps=240 --train.micro_batch=1 --train.save_every=0 --train.eval_every=100";
+                                       "kill -XCPU $pid; kill -XCPU $pid", "kill -INT $pid", "kill -TERM $pid; kill -TERM $pid"};
+    static const char *const shape = "--train.steps=600 --train.micro_batch=1 --train.save_every=0 --train.eval_every=100";
     CHECK(TRAIN("build/test/run.json %s --run.dir=" RUNS "whole --overwrite", shape) == 0);
     shell("rm -rf " RUNS "cut");
     for (size_t i = 0; i < COUNT_OF(then); i++) {
-        char *words = format("\"step\": %d,", 10 + 35 * (int)i);
+        // a step that isn't in the log yet: found there, the run has taken its signals
+        char *words = format("\"step\": %lld,", 20 + (i ? step_of(RUNS "cut/checkpoint.bin") : 0));
         char *arguments = i ? xstrdup("--run.dir=" RUNS "cut --resume") : format("build/test/run.json %s --run.dir=" RUNS "cut", shape);
         int code = train_until(arguments, RUNS "cut", words, then[i]);
         CHECK_MSG(code == EXIT_INTERRUPTED, "%s: exit code %d", then[i], code);
@@ -707,9 +713,21 @@ TEST(the_best_model_is_kept_said_and_sampled) {
                 "cmp -s build/test/a.txt build/test/b.txt && ! cmp -s build/test/a.txt build/test/c.txt", build) == 0);
     CHECK(file_has("build/test/err.txt", "checkpoint.best.bin: step "));
     // it is no state to go on from, and goes with its run
-    check_error_line(TRAIN("--run.dir=" RUNS "best --resume=" RUNS "best/checkpoint.best.bin"), EXIT_FAILED, "has no tensor m.");
+    check_error_line(TRAIN("--run.dir=" RUNS "best --resume=" RUNS "best/checkpoint.best.bin"), EXIT_FAILED, "best weights alone");
     CHECK(TRAIN("build/test/run.json --train.steps=3 --run.dir=" RUNS "best --overwrite") == 0);
     CHECK(!file_exists(RUNS "best/checkpoint.best.bin"));
+}
+
+// Equal losses: the first is the best, in one go and after a resume, whose log has rounded it.
+TEST(of_equal_losses_the_first_is_the_best) {
+    prepare_runs();
+    static const char *const still = "--optimizer.name=muon --optimizer.muon.lr=0 --optimizer.adamw.lr=0 --optimizer.qk_clip.tau=0 "
+                                     "--train.eval_every=2 --train.save_every=2";
+    CHECK(TRAIN("build/test/run.json %s --train.steps=12 --run.dir=" RUNS "once --overwrite", still) == 0);
+    CHECK(file_has("build/test/out.txt", "at step 2, kept in") && file_has("build/test/out.txt", "no better"));
+    CHECK(TRAIN("build/test/run.json %s --train.steps=8 --run.dir=" RUNS "twice --overwrite", still) == 0);
+    CHECK(TRAIN("--run.dir=" RUNS "twice --resume --train.steps=12") == 0);
+    CHECK(file_has("build/test/out.txt", "at step 2, kept in"));
 }
 
 // Killed anywhere behind the best, and with a best model of a future that is trained anew, a run ends with the same one.
@@ -877,6 +895,7 @@ int main(int argc, char **argv) {
     RUN(a_long_path_leaves_room_for_the_reason);
     RUN(integers_of_generate_are_integers);
     RUN(the_best_model_is_kept_said_and_sampled);
+    RUN(of_equal_losses_the_first_is_the_best);
     RUN(the_best_model_is_the_same_after_any_death);
     RUN(a_full_stdout_fails_every_program);
     RUN(a_file_size_limit_is_said);
