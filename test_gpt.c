@@ -1191,7 +1191,7 @@ TEST(qk_clip_says_what_it_did) {
     double largest = 0;
     for (int i = 0; i < log.n_qks; i++) clips += log.qks[i].clipped;
     for (int i = 0; i < log.n_steps; i++) largest = fmax(largest, log.steps[i].max_logit);
-    char *out = read_file("build/test/out.txt", NULL), *line = format("QK-Clip: largest logit %.1f of tau 0.01, heads clipped %ld times", largest, clips);
+    char *out = read_file("build/test/out.txt", NULL), *line = format("QK-Clip: largest logit %.3g of tau 0.01, heads clipped %ld times", largest, clips);
     CHECK_MSG(clips > 0 && largest > 0.01 && strstr(out, line), "no \"%s\" in: %s", line, out);
     free(out);
     free(line);

@@ -2699,7 +2699,7 @@ static const char *last_part(const char *path) {
 
 // A default run's folder: runs/NAME of configs/NAME.json, or runs/NAME-TEXT where the command line has other data than
 // the config, by the last part of its folder; number > 1: with -number behind it.
-static char *run_name(const Arguments *a, int number) {
+static char *run_name(const Arguments *a, bool with_text, int number) {
     const char *base = last_part(a->config_path), *dot = strrchr(base, '.'), *data = override_value(a, "--data.dir=");
     int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
     Config file;
@@ -2710,7 +2710,7 @@ static char *run_name(const Arguments *a, int number) {
         if (real) { free(text); text = xstrdup(last_part(real)); }
         free(real);
     }
-    bool other = data && strcmp(own, text) && *text;
+    bool other = with_text && data && strcmp(own, text) && *text;
     char *behind = number > 1 ? format("-%d", number) : xstrdup("");
     char *dir = format("%s/%.*s%s%s%s", runs_folder(), length, base, other ? "-" : "", other ? text : "", behind);
     config_free(&file, config_fields, N_FIELDS);
@@ -2718,7 +2718,23 @@ static char *run_name(const Arguments *a, int number) {
     return dir;
 }
 
-// The folder of the run to resume: --run.dir, else the config's run.dir, else the last run by the config's name.
+// The last run by the config's name, or that of config and text; NULL where there is none.
+static char *last_run(const Arguments *a, bool with_text) {
+    char *found = NULL;
+    for (int number = 1; ; number++) {
+        char *dir = run_name(a, with_text, number);
+        bool there = file_exists(dir);
+        if (run_begun(dir)) {
+            free(found);
+            found = xstrdup(dir);
+        }
+        free(dir);
+        if (!there) return found;
+    }
+}
+
+// The folder of the run to resume: --run.dir, else the config's run.dir, else the last run by the names of config and text,
+// or, where the data has moved, of the config alone: the data's fingerprint tells whether they belong together.
 static char *resumed_dir(const Arguments *a) {
     const char *named = override_value(a, "--run.dir=");
     if (named && *named) return xstrdup(named);
@@ -2726,17 +2742,8 @@ static char *resumed_dir(const Arguments *a) {
     Config config;
     config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path,
                 a->n_overrides, a->overrides, NULL);
-    char *found = *config.run.dir ? xstrdup(config.run.dir) : NULL;
-    for (int number = 1; !*config.run.dir; number++) {
-        char *dir = run_name(a, number);
-        bool there = file_exists(dir);
-        if (run_begun(dir)) {
-            free(found);
-            found = xstrdup(dir);
-        } else if (!there && !found) fail_usage("--resume: %s holds no run", dir);
-        free(dir);
-        if (!there) break;
-    }
+    char *found = *config.run.dir ? xstrdup(config.run.dir) : last_run(a, true);
+    if (!found && !(found = last_run(a, false))) fail_usage("--resume: %s holds no run", run_name(a, true, 1));
     config_free(&config, config_fields, N_FIELDS);
     return found;
 }
@@ -2780,7 +2787,7 @@ static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
     char *why = NULL;
     DirState state = dir ? take_dir(t, dir, a, &why) : DIR_TAKEN;
     for (int number = 1; !dir; number++) {
-        dir = run_name(a, number);
+        dir = run_name(a, true, number);
         state = take_dir(t, dir, a, &why);
         if (state != DIR_TAKEN && state != DIR_BUSY) break;
         free(why);

@@ -460,7 +460,7 @@ else
     [ -z "$taken" ] || [ -e "$folder" ] || echo "$taken is $(sed -n 2p "$taken/fingerprint"): not what is asked for"
     if [ -e "$folder" ]; then echo "preparing $folder anew: what it is made of has changed"; else echo "preparing $folder"; fi
 fi
-mkdir -p "$root" 2>/dev/null || fail "$root: cannot be made"
+mkdir -p "$root" 2>/dev/null || fail "$root: cannot be made; make DATA_ROOT=FOLDER has prepared data elsewhere"
 
 # Made beside the folder, by a name that says who makes it: what a killed preparation left goes, of this folder or of
 # another one of the user's. One that is at work on this machine or another is left alone.
@@ -483,7 +483,7 @@ new=$folder.new.$host.$$
 trap 'rm -rf "$new" "$new.old"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-mkdir "$new" 2>/dev/null || fail "$new: cannot be made"
+mkdir "$new" 2>/dev/null || fail "$new: cannot be made; make DATA_ROOT=FOLDER has prepared data elsewhere"
 
 text=$data val='' vocabulary=$tokenizer
 case $text in -*) text=./$text ;; esac

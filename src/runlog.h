@@ -242,8 +242,8 @@ static inline char *runlog_qk_text(const RunLog *log) {
         if (q->clipped > 0) last = q->step;
     }
     if (!(tau > 0) || isnan(largest)) return NULL;
-    if (!clips) return format("largest logit %.1f of tau %g, no head clipped", largest, tau);
-    return format("largest logit %.1f of tau %g, heads clipped %ld time%s, in %ld step%s up to step %ld", largest, tau,
+    if (!clips) return format("largest logit %.3g of tau %g, no head clipped", largest, tau);
+    return format("largest logit %.3g of tau %g, heads clipped %ld time%s, in %ld step%s up to step %ld", largest, tau,
                   clips, clips == 1 ? "" : "s", steps, steps == 1 ? "" : "s", last);
 }
 

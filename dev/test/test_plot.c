@@ -720,7 +720,7 @@ TEST(a_picture_says_what_its_validations_are_of) {
     for (int i = 0; i < 3; i++) log.qks[i] = (RunQk){ i + 1, 50.0 * (i + 1), i };
     log.n_qks = 3;
     qk = runlog_qk_text(&log);
-    CHECK_MSG(qk && !strcmp(qk, "largest logit 150.0 of tau 100, heads clipped 3 times, in 2 steps up to step 3"), "%s", qk ? qk : "");
+    CHECK_MSG(qk && !strcmp(qk, "largest logit 150 of tau 100, heads clipped 3 times, in 2 steps up to step 3"), "%s", qk ? qk : "");
     free(qk);
     runlog_free(&log);
     const char *folder = "build/test/plot/last";

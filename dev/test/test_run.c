@@ -567,6 +567,12 @@ TEST(a_run_goes_on_with_data_that_moved) {
     check_same_checkpoint(RUNS "moved/checkpoint.bin", RUNS "unmoved/checkpoint.bin");
     CHECK(file_has(RUNS "moved/config.json", "\"build/test/moved\""));
     CHECK(TRAIN("--run.dir=" RUNS "moved --resume --train.steps=62") == 0);          // it is where the run's data is now
+    // by its config's name, too: the run has it without the moved text's
+    setenv("RUNS_DIR", RUNS "named", 1);
+    CHECK(TRAIN("build/test/run.json --train.steps=2") == 0);
+    CHECK(TRAIN("build/test/run.json --resume --data.dir=build/test/moved --train.steps=4") == 0);
+    CHECK(step_of(RUNS "named/run/checkpoint.bin") == 4);
+    unsetenv("RUNS_DIR");
 }
 
 TEST(a_run_without_its_log_goes_on_with_a_new_one) {
