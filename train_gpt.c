@@ -2797,7 +2797,7 @@ static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
     if (state == DIR_TAKEN || state == DIR_REFUSED) fail_usage("%s", why);
     if (state != DIR_OURS) fail("%s", why);
     free(c->run.dir);
-    c->run.dir = dir;
+    c->run.dir = t->model.config.run.dir = dir;          // the model has a copy of the config
     t->log_path = format("%s/log.jsonl", dir);
     t->checkpoint_path = format("%s/checkpoint.bin", dir);
     t->previous_path = format("%s/checkpoint.prev.bin", dir);
