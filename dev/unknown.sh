@@ -1,6 +1,6 @@
 #!/bin/sh
 # What make says of variables on its command line that the Makefile doesn't know: dev/unknown.sh "NAME ..." KNOWN ...
-# The nearest known one, or the config's keys of that name, which go into ARGS; the keys are those of train_gpt.c's table.
+# The nearest known one, or the config's keys of that name, which go into ARGS; the keys are those of src/keys.h's table.
 names=$1
 shift
 for name in $names; do
@@ -20,5 +20,5 @@ for name in $names; do
               if (keys && least > 0) text = text "a key of the config goes into ARGS=\"" keys "\""
               else if (least <= 1 || least <= length(name) / 2) text = text "did you mean " nearest "?"
               else text = text "`make help` lists them"
-              print text }' - train_gpt.c
+              print text }' - src/keys.h
 done | paste -sd';' - | sed 's/;\([A-Za-z_]*: make\)/; \1/g'
