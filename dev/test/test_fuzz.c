@@ -34,7 +34,7 @@ static int garbage(void) {
 }
 
 static double bad_factor(void) {
-    const double values[] = { NAN, INFINITY, -INFINITY, -1.0, -1e-30 };
+    const double values[] = { NAN, INFINITY, -INFINITY, -1.0, -1e-9 };
     return values[pick(COUNT_OF(values))];
 }
 
@@ -335,7 +335,7 @@ static void round_steps(void) {
     const size_t bytes = muon_state_bytes(a.params, a.n, &a.options);
     int worst = MODERATE;
     for (int step = 0; step < 4; step++) {
-        const double lr_factor = chance(10) ? 0.0 : between(0.0, 1.0);
+        const double lr_factor = chance(10) ? 0.0 : chance(5) ? -1e-17 : between(0.0, 1.0);   // a zero, rounded, too
         const double grad_scale = chance(50) ? 1.0 : between(0.0, 2.0);
         const bool refused = chance(10);
         int tensor, matrix;
