@@ -17,6 +17,40 @@
    The orthogonal factor comes from a few Newton-Schulz steps, which are matrix products only.
 
    ====================================================================================================================
+   One step of MuonClip, as in a textbook: W is a weight matrix, G its gradient, M its momentum (zeros at first). Written
+   for reading: the library does the same (a test compares the two) for any shape, faster, and says what goes wrong.
+
+--- step.c begins ---
+#include <math.h>
+#include <string.h>
+#define EACH(i, n) for (int i = 0; i < (n); i++)
+enum { R = 16, C = 32 };                                       // outputs, inputs; R <= C, else transpose
+void muonclip_step(float W[R][C], float G[R][C], float M[R][C], float lr, float decay) {
+    float X[R][C], PX[R][C], A[R][R], P[R][R], squares = 0;
+    EACH(i, R) EACH(j, C) {
+        M[i][j] = 0.95f * M[i][j] + 0.05f * G[i][j];           // momentum: a running mean of the gradients,
+        X[i][j] = 0.95f * M[i][j] + 0.05f * G[i][j];           // and Nesterov's look ahead
+        squares += X[i][j] * X[i][j];
+    }
+    EACH(i, R) EACH(j, C) X[i][j] /= sqrtf(squares);           // now no singular value is above 1
+    EACH(step, 5) {                                            // Newton-Schulz: X = U S V^T becomes about U V^T;
+        memset(A, 0, sizeof A), memset(PX, 0, sizeof PX);      // a step makes 3.4445 s - 4.775 s^3 + 2.0315 s^5 of s
+        EACH(i, R) EACH(j, R) EACH(k, C) A[i][j] += X[i][k] * X[j][k];                       // A = X X^T
+        EACH(i, R) EACH(j, R) P[i][j] = 3.4445f * (i == j) - 4.7750f * A[i][j];              // P = a I + b A
+        EACH(i, R) EACH(j, R) EACH(k, R) P[i][j] += 2.0315f * A[i][k] * A[k][j];             //     + c A A
+        EACH(i, R) EACH(j, C) EACH(k, R) PX[i][j] += P[i][k] * X[k][j];                      // X <- P X
+        memcpy(X, PX, sizeof X);
+    }
+    EACH(i, R) EACH(j, C)                                      // weight decay, and a step of AdamW's usual size: RMS 0.2
+        W[i][j] -= lr * (decay * W[i][j] + 0.2f * sqrtf(C) * X[i][j]);
+}
+// QK-Clip, after the step: queries and keys of an attention head whose largest logit q . k / sqrt(size) was above tau.
+void qk_clip(float Wq[R][C], float Wk[R][C], float max_logit, float tau) {
+    if (max_logit > tau) EACH(i, R) EACH(j, C) Wq[i][j] *= sqrtf(tau / max_logit), Wk[i][j] *= sqrtf(tau / max_logit);
+}
+--- step.c ends ---
+
+   ====================================================================================================================
    A complete program: a matrix by Muon, a vector by AdamW. Build: cc example.c -lm
 
 --- example.c begins ---
@@ -942,16 +976,23 @@ static void muon__swap(float **a, float **b) {
     *b = c;
 }
 
-// C = A (a I + Z) for p x p matrices that commute and are symmetric, so that C is.
+// C = A P for P = a I + Z: p x p matrices that are symmetric and commute, so that C is symmetric, too.
 static void muon__times(float *C, const float *A, float a, const float *Z, int p) {
     memcpy(C, A, (size_t)p * (size_t)p * sizeof(float));
     MUON_GEMM_SYMMETRIC(0, p, p, 1.0f, A, p, Z, p, a, C, p);
 }
 
-/* The iteration on x, rows x cols with Frobenius norm at most 1, and so singular values at most 1. `other` has the same
-   size and the p x p matrices behind it; returns the one of the two that holds the result. most: how many steps may
-   share a Gram matrix; 1 is the textbook's iteration. P = a I + Z is never stored, but where it has to be: what a
-   product of a rounding MUON_GEMM leaves out of a I would be noise, a S is not. */
+/* The textbook's iteration (muonclip_step at the head), `steps` times
+       A = X X^T          P = a I + b A + c A A          X <- P X
+   on x, rows x cols with Frobenius norm at most 1. Returns the one of x and `other` that holds the result; `other` has
+   x's size and four p x p matrices behind it.
+   A step alone (most = 1: each) is these lines, with R for A and Z = P - a I. Steps i .. end-1 that share a Gram matrix
+   never form the X between them: as P is a polynomial in R, the next X X^T is P X X^T P = P R P, and the X after them
+   all is the product Q of their P's times the first X.
+       A = X X^T of the next step      stands below as R <- P R P
+       X <- P X of each step           stands below as Q <- Q P, and once X <- Q X
+   P is kept as a and Z, for MUON_GEMM may round its operands (to bf16): A P is computed as a A + A Z, whose first term
+   then stays exact. Only a shared Q begins as the whole matrix P. A tall x has X^T X for R, and X Q for Q X. */
 static float *muon__newton_schulz(float *x, float *other, int rows, int cols, const MuonCoefficients *c, int steps,
                                   int most) {
     const int wide = rows <= cols, p = wide ? rows : cols, q = wide ? cols : rows;
@@ -965,7 +1006,7 @@ static float *muon__newton_schulz(float *x, float *other, int rows, int cols, co
             const double *abc = muon__abc(c, i);
             const float a = (float)abc[0];
             memcpy(Z, R, pp * sizeof(float));
-            MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], R, p, R, p, (float)abc[1], Z, p); // Z = b R + c R R
+            MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], R, p, R, p, (float)abc[1], Z, p); // P - a I = b R + c R R
             if (i + 1 < end) {                                                            // R <- P R P
                 muon__times(S, R, a, Z, p);
                 muon__times(R, S, a, Z, p);

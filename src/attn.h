@@ -276,8 +276,8 @@ VEC_PASS(void, attention_shift, (float *shift, float *correction, float *sum, co
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Memory, the same for all kernels: 96 is a multiple of the sides of all tiles, HS + 31 at least any multiple of one
-// that HS is filled up to.
+// Memory, the same for all kernels: 96 is a multiple of the sides of all tiles. A kernel fills HS up to a multiple of its
+// tile's side, at most 32: HS + 31 numbers hold that for each of them.
 
 enum { ATTENTION_BLOCK = 96 };
 

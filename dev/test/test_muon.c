@@ -1494,10 +1494,66 @@ static void check_example(const char *path) {
     free(text);
 }
 
-TEST(example_at_the_head) {
+// Cuts the program `name` out of muon.h's head into build/test/muon.
+static bool cut_from_the_head(const char *name) {
     free(test_folder("muon"));
-    if (!shell("muon", "sed -n '/^--- example.c begins ---$/,/^--- example.c ends ---$/p' ../../../muon.h "
-                       "| sed '1d;$d' > example.c && test -s example.c")) return;
+    char *command = format("sed -n '/^--- %s begins ---$/,/^--- %s ends ---$/p' ../../../muon.h | sed '1d;$d' > %s && test -s %s",
+                           name, name, name, name);
+    bool cut = shell("muon", command);
+    free(command);
+    return cut;
+}
+
+// Three steps by the textbook's code in the head and by the library, from the same numbers: the same weights and
+// momentum but for rounding, of which the update's is the larger; then both clips of one head.
+static const char textbook[] =
+    "#define MUON_IMPLEMENTATION\n"
+    "#include \"muon.h\"\n"
+    "#include \"step.c\"\n"
+    "#include <stdio.h>\n"
+    "static float W[R][C], w[R][C], G[R][C], M[R][C], K[R][C], k[R][C];\n"
+    "static char memory[1 << 16], scratch[1 << 16];\n"
+    "static double difference(const float *x, const float *y) {\n"
+    "    double d = 0, squares = 0;\n"
+    "    EACH(i, R * C) d += (x[i] - y[i]) * (x[i] - y[i]), squares += y[i] * y[i];\n"
+    "    return sqrt(d / squares);\n"
+    "}\n"
+    "int main(void) {\n"
+    "    MuonOptions options = muon_default_options();\n"
+    "    MuonParam p = { \"W\", w[0], G[0], 1, R, C, 0, MUON_RULE_MUON, 0.05, 0.1, NULL };\n"
+    "    Muon m;\n"
+    "    size_t n;\n"
+    "    EACH(i, R) EACH(j, C) W[i][j] = w[i][j] = sinf((float)(7 * i + 3 * j)), K[i][j] = k[i][j] = cosf((float)(i + 9 * j));\n"
+    "    if (sizeof memory < muon_state_bytes(&p, 1, &options) || sizeof scratch < muon_scratch_bytes(&p, 1, &options)) return 1;\n"
+    "    if (muon_init(&m, &p, 1, &options, memory) != MUON_OK) return 2;\n"
+    "    EACH(step, 3) {\n"
+    "        EACH(i, R) EACH(j, C) G[i][j] = sinf((float)(i * j + step)) / (float)(1 + j);\n"
+    "        muonclip_step(W, G, M, 0.05f, 0.1f);\n"
+    "        if (muon_step(&m, 1.0, 1.0, scratch, 1) != MUON_OK) return 3;\n"
+    "    }\n"
+    "    const double weights = difference(W[0], w[0]), momentum = difference(M[0], muon_state(&m, 0, MUON_SLOT_MOMENTUM, &n));\n"
+    "    const float largest[2] = { 150.0f, 50.0f };\n"
+    "    EACH(clip, 2) {\n"
+    "        qk_clip(W, K, largest[clip], 100.0f);\n"
+    "        if (muon_qk_clip(w[0], NULL, k[0], NULL, 1, 1, R, C, &largest[clip], 100.0, 0.5, NULL) != MUON_OK) return 4;\n"
+    "    }\n"
+    "    printf(\"%g %g %g %g\\n\", weights, momentum, difference(W[0], w[0]), difference(K[0], k[0]));\n"
+    "    return 0;\n"
+    "}\n";
+
+TEST(textbook_step_at_the_head) {
+    if (!cut_from_the_head("step.c")) return;
+    if (write_file("build/test/muon/textbook.c", textbook, sizeof textbook - 1) != 0) fail("textbook.c: %s", strerror(errno));
+    if (!shell("muon", "$cc -c step.c -o step.o && $cc textbook.c -o textbook -lm && ./textbook > textbook.txt")) return;
+    char *text = read_file("build/test/muon/textbook.txt", NULL);
+    double weights = NAN, momentum = NAN, query = NAN, key = NAN;
+    CHECK_MSG(text && sscanf(text, "%lf %lf %lf %lf", &weights, &momentum, &query, &key) == 4, "printed: %s", text);
+    CHECK_MSG(weights < 1e-6 && momentum < 1e-6 && query < 1e-6 && key < 1e-6, "relative differences: %s", text);
+    free(text);
+}
+
+TEST(example_at_the_head) {
+    if (!cut_from_the_head("example.c")) return;
     if (shell("muon", "$cc example.c -o example -lm && ./example > example.txt"))
         check_example("build/test/muon/example.txt");
     if (have_cxx() && shell("muon", "cp example.c twin.cc && $cxx twin.cc -o twin && ./twin > twin.txt"))
@@ -1702,6 +1758,7 @@ int main(int argc, char **argv) {
     RUN(hooks_are_called);
     RUN(products_at_once);
 #else
+    RUN(textbook_step_at_the_head);
     RUN(example_at_the_head);
     RUN(mlp_example);
     RUN(two_users_link);
