@@ -197,11 +197,11 @@ $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h)
 $(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
-$(BUILD)/generate: dev/generate.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/generate: tools/generate.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
-$(BUILD)/plot: dev/plot.c $(HEADERS) | setup
+$(BUILD)/plot: tools/plot.c $(HEADERS) | setup
 	$(call compile,$<)
-$(BUILD)/ab: dev/ab.c dev/runs.h dev/stats.h $(HEADERS) | setup
+$(BUILD)/ab: tools/ab.c tools/runs.h $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/tokenize: data/tokenize.c $(HEADERS) | setup
 	$(call compile,$<)
@@ -223,13 +223,13 @@ $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/test_tiles: dev/test/test_gemm.c
 $(BUILD)/test_attn_tiles: dev/test/test_attn.c
-$(BUILD)/test_ab: dev/ab.c dev/runs.h dev/stats.h
+$(BUILD)/test_ab: tools/ab.c tools/runs.h
 $(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
-$(BUILD)/test_lab: dev/test/test_lab.c dev/exp/lab.h dev/stats.h dev/test/test.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/test_lab: dev/test/test_lab.c dev/exp/lab.h dev/test/test.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup
 	$(call compile,$<)
 .SECONDEXPANSION:
-$(BUILD)/study_%: dev/exp/$$*/$$*.c dev/exp/lab.h dev/stats.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/study_%: dev/exp/$$*/$$*.c dev/exp/lab.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)

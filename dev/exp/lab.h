@@ -4,14 +4,14 @@
  *          lab_paired, lab_verdict, lab_dot, lab_rms, lab_spectral_norm, lab_singular_values, LabCsv, lab_csv, lab_csv_save,
  *          lab_path, lab_draw, lab_must
  * For studies that need more than a run's log; the others go through build/ab and lab.sh. Includes the trainer and
- * ../stats.h (Sample, sample_of).
+ * src/stats.h (Sample, sample_of).
  */
 #ifndef LAB_H
 #define LAB_H
 
 #define GPT_NO_MAIN
 #include "../../train_gpt.c"
-#include "../stats.h"
+#include "../../src/stats.h"
 #include <sys/prctl.h>
 #include <sys/wait.h>
 

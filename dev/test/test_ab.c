@@ -1,8 +1,8 @@
-// test_ab.c - tests of dev/stats.h against textbooks and enumeration, of the reports of dev/ab.c against logs made by
-// hand and figures worked out here in another way, and of dev/runs.h with small trainings: killed, diverging, refused.
+// test_ab.c - tests of src/stats.h against textbooks and enumeration, of the reports of tools/ab.c against logs made by
+// hand and figures worked out here in another way, and of tools/runs.h with small trainings: killed, diverging, refused.
 #define _GNU_SOURCE
 #define main ab_main
-#include "../ab.c"
+#include "../../tools/ab.c"
 #undef main
 #include "test.h"
 

@@ -135,7 +135,7 @@ TEST(unknown_variables_are_named) {
 #define TREE ROOT "/tree"
 
 TEST(commits_are_the_projects_own) {
-    CHECK(run("mkdir -p " TREE "/dev && cp -r Makefile muon.h train_gpt.c src data " TREE "/ && cp dev/*.* " TREE "/dev/") == 0);
+    CHECK(run("mkdir -p " TREE "/dev && cp -r Makefile muon.h train_gpt.c src data tools " TREE "/ && cp dev/*.* " TREE "/dev/") == 0);
     CHECK(run("make -s -C " TREE " build/commit.h && grep -x '#define MUON_C_COMMIT \"unknown\"' " TREE "/build/commit.h") == 0);
     if (run("git --version > " ROOT "/out") != 0) return;
     CHECK(run("cd " TREE " && git init -q . && git add Makefile train_gpt.c && git -c user.name=a -c user.email=b commit -qm x && "
@@ -146,7 +146,7 @@ TEST(commits_are_the_projects_own) {
 
 TEST(a_built_tree_may_be_read_only) {
     CHECK(run("rm -rf " TREE " && mkdir -p " TREE "/dev " TREE "/build " ROOT "/open && chmod 777 " ROOT "/open && "
-              "cp -r Makefile muon.h train_gpt.c src data " TREE "/ && cp dev/*.* " TREE "/dev/ && "
+              "cp -r Makefile muon.h train_gpt.c src data tools " TREE "/ && cp dev/*.* " TREE "/dev/ && "
               "echo '#define MUON_C_COMMIT \"abc\"' > " TREE "/build/commit.h && cd " TREE " && touch build/tokenize build/plot && "
               "printf '#!/bin/sh\\necho \"$@\" $RUNS_DIR' | tee build/generate > train_gpt && chmod +x build/* train_gpt") == 0);
     CHECK(run_child(shell_as_nobody, (void *)(uintptr_t)"cd " TREE " && make && make sample RUN=r PROMPT=x | grep -x 'r --prompt=x runs' && "

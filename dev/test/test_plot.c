@@ -1,8 +1,8 @@
 // test_plot.c - tests of src/plot.h (pixels of the canvas, ticks, PNG), src/runlog.h (reading and cutting a log, the
-// picture of training) and of the program dev/plot.c, whose main is called with arguments.
+// picture of training) and of the program tools/plot.c, whose main is called with arguments.
 #define _GNU_SOURCE
 #define main plot_main
-#include "../plot.c"
+#include "../../tools/plot.c"
 #undef main
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"

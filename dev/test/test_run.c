@@ -870,7 +870,7 @@ TEST(without_memory_is_said) {
 
 // Every program but the examples that are compiled without the project begins alike.
 TEST(every_main_begins_as_it_must) {
-    CHECK(shell("for f in $(grep -l '^int main(' train_gpt.c data/*.c dev/*.c dev/bench/*.c dev/exp/*.c dev/exp/*/*.c | grep -v dev/mlp.c); do "
+    CHECK(shell("for f in $(grep -l '^int main(' train_gpt.c data/*.c tools/*.c dev/*.c dev/bench/*.c dev/exp/*.c dev/exp/*/*.c | grep -v dev/mlp.c); do "
                 "grep -q '^    program_begin();' $f || grep -q '^    lab_begin(' $f || { echo \"    $f\"; exit 1; }; done") == 0);
 }
 

@@ -17,7 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include "../src/runlog.h"
-#include "stats.h"
+#include "../src/stats.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The list

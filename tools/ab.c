@@ -10,7 +10,7 @@
  */
 #define _GNU_SOURCE
 #include "runs.h"
-#include "stats.h"
+#include "../src/stats.h"
 #include "../src/run.h"         // defines: run_data_conflict
 #include "../data/dataloader.h"
 #include "../data/tokenizer.h"

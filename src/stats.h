@@ -8,7 +8,7 @@
 #ifndef STATS_H
 #define STATS_H
 
-#include "../src/util.h"
+#include "util.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Means and Student's t
