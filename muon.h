@@ -8,8 +8,8 @@
    defines: MuonParam, MuonOptions, MuonCoefficients, Muon; muon_default_options, muon_state_bytes, muon_scratch_bytes,
             muon_init, muon_begin_step, muon_step_one, muon_step_all, muon_step, muon_grad_norm, muon_state;
             muon_orthogonalize, muon_svd_power, muon_spectral_power and their _bytes; muon_coefficients, muon_phi,
-            muon_flops, muon_scale; muon_qk_gamma, muon_qk_clip, muon_qk_clip_mla; muon_rule_name, muon_scale_name,
-            muon_strerror
+            muon_flops, muon_scale; muon_qk_gamma, muon_qk_clip, muon_qk_clip_mla; muon_rule_name, muon_rule_uses,
+            muon_rule_is_for_matrices, muon_scale_name, muon_strerror
 
    What Muon is: the gradient of a matrix is usually dominated by a few singular directions. Muon keeps a momentum of
    it and, before stepping, replaces every singular value by (about) one: U S V^T becomes U V^T, the steepest descent
@@ -261,6 +261,9 @@ enum {
 };
 enum { MUON_SCALE_NONE, MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCALE_RMS_ONE, MUON_SCALE_RMS_EXACT,
        MUON_SCALE_COUNT };
+enum { MUON_USES_MOMENTUM = 1,         // momentum, nesterov, accumulate
+       MUON_USES_BETA1 = 2, MUON_USES_BETA2 = 4 /* and eps */, MUON_USES_NEWTON_SCHULZ = 8 /* coefficients, ns_steps */,
+       MUON_USES_SCALE = 16 };
 enum { MUON_SLOT_MOMENTUM, MUON_SLOT_SECOND_MOMENT, MUON_SLOT_COUNT };   // of muon_state
 
 enum {                      // what the functions return; muon_strerror puts it into words
@@ -442,6 +445,8 @@ MUONDEF int muon_qk_clip_mla(float *wq, int q_cols, float *wk, int k_cols, int k
 MUONDEF const char *muon_rule_name(int rule);
 // 1 where the rule transforms whole matrices, 0 where it works on single weights (or for `none`).
 MUONDEF int muon_rule_is_for_matrices(int rule);
+// The sum of MUON_USES_* for the options that change a step of the rule; 0 for `none` and for any other number.
+MUONDEF int muon_rule_uses(int rule);
 MUONDEF const char *muon_scale_name(int scale);
 MUONDEF const char *muon_strerror(int code);
 
@@ -496,6 +501,16 @@ static const muon__Rule *muon__rule(int rule) {
 MUONDEF int muon_rule_is_for_matrices(int rule) {
     const muon__Rule *r = muon__rule(rule);
     return r && r->transform != MUON__ELEMENTWISE;
+}
+
+MUONDEF int muon_rule_uses(int rule) {
+    const muon__Rule *r = muon__rule(rule);
+    if (!r) return 0;
+    return (r->direction == MUON__MOMENTUM ? MUON_USES_MOMENTUM : 0)
+         | (r->direction == MUON__ADAM ? MUON_USES_BETA1 : 0)
+         | (r->direction == MUON__ADAM || r->direction == MUON__RMS || r->transform == MUON__ROWS ? MUON_USES_BETA2 : 0)
+         | (r->transform == MUON__NEWTON_SCHULZ || r->transform == MUON__ROWS ? MUON_USES_NEWTON_SCHULZ : 0)
+         | (r->transform != MUON__ELEMENTWISE ? MUON_USES_SCALE : 0);
 }
 
 MUONDEF const char *muon_rule_name(int rule) {

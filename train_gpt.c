@@ -553,7 +553,7 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
             .name = kinds[id].name, .role = kinds[id].role, .first_layer = kinds[id].first_layer, .count = kinds[id].count,
             .rows = kinds[id].rows, .cols = kinds[id].cols, .fill = kinds[id].fill, .size = kinds[id].size,
             .joined = kinds[id].joined, .rule = tensor_rule(c, kinds[id].role, kinds[id].name),
-            .decay = !role_is_vector(kinds[id].role) || c->optimizer.adamw.decay_vectors};
+            .decay = tensor_decays(c, kinds[id].role)};
     return tensors_place(table);
 }
 
@@ -1260,24 +1260,11 @@ static void take_signals(void) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Optimizer
 
-// The peak learning rate of tensors of a role under a rule.
-static double peak_lr(const Config *c, int rule, Role role) {
-    if (rule == MUON_RULE_SGD) return c->optimizer.sgd.lr;
-    if (muon_rule_is_for_matrices(rule)) return c->optimizer.muon.lr;
-    if (role == ROLE_EMBED && c->optimizer.adamw.embed_lr > 0) return c->optimizer.adamw.embed_lr;
-    if (role == ROLE_HEAD && c->optimizer.adamw.head_lr > 0) return c->optimizer.adamw.head_lr;
-    return c->optimizer.adamw.lr;
-}
-
-static double rule_decay(const Config *c, int rule) {
-    return rule == MUON_RULE_SGD ? c->optimizer.sgd.weight_decay
-         : muon_rule_is_for_matrices(rule) ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
-}
-
 // One group for each kind of tensor; with packed_qkv one for q, k and v, which lie end to end in every layer.
 static void optimizer_groups(Trainer *t) {
     const Config *c = &t->config;
     Product qkv = product_of(t->model.table, PRODUCT_QKV);
+    const MuonOptions *const options_of[] = {[KEYS_ADAMW] = &t->adam_options, [KEYS_SGD] = &t->sgd_options, [KEYS_MUON] = NULL};
     t->n_groups = 0;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *row = &t->model.table[id];
@@ -1286,236 +1273,18 @@ static void optimizer_groups(Trainer *t) {
         int rows = packed ? product_rows(t->model.table, qkv) : row->rows;
         t->groups[t->n_groups++] = (MuonParam){
             packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
-            row->count, rows, row->cols, row->stride, row->rule, peak_lr(c, row->rule, row->role),
-            row->decay ? rule_decay(c, row->rule) : 0.0, row->rule == MUON_RULE_SGD ? &t->sgd_options
-                                    : muon_rule_is_for_matrices(row->rule) ? NULL : &t->adam_options};
+            row->count, rows, row->cols, row->stride, row->rule, rule_lr(c, row->rule, row->role),
+            row->decay ? rule_decay(c, row->rule) : 0.0, options_of[rule_keys(row->rule)]};
     }
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Configs that can't mean what they say: keys that change nothing, schedules that don't fit into the steps. A preset may
-// set what a model doesn't have; a user who does is told.
-
-#define RULE(name) (1u << MUON_RULE_##name)
-enum { RULES_MOMENTUM = RULE(MUON) | RULE(NORMUON) | RULE(SVD) | RULE(MSGD) | RULE(MSGDS) | RULE(MSGDQ) | RULE(MSGDZ),
-       RULES_SPECTRAL_ADAM = RULE(ADAMS) | RULE(ADAMQ) | RULE(ADAMZ), RULES_MATRIX = RULES_MOMENTUM | RULES_SPECTRAL_ADAM,
-       RULES_NEWTON_SCHULZ = RULE(MUON) | RULE(NORMUON), RULES_ADAM = RULE(RMSPROP) | RULE(ADAM) | RULE(ADAMW),
-       RULES_FIRST_MOMENT = RULE(ADAM) | RULE(ADAMW) | RULES_SPECTRAL_ADAM,
-       RULES_SECOND_MOMENT = RULES_ADAM | RULES_SPECTRAL_ADAM | RULE(NORMUON) };
-
-typedef struct {
-    const Config *c;
-    Tensor table[N_TENSORS];
-    unsigned rules, decayed;             // of the model's tensors; of those that are subject to weight decay
-} Owners;
-
+// Which rule owns which of the model's tensors, for what the keys' checks ask.
 static Owners owners_of(const Config *c) {
-    Owners o = {.c = c};
-    tensor_table(o.table, c, 1);         // what there is and under which rule: sizes don't matter
-    for (int id = 0; id < N_TENSORS; id++) {
-        if (!o.table[id].count) continue;
-        o.rules |= 1u << o.table[id].rule;
-        if (o.table[id].decay) o.decayed |= 1u << o.table[id].rule;
-    }
-    return o;
-}
-
-// Whether a tensor under adamw or its kin has its learning rate from *lr, one of the three that there are.
-static bool has_rate(const Owners *o, const double *lr) {
-    for (int id = 0; id < N_TENSORS; id++) {
-        const Tensor *t = &o->table[id];
-        if (!t->count || !(RULES_ADAM >> t->rule & 1)) continue;
-        const double *own = t->role == ROLE_EMBED ? &o->c->optimizer.adamw.embed_lr
-                          : t->role == ROLE_HEAD ? &o->c->optimizer.adamw.head_lr : NULL;
-        if (lr == own || (lr == &o->c->optimizer.adamw.lr && !(own && *own > 0))) return true;
-    }
-    return false;
-}
-
-// Whether a norm or a bias is under a rule with weight decay, so that decay_vectors decides about it.
-static bool has_vector_to_decay(const Owners *o) {
-    for (int id = 0; id < N_TENSORS; id++) {
-        const Tensor *t = &o->table[id];
-        if (t->count && role_is_vector(t->role) && t->rule != MUON_RULE_NONE && rule_decay(o->c, t->rule) > 0) return true;
-    }
-    return false;
-}
-
-// The key that decides whether the model has this tensor; NULL: it always does.
-static const char *socket_of(const Config *c, TensorId id) {
-    switch (id) {
-    case WPE: return "model.position";
-    case HEAD: return "model.head";
-    case W_GATE: return "model.mlp";
-    case B_GATE: return c->model.mlp == MLP_SWIGLU ? "model.bias" : "model.mlp";
-    case NORM1_W: case NORM2_W: case NORMF_W: return "model.norm";
-    case NORM1_B: case NORM2_B: case NORMF_B: return c->model.norm == NORM_LAYERNORM ? "model.bias" : "model.norm";
-    case BQ: case BK: case BV: case BO: case B_IN: case B_OUT: return "model.bias";
-    default: return NULL;
-    }
-}
-
-// Why a role or a tensor of optimizer.route changes nothing: the model has none of it. To be freed; NULL: it has them all.
-static char *route_unused(const Owners *o) {
-    const ConfigMap *route = &o->c->optimizer.route;
-    for (int i = 0; i < route->n; i++) {
-        bool found = false;
-        const char *socket = NULL;
-        for (int id = 0; id < N_TENSORS; id++) {
-            const Tensor *t = &o->table[id];
-            if (strcmp(route->keys[i], t->name) && config_name_index(ROLES, route->keys[i]) != (int)t->role) continue;
-            found = found || t->count > 0;
-            socket = socket_of(o->c, (TensorId)id);
-        }
-        if (found || !socket) continue;
-        char *value = config_value_text(o->c, config_find(config_fields, N_FIELDS, socket));
-        char *why = format("the model has no %s (%s is %s)", route->keys[i], socket, value);
-        free(value);
-        return why;
-    }
-    return NULL;
-}
-
-// Why `key` changes nothing in this config, to be freed; NULL where it does something.
-static char *key_unused(const Owners *o, const char *key) {
-    const Config *c = o->c;
-    bool decays = c->schedule.kind == SCHEDULE_COSINE || (c->schedule.kind == SCHEDULE_TRAPEZOID && c->schedule.cooldown > 0);
-    bool matrix = o->rules & RULES_MATRIX, momentum = o->rules & RULES_MOMENTUM, polar = o->rules & RULES_NEWTON_SCHULZ,
-         uses_momentum = c->optimizer.muon.momentum > 0 || c->optimizer.muon.momentum_warmup > 0,
-         sgd = o->rules & RULE(SGD), second = o->rules & RULES_SECOND_MOMENT;
-    static const char no_matrix[] = "no tensor is under muon or one of its family", no_sgd[] = "no tensor is under sgd",
-                      no_momentum[] = "no tensor is under a rule with muon's momentum",
-                      no_muon_momentum[] = "optimizer.muon.momentum is 0", no_polar[] = "no tensor is under muon or normuon",
-                      no_second[] = "no tensor is under a rule with second moments";
-    const struct { const char *key; bool used; const char *otherwise; } uses[] = {
-        {"model.attn_dropout", c->model.dropout > 0, "model.dropout is 0"},
-        {"model.rope_theta", c->model.position == POSITION_ROPE, "model.position isn't rope"},
-        {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
-        {"schedule.final", decays, "the schedule never falls"},
-        {"optimizer.muon.lr", matrix, no_matrix},
-        {"optimizer.muon.momentum", momentum, no_momentum},
-        {"optimizer.muon.momentum_form", momentum, no_momentum},
-        {"optimizer.muon.momentum_form", uses_momentum, no_muon_momentum},
-        {"optimizer.muon.momentum_warmup", momentum, no_momentum},
-        {"optimizer.muon.momentum_start", momentum, no_momentum},
-        {"optimizer.muon.momentum_start", c->optimizer.muon.momentum_warmup > 0, "optimizer.muon.momentum_warmup is 0"},
-        {"optimizer.muon.nesterov", momentum, no_momentum},
-        {"optimizer.muon.nesterov", uses_momentum, no_muon_momentum},
-        {"optimizer.muon.coefficients", polar, no_polar},
-        {"optimizer.muon.polynomial", polar, no_polar},
-        {"optimizer.muon.polynomial_norm", polar, no_polar},
-        {"optimizer.muon.polynomial_norm", c->optimizer.muon.coefficients == MUON_COEFF_COUNT,
-         "optimizer.muon.coefficients isn't own"},
-        {"optimizer.muon.steps", polar, no_polar},
-        {"optimizer.muon.precision", polar, no_polar},
-        {"optimizer.muon.scale", matrix, no_matrix},
-        {"optimizer.muon.weight_decay", o->decayed & RULES_MATRIX, no_matrix},
-        {"optimizer.muon.cautious", o->decayed & RULES_MATRIX, no_matrix},
-        {"optimizer.muon.cautious", c->optimizer.muon.weight_decay > 0, "optimizer.muon.weight_decay is 0"},
-        {"optimizer.muon.packed_qkv", RULES_MATRIX >> o->table[WQ].rule & 1, "q, k and v aren't under muon or one of its family"},
-        {"optimizer.sgd.lr", sgd, no_sgd},
-        {"optimizer.sgd.momentum", sgd, no_sgd},
-        {"optimizer.sgd.nesterov", sgd, no_sgd},
-        {"optimizer.sgd.nesterov", c->optimizer.sgd.momentum > 0, "optimizer.sgd.momentum is 0"},
-        {"optimizer.sgd.weight_decay", o->decayed & RULE(SGD), "no matrix is under sgd"},
-        {"optimizer.adamw.lr", has_rate(o, &c->optimizer.adamw.lr), "no tensor under adamw or its kin has this rate"},
-        {"optimizer.adamw.embed_lr", has_rate(o, &c->optimizer.adamw.embed_lr), "no embedding is under adamw or its kin"},
-        {"optimizer.adamw.head_lr", o->table[HEAD].count, "model.head is tied: the head is the embedding"},
-        {"optimizer.adamw.head_lr", has_rate(o, &c->optimizer.adamw.head_lr), "the head isn't under adamw or its kin"},
-        {"optimizer.adamw.beta1", o->rules & RULES_FIRST_MOMENT, "no tensor is under a rule with first moments"},
-        {"optimizer.adamw.beta2", second, no_second},
-        {"optimizer.adamw.eps", second, no_second},
-        {"optimizer.adamw.weight_decay", o->decayed & RULES_ADAM, "no matrix is under adamw or its kin"},
-        {"optimizer.adamw.decay_vectors", has_vector_to_decay(o), "no norm or bias is under a rule with weight decay"},
-        {"optimizer.qk_clip.alpha", c->optimizer.qk_clip.tau > 0, "optimizer.qk_clip.tau is 0"},
-    };
-    for (size_t i = 0; i < COUNT_OF(uses); i++)
-        if (!strcmp(uses[i].key, key) && !uses[i].used) return xstrdup(uses[i].otherwise);
-    return strcmp(key, "optimizer.route") ? NULL : route_unused(o);
-}
-
-/* Refuses keys that a user has set and that change nothing: of the command line those without effect in the whole config;
- * of the file those without effect in the whole and in the file alone, since the command line may choose another
- * optimizer for a file than its own. A file that sets most of the keys there are is one that a run has written. */
-static void check_keys(const Config *c, const ConfigSource *from, const Config *file, const ConfigSource *from_file,
-                       const char *where) {
-    Owners whole = owners_of(c), alone = owners_of(file);
-    int given = 0;
-    for (int i = 0; i < N_FIELDS; i++) given += from_file[i] == CONFIG_FILE;
-    for (int i = 0; i < N_FIELDS; i++) {
-        const char *key = config_fields[i].key;
-        char *why = from[i] >= CONFIG_FILE ? key_unused(&whole, key) : NULL;
-        if (why && from[i] == CONFIG_COMMAND) fail_usage("--%s: changes nothing, since %s", key, why);
-        char *why_alone = why && given <= N_FIELDS / 2 ? key_unused(&alone, key) : NULL;
-        if (why_alone) fail_usage("%s: %s: changes nothing, since %s", where, key, why_alone);
-        free(why);
-    }
-}
-
-// Steps that a key of the schedule means: below 1 a fraction of all steps.
-static double warmup_steps(const Config *c) {
-    return c->schedule.warmup < 1 ? c->schedule.warmup * c->train.steps : c->schedule.warmup;
-}
-
-static double cooldown_steps(const Config *c) {
-    return c->schedule.cooldown <= 1 ? c->schedule.cooldown * c->train.steps : c->schedule.cooldown;
-}
-
-static double momentum_warmup_steps(const Config *c) {
-    double warmup = c->optimizer.muon.momentum_warmup;
-    return warmup < 1 ? warmup * c->train.steps : warmup;
-}
-
-// Refuses a schedule that the steps cut off: rates and momentum would never be what the config says.
-static void check_schedule(const Config *c, const char *where) {
-    int steps = c->train.steps;
-    double warmup = warmup_steps(c), cooldown = c->schedule.kind == SCHEDULE_TRAPEZOID ? cooldown_steps(c) : 0;
-    double momentum = owners_of(c).rules & RULES_MOMENTUM ? momentum_warmup_steps(c) : 0;
-    static const char hint[] = "; numbers below 1 are fractions of all steps";
-    if (warmup >= steps)
-        fail_usage("%s: schedule.warmup: %g steps, but train.steps is %d%s", where, warmup, steps, hint);
-    if (warmup + cooldown > steps * (1 + 1e-12))
-        fail_usage("%s: schedule.warmup and schedule.cooldown: %g and %g steps, but train.steps is %d%s", where, warmup,
-                   cooldown, steps, hint);
-    if (momentum >= steps)
-        fail_usage("%s: optimizer.muon.momentum_warmup: %g steps, but train.steps is %d%s", where, momentum, steps, hint);
-}
-
-// Whether the presets of `chooser` set `key`.
-static bool is_governed(const char *chooser, const char *key) {
-    for (size_t i = 0; i < COUNT_OF(config_presets); i++)
-        if (!strcmp(config_presets[i].field, chooser) && !strcmp(config_presets[i].key, key)) return true;
-    return false;
-}
-
-// Says which values of the file stay where the command line chooses another preset than the file, which has its own.
-static void print_kept(const Config *c, const ConfigSource *from, const Config *file, const char *where) {
-    Owners owners = owners_of(c);
-    for (int k = 0; k < N_FIELDS; k++) {
-        const Field *chooser = &config_fields[k];
-        const int *now = (const void *)((const char *)c + chooser->offset), *before = (const void *)((const char *)file + chooser->offset);
-        if (chooser->type != FIELD_CHOICE || from[k] != CONFIG_COMMAND || *now == *before) continue;
-        char *choice = format("--%s=%s", chooser->key, config_choice_name(config_fields, N_FIELDS, chooser->key, *now)), error[256];
-        Config preset;
-        bool any = false;
-        if (!config_try(&preset, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), NULL, 0, "", 1, &choice, NULL,
-                        error, sizeof error))
-            fail("%s", error);
-        for (int i = 0; i < N_FIELDS; i++) {
-            const Field *f = &config_fields[i];
-            if (from[i] != CONFIG_FILE || !is_governed(chooser->key, f->key)) continue;
-            char *kept = config_value_text(c, f), *own = config_value_text(&preset, f), *unused = key_unused(&owners, f->key);
-            if (strcmp(kept, own) && !unused) {
-                if (!any) printf("preset     %s, but %s keeps", choice, where);
-                printf("%s %s %s (its own: %s)", any ? "," : "", f->key, kept, own);
-                any = true;
-            }
-            free(kept); free(own); free(unused);
-        }
-        if (any) printf("\n");
-        config_free(&preset, config_fields, N_FIELDS);
-        free(choice);
-    }
+    Owners owners = {.c = c};
+    Tensor table[N_TENSORS];
+    tensor_table(table, c, 1);           // what there is: sizes don't matter
+    for (int id = 0; id < N_TENSORS; id++) owners_add(&owners, table[id].name, table[id].role, table[id].count > 0);
+    return owners;
 }
 
 static void optimizer_options(Trainer *t) {
@@ -1604,7 +1373,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     const Model *m = &t->model;
     double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
-    result->lr = factor * peak_lr(c, optimizer_rule(c), ROLE_O);
+    result->lr = factor * rule_lr(c, optimizer_rule(c), ROLE_O);
     result->grad_norm = muon_grad_norm(&t->muon);
     if (clip > 0 && isfinite(result->grad_norm))
         scale = fmin(1.0, clip / (result->grad_norm + 1e-6));                    // as torch's clip_grad_norm_
@@ -1952,12 +1721,6 @@ static bool previous_is_better(const Trainer *t) {
         loss[i] = s.progress[s.evaluated == s.step ? 2 : 1];
     }
     return loss[1] < loss[0];
-}
-
-// The key of the learning rate of most of the model: what may make a diverged run go on.
-static const char *rate_key(const Config *c) {
-    int rule = optimizer_rule(c);
-    return muon_rule_is_for_matrices(rule) ? "optimizer.muon.lr" : rule == MUON_RULE_SGD ? "optimizer.sgd.lr" : "optimizer.adamw.lr";
 }
 
 // The command that goes on with the run, from its checkpoint or from the file `from`, to be pasted.
@@ -2595,7 +2358,7 @@ static int train(Trainer *t) {
         fflush(stdout);
         fprintf(stderr, "error: step %d: %s; ", t->step + (*result.trouble != '\0'), trouble);
         if (*saved_ones)
-            fprintf(stderr, "saved before: %s; with another learning rate: %s --%s=RATE\n", saved_ones, command, rate_key(c));
+            fprintf(stderr, "saved before: %s; with another learning rate: %s --%s=RATE\n", saved_ones, command, lr_key(c));
         else fprintf(stderr, "nothing was saved yet\n");
         free(saved_ones);
         free(command);
@@ -2821,9 +2584,10 @@ static void check_config(const Config *c, const ConfigSource *from, const Argume
     ConfigSource from_file[N_FIELDS];
     config_load(&file, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), resumed ? where : a->config_path, 0,
                 NULL, from_file);
-    check_keys(c, from, &file, from_file, where);
-    if (!resumed || c->train.steps != file.train.steps) check_schedule(c, where);
-    if (!resumed && !a->print_config) print_kept(c, from, &file, where);
+    Owners whole = owners_of(c), alone = owners_of(&file);
+    check_keys(&whole, from, &alone, from_file, where);
+    if (!resumed || c->train.steps != file.train.steps) check_schedule(&whole, where);
+    if (!resumed && !a->print_config) print_kept(&whole, from, &file, where);
     config_free(&file, config_fields, N_FIELDS);
 }
 

@@ -1,11 +1,14 @@
 /* keys.h - every key of a config: what it is called, its type, default, range and help; the presets; what doesn't go together.
  *
  * defines: Config, config_fields, N_FIELDS, config_presets, config_resolve, Role, role_is_hidden, role_is_vector,
- *          optimizer_rule, rule_named, tensor_rule, and the enums of the keys with choices
+ *          optimizer_rule, rule_named, tensor_rule, tensor_decays, rule_keys, rule_lr, rule_decay, lr_key, warmup_steps,
+ *          cooldown_steps, momentum_warmup_steps, Owners, owners_add, check_keys, check_schedule, print_kept, and the
+ *          enums of the keys with choices
  *
  * One table of fields drives the JSON file, --section.key=value, --help, --print-config and the README's table
  * (config.h). To add a key: a member of Config, a row of config_fields, and the code that reads it.
- * Nothing here knows the model: roles and tensors' names are words that optimizer.route may use.
+ * Nothing here knows the model: roles and tensors' names are words that optimizer.route may use, and owners_add is told
+ * which of the tensors a model has.
  */
 #ifndef KEYS_H
 #define KEYS_H
@@ -234,6 +237,56 @@ static int tensor_rule(const Config *c, Role role, const char *name) {
     return rule;
 }
 
+static bool tensor_decays(const Config *c, Role role) { return !role_is_vector(role) || c->optimizer.adamw.decay_vectors; }
+
+// The section of optimizer. that has a rule's settings.
+typedef enum { KEYS_ADAMW, KEYS_SGD, KEYS_MUON, KEYS_SECTIONS } RuleKeys;
+
+static RuleKeys rule_keys(int rule) {
+    return rule == MUON_RULE_SGD ? KEYS_SGD : muon_rule_is_for_matrices(rule) ? KEYS_MUON : KEYS_ADAMW;
+}
+
+// The peak learning rate of tensors of a role under a rule.
+static double rule_lr(const Config *c, int rule, Role role) {
+    switch (rule_keys(rule)) {
+    case KEYS_SGD: return c->optimizer.sgd.lr;
+    case KEYS_MUON: return c->optimizer.muon.lr;
+    default: break;
+    }
+    if (role == ROLE_EMBED && c->optimizer.adamw.embed_lr > 0) return c->optimizer.adamw.embed_lr;
+    if (role == ROLE_HEAD && c->optimizer.adamw.head_lr > 0) return c->optimizer.adamw.head_lr;
+    return c->optimizer.adamw.lr;
+}
+
+static double rule_decay(const Config *c, int rule) {
+    RuleKeys keys = rule_keys(rule);
+    return keys == KEYS_SGD ? c->optimizer.sgd.weight_decay
+         : keys == KEYS_MUON ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
+}
+
+// The key of the learning rate of most of the model: what may make a diverged run go on.
+static const char *lr_key(const Config *c) {
+    static const char *const keys[KEYS_SECTIONS] = {"optimizer.adamw.lr", "optimizer.sgd.lr", "optimizer.muon.lr"};
+    return keys[rule_keys(optimizer_rule(c))];
+}
+
+// Steps that a key of the schedule means: below 1 a fraction of all steps.
+static double warmup_steps(const Config *c) {
+    return c->schedule.warmup < 1 ? c->schedule.warmup * c->train.steps : c->schedule.warmup;
+}
+
+static double cooldown_steps(const Config *c) {
+    return c->schedule.cooldown <= 1 ? c->schedule.cooldown * c->train.steps : c->schedule.cooldown;
+}
+
+static double momentum_warmup_steps(const Config *c) {
+    double warmup = c->optimizer.muon.momentum_warmup;
+    return warmup < 1 ? warmup * c->train.steps : warmup;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What one key alone can't tell: derived values, and what doesn't go together
+
 static void config_resolve_optimizer(Config *c, const char *where) {
     const ConfigList *own = &c->optimizer.muon.polynomial;
     bool use_own = c->optimizer.muon.coefficients == MUON_COEFF_COUNT;   // "own", behind muon.h's
@@ -261,7 +314,7 @@ static void config_resolve_data(Config *c) {
     c->data.dir = found;
 }
 
-// What one key alone can't tell. `where` names the file in messages. Fills in the keys whose 0 means "derive it".
+// Fills in the keys whose 0 means "derive it", and refuses values that contradict each other. `where` names the file in messages.
 static void config_resolve(Config *c, const char *where) {
     config_resolve_data(c);
     if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
@@ -293,6 +346,200 @@ static void config_resolve(Config *c, const char *where) {
         fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling "
                    "of queries and keys; set tau to 0 (optimizer.name muon has it so) or qk_norm to false", where,
                    c->optimizer.qk_clip.tau);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Keys that change nothing. A preset may set what a model doesn't have; a user who does is told.
+
+enum { OWNERS_MOST = 64 };               // tensors of a table
+
+// Which rule owns which of a model's tensors, and what that says of the keys. Begins as {.c = config}.
+typedef struct {
+    const Config *c;
+    struct { const char *name; Role role; bool there; } tensors[OWNERS_MOST];    // all that a model may have
+    int n;
+    struct { bool owns, decays; int uses; } of[KEYS_SECTIONS];   // a tensor; one that decays; MUON_USES_* of their rules
+    bool adamw_lr, embed_lr, head_lr;    // a tensor under adamw or its kin has its rate from optimizer.adamw.lr; is of this role
+    bool decays_vectors;                 // a norm or a bias is under a rule with weight decay
+} Owners;
+
+static void owners_add(Owners *o, const char *name, Role role, bool there) {
+    if (o->n == OWNERS_MOST) fail("more than %d tensors", OWNERS_MOST);
+    o->tensors[o->n].name = name, o->tensors[o->n].role = role, o->tensors[o->n++].there = there;
+    int rule = tensor_rule(o->c, role, name);
+    RuleKeys keys = rule_keys(rule);
+    if (!there || rule == MUON_RULE_NONE) return;
+    o->of[keys].owns = true;
+    o->of[keys].decays |= tensor_decays(o->c, role);
+    o->of[keys].uses |= muon_rule_uses(rule);
+    o->decays_vectors |= role_is_vector(role) && rule_decay(o->c, rule) > 0;
+    if (keys != KEYS_ADAMW) return;
+    o->embed_lr |= role == ROLE_EMBED;
+    o->head_lr |= role == ROLE_HEAD;
+    o->adamw_lr |= !(role == ROLE_EMBED && o->c->optimizer.adamw.embed_lr > 0) &&
+                   !(role == ROLE_HEAD && o->c->optimizer.adamw.head_lr > 0);
+}
+
+// The key that decides whether the model has this tensor; NULL: it always does.
+static const char *tensor_socket(const Config *c, const char *name, Role role) {
+    switch (role) {
+    case ROLE_EMBED: return strcmp(name, "wpe") ? NULL : "model.position";
+    case ROLE_HEAD: return "model.head";
+    case ROLE_MLP_GATE: return "model.mlp";
+    case ROLE_NORM: return strstr(name, "_b") && c->model.norm == NORM_LAYERNORM ? "model.bias" : "model.norm";
+    case ROLE_BIAS: return strcmp(name, "b_gate") || c->model.mlp == MLP_SWIGLU ? "model.bias" : "model.mlp";
+    default: return NULL;
+    }
+}
+
+// Why a role or a tensor of optimizer.route changes nothing: the model has none of it. To be freed; NULL: it has them all.
+static char *route_unused(const Owners *o) {
+    const ConfigMap *route = &o->c->optimizer.route;
+    for (int i = 0; i < route->n; i++) {
+        bool found = false;
+        const char *socket = NULL;
+        for (int k = 0; k < o->n; k++) {
+            if (strcmp(route->keys[i], o->tensors[k].name) &&
+                config_name_index(ROLES, route->keys[i]) != (int)o->tensors[k].role) continue;
+            found = found || o->tensors[k].there;
+            socket = tensor_socket(o->c, o->tensors[k].name, o->tensors[k].role);
+        }
+        if (found || !socket) continue;
+        char *value = config_value_text(o->c, config_find(config_fields, N_FIELDS, socket));
+        char *why = format("the model has no %s (%s is %s)", route->keys[i], socket, value);
+        free(value);
+        return why;
+    }
+    return NULL;
+}
+
+// Why `key` changes nothing in this config, to be freed; NULL where it does something.
+static char *key_unused(const Owners *o, const char *key) {
+    const Config *c = o->c;
+    bool decays = c->schedule.kind == SCHEDULE_COSINE || (c->schedule.kind == SCHEDULE_TRAPEZOID && c->schedule.cooldown > 0);
+    bool matrix = o->of[KEYS_MUON].owns, momentum = o->of[KEYS_MUON].uses & MUON_USES_MOMENTUM,
+         polar = o->of[KEYS_MUON].uses & MUON_USES_NEWTON_SCHULZ, sgd = o->of[KEYS_SGD].owns,
+         uses_momentum = c->optimizer.muon.momentum > 0 || c->optimizer.muon.momentum_warmup > 0;
+    int moments = o->of[KEYS_ADAMW].uses | o->of[KEYS_MUON].uses;
+    static const char no_matrix[] = "no tensor is under muon or one of its family", no_sgd[] = "no tensor is under sgd",
+                      no_momentum[] = "no tensor is under a rule with muon's momentum",
+                      no_muon_momentum[] = "optimizer.muon.momentum is 0", no_polar[] = "no tensor is under muon or normuon",
+                      no_second[] = "no tensor is under a rule with second moments";
+    const struct { const char *key; bool used; const char *otherwise; } uses[] = {
+        {"model.attn_dropout", c->model.dropout > 0, "model.dropout is 0"},
+        {"model.rope_theta", c->model.position == POSITION_ROPE, "model.position isn't rope"},
+        {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
+        {"schedule.final", decays, "the schedule never falls"},
+        {"optimizer.muon.lr", matrix, no_matrix},
+        {"optimizer.muon.momentum", momentum, no_momentum},
+        {"optimizer.muon.momentum_form", momentum, no_momentum},
+        {"optimizer.muon.momentum_form", uses_momentum, no_muon_momentum},
+        {"optimizer.muon.momentum_warmup", momentum, no_momentum},
+        {"optimizer.muon.momentum_start", momentum, no_momentum},
+        {"optimizer.muon.momentum_start", c->optimizer.muon.momentum_warmup > 0, "optimizer.muon.momentum_warmup is 0"},
+        {"optimizer.muon.nesterov", momentum, no_momentum},
+        {"optimizer.muon.nesterov", uses_momentum, no_muon_momentum},
+        {"optimizer.muon.coefficients", polar, no_polar},
+        {"optimizer.muon.polynomial", polar, no_polar},
+        {"optimizer.muon.polynomial_norm", polar, no_polar},
+        {"optimizer.muon.polynomial_norm", c->optimizer.muon.coefficients == MUON_COEFF_COUNT,
+         "optimizer.muon.coefficients isn't own"},
+        {"optimizer.muon.steps", polar, no_polar},
+        {"optimizer.muon.precision", polar, no_polar},
+        {"optimizer.muon.scale", matrix, no_matrix},
+        {"optimizer.muon.weight_decay", o->of[KEYS_MUON].decays, no_matrix},
+        {"optimizer.muon.cautious", o->of[KEYS_MUON].decays, no_matrix},
+        {"optimizer.muon.cautious", c->optimizer.muon.weight_decay > 0, "optimizer.muon.weight_decay is 0"},
+        {"optimizer.muon.packed_qkv", muon_rule_is_for_matrices(tensor_rule(c, ROLE_Q, "wq")),
+         "q, k and v aren't under muon or one of its family"},
+        {"optimizer.sgd.lr", sgd, no_sgd},
+        {"optimizer.sgd.momentum", sgd, no_sgd},
+        {"optimizer.sgd.nesterov", sgd, no_sgd},
+        {"optimizer.sgd.nesterov", c->optimizer.sgd.momentum > 0, "optimizer.sgd.momentum is 0"},
+        {"optimizer.sgd.weight_decay", o->of[KEYS_SGD].decays, "no matrix is under sgd"},
+        {"optimizer.adamw.lr", o->adamw_lr, "no tensor under adamw or its kin has this rate"},
+        {"optimizer.adamw.embed_lr", o->embed_lr, "no embedding is under adamw or its kin"},
+        {"optimizer.adamw.head_lr", c->model.head == HEAD_UNTIED, "model.head is tied: the head is the embedding"},
+        {"optimizer.adamw.head_lr", o->head_lr, "the head isn't under adamw or its kin"},
+        {"optimizer.adamw.beta1", moments & MUON_USES_BETA1, "no tensor is under a rule with first moments"},
+        {"optimizer.adamw.beta2", moments & MUON_USES_BETA2, no_second},
+        {"optimizer.adamw.eps", moments & MUON_USES_BETA2, no_second},
+        {"optimizer.adamw.weight_decay", o->of[KEYS_ADAMW].decays, "no matrix is under adamw or its kin"},
+        {"optimizer.adamw.decay_vectors", o->decays_vectors, "no norm or bias is under a rule with weight decay"},
+        {"optimizer.qk_clip.alpha", c->optimizer.qk_clip.tau > 0, "optimizer.qk_clip.tau is 0"},
+    };
+    for (size_t i = 0; i < COUNT_OF(uses); i++)
+        if (!strcmp(uses[i].key, key) && !uses[i].used) return xstrdup(uses[i].otherwise);
+    return strcmp(key, "optimizer.route") ? NULL : route_unused(o);
+}
+
+/* Refuses keys that a user has set and that change nothing: of the command line those without effect in the whole config;
+ * of the file those without effect in the whole and in the file alone, since the command line may choose another
+ * optimizer for a file than its own. A file that sets most of the keys there are is one that a run has written. */
+static void check_keys(const Owners *whole, const ConfigSource *from, const Owners *alone, const ConfigSource *from_file,
+                       const char *where) {
+    int given = 0;
+    for (int i = 0; i < N_FIELDS; i++) given += from_file[i] == CONFIG_FILE;
+    for (int i = 0; i < N_FIELDS; i++) {
+        const char *key = config_fields[i].key;
+        char *why = from[i] >= CONFIG_FILE ? key_unused(whole, key) : NULL;
+        if (why && from[i] == CONFIG_COMMAND) fail_usage("--%s: changes nothing, since %s", key, why);
+        char *why_alone = why && given <= N_FIELDS / 2 ? key_unused(alone, key) : NULL;
+        if (why_alone) fail_usage("%s: %s: changes nothing, since %s", where, key, why_alone);
+        free(why);
+    }
+}
+
+// Refuses a schedule that the steps cut off: rates and momentum would never be what the config says.
+static void check_schedule(const Owners *o, const char *where) {
+    const Config *c = o->c;
+    int steps = c->train.steps;
+    double warmup = warmup_steps(c), cooldown = c->schedule.kind == SCHEDULE_TRAPEZOID ? cooldown_steps(c) : 0;
+    double momentum = o->of[KEYS_MUON].uses & MUON_USES_MOMENTUM ? momentum_warmup_steps(c) : 0;
+    static const char hint[] = "; numbers below 1 are fractions of all steps";
+    if (warmup >= steps)
+        fail_usage("%s: schedule.warmup: %g steps, but train.steps is %d%s", where, warmup, steps, hint);
+    if (warmup + cooldown > steps * (1 + 1e-12))
+        fail_usage("%s: schedule.warmup and schedule.cooldown: %g and %g steps, but train.steps is %d%s", where, warmup,
+                   cooldown, steps, hint);
+    if (momentum >= steps)
+        fail_usage("%s: optimizer.muon.momentum_warmup: %g steps, but train.steps is %d%s", where, momentum, steps, hint);
+}
+
+// Whether the presets of `chooser` set `key`.
+static bool is_governed(const char *chooser, const char *key) {
+    for (size_t i = 0; i < COUNT_OF(config_presets); i++)
+        if (!strcmp(config_presets[i].field, chooser) && !strcmp(config_presets[i].key, key)) return true;
+    return false;
+}
+
+// Says which values of the file stay where the command line chooses another preset than the file, which has its own.
+static void print_kept(const Owners *o, const ConfigSource *from, const Config *file, const char *where) {
+    for (int k = 0; k < N_FIELDS; k++) {
+        const Field *chooser = &config_fields[k];
+        const int *now = (const void *)((const char *)o->c + chooser->offset), *before = (const void *)((const char *)file + chooser->offset);
+        if (chooser->type != FIELD_CHOICE || from[k] != CONFIG_COMMAND || *now == *before) continue;
+        char *choice = format("--%s=%s", chooser->key, config_choice_name(config_fields, N_FIELDS, chooser->key, *now)), error[256];
+        Config preset;
+        bool any = false;
+        if (!config_try(&preset, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), NULL, 0, "", 1, &choice, NULL,
+                        error, sizeof error))
+            fail("%s", error);
+        for (int i = 0; i < N_FIELDS; i++) {
+            const Field *f = &config_fields[i];
+            if (from[i] != CONFIG_FILE || !is_governed(chooser->key, f->key)) continue;
+            char *kept = config_value_text(o->c, f), *own = config_value_text(&preset, f), *unused = key_unused(o, f->key);
+            if (strcmp(kept, own) && !unused) {
+                if (!any) printf("preset     %s, but %s keeps", choice, where);
+                printf("%s %s %s (its own: %s)", any ? "," : "", f->key, kept, own);
+                any = true;
+            }
+            free(kept); free(own); free(unused);
+        }
+        if (any) printf("\n");
+        config_free(&preset, config_fields, N_FIELDS);
+        free(choice);
+    }
 }
 
 #endif // KEYS_H

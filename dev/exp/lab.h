@@ -28,7 +28,8 @@ static inline void lab_begin(char **argv, const char *folder) {
 
 static inline void lab_config(Trainer *t, const char *config, int n, char **overrides, int64_t seed) {
     config_load(&t->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config, n, overrides, NULL);
-    check_schedule(&t->config, config);
+    Owners owners = owners_of(&t->config);
+    check_schedule(&owners, config);
     t->config.run.seed = seed;
     t->config.train.precision = t->config.optimizer.muon.precision = PRECISION_FP32;
     t->lock = -1;                                       // there is no run's folder; trainer_close would close input 0

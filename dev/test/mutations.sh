@@ -44,7 +44,7 @@ train_gpt.c|z[target] -= dloss *|z[target] += dloss *
 train_gpt.c|dropout_of(m, DROP_MLP, layer, batch), .T = batch.T|dropout_of(m, DROP_MIXER, layer, batch), .T = batch.T
 train_gpt.c|weight(m, NORM2_W, l), weight(m, NORM2_B, l),|weight(m, NORM1_W, l), weight(m, NORM2_B, l),
 train_gpt.c|if (!backward) continue;|if (!backward + (n > 0)) continue;
-train_gpt.c|return c->optimizer.adamw.embed_lr;|return 2 * c->optimizer.adamw.embed_lr;
+src/keys.h|return c->optimizer.adamw.embed_lr;|return 2 * c->optimizer.adamw.embed_lr;
 train_gpt.c|scale = fmin(1.0, clip / (result->grad_norm + 1e-6));|scale = fmin(1.0, clip / (result->grad_norm + 1e-2));
 train_gpt.c|qk_clip(t, &result->clipped)|0
 train_gpt.c|row->decay ? rule_decay|!row->decay ? rule_decay
@@ -69,20 +69,20 @@ printf '%s\n' "$mutations" > build/mutants/list
 echo '#define MUON_C_COMMIT "mutant"' > build/mutants/build/commit.h
 cc="gcc -std=gnu11 -O2 -fno-math-errno -fno-trapping-math -fopenmp -w"
 tests="gradients_match training_steps qk_clip micro_ pieces_ schedules tensor_table groups_have"
-(cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lz -lm && $cc dev/test/test_attn.c -o build/test_attn -lm)
+(cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lpcre2-8 -lutf8proc -lz -lm && $cc dev/test/test_attn.c -o build/test_attn -lm)
 (cd build/mutants && build/test_attn >/dev/null && for test in $tests; do build/test_gpt $test >/dev/null || exit 1; done) ||
     { echo "error: the tests fail without any mutation"; exit 1; }
 while IFS= read -r line; do
     number=$((number + 1))
     [ $number -ge "$first" ] || continue
     file=${line%%|*} change=${line#*|}
-    cp train_gpt.c build/mutants/ && cp src/attn.h build/mutants/src/
+    cp train_gpt.c build/mutants/ && cp src/*.h build/mutants/src/
     FROM=${change%%|*} TO=${change#*|} awk '
         { at = index($0, ENVIRON["FROM"])
           if (at && !done) { $0 = substr($0, 1, at - 1) ENVIRON["TO"] substr($0, at + length(ENVIRON["FROM"])); done = 1 }
           print }
         END { exit !done }' "$file" > "build/mutants/$file" || { echo "$number: not found: $change"; exit 1; }
-    (cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lz -lm)
+    (cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lpcre2-8 -lutf8proc -lz -lm)
     [ "$file" != src/attn.h ] || (cd build/mutants && $cc dev/test/test_attn.c -o build/test_attn -lm)
     noticed=no
     [ "$file" != src/attn.h ] || (cd build/mutants && timeout 120 build/test_attn >/dev/null 2>&1) || noticed=test_attn

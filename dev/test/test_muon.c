@@ -1191,6 +1191,42 @@ TEST(names_and_scales) {
     CHECK(fabs(muon_scale(MUON_SCALE_MATCH_RMS_ADAMW, 4, 9) - 0.6) < 1e-15);
 }
 
+// Of every rule, exactly the options of muon_rule_uses change what two steps make of a matrix.
+TEST(rules_use_the_options_they_say) {
+    enum { N = ROWS * COLS };
+    const MuonOptions common = muon_default_options();
+    MuonOptions changed[8] = { common, common, common, common, common, common, common, common };
+    const int bits[8] = { MUON_USES_MOMENTUM, MUON_USES_MOMENTUM, MUON_USES_BETA1, MUON_USES_BETA2, MUON_USES_BETA2,
+                          MUON_USES_NEWTON_SCHULZ, MUON_USES_NEWTON_SCHULZ, MUON_USES_SCALE };
+    changed[0].momentum = 0.5;
+    changed[1].nesterov = 0;
+    changed[2].beta1 = 0.5;
+    changed[3].beta2 = 0.5;
+    changed[4].eps = 0.05;
+    changed[5].ns_steps = 2;
+    changed[6].coefficients = muon_coefficients(MUON_COEFF_CUBIC);
+    changed[7].scale = MUON_SCALE_KELLER;
+    float g[2][N];
+    for (int step = 0; step < 2; step++) fill_normal(g[step], N, 50 + (uint64_t)step);
+    for (int rule = 0; rule < MUON_RULE_COUNT; rule++)
+        for (int i = 0; i < 8; i++) {
+            float w[2][N], now[N];
+            for (int k = 0; k < 2; k++) {
+                MuonParam p = matrix_param(w[k], now, ROWS, COLS, rule, 0.1, 0.0);
+                Optimizer o = optimizer(&p, 1, k ? &changed[i] : &common);
+                fill_normal(w[k], N, 52);
+                for (int step = 0; step < 2; step++) {
+                    memcpy(now, g[step], sizeof now);
+                    CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+                }
+                release(&o);
+            }
+            bool differs = memcmp(w[0], w[1], sizeof w[0]) != 0, uses = muon_rule_uses(rule) & bits[i];
+            CHECK_MSG(differs == uses, "%s, option %d: %s", muon_rule_name(rule), i, differs ? "changes it" : "changes nothing");
+        }
+    CHECK(muon_rule_uses(MUON_RULE_NONE) == 0 && muon_rule_uses(MUON_RULE_COUNT) == 0 && muon_rule_uses(-1) == 0);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // QK-Clip
 
@@ -1749,6 +1785,7 @@ int main(int argc, char **argv) {
     RUN(arguments);
     RUN(refused_steps_do_not_count);
     RUN(names_and_scales);
+    RUN(rules_use_the_options_they_say);
     RUN(qk_gamma);
     RUN(qk_clip_scales_logits_by_gamma);
     RUN(qk_clip_edges);
