@@ -4,6 +4,8 @@ CC     ?= cc
 CFLAGS ?= -O3 -g
 MARCH  ?=                        # such as -march=native; the matrix kernels choose their instruction set at run time anyway
 
+comma := ,
+space := $() $()
 # Every variable that a command line may have. What a user gives to TAKEN reaches the shell as it was typed, `costs $5 at $HOME`
 # too, which make would expand: recipes have it as "$$PROMPT". NAME isn't taken from the environment, where some systems keep
 # the machine's name.
@@ -16,12 +18,33 @@ UNKNOWN := $(strip $(foreach v,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(call 
 ifneq ($(UNKNOWN),)             # another project's make may pass on what is only its own
 $(if $(filter 0,$(MAKELEVEL)),$(error $(shell dev/unknown.sh "$(UNKNOWN)" $(KNOWN))),$(warning not used here: $(UNKNOWN)))
 endif
-# RUN is of the targets that read a run: train would go on without it, into a folder of another name.
-ifneq ($(and $(filter command,$(firstword $(origin RUN))),$(filter train,$(MAKECMDGOALS)),$(if $(filter sample plot,$(MAKECMDGOALS)),,train)),)
-$(if $(filter 0,$(MAKELEVEL)),$(error RUN: the run that sample and plot read; train names its folder by ARGS="--run.dir=FOLDER"))
+# What of TAKEN a target uses, beside RUNS_DIR and DATA_ROOT. What no goal uses is refused: it would change nothing.
+TEXT := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS
+USES_train     := $(TEXT) STEPS SEED QUICK ARGS
+USES_data      := $(TEXT)
+USES_tokenizer := $(filter-out TOKENIZER,$(TEXT)) OUT
+USES_ab         = A B C D CONFIGS DATA $(if $(DATA),TOKENIZER VOCAB) DOCUMENTS EXT SHARDS SEED SEEDS STEPS QUICK OUT ARGS
+USES_sweep     := $(TEXT) GRID SEED SEEDS RANDOM BUDGET STEPS QUICK OUT ARGS
+USES_sample    := RUN PROMPT SEED ARGS
+USES_plot      := RUN RUNS OUT ARGS
+USES_fuzz      := RUNS ARGS
+USES_pictures  := OUT KEEP
+USES_study     := NAME QUICK KEEP OUT SEEDS
+$(foreach t,bench bench-torch bench-muon bench-tokenizer,$(eval USES_$(t) := KEEP ARGS))
+GOALS    := $(or $(MAKECMDGOALS),all)
+USED     := RUNS_DIR DATA_ROOT $(foreach g,$(GOALS),$(USES_$(g)))
+UNUSED   := $(strip $(foreach v,$(filter-out $(USED),$(TAKEN) NAME),$(if $(call given,$(v)),$(v))))
+users     = $(subst $(space),$(comma) ,$(strip $(foreach u,$(sort $(filter USES_%,$(.VARIABLES))),$(if $(filter $(1),$($(u))),$(u:USES_%=%)))))
+HINT_RUN := ; train names its folder by ARGS="--run.dir=FOLDER"
+ifneq ($(UNUSED),)
+$(if $(filter 0,$(MAKELEVEL)),$(error $(foreach v,$(firstword $(UNUSED)),$(v): not used by make $(GOALS)$(comma) but by $(call users,$(v))$(HINT_$(v)))),$(warning not used here: $(UNUSED)))
 endif
-comma := ,
 VOCAB_GIVEN := $(call given,VOCAB)
+# A switch is off where it is 0, too. A list is words as a shell reads them, or the name of one thing as it stands.
+$(foreach v,QUICK KEEP SAN V,$(if $(filter 0,$($(v))),$(eval override export $(v) :=)))
+quoted = '$(subst ','\'',$(1))'
+$(foreach v,$(filter RUNS CONFIGS ARGS,$(USED)),$(if $(call given,$(v),environment),$(if $(shell [ -e $(call quoted,$(value $(v))) ] || \
+    sh -nc $(call quoted,set -- $(value $(v))) 2>&1),$(error $(v)=$(value $(v)): words as a shell reads them expected$(comma) quotes in pairs))))
 $(foreach v,$(TAKEN),$(if $(call given,$(v),environment),$(eval override export $(v) := $$(value $(v)))))
 
 CONFIG ?= configs/default.json

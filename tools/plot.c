@@ -63,16 +63,19 @@ static void print_table(int n) {
                logs[i].ended ? logs[i].end.reason : "no end");
 }
 
-// Whether a file is there, not empty and no PNG: a picture in its place would be a loss.
-static bool is_no_picture(const char *path) {
+// Ends the program where a picture must not take the place of what is there: a device or a pipe, which would keep it waiting;
+// a file that is not empty and no PNG.
+static void check_output(const char *path) {
     static const char signature[] = "\x89PNG\r\n\x1a\n";
     char start[sizeof signature - 1];
     struct stat st;
-    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size == 0) return false;
+    if (stat(path, &st) != 0 || S_ISDIR(st.st_mode)) return;        // writing will say what is wrong
+    if (!S_ISREG(st.st_mode)) fail_usage("%s: not a regular file: --out=FILE.png expected", path);
+    if (st.st_size == 0) return;
     FILE *f = fopen(path, "rb");
     bool is_png = f && fread(start, 1, sizeof start, f) == sizeof start && memcmp(start, signature, sizeof start) == 0;
     if (f) fclose(f);
-    return !is_png;
+    if (!is_png) fail_usage("%s: no PNG, but would be replaced by one: another --out=FILE.png expected", path);
 }
 
 int main(int argc, char **argv) {
@@ -97,7 +100,7 @@ int main(int argc, char **argv) {
     names = xcalloc((size_t)n, sizeof *names);
     paths = xcalloc((size_t)n, sizeof *paths);
     png = out ? xstrdup(out) : default_output(runs, n);
-    if (is_no_picture(png)) fail_usage("%s: no PNG, but would be replaced by one: another --out=FILE.png expected", png);
+    check_output(png);
     name_runs(runs, n);
     read_runs(runs, n);
     if (runlog_draw(logs, (const char *const *)names, n, log_axes, png) != 0) fail("%s: %s", png, strerror(errno));

@@ -86,6 +86,8 @@ TEST(what_is_typed_on_makes_command_line_arrives) {
     CHECK(run("mkdir -p '" ROOT "/a $1 b' && " MAKE "train CONFIG=x.json DATA='" ROOT "/a $1 b'") == 0);
     CHECK(run("grep '^\\[--data.dir=" BIN "/data/a__1_b[^ ]*\\]$' " ROOT "/arguments") == 0);
     CHECK(run(MAKE "train QUICK=1 && grep -- --train.batch=4 " ROOT "/arguments") == 0);
+    CHECK(run(MAKE "train QUICK=0 SAN=0 V=0 && ! grep -- --train.batch=4 " ROOT "/arguments && QUICK= " MAKE "train") == 0);
+    CHECK(arguments_are("[configs/default.json]\n"));
     CHECK(run(MAKE "sweep CONFIG='a b.json' GRID='a.b=$1,2 c.d=3' SEEDS='1 2' OUT='my $5' RANDOM=3 BUDGET=0.5 STEPS=7 ARGS=--extend") == 0);
     CHECK(arguments_are("[sweep]\n[a b.json]\n[--trainer=" BIN "/train_gpt]\n[--grid=a.b=$1,2 c.d=3]\n[--seeds=1 2]\n[--out=my $5]\n[--random=3]\n"
                         "[--budget=0.5]\n[--train.steps=7]\n[--extend]\n"));
@@ -96,6 +98,9 @@ TEST(lists_may_have_names_with_blanks) {
     CHECK(arguments_are("[runs/a]\n[runs/b]\n"));
     CHECK(run(MAKE "plot RUNS=\"'runs/a b' runs/c\\\\ d\"") == 0);
     CHECK(arguments_are("[runs/a b]\n[runs/c d]\n"));
+    CHECK_FAILS(shell, MAKE "plot RUNS=\"runs/a 'b\"", 2, "RUNS=runs/a 'b: words as a shell reads them expected, quotes in pairs");
+    CHECK_FAILS(shell, MAKE "train ARGS='--run.dir=\"a b'", 2, "ARGS=--run.dir=\"a b: words as a shell reads them expected");
+    CHECK(run("RUNS=\"it's\" " MAKE "-n train") == 0);          // not train's
     CHECK(run("mkdir -p \"" ROOT "/bob's run\" && " MAKE "plot RUNS=\"" ROOT "/bob's run\"") == 0);
     CHECK(arguments_are("[" ROOT "/bob's run]\n"));
     CHECK(run(MAKE "plot RUN='a $1 b' OUT='c d.png'") == 0);
@@ -121,7 +126,11 @@ TEST(unknown_variables_are_named) {
     CHECK_FAILS(shell, MAKE "sample PROPMT=x", 2, "PROPMT: make has no such variable; did you mean PROMPT?");
     CHECK_FAILS(shell, MAKE "train LR=0.1", 2, "LR: make has no such variable; a key of the config goes into ARGS=\"--optimizer.muon.lr=...");
     CHECK_FAILS(shell, MAKE "train BATCH=4 STEPS=3", 2, "BATCH: make has no such variable; a key of the config goes into ARGS=\"--train.batch=...\"");
-    CHECK_FAILS(shell, MAKE "train RUN='my run'", 2, "RUN: the run that sample and plot read; train names its folder by ARGS=\"--run.dir=FOLDER\"");
+    CHECK_FAILS(shell, MAKE "train RUN='my run'", 2, "RUN: not used by make train, but by plot, sample; train names its folder by ARGS=\"--run.dir=FOLDER\"");
+    CHECK_FAILS(shell, MAKE "data STEPS=3", 2, "STEPS: not used by make data, but by ab, sweep, train.  Stop.");
+    CHECK_FAILS(shell, MAKE "NAME=batch", 2, "NAME: not used by make all, but by study.");
+    CHECK_FAILS(shell, MAKE "ab TOKENIZER=bpe", 2, "TOKENIZER: not used by make ab, ");       // each config's own, but for DATA's
+    CHECK(run(MAKE "ab DATA=" ROOT " TOKENIZER=bpe VOCAB=300 -n && " MAKE "-n ab C=c DOCUMENTS=lines QUICK=1 OUT=o && STEPS=3 " MAKE "-n data") == 0);
     CHECK(!file_exists(ROOT "/arguments"));
     CHECK(run("RUN=x " MAKE "train && " MAKE "-n train sample RUN=x && MAKELEVEL=1 " MAKE "-n train RUN=x") == 0);
     CHECK_FAILS(shell, MAKE "help PREFIX=/usr", 2, "PREFIX: make has no such variable; `make help` lists them");
@@ -231,6 +240,8 @@ TEST(studies_say_their_cost_and_leave_what_is_kept) {
     CHECK(arguments_are("[" BIN "/study/tail-memory]\n[quick]\n"));
     CHECK(run(STUDY "KEEP=1 > " ROOT "/out") == 0);
     CHECK(arguments_are("[dev/exp/tail-memory]\n"));
+    CHECK(run(STUDY "QUICK=0 KEEP=0 > " ROOT "/out") == 0);
+    CHECK(arguments_are("[" BIN "/study/tail-memory]\n"));
     CHECK(run(STUDY "OUT='" ROOT "/my study' > " ROOT "/out") == 0);
     CHECK(arguments_are("[" ROOT "/my study]\n"));
 }

@@ -798,6 +798,10 @@ TEST(the_program_draws_or_says_why_not) {
     if (write_file("build/test/plot/checkpoint.bin", "\x89PN", 3) != 0) fail("build/test/plot: %s", strerror(errno));
     CHECK_FAILS(call_plot, log, EXIT_USAGE, "build/test/plot/whole/log.jsonl: no PNG");
     CHECK_FAILS(call_plot, weights, EXIT_USAGE, "build/test/plot/checkpoint.bin: no PNG");
+    const char *pipe[] = { "plot", "build/test/plot/whole", "--out=build/test/plot/pipe", NULL };      // it would wait for a reader
+    unlink("build/test/plot/pipe");
+    CHECK(mkfifo("build/test/plot/pipe", 0666) == 0);
+    CHECK_FAILS(call_plot, pipe, EXIT_USAGE, "build/test/plot/pipe: not a regular file");
     size_t size = 0;
     char *kept = read_file("build/test/plot/checkpoint.bin", &size), *lines = read_file("build/test/plot/whole/log.jsonl", NULL);
     CHECK(kept && size == 3 && lines && strcmp(lines, log_text) == 0);
