@@ -1226,13 +1226,11 @@ typedef struct {
     Tokenizer tokenizer;                 // size 0 where the data has none
     int *inputs, *targets;               // (batch, T) of a step, or the windows of a validation
     int step;                            // optimizer steps done
-    int evaluated;                       // step of the last validation, -1 before the first
+    RunEval eval;                        // the last validation; its step is -1 before the first
     uint8_t *classes;                    // (V) of the tokens, by frequency
-    double train_seconds, smooth_loss, val_loss, val_bpb;
-    double val_sample_loss;              // of the windows that validations on the way use: what can be compared with them
+    double train_seconds, smooth_loss;
     double val_by_class[DATALOADER_CLASSES];
-    uint64_t val_tokens;                 // that val_loss is the mean of
-    int best_step, best_kept;            // of the lowest val_sample_loss behind step 0, and of the weights in best_path; or -1
+    int best_step, best_kept;            // of the lowest eval.sample_loss behind step 0, and of the weights in best_path; or -1
     double best_loss;
     char *log_path, *checkpoint_path, *previous_path, *best_path;
     bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
@@ -1355,7 +1353,8 @@ static int qk_clip(Trainer *t, int *clipped) {
 }
 
 typedef struct {
-    double loss, bpb, lr, grad_norm, optimizer_seconds;
+    double loss, bpb, lr, grad_norm;
+    double seconds, cpu_seconds, optimizer_seconds;     // the last is a part of the first
     int clipped;
     char trouble[160];
 } StepResult;
@@ -1431,12 +1430,15 @@ static double bits_per_byte(double nats, double bytes) { return bytes > 0 ? nats
 
 static bool train_step(Trainer *t, StepResult *result) {
     int batch = t->config.train.batch, T = t->model.T;
+    double start = seconds_now(), cpu_start = cpu_seconds_now();
     profile_start();
     dataloader_batch(&t->data, (uint64_t)t->step, batch, 0, 1, t->inputs, t->targets);
     profile_lap(PASS_DATA, 0, 12.0 * batch * T);
     bool fine = train_on_batch(t, result);
     result->bpb = bits_per_byte(result->loss * batch * T, target_bytes(t, batch * T));
     profile_stop();
+    result->seconds = seconds_now() - start;
+    result->cpu_seconds = cpu_seconds_now() - cpu_start;
     return fine;
 }
 
@@ -1472,18 +1474,15 @@ static bool evaluate(Trainer *t) {
         if (interrupted) { free(in_sample); return false; }
     }
     free(in_sample);
-    t->val_tokens = windows * (uint64_t)T;
-    t->val_loss = nats / (double)t->val_tokens;
-    t->val_sample_loss = windows == sample ? t->val_loss
-                       : sampled == sample ? sample_nats / ((double)sample * T) : NAN;
-    t->val_bpb = bits_per_byte(nats, bytes);
+    double tokens = (double)windows * T, loss = nats / tokens;
+    t->eval = (RunEval){
+        .step = t->step, .tokens = (double)c->train.batch * T * t->step, .val_loss = loss, .val_bpb = bits_per_byte(nats, bytes),
+        .train_seconds = t->train_seconds, .eval_tokens = tokens, .whole = windows == t->data.val_windows,
+        .sample_loss = windows == sample ? loss : sampled == sample ? sample_nats / ((double)sample * T) : NAN};
     for (int i = 0; i < DATALOADER_CLASSES; i++)
         t->val_by_class[i] = class_tokens[i] > 0 ? class_nats[i] / class_tokens[i] : NAN;
-    t->evaluated = t->step;
     return true;
 }
-
-static bool validated_whole(const Trainer *t) { return t->val_tokens == t->data.val_windows * (uint64_t)t->model.T; }
 
 // What the last validation was of, in words, in a buffer that lives until the next call.
 static const char *validated_text(const Trainer *t) {
@@ -1491,8 +1490,8 @@ static const char *validated_text(const Trainer *t) {
     uint64_t all = 0, rest;                              // what fills no window of its shard, beside a first token
     for (int i = 0; i < t->data.val_shards; i++) all += t->data.val[i].count - 1;
     rest = all - t->data.val_windows * (uint64_t)t->model.T;
-    int n = snprintf(text, sizeof text, "%s%llu tokens", validated_whole(t) ? "the whole split, " : "", (unsigned long long)t->val_tokens);
-    if (validated_whole(t) && rest * 50 > all)
+    int n = snprintf(text, sizeof text, "%s%.0f tokens", t->eval.whole ? "the whole split, " : "", t->eval.eval_tokens);
+    if (t->eval.whole && rest * 50 > all)
         snprintf(text + n, sizeof text - (size_t)n, " without the %llu that fill no window", (unsigned long long)rest);
     return text;
 }
@@ -1660,8 +1659,8 @@ static char *checkpoints_of(const Trainer *t) {
 }
 
 static CheckpointState checkpoint_state_of(const Trainer *t) {
-    return (CheckpointState){t->step, t->evaluated, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
-                             {t->train_seconds, t->smooth_loss, t->val_loss, t->val_bpb}};
+    return (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
+                             {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
 }
 
 // Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of its
@@ -1671,7 +1670,7 @@ static bool state_is_sound(Trainer *t, char *words, size_t room) {
     CheckpointState state = checkpoint_state_of(t);
     int n = checkpoint_tensors(t, &state, list);
     if (!checkpoint_is_sound(&state, list, n, words, room)) return false;
-    if (t->evaluated == t->step) return true;
+    if (t->eval.step == t->step) return true;
     dataloader_val(&t->data, 0, t->inputs, t->targets);
     double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
     if (!isfinite(loss)) snprintf(words, room, "the loss is %s", isnan(loss) ? "NaN" : "infinite");
@@ -1698,9 +1697,7 @@ static bool checkpoint_put(Trainer *t, bool whole, const char *path, const char 
 static void checkpoint_write(Trainer *t) {
     char error[ERROR_ROOM];
     if (!checkpoint_put(t, true, t->checkpoint_path, t->current_is_good ? t->previous_path : NULL, error, sizeof error)) {
-        fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": null, \"train_seconds\": %.3f, "
-                        "\"reason\": \"failed\"}\n",
-                t->step, t->train_seconds);
+        runlog_put_end(t->log, &(RunEnd){t->step, NAN, t->train_seconds, "failed"});
         fflush(t->log);
         putchar('\n');
         fail("%s; earlier checkpoints are as they were", error);
@@ -1770,13 +1767,13 @@ static void checkpoint_resume(Trainer *t, const char *path) {
         if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
     checkpoint_close(&file);
     t->step = (int)state.step;
-    t->evaluated = (int)state.evaluated;
-    if (t->step == t->config.train.steps && t->evaluated == t->step) t->evaluated--;   // it may have been one on the way
+    t->eval.step = state.evaluated;
+    if (t->step == t->config.train.steps && t->eval.step == t->step) t->eval.step--;   // it may have been one on the way
     t->muon.t = state.muon_t;
     t->train_seconds = state.progress[0];
     t->smooth_loss = state.progress[1];
-    t->val_loss = state.progress[2];
-    t->val_bpb = state.progress[3];
+    t->eval.val_loss = state.progress[2];
+    t->eval.val_bpb = state.progress[3];
     t->current_is_good = !strcmp(path, t->checkpoint_path);
 }
 
@@ -1786,7 +1783,7 @@ static void checkpoint_resume(Trainer *t, const char *path) {
 
 // To be called where this step was validated. The initial weights are no result.
 static void best_compare(Trainer *t) {
-    double loss = isfinite(t->val_sample_loss) ? t->val_sample_loss : t->val_loss;
+    double loss = isfinite(t->eval.sample_loss) ? t->eval.sample_loss : t->eval.val_loss;
     if (t->step == 0 || !(loss < t->best_loss)) return;
     t->best_loss = loss;
     t->best_step = t->step;
@@ -1825,7 +1822,7 @@ static void best_resume(Trainer *t) {
     bool logged = t->best_step >= 0;
     if (file_exists(t->best_path) && checkpoint_open_sound(&file, t->best_path, &state, error, sizeof error) == 0) {
         checkpoint_close(&file);
-        if (!logged && state.step <= t->evaluated) {
+        if (!logged && state.step <= t->eval.step) {
             t->best_step = (int)state.step;
             t->best_loss = state.progress[2];
         }
@@ -1835,8 +1832,8 @@ static void best_resume(Trainer *t) {
         }
         else unlink(t->best_path);
     }
-    if (t->best_step == t->step) t->best_loss = unrounded(t->best_loss, t->val_loss);
-    if (!logged && t->evaluated == t->step) best_compare(t);
+    if (t->best_step == t->step) t->best_loss = unrounded(t->best_loss, t->eval.val_loss);
+    if (!logged && t->eval.step == t->step) best_compare(t);
 }
 
 // Reads the weights of a checkpoint of the same model into it, and its state; ends the program where it can't be.
@@ -2045,14 +2042,7 @@ static void show_sample(Trainer *t, int step) {
     free(sample);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
 // The log: one JSON object a line
-
-static const char *number_or_null(char *buffer, double x) {
-    if (isfinite(x)) snprintf(buffer, 32, "%.9g", x);
-    else strcpy(buffer, "null");
-    return buffer;
-}
 
 static void log_check(Trainer *t) {
     int error = stream_error(t->log);
@@ -2062,66 +2052,32 @@ static void log_check(Trainer *t) {
 // changed: the overrides of a resumed run, n of --section.key=value.
 static void log_start(Trainer *t, char *const *changed, int n) {
     char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
-    fprintf(t->log, "{\"event\": \"start\", \"step\": %d, \"config\": ", t->step);
-    for (char *p = text; *p; p++)                        // the pretty text on one line
-        if (*p != '\n') fputc(*p, t->log);
-        else while (p[1] == ' ') p++;
-    fprintf(t->log, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"optimizer_bytes\": %zu, "
-                    "\"data\": \"%016llx\", \"epoch_tokens\": %llu, \"commit\": \"%s\"",
-            machine_cpu("", cpu, sizeof cpu), omp_get_max_threads(), gemm_isa(), t->model.n_params, t->state_bytes,
-            (unsigned long long)dataloader_fingerprint(&t->data),
-            (unsigned long long)t->data.train_windows * (unsigned)t->model.T, MUON_C_COMMIT);
-    cJSON *list = cJSON_CreateStringArray((const char *const *)changed, n);
-    char *resumed = cJSON_PrintUnformatted(list);
-    if (n > 0 && resumed) fprintf(t->log, ", \"resumed_with\": %s", resumed);
-    fprintf(t->log, "}\n");
-    cJSON_free(resumed);
-    cJSON_Delete(list);
+    runlog_put_start(t->log, &(RunStart){
+        .step = t->step, .config = text, .cpu = machine_cpu("", cpu, sizeof cpu), .isa = gemm_isa(), .commit = MUON_C_COMMIT,
+        .threads = omp_get_max_threads(), .params = t->model.n_params, .optimizer_bytes = t->state_bytes,
+        .data = dataloader_fingerprint(&t->data), .epoch_tokens = t->data.train_windows * (uint64_t)t->model.T,
+        .resumed_with = changed, .n_resumed = n});
     free(text);
     log_check(t);
 }
 
-static void log_step(Trainer *t, const StepResult *r, double seconds, double cpu_seconds, double tokens) {
-    char bpb[32];
-    const Model *m = &t->model;
-    float max_logit = vec_max(m->max_logits, m->L * m->NH);
-    fprintf(t->log, "{\"event\": \"step\", \"step\": %d, \"tokens\": %.0f, \"loss\": %.9g, \"bpb\": %s, \"lr\": %.6g, "
-                    "\"grad_norm\": %.6g, \"max_logit\": %.6g, \"ms\": %.3f, \"cpu_ms\": %.3f, "
-                    "\"optimizer_ms\": %.3f, \"tok_per_s\": %.1f}\n",
-            t->step, tokens * t->step, r->loss, number_or_null(bpb, r->bpb), r->lr, r->grad_norm, max_logit, 1e3 * seconds,
-            1e3 * cpu_seconds, 1e3 * r->optimizer_seconds, tokens / seconds);
-}
-
 enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
 
-static void log_qk(Trainer *t, int clipped) {
+static void log_step(Trainer *t, const StepResult *r) {
     const Model *m = &t->model;
-    fprintf(t->log, "{\"event\": \"qk\", \"step\": %d, \"max_logit\": [", t->step);
-    for (int l = 0; l < m->L; l++)
-        for (int h = 0; h < m->NH; h++)
-            fprintf(t->log, "%s%.6g%s", h ? ", " : l ? ", [" : "[", m->max_logits[l * m->NH + h],
-                    h == m->NH - 1 ? "]" : "");
-    fprintf(t->log, "], \"clipped\": %d}\n", clipped);
-}
-
-static void log_eval(Trainer *t, double tokens) {
-    char a[32], b[32], c[32];
-    fprintf(t->log, "{\"event\": \"eval\", \"step\": %d, \"tokens\": %.0f, \"val_loss\": %s, \"val_bpb\": %s, "
-                    "\"eval_tokens\": %llu, \"whole\": %s, \"sample_loss\": %s, \"train_seconds\": %.3f, \"by_frequency\": [",
-            t->step, tokens * t->step, number_or_null(a, t->val_loss), number_or_null(b, t->val_bpb),
-            (unsigned long long)t->val_tokens, validated_whole(t) ? "true" : "false", number_or_null(c, t->val_sample_loss),
-            t->train_seconds);
-    for (int i = 0; i < DATALOADER_CLASSES; i++)
-        fprintf(t->log, "%s%s", i ? ", " : "", number_or_null(a, t->val_by_class[i]));
-    fprintf(t->log, "]}\n");
+    double tokens = (double)t->config.train.batch * m->T;
+    runlog_put_step(t->log, &(RunStep){
+        .step = t->step, .tokens = tokens * t->step, .loss = r->loss, .bpb = r->bpb, .lr = r->lr, .grad_norm = r->grad_norm,
+        .max_logit = vec_max(m->max_logits, m->L * m->NH), .ms = 1e3 * r->seconds, .cpu_ms = 1e3 * r->cpu_seconds,
+        .optimizer_ms = 1e3 * r->optimizer_seconds, .tok_per_s = tokens / r->seconds});
+    if (t->step % LOG_QK_EVERY == 0 || r->clipped) runlog_put_qk(t->log, t->step, m->max_logits, m->L, m->NH, r->clipped);
     log_check(t);
 }
 
 static void log_end(Trainer *t, const char *reason) {
-    char a[32];
-    fprintf(t->log, "{\"event\": \"end\", \"step\": %d, \"val_loss\": %s, \"train_seconds\": %.3f, "
-                    "\"reason\": \"%s\"}\n",
-            t->step, number_or_null(a, t->evaluated == t->step ? t->val_loss : NAN), t->train_seconds, reason);
+    RunEnd end = {t->step, t->eval.step == t->step ? t->eval.val_loss : NAN, t->train_seconds, ""};
+    snprintf(end.reason, sizeof end.reason, "%s", reason);
+    runlog_put_end(t->log, &end);
     log_check(t);
 }
 
@@ -2248,9 +2204,9 @@ static void trainer_open(Trainer *t, const char *where) {
 static void trainer_begin(Trainer *t) {
     print_plan(t);
     trainer_allocate(t);
-    t->evaluated = t->best_step = t->best_kept = -1;
+    t->eval.step = t->best_step = t->best_kept = -1;
     t->best_loss = INFINITY;
-    t->val_loss = t->val_sample_loss = t->val_bpb = t->smooth_loss = NAN;
+    t->eval.val_loss = t->eval.sample_loss = t->eval.val_bpb = t->smooth_loss = NAN;
     for (int i = 0; i < DATALOADER_CLASSES; i++) t->val_by_class[i] = NAN;
 }
 
@@ -2298,19 +2254,20 @@ static int train(Trainer *t) {
     StepResult result = {0};
     char a[32], b[32];
     for (;; ) {
-        bool evaluated = due(c->train.eval_every, t->step, steps) && t->evaluated != t->step && !interrupted;
-        if (evaluated && (evaluated = evaluate(t))) {
-            log_eval(t, tokens);
+        bool validated = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !interrupted;
+        if (validated && (validated = evaluate(t))) {
+            runlog_put_eval(t->log, &t->eval, t->val_by_class, DATALOADER_CLASSES);
+            log_check(t);
             best_compare(t);
             progress_end(&progress);
-            printf("step %d/%d: validation loss %.4f", t->step, steps, t->val_loss);
-            if (isfinite(t->val_bpb)) printf(", %.4f bits per byte", t->val_bpb);
+            printf("step %d/%d: validation loss %.4f", t->step, steps, t->eval.val_loss);
+            if (isfinite(t->eval.val_bpb)) printf(", %.4f bits per byte", t->eval.val_bpb);
             printf(", of %s\n", validated_text(t));
         }
         bool last = t->step >= steps || interrupted;
         bool save = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
         bool sample = c->train.sample_every && t->step > 0 && t->step % c->train.sample_every == 0 && !last;
-        if ((evaluated || save || sample) && !state_is_sound(t, trouble, sizeof trouble)) break;
+        if ((validated || save || sample) && !state_is_sound(t, trouble, sizeof trouble)) break;
         if (t->best_step == t->step && t->best_kept != t->step) {
             if (last) unlink(t->best_path);              // checkpoint.bin is the best
             else best_write(t);
@@ -2320,25 +2277,21 @@ static int train(Trainer *t) {
             saved = t->step;
         }
         if (last) break;
-        if (evaluated) draw_loss(t);                     // the end draws too
+        if (validated) draw_loss(t);                     // the end draws too
         if (sample) {
             progress_end(&progress);
             show_sample(t, t->step);
         }
 
-        double before = seconds_now(), cpu_before = cpu_seconds_now();
         if (!train_step(t, &result)) {
             if (!*result.trouble) continue;              // a signal: this step is for the resume
             snprintf(trouble, sizeof trouble, "%s", result.trouble);
             break;
         }
-        double seconds = seconds_now() - before, cpu_seconds = cpu_seconds_now() - cpu_before;
         t->step++;
-        t->train_seconds += seconds;
+        t->train_seconds += result.seconds;
         t->smooth_loss = isfinite(t->smooth_loss) ? 0.95 * t->smooth_loss + 0.05 * result.loss : result.loss;
-        log_step(t, &result, seconds, cpu_seconds, tokens);
-        if (t->step % LOG_QK_EVERY == 0 || result.clipped) log_qk(t, result.clipped);
-        log_check(t);
+        log_step(t, &result);
         double speed = rate_note(&rate, t->train_seconds, t->step);      // steps a second
         if (progress_due(&progress, t->step == steps)) {
             char bpb[48] = "";
@@ -2350,7 +2303,7 @@ static int train(Trainer *t) {
     }
     progress_end(&progress);
     const char *reason = *trouble ? "diverged"
-                       : interrupted && (t->step < steps || t->evaluated != t->step) ? "interrupted" : "done";
+                       : interrupted && (t->step < steps || t->eval.step != t->step) ? "interrupted" : "done";
     log_end(t, reason);
     draw_loss(t);
     if (!strcmp(reason, "diverged")) {
@@ -2378,8 +2331,8 @@ static int train(Trainer *t) {
     show_sample(t, sampled);
     printf("done: %d steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f",
            t->step, tokens * t->step / 1e6, format_seconds(a, t->train_seconds),
-           tokens * t->step / t->train_seconds, t->val_loss);
-    if (isfinite(t->val_bpb)) printf(" (%.4f bits per byte)", t->val_bpb);
+           tokens * t->step / t->train_seconds, t->eval.val_loss);
+    if (isfinite(t->eval.val_bpb)) printf(" (%.4f bits per byte)", t->eval.val_bpb);
     printf(" of %s", validated_text(t));
     if (resident_bytes() > 0)
         printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned_bytes(t)));
@@ -2389,7 +2342,7 @@ static int train(Trainer *t) {
         printf("\nbest validation loss %.4f at step %d%s%s: the last %d steps made the model %s", t->best_loss, t->best_step,
                t->best_kept == t->best_step ? ", kept in " : ", no longer kept",
                t->best_kept == t->best_step ? t->best_path : "", t->step - t->best_step,
-               t->val_sample_loss > t->best_loss ? "worse" : "no better");
+               t->eval.sample_loss > t->best_loss ? "worse" : "no better");
     printf("\npicture: %s/loss.png", c->run.dir);
     if (t->tokenizer.size) {
         const char *build = getenv("BUILD");             // make's
@@ -2569,7 +2522,7 @@ static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
 
 // The log goes on behind the checkpoint's step; a run that has lost it gets a new one.
 static void resume_log(Trainer *t) {
-    int bad_line = runlog_cut(t->log_path, t->step, t->evaluated);
+    int bad_line = runlog_cut(t->log_path, t->step, t->eval.step);
     if (bad_line > 0)
         fail("%s:%d: not a line of a run's log; without this file the run goes on with a new one", t->log_path, bad_line);
     if (bad_line < 0 && errno != ENOENT) fail("%s: %s", t->log_path, strerror(errno));

@@ -1,10 +1,11 @@
-/* runlog.h - reading a run's log.jsonl, cutting it back for a resume, and drawing the picture of training.
+/* runlog.h - a run's log.jsonl: writing it, reading it, cutting it back for a resume, and drawing the picture of training.
  *
- * defines: RunStep, RunEval, RunQk, RunEnd, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
+ * defines: RunStart, RunStep, RunEval, RunQk, RunEnd, runlog_put_start, runlog_put_step, runlog_put_eval, runlog_put_qk,
+ *          runlog_put_end, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
  *          runlog_sample_loss, runlog_best_val_loss, runlog_qk_text, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
  *          runlog_draw, runlog_plot; Flat, flat_of, flat_value, flat_free, config_item, config_value, run_optimizer, run_labels
- * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. The
- * trainer writes it, a line at a time, so a killed run may leave half a line at the end: that is no error.
+ * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. It is
+ * written a line at a time, so a killed run may leave half a line at the end: that is no error.
  */
 #ifndef RUNLOG_H
 #define RUNLOG_H
@@ -15,15 +16,26 @@
 #include "util.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The log in memory. A number that is missing or null (the trainer's word for NaN) is NaN.
+// Events, as they are written and read. A number that is missing or null (NaN or infinity were) is read as NaN.
+
+typedef struct {
+    long step;                  // 0, or where a run goes on
+    const char *config, *cpu, *isa, *commit;     // the config as JSON, of any number of lines
+    int threads;
+    size_t params, optimizer_bytes;
+    uint64_t data, epoch_tokens;                 // fingerprint of the data, and its tokens of training
+    char *const *resumed_with;  // n_resumed overrides of a run that goes on, --section.key=value
+    int n_resumed;
+} RunStart;
 
 typedef struct {
     long step;
     double tokens, loss, bpb, lr, grad_norm, ms, tok_per_s;      // of training; loss in nats per token
     double max_logit;           // the largest of all layers and heads
     double optimizer_ms;        // the optimizer's part of ms
-    double seconds;             // of training until here: the sum of ms over all steps (see runlog_read)
-    double cpu_seconds;         // likewise of cpu_ms, what all threads together computed
+    double cpu_ms;              // what all threads together computed
+    double seconds;             // read only. Of training until here: the sum of ms over all steps (see runlog_read)
+    double cpu_seconds;         // read only. Likewise of cpu_ms
 } RunStep;
 
 typedef struct {
@@ -35,6 +47,69 @@ typedef struct {
 } RunEval;
 typedef struct { long step; double max_logit; long clipped; } RunQk;        // over all layers and heads; heads clipped
 typedef struct { long step; double val_loss, train_seconds; char reason[32]; } RunEnd;
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Writing. An error stays with the stream: stream_error tells.
+
+static inline const char *runlog_number_or_null(char buffer[32], double x) {
+    if (isfinite(x)) snprintf(buffer, 32, "%.9g", x);
+    else strcpy(buffer, "null");
+    return buffer;
+}
+
+static inline void runlog_put_start(FILE *f, const RunStart *s) {
+    fprintf(f, "{\"event\": \"start\", \"step\": %ld, \"config\": ", s->step);
+    for (const char *p = s->config; *p; p++)             // on one line
+        if (*p != '\n') fputc(*p, f);
+        else while (p[1] == ' ') p++;
+    fprintf(f, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"optimizer_bytes\": %zu, "
+               "\"data\": \"%016llx\", \"epoch_tokens\": %llu, \"commit\": \"%s\"", s->cpu, s->threads, s->isa, s->params,
+            s->optimizer_bytes, (unsigned long long)s->data, (unsigned long long)s->epoch_tokens, s->commit);
+    cJSON *list = cJSON_CreateStringArray((const char *const *)s->resumed_with, s->n_resumed);
+    char *resumed = cJSON_PrintUnformatted(list);
+    if (s->n_resumed > 0 && resumed) fprintf(f, ", \"resumed_with\": %s", resumed);
+    fprintf(f, "}\n");
+    cJSON_free(resumed);
+    cJSON_Delete(list);
+}
+
+static inline void runlog_put_step(FILE *f, const RunStep *s) {
+    char bpb[32];
+    fprintf(f, "{\"event\": \"step\", \"step\": %ld, \"tokens\": %.0f, \"loss\": %.9g, \"bpb\": %s, \"lr\": %.6g, "
+               "\"grad_norm\": %.6g, \"max_logit\": %.6g, \"ms\": %.3f, \"cpu_ms\": %.3f, \"optimizer_ms\": %.3f, "
+               "\"tok_per_s\": %.1f}\n", s->step, s->tokens, s->loss, runlog_number_or_null(bpb, s->bpb), s->lr, s->grad_norm,
+            s->max_logit, s->ms, s->cpu_ms, s->optimizer_ms, s->tok_per_s);
+}
+
+// max_logits: (layers, heads) of the step's forward passes; clipped: heads that QK-Clip scaled after it.
+static inline void runlog_put_qk(FILE *f, long step, const float *max_logits, int layers, int heads, int clipped) {
+    fprintf(f, "{\"event\": \"qk\", \"step\": %ld, \"max_logit\": [", step);
+    for (int l = 0; l < layers; l++)
+        for (int h = 0; h < heads; h++)
+            fprintf(f, "%s%.6g%s", h ? ", " : l ? ", [" : "[", max_logits[l * heads + h], h == heads - 1 ? "]" : "");
+    fprintf(f, "], \"clipped\": %d}\n", clipped);
+}
+
+// by_frequency: the losses of n classes of tokens, the commonest first.
+static inline void runlog_put_eval(FILE *f, const RunEval *e, const double *by_frequency, int n) {
+    char a[32], b[32], c[32];
+    fprintf(f, "{\"event\": \"eval\", \"step\": %ld, \"tokens\": %.0f, \"val_loss\": %s, \"val_bpb\": %s, "
+               "\"eval_tokens\": %.0f, \"whole\": %s, \"sample_loss\": %s, \"train_seconds\": %.3f, \"by_frequency\": [",
+            e->step, e->tokens, runlog_number_or_null(a, e->val_loss), runlog_number_or_null(b, e->val_bpb), e->eval_tokens,
+            e->whole ? "true" : "false", runlog_number_or_null(c, e->sample_loss), e->train_seconds);
+    for (int i = 0; i < n; i++) fprintf(f, "%s%s", i ? ", " : "", runlog_number_or_null(a, by_frequency[i]));
+    fprintf(f, "]}\n");
+}
+
+// val_loss: of this step, or NAN.
+static inline void runlog_put_end(FILE *f, const RunEnd *e) {
+    char a[32];
+    fprintf(f, "{\"event\": \"end\", \"step\": %ld, \"val_loss\": %s, \"train_seconds\": %.3f, \"reason\": \"%s\"}\n",
+            e->step, runlog_number_or_null(a, e->val_loss), e->train_seconds, e->reason);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The log in memory
 
 typedef struct {
     RunStep *steps;
@@ -114,12 +189,13 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
             .step = step, .tokens = runlog_number(event, "tokens"), .loss = runlog_number(event, "loss"),
             .bpb = runlog_number(event, "bpb"), .lr = runlog_number(event, "lr"), .grad_norm = runlog_number(event, "grad_norm"),
             .ms = runlog_number(event, "ms"), .tok_per_s = runlog_number(event, "tok_per_s"),
-            .optimizer_ms = runlog_number(event, "optimizer_ms"), .max_logit = runlog_number(event, "max_logit"),
+            .optimizer_ms = runlog_number(event, "optimizer_ms"), .cpu_ms = runlog_number(event, "cpu_ms"),
+            .max_logit = runlog_number(event, "max_logit"),
             .seconds = before ? before->seconds : 0, .cpu_seconds = before ? before->cpu_seconds : 0,
         };
         long steps = step - (before ? before->step : 0);
         if (s->ms > 0) s->seconds += 1e-3 * s->ms * (double)(steps > 1 ? steps : 1);
-        s->cpu_seconds += 1e-3 * runlog_number(event, "cpu_ms") * (double)(steps > 1 ? steps : 1);
+        s->cpu_seconds += 1e-3 * s->cpu_ms * (double)(steps > 1 ? steps : 1);
         log->n_steps++;
     } else if (runlog_is(event, "eval")) {
         log->evals = (RunEval *)runlog_grow(log->evals, log->n_evals, sizeof *log->evals);

@@ -526,6 +526,42 @@ static int count_lines_with(const char *text, const char *words) {
     return n;
 }
 
+// Each event comes back as it was written, NaN too, and a config of many lines makes one.
+TEST(what_is_written_is_read) {
+    char *path = write_log("written", ""), *text, *changed[] = { "--run.dir=a \"b\"", "--train.steps=9" };
+    FILE *f = fopen(path, "w");
+    const RunStep step = { .step = 7, .tokens = 700, .loss = 2.25, .bpb = NAN, .lr = 0.5, .grad_norm = 1.5, .ms = 250, .cpu_ms = 500,
+                           .tok_per_s = 400, .max_logit = -3, .optimizer_ms = 125 };
+    const RunEval eval = { .step = 7, .tokens = 700, .val_loss = 3.5, .val_bpb = NAN, .train_seconds = 0.25, .eval_tokens = 64,
+                           .whole = true, .sample_loss = 3.25 };
+    const float logits[2][2] = { { 1, -2 }, { 31.5f, 4 } };
+    runlog_put_start(f, &(RunStart){ .config = "{\n  \"run\": {\n    \"seed\": 3\n  }\n}\n", .cpu = "x", .isa = "y", .commit = "z",
+        .threads = 2, .params = 5, .optimizer_bytes = 6, .data = 0xabc, .epoch_tokens = 900, .resumed_with = changed, .n_resumed = 2 });
+    runlog_put_step(f, &step);
+    runlog_put_qk(f, 7, logits[0], 2, 2, 3);
+    runlog_put_eval(f, &eval, (const double[]){ 1, NAN }, 2);
+    runlog_put_end(f, &(RunEnd){ 7, NAN, 0.25, "diverged" });
+    CHECK(stream_error(f) == 0 && fclose(f) == 0);
+    RunLog log;
+    CHECK(runlog_read(path, &log) == 0 && log.n_steps == 1 && log.n_evals == 1 && log.n_qks == 1 && log.ended);
+    CHECK(config_value(cJSON_GetObjectItem(log.start, "config"), "run", "seed") == 3 && runlog_number(log.start, "epoch_tokens") == 900);
+    const cJSON *resumed = cJSON_GetObjectItem(log.start, "resumed_with");
+    CHECK(cJSON_GetArraySize(resumed) == 2 && !strcmp(cJSON_GetArrayItem(resumed, 0)->valuestring, changed[0]));
+    const RunStep *s = log.steps;
+    CHECK(s->step == 7 && s->tokens == 700 && s->loss == 2.25 && isnan(s->bpb) && s->lr == 0.5 && s->grad_norm == 1.5);
+    CHECK(s->ms == 250 && s->cpu_ms == 500 && s->tok_per_s == 400 && s->max_logit == -3 && s->optimizer_ms == 125);
+    const RunEval *e = log.evals;
+    CHECK(e->step == 7 && e->tokens == 700 && e->val_loss == 3.5 && isnan(e->val_bpb) && e->train_seconds == 0.25);
+    CHECK(e->eval_tokens == 64 && e->whole && e->sample_loss == 3.25);
+    CHECK(log.qks[0].step == 7 && log.qks[0].max_logit == 31.5 && log.qks[0].clipped == 3);
+    CHECK(log.end.step == 7 && isnan(log.end.val_loss) && log.end.train_seconds == 0.25 && !strcmp(log.end.reason, "diverged"));
+    text = read_file(path, NULL);
+    CHECK(count_lines_with(text, "\n") == 5 && strstr(text, "\"by_frequency\": [1, null]"));
+    runlog_free(&log);
+    free(text);
+    free(path);
+}
+
 TEST(a_log_is_read) {
     char *path = write_log("whole", log_text);
     RunLog log;
@@ -928,6 +964,7 @@ int main(int argc, char **argv) {
     RUN(a_png_is_whole_or_absent);
     RUN(panels_stand_in_rows);
     RUN(a_small_png_shows_the_same);
+    RUN(what_is_written_is_read);
     RUN(a_log_is_read);
     RUN(half_a_last_line_is_no_error);
     RUN(a_bad_line_is_named);

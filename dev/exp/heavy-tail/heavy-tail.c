@@ -157,7 +157,7 @@ static double train_arm(Course *c, int part, int arm, const double rates[RATES],
         if (w) c->loss[i] = facts_look(c->of[i], &t, w);
         else {
             evaluate(&t);
-            c->loss[i] = t.val_loss;
+            c->loss[i] = t.eval.val_loss;
             memcpy(c->of[i], t.val_by_class, sizeof t.val_by_class);
         }
         c->n = i + 1;

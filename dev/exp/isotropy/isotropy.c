@@ -150,7 +150,7 @@ static void measure(Run *r, int moment, Trainer *t, const float *first, const fl
         }
     evaluate(t);                                        // after the looks: it doesn't keep gradients
     r->step[moment] = t->step;
-    r->loss[moment] = t->val_loss;
+    r->loss[moment] = t->eval.val_loss;
 }
 
 static Run train_arm(int arm, double rate, int full_steps, int seed) {
@@ -188,7 +188,7 @@ static double loss_at_rate(void *search, double rate) {
         t.step++;
     }
     if (fine) evaluate(&t);
-    double loss = fine && isfinite(t.val_loss) ? t.val_loss : INFINITY;
+    double loss = fine && isfinite(t.eval.val_loss) ? t.eval.val_loss : INFINITY;
     printf("%s, learning rate %g: validation loss %.4f after %d steps\n", arms[s->arm].name, rate, loss, s->steps);
     fprintf(s->csv->to, "%s,%g,%d,%.5f\n", arms[s->arm].optimizer, rate, s->steps, loss);
     trainer_close(&t);

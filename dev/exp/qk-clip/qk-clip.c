@@ -177,10 +177,10 @@ static void train_run(Run *r) {
         memcpy(r->logits + (size_t)i * r->heads, m->max_logits, (size_t)r->heads * sizeof *r->logits);
     }
     bool whole = r->done == r->steps && evaluate(&t);
-    sum_up(r, whole ? t.val_loss : NAN);
+    sum_up(r, whole ? t.eval.val_loss : NAN);
     trainer_close(&t);
     printf("%s, %s, seed %d, %d steps, learning rate %.4g: ", case_names[r->kind], arm_names[r->arm], r->seed, r->steps, r->lr);
-    if (whole) printf("validation loss %.4f, largest logit %.1f\n", t.val_loss, r->of[PEAK]);
+    if (whole) printf("validation loss %.4f, largest logit %.1f\n", t.eval.val_loss, r->of[PEAK]);
     else printf("diverged at step %d\n", r->done);
     fflush(stdout);
 }
