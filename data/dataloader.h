@@ -3,7 +3,7 @@
  * defines: DataLoader, Shard, dataloader_open, dataloader_by_documents, dataloader_close, dataloader_epoch,
  *          dataloader_place, dataloader_train, dataloader_batch, dataloader_val_windows, dataloader_val_spread,
  *          dataloader_val, dataloader_classes, dataloader_fingerprint, dataloader_fingerprint_of, dataloader_names, shard_open, shard_close,
- *          shard_token, shard_kind, shard_write
+ *          shard_token, shard_kind
  *
  * A shard, little endian (llm.c, dev/data/data_common.py; modded-nanogpt's FineWeb files are the same): 256 int32 of
  * header, [0] = 20240520, [1] = version 1, [2] = number of tokens, the rest 0; then one uint16 a token. Vocabularies of
@@ -120,26 +120,6 @@ static inline Shard shard_open(const char *path) {
 static inline void shard_close(Shard *s) {
     munmap(s->map, s->bytes);
     free(s->path);
-}
-
-// Writes n tokens of a vocabulary of V as a shard, as a whole or not at all (replace_open). Returns 0, or -1 with errno
-// set.
-static inline int shard_write(const char *path, const uint32_t *ids, size_t n, int V) {
-    if (n > INT32_MAX) { errno = EFBIG; return -1; }
-    int kind = shard_kind(V), width = shard_kinds[kind].width;
-    int32_t header[SHARD_HEADER_BYTES / 4] = { shard_kinds[kind].magic, shard_kinds[kind].version, (int32_t)n };
-    uint16_t *narrow = width == 2 ? (uint16_t *)xmalloc(n * sizeof *narrow) : NULL;
-    for (size_t i = 0; narrow && i < n; i++) narrow[i] = (uint16_t)ids[i];
-    const void *tokens = narrow ? (const void *)narrow : ids;
-    Replacement r = replace_open(path);
-    int error = 0;
-    if (r.f && (fwrite(header, sizeof header, 1, r.f) != 1 || fwrite(tokens, (size_t)width, n, r.f) != n))
-        error = errno ? errno : EIO;
-    int result = replace_close(&r, error);
-    error = errno;
-    free(narrow);
-    errno = error;
-    return result;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-/* tokenizer.h - text to token ids and back: characters, bytes, and byte-pair encoding (bpe.h).
+/* tokenizer.h - text to token ids and back: characters, bytes, and byte-pair encoding (bpe.h, its files bpe_files.h).
  *
  * defines: Tokenizer, tokenizer_bytes, tokenizer_scan_chars, tokenizer_train_chars, tokenizer_of_bpe, tokenizer_load,
  *          tokenizer_save, tokenizer_path, tokenizer_hash, tokenizer_sign, tokenizer_check, tokenizer_token,
- *          tokenizer_encode, tokenizer_room, tokenizer_kind_name, tokenizer_free, utf8_decode, utf8_encode
+ *          tokenizer_encode, tokenizer_room, tokenizer_kind_name, tokenizer_free
  *
  * A vocabulary is a list of byte strings; id i is the i-th. Decoding is writing them one after another, whatever the
  * vocabulary's kind. Functions that can fail return -1 and put one line into `error` (room bytes), never exit: a
@@ -17,12 +17,12 @@
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
-#include "bpe.h"
+#include "../src/utf8.h"
+#include "bpe_files.h"
 
 enum { TOKENIZER_MAGIC = 20240328, TOKENIZER_VERSION = 2, TOKENIZER_HEADER_BYTES = 256 * 4 };
 enum { TOKENIZER_MAX_TOKENS = 1 << 20 };
 enum { TOKENIZER_OTHER = 0, TOKENIZER_BYTE = 1, TOKENIZER_CHAR = 2, TOKENIZER_BPE = 3 };
-enum { UTF8_CODE_POINTS = 0x110000 };
 
 typedef struct {
     int kind;               // TOKENIZER_BYTE, _CHAR, _BPE, or TOKENIZER_OTHER, which decodes only
@@ -35,38 +35,6 @@ typedef struct {
     Bpe *bpe;               // of TOKENIZER_BPE, else NULL
     BpeEncoder *encoder;    // likewise: encoding is one thread's
 } Tokenizer;
-
-// ---------------------------------------------------------------------------------------------------------------------
-// UTF-8 (RFC 3629: no overlong forms, no surrogates, nothing over U+10FFFF)
-
-// The character at text, of which n bytes are left: its length in bytes (1 to 4) and its code point in *c; 0 where the
-// bytes are not UTF-8.
-static inline int utf8_decode(const char *text, size_t n, uint32_t *c) {
-    static const uint32_t smallest[5] = { 0, 0, 0x80, 0x800, 0x10000 };
-    const unsigned char *s = (const unsigned char *)text;
-    if (n == 0) return 0;
-    if (s[0] < 0x80) { *c = s[0]; return 1; }
-    int length = s[0] >> 5 == 0x6 ? 2 : s[0] >> 4 == 0xe ? 3 : s[0] >> 3 == 0x1e ? 4 : 0;
-    if (length == 0 || n < (size_t)length) return 0;
-    uint32_t value = s[0] & (0x7fu >> length);
-    for (int i = 1; i < length; i++) {
-        if (s[i] >> 6 != 0x2) return 0;
-        value = value << 6 | (s[i] & 0x3fu);
-    }
-    if (value < smallest[length] || value >= UTF8_CODE_POINTS || (value >= 0xd800 && value < 0xe000)) return 0;
-    *c = value;
-    return length;
-}
-
-// Writes code point c as UTF-8 into out (4 bytes). Returns its length.
-static inline int utf8_encode(uint32_t c, uint8_t *out) {
-    static const uint8_t first[5] = { 0, 0, 0xc0, 0xe0, 0xf0 };
-    if (c < 0x80) { out[0] = (uint8_t)c; return 1; }
-    int length = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (int i = length - 1; i > 0; i--, c >>= 6) out[i] = (uint8_t)(0x80 | (c & 0x3f));
-    out[0] = (uint8_t)(first[length] | c);
-    return length;
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Building a vocabulary

@@ -12,6 +12,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <utf8proc.h>
+#include "../src/utf8.h"
 #include "../src/util.h"
 
 // The code points, in hexadecimal, that Unicode 15.0, 15.1 and 16.0 added to a class of 14.0. None left one.
@@ -78,9 +79,9 @@ static inline char *unicode_nfc(const char *text, size_t n, size_t *length) {
     *length = 0;
     bool plain = true;          // text[from] .. text[at - 1] has nothing from U+0300 on, so it is normalized
     for (size_t from = 0, at = 0; from < n; ) {
-        utf8proc_int32_t c = 0;
-        utf8proc_ssize_t bytes = at < n ? utf8proc_iterate((const uint8_t *)text + at, (utf8proc_ssize_t)(n - at), &c) : 0;
-        if (bytes > 0 && !unicode_is_inert((uint32_t)c)) {
+        uint32_t c = 0;
+        int bytes = utf8_decode(text + at, n - at, &c);
+        if (bytes > 0 && !unicode_is_inert(c)) {
             plain = plain && c < 0x300;
             at += (size_t)bytes;
             continue;

@@ -1,4 +1,4 @@
-/* config.h - a strict JSON config driven by one table of fields.
+/* config.h - a strict JSON config driven by one table of fields (the reader of JSON is json.h).
  *
  * defines: Field, FieldType, ConfigList, ConfigMap, ConfigPreset, ConfigSource, config_load, config_load_text, config_try,
  *          config_write, config_text, config_value_text, config_help, config_choice_name, config_differences,
@@ -9,18 +9,17 @@
  *
  *     the table's default < the preset of a choice < the file < --section.key=value (the last one of a key)
  *
- * All four take one road: text -> a scan of the JSON grammar (RFC 8259, and where each value stands) -> cJSON -> field.
- * The scan is there because cJSON takes a BOM, 01, 1e999 and raw control bytes, rounds long integers and tells no line.
+ * All four take one road: text -> JSON and where each value stands (json.h) -> field.
  */
 #ifndef CONFIG_H
 #define CONFIG_H
 
-#include "json.h"
 #include <ctype.h>
 #include <float.h>
 #include <limits.h>
 #include <math.h>
 #include <stddef.h>
+#include "json.h"
 #include "util.h"
 
 typedef enum {
@@ -112,34 +111,6 @@ static inline void config_range(const Field *f, double *min, double *max) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Values as text
 
-// The shortest decimal that reads back as the same double; buffer of at least 32 bytes.
-static inline const char *config_number(char *buffer, double x) {
-    if (fabs(x) < 1e15 && x == (double)(long long)x && !(x == 0 && signbit(x))) {
-        sprintf(buffer, "%lld", (long long)x);
-        return buffer;
-    }
-    for (int digits = 1; digits <= 17; digits++) {
-        sprintf(buffer, "%.*g", digits, x);
-        if (strtod(buffer, NULL) == x) break;
-    }
-    char *exponent = strchr(buffer, 'e');       // 1e-05 -> 1e-5
-    if (exponent && exponent[2] == '0') memmove(exponent + 2, exponent + 3, strlen(exponent + 3) + 1);
-    return buffer;
-}
-
-// s as a JSON string, at most `limit` of its bytes.
-static inline void config_put_string(FILE *out, const char *s, size_t limit) {
-    static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
-    fputc('"', out);
-    for (size_t i = 0; s[i] && i < limit; i++) {
-        const char *escaped = strchr(plain, s[i]);
-        if (escaped) fprintf(out, "\\%c", letter[escaped - plain]);
-        else if ((unsigned char)s[i] < 0x20) fprintf(out, "\\u%04x", s[i]);
-        else fputc(s[i], out);
-    }
-    fputs(strlen(s) > limit ? "...\"" : "\"", out);
-}
-
 static inline void config_put_names(FILE *out, const char *names, const char *mark) {
     int length;
     const char *name;
@@ -157,7 +128,7 @@ static inline void config_put_kind(FILE *out, const Field *f, const char *mark) 
         double min, max;
         char a[32], b[32];
         config_range(f, &min, &max);
-        fprintf(out, " from %s to %s", config_number(a, min), config_number(b, max));
+        fprintf(out, " from %s to %s", json_number(a, min), json_number(b, max));
     }
     if (f->type == FIELD_CHOICE) config_put_names(out, f->choices, mark);
     if (f->type != FIELD_MAP) return;
@@ -175,9 +146,9 @@ static inline void config_put_value(FILE *out, const void *config, const Field *
     switch (f->type) {
     case FIELD_INT: fprintf(out, "%d", *(const int *)at); break;
     case FIELD_INT64: fprintf(out, "%lld", (long long)*(const int64_t *)at); break;
-    case FIELD_FLOAT: fputs(config_number(buffer, *(const double *)at), out); break;
+    case FIELD_FLOAT: fputs(json_number(buffer, *(const double *)at), out); break;
     case FIELD_BOOL: fputs(*(const bool *)at ? "true" : "false", out); break;
-    case FIELD_STRING: config_put_string(out, *(char *const *)at, SIZE_MAX); break;
+    case FIELD_STRING: json_put_string(out, *(char *const *)at, SIZE_MAX); break;
     case FIELD_CHOICE: {
         const char *name = config_name_at(f->choices, *(const int *)at, &length);
         fprintf(out, "\"%.*s\"", length, name);
@@ -186,7 +157,7 @@ static inline void config_put_value(FILE *out, const void *config, const Field *
     case FIELD_LIST: {
         const ConfigList *list = (const ConfigList *)at;
         fputc('[', out);
-        for (int i = 0; i < list->n; i++) fprintf(out, "%s%s", i ? ", " : "", config_number(buffer, list->v[i]));
+        for (int i = 0; i < list->n; i++) fprintf(out, "%s%s", i ? ", " : "", json_number(buffer, list->v[i]));
         fputc(']', out);
         break;
     }
@@ -195,9 +166,9 @@ static inline void config_put_value(FILE *out, const void *config, const Field *
         fputc('{', out);
         for (int i = 0; i < map->n; i++) {
             if (i) fputs(", ", out);
-            config_put_string(out, map->keys[i], SIZE_MAX);
+            json_put_string(out, map->keys[i], SIZE_MAX);
             fputs(": ", out);
-            config_put_string(out, map->values[i], SIZE_MAX);
+            json_put_string(out, map->values[i], SIZE_MAX);
         }
         fputc('}', out);
     }
@@ -279,225 +250,13 @@ static inline void config_free(void *config, const Field *fields, int n) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The reader: what is being filled in, and the text that is being read
 
-typedef struct { int line; const char *value; } ConfigPosition;
-
 typedef struct {
     void *config;
     const Field *fields;
     int n_fields;
     ConfigSource *from;             // of each field; what the file or an override gives no preset may change
-    const char *name;               // of the text, for messages: a file, or an override as a whole
-    bool has_lines;                 // it is a file: messages say the line and the key
-    const char *at, *end;
-    int line;
-    ConfigPosition *positions;      // [0] the whole text, then the value behind each key, in the order of the text
-    int n_positions;
-    cJSON *root;
-    char *error;                    // one line
-    size_t room;
+    JsonReader json;                // of the text that is being read: the file, an override, a default
 } ConfigReader;
-
-// Writes "file:line: key: ..." or "--override: ..." into the error. Always false, so that a caller can return it.
-PRINTF_LIKE(4, 5) static inline bool config_error(ConfigReader *r, int line, const char *key, const char *fmt, ...) {
-    va_list args;
-    size_t n = (size_t)snprintf(r->error, r->room, "%.300s%s:", r->name, strlen(r->name) > 300 ? "..." : "");
-    if (r->has_lines && line > 0 && n < r->room) n += (size_t)snprintf(r->error + n, r->room - n, "%d:", line);
-    if (r->has_lines && key && n < r->room) n += (size_t)snprintf(r->error + n, r->room - n, " %.300s:", key);
-    if (n + 1 < r->room) {
-        r->error[n++] = ' ';
-        va_start(args, fmt);
-        vsnprintf(r->error + n, r->room - n, fmt, args);
-        va_end(args);
-    }
-    for (char *c = r->error; *c; c++)
-        if (iscntrl((unsigned char)*c)) *c = '?';       // a key or a name must not make a second line of it
-    return false;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The scan: RFC 8259 and no more. Each function stands at the first byte of its thing and ends behind the last one.
-
-enum { CONFIG_MAX_DEPTH = 100, CONFIG_MAX_DIGITS = 60 };    // cJSON's limits are 1000 and 63
-
-static inline bool config_scan_value(ConfigReader *r, int depth);
-
-static inline int config_peek(const ConfigReader *r) { return r->at < r->end ? (unsigned char)*r->at : -1; }
-
-static inline void config_skip_space(ConfigReader *r) {
-    for (; r->at < r->end && memchr(" \t\r\n", *r->at, 4); r->at++)
-        if (*r->at == '\n') r->line++;
-}
-
-static inline bool config_in_word(int c) { return c > 0 && (isalnum(c) || strchr("_+-.", c)); }
-
-// "expected ..., found ...": what stands where the scan is.
-static inline bool config_syntax(ConfigReader *r, const char *expected) {
-    int c = config_peek(r), word = 0;
-    while (word < 24 && r->at + word < r->end && config_in_word((unsigned char)r->at[word])) word++;
-    if (c < 0) return config_error(r, r->line, NULL, "expected %s, found the end of the text", expected);
-    if (word > 0) return config_error(r, r->line, NULL, "expected %s, found %.*s", expected, word, r->at);
-    if (c == '/' || c == '#')
-        return config_error(r, r->line, NULL, "expected %s, found '%c': JSON has no comments", expected, c);
-    if (c >= 0x20 && c < 0x7f) return config_error(r, r->line, NULL, "expected %s, found '%c'", expected, c);
-    return config_error(r, r->line, NULL, "expected %s, found the byte 0x%02x", expected, (unsigned)c);
-}
-
-// The four digits of \uXXXX, or -1.
-static inline int config_scan_hex(ConfigReader *r) {
-    int code = 0;
-    for (int i = 0; i < 4; i++, r->at++) {
-        int c = config_peek(r);
-        if (c < 0 || !isxdigit(c)) return -1;
-        code = 16 * code + (c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10);
-    }
-    return code;
-}
-
-static inline bool config_scan_escape(ConfigReader *r) {
-    r->at++;
-    int c = config_peek(r);
-    if (c > 0 && strchr("\"\\/bfnrt", c)) { r->at++; return true; }
-    if (c != 'u') return config_syntax(r, "one of \" \\ / b f n r t u behind a backslash");
-    r->at++;
-    int code = config_scan_hex(r);
-    if (code >= 0xd800 && code < 0xdc00 && r->end - r->at > 2 && r->at[0] == '\\' && r->at[1] == 'u') {
-        r->at += 2;
-        int low = config_scan_hex(r);
-        return (low >= 0xdc00 && low < 0xe000) || config_error(r, r->line, NULL, "half a surrogate pair in a string");
-    }
-    if (code < 0) return config_syntax(r, "four hexadecimal digits behind \\u");
-    if (code == 0) return config_error(r, r->line, NULL, "\\u0000 in a string");
-    return code < 0xd800 || code >= 0xe000 || config_error(r, r->line, NULL, "half a surrogate pair in a string");
-}
-
-// Length of the UTF-8 sequence at s (RFC 3629), 0 where it is none.
-static inline int config_utf8(const char *s, const char *end) {
-    const unsigned char *u = (const unsigned char *)s;
-    int n = u[0] < 0x80 ? 1 : u[0] < 0xc2 ? 0 : u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : u[0] < 0xf5 ? 4 : 0;
-    if (n > end - s) return 0;
-    uint32_t code = n > 1 ? u[0] & (0x7f >> n) : 0;
-    for (int i = 1; i < n; i++) {
-        if ((u[i] & 0xc0) != 0x80) return 0;
-        code = code << 6 | (u[i] & 0x3f);
-    }
-    bool wrong = (n == 3 && (code < 0x800 || (code >= 0xd800 && code < 0xe000))) ||
-                 (n == 4 && (code < 0x10000 || code > 0x10ffff));
-    return wrong ? 0 : n;
-}
-
-static inline bool config_scan_string(ConfigReader *r) {
-    for (r->at++; config_peek(r) != '"'; ) {
-        int c = config_peek(r), n;
-        if (c < 0 || c == '\n') return config_error(r, r->line, NULL, "a string is not closed in its line");
-        if (c < 0x20) return config_error(r, r->line, NULL, "a string holds the control byte 0x%02x", (unsigned)c);
-        if (c == '\\') {
-            if (!config_scan_escape(r)) return false;
-        } else if ((n = config_utf8(r->at, r->end)) > 0) r->at += n;
-        else return config_error(r, r->line, NULL, "a string is not UTF-8: byte 0x%02x", (unsigned)c);
-    }
-    r->at++;
-    return true;
-}
-
-static inline bool config_scan_digits(ConfigReader *r) {
-    if (!isdigit(config_peek(r))) return config_syntax(r, "a digit");
-    while (isdigit(config_peek(r))) r->at++;
-    return true;
-}
-
-static inline bool config_scan_number(ConfigReader *r) {
-    const char *start = r->at;
-    if (config_peek(r) == '-') r->at++;
-    const char *digits = r->at;
-    if (!config_scan_digits(r)) return false;
-    if (*digits == '0' && r->at - digits > 1) {
-        int length = r->at - start < CONFIG_MAX_DIGITS ? (int)(r->at - start) : CONFIG_MAX_DIGITS;
-        return config_error(r, r->line, NULL, "%.*s has a leading zero", length, start);
-    }
-    if (config_peek(r) == '.') {
-        r->at++;
-        if (!config_scan_digits(r)) return false;
-    }
-    if (config_peek(r) == 'e' || config_peek(r) == 'E') {
-        r->at++;
-        if (config_peek(r) == '+' || config_peek(r) == '-') r->at++;
-        if (!config_scan_digits(r)) return false;
-    }
-    if (r->at - start > CONFIG_MAX_DIGITS)
-        return config_error(r, r->line, NULL, "a number of more than %d characters", CONFIG_MAX_DIGITS);
-    return true;
-}
-
-static inline void config_note_position(ConfigReader *r, int line) {
-    size_t n = (size_t)r->n_positions++;
-    if ((n & (n - 1)) == 0)                     // 0 or a power of two: the array is full and doubles
-        r->positions = (ConfigPosition *)xrealloc(r->positions, (n ? 2 * n : 1) * sizeof *r->positions);
-    r->positions[n] = (ConfigPosition){ line, r->at };
-}
-
-// An object or an array, which differ in the key before each item.
-static inline bool config_scan_items(ConfigReader *r, int depth, bool object) {
-    const char *more = object ? "',' or '}'" : "',' or ']'";
-    int close = object ? '}' : ']';
-    if (depth == CONFIG_MAX_DEPTH) return config_error(r, r->line, NULL, "nested deeper than %d", CONFIG_MAX_DEPTH);
-    r->at++;
-    config_skip_space(r);
-    if (config_peek(r) == close) { r->at++; return true; }
-    for (;;) {
-        if (object) {
-            int line = r->line;
-            if (config_peek(r) != '"') return config_syntax(r, "a key in double quotes");
-            if (!config_scan_string(r)) return false;
-            config_skip_space(r);
-            if (config_peek(r) != ':') return config_syntax(r, "':' behind the key");
-            r->at++;
-            config_skip_space(r);
-            config_note_position(r, line);
-        }
-        if (!config_scan_value(r, depth + 1)) return false;
-        config_skip_space(r);
-        int c = config_peek(r);
-        if (c != ',' && c != close) return config_syntax(r, more);
-        r->at++;
-        if (c == close) return true;
-        config_skip_space(r);
-    }
-}
-
-static inline bool config_scan_value(ConfigReader *r, int depth) {
-    static const char *const words[] = { "true", "false", "null" };
-    int c = config_peek(r);
-    if (c == '{' || c == '[') return config_scan_items(r, depth, c == '{');
-    if (c == '"') return config_scan_string(r);
-    if (c == '-' || isdigit(c)) return config_scan_number(r);
-    for (size_t i = 0; i < COUNT_OF(words); i++) {
-        size_t length = strlen(words[i]);
-        if ((size_t)(r->end - r->at) < length || memcmp(r->at, words[i], length) != 0) continue;
-        if (r->at + length < r->end && isalnum((unsigned char)r->at[length])) continue;
-        r->at += length;
-        return true;
-    }
-    return config_syntax(r, "a value");
-}
-
-// Reads text[0..size) into r->root and r->positions; the text must stay until they have been used.
-static inline bool config_parse(ConfigReader *r, const char *text, size_t size) {
-    r->at = text;
-    r->end = text + size;
-    r->line = 1;
-    r->n_positions = 0;
-    if (size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0)
-        return config_error(r, 1, NULL, "begins with a byte order mark: save the file as UTF-8 without one");
-    config_skip_space(r);
-    if (r->at == r->end) return config_error(r, 0, NULL, "is empty, expected a JSON object");
-    config_note_position(r, r->line);
-    if (!config_scan_value(r, 0)) return false;
-    config_skip_space(r);
-    if (r->at < r->end) return config_syntax(r, "nothing behind the end of the JSON text");
-    cJSON_Delete(r->root);
-    r->root = cJSON_ParseWithLength(text, size);
-    return r->root || config_error(r, 0, NULL, "cannot be parsed: out of memory");
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // From JSON to a field
@@ -505,13 +264,13 @@ static inline bool config_parse(ConfigReader *r, const char *text, size_t size) 
 // "<value> <why>, expected <what the field may be>"; why: NULL says the type that the value has.
 static inline bool config_refuse(ConfigReader *r, int position, const Field *f, const cJSON *item, const char *why) {
     static const char *const articles[] = { "an ", "an ", "a ", "", "a ", "", "a ", "an object: " };
-    const char *raw = r->positions[position].value, *type;
+    const char *raw = r->json.positions[position].value, *type;
     char *text;
     size_t size;
     FILE *out = text_open(&text, &size);
     if (cJSON_IsString(item)) {
         type = "is a string";
-        config_put_string(out, item->valuestring, 60);
+        json_put_string(out, item->valuestring, 60);
     } else if (cJSON_IsNumber(item)) {
         type = "is a number";
         fprintf(out, "%.*s", (int)strspn(raw, "+-.0123456789eE"), raw);
@@ -523,7 +282,7 @@ static inline bool config_refuse(ConfigReader *r, int position, const Field *f, 
     fprintf(out, " %s, expected %s", why ? why : type, articles[f->type]);
     config_put_kind(out, f, "");
     text_close(out, &text);
-    config_error(r, r->positions[position].line, f->key, "%s", text);
+    json_error(&r->json, r->json.positions[position].line, f->key, "%s", text);
     free(text);
     return false;
 }
@@ -533,7 +292,7 @@ static inline bool config_set_integer(ConfigReader *r, int position, const Field
     config_range(f, &min, &max);
     if (!cJSON_IsNumber(item)) return config_refuse(r, position, f, item, NULL);
     char *end;
-    long long x = strtoll(r->positions[position].value, &end, 10);  // saturates; cJSON's double makes 2^53 of 2^53 + 1
+    long long x = strtoll(r->json.positions[position].value, &end, 10);  // saturates; cJSON's double makes 2^53 of 2^53 + 1
     if (*end == '.' || *end == 'e' || *end == 'E')
         return config_refuse(r, position, f, item, "is not written as an integer");
     if (x < (long long)min || x > (long long)max)
@@ -586,7 +345,7 @@ static inline bool config_set_map(ConfigReader *r, int position, const Field *f,
         Field value = { key, any ? FIELD_STRING : FIELD_CHOICE, 0, NULL, 0, 0, values, NULL };
         for (int i = 0; i < map->n && fine; i++)
             if (strcmp(map->keys[i], x->string) == 0)
-                fine = config_error(r, r->positions[position].line, key, "%s is given twice", x->string);
+                fine = json_error(&r->json, r->json.positions[position].line, key, "%s is given twice", x->string);
         if (fine && !config_names_any(f->choices) && config_name_index(f->choices, x->string) < 0) {
             Field name = { key, FIELD_CHOICE, 0, NULL, 0, 0, f->choices, NULL };
             cJSON *unknown = cJSON_CreateStringReference(x->string);
@@ -683,9 +442,9 @@ static inline bool config_unknown(ConfigReader *r, int line, const char *key, bo
             if (whole) break;
         }
     }
-    const char *dashes = r->has_lines ? "" : "--";
-    if (!nearest) return config_error(r, line, key, "unknown key; --help lists all keys");
-    return config_error(r, line, key, "unknown key, did you mean %s%.*s?", dashes, (int)nearest_length, nearest);
+    const char *dashes = r->json.has_lines ? "" : "--";
+    if (!nearest) return json_error(&r->json, line, key, "unknown key; --help lists all keys");
+    return json_error(&r->json, line, key, "unknown key, did you mean %s%.*s?", dashes, (int)nearest_length, nearest);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -696,11 +455,11 @@ static inline bool config_take_object(ConfigReader *r, const cJSON *object, cons
 // One key of an object. *position is its own; behind it that of the last key within its value.
 static inline bool config_take_key(ConfigReader *r, const cJSON *object, const cJSON *item, const char *key,
                                    int *position) {
-    int line = r->positions[*position].line;
+    int line = r->json.positions[*position].line;
     for (const cJSON *earlier = object->child; earlier != item; earlier = earlier->next)
-        if (strcmp(earlier->string, item->string) == 0) return config_error(r, line, key, "the key is given twice");
+        if (strcmp(earlier->string, item->string) == 0) return json_error(&r->json, line, key, "the key is given twice");
     if (strchr(item->string, '.'))
-        return config_error(r, line, key, "a key has no dot, expected sections as objects, {\"a\": {\"b\": ...}}");
+        return json_error(&r->json, line, key, "a key has no dot, expected sections as objects, {\"a\": {\"b\": ...}}");
     const Field *f = config_find(r->fields, r->n_fields, key);
     const Field *first = config_find_section(r->fields, r->n_fields, key);
     if (f) {
@@ -711,7 +470,7 @@ static inline bool config_take_key(ConfigReader *r, const cJSON *object, const c
     }
     if (!first) return config_unknown(r, line, key, cJSON_IsObject(item));
     if (!cJSON_IsObject(item))
-        return config_error(r, line, key, "is a section, expected an object {...} with keys such as %s", first->key);
+        return json_error(&r->json, line, key, "is a section, expected an object {...} with keys such as %s", first->key);
     return config_take_object(r, item, key, position);
 }
 
@@ -736,10 +495,10 @@ static inline void config_put_pairs(FILE *out, const char *text) {
         char *value = strchr(part, '=');
         if (value) *value++ = '\0';
         if (i) fputc(',', out);
-        config_put_string(out, part, SIZE_MAX);
+        json_put_string(out, part, SIZE_MAX);
         if (!value) continue;                   // and the scan refuses {"part"}
         fputc(':', out);
-        config_put_string(out, value, SIZE_MAX);
+        json_put_string(out, value, SIZE_MAX);
     }
     fputc('}', out);
     free(copy);
@@ -752,13 +511,13 @@ static inline bool config_take_text(ConfigReader *r, const Field *f, const char 
         char *json;
         size_t size;
         FILE *out = text_open(&json, &size);
-        if (attempt == 1) config_put_string(out, value, SIZE_MAX);
+        if (attempt == 1) json_put_string(out, value, SIZE_MAX);
         else if (f->type == FIELD_LIST && *value != '[') fprintf(out, "[%s]", value);
         else if (f->type == FIELD_MAP && *value != '{') config_put_pairs(out, value);
         else fputs(value, out);
         text_close(out, &json);
-        fine = config_parse(r, json, size);
-        bool set = fine && config_set(r, 0, f, r->root);
+        fine = json_parse(&r->json, json, size);
+        bool set = fine && config_set(r, 0, f, r->json.root);
         free(json);
         if (fine) return set;
     }
@@ -767,10 +526,10 @@ static inline bool config_take_text(ConfigReader *r, const Field *f, const char 
 
 // --section.key=value
 static inline bool config_take_override(ConfigReader *r, const char *text) {
-    r->name = text;
-    r->has_lines = false;
+    r->json.name = text;
+    r->json.has_lines = false;
     const char *equals = strchr(text, '=');
-    if (strncmp(text, "--", 2) != 0) return config_error(r, 0, NULL, "expected --section.key=value");
+    if (strncmp(text, "--", 2) != 0) return json_error(&r->json, 0, NULL, "expected --section.key=value");
     char *key = format("%.*s", equals ? (int)(equals - text - 2) : (int)strlen(text + 2), text + 2);
     const Field *f = config_find(r->fields, r->n_fields, key);
     const Field *first = config_find_section(r->fields, r->n_fields, key);
@@ -784,10 +543,10 @@ static inline bool config_take_override(ConfigReader *r, const char *text) {
         FILE *out = text_open(&kind, &size);
         config_put_kind(out, f, "");
         text_close(out, &kind);
-        config_error(r, 0, NULL, "expected --%s=VALUE, where VALUE is: %s", key, kind);
+        json_error(&r->json, 0, NULL, "expected --%s=VALUE, where VALUE is: %s", key, kind);
         free(kind);
     } else if (first)
-        config_error(r, 0, NULL, "%s is a section, expected one of its keys, such as --%s", key, first->key);
+        json_error(&r->json, 0, NULL, "%s is a section, expected one of its keys, such as --%s", key, first->key);
     else config_unknown(r, 0, key, false);
     free(key);
     return fine;
@@ -796,11 +555,11 @@ static inline bool config_take_override(ConfigReader *r, const char *text) {
 static inline bool config_take_preset(ConfigReader *r, const ConfigPreset *preset) {
     const Field *chooser = config_find(r->fields, r->n_fields, preset->field);
     const Field *f = config_find(r->fields, r->n_fields, preset->key);
-    r->name = preset->key;
-    r->has_lines = false;
+    r->json.name = preset->key;
+    r->json.has_lines = false;
     int choice = chooser && chooser->type == FIELD_CHOICE ? config_name_index(chooser->choices, preset->choice) : -1;
     if (!f || choice < 0)
-        return config_error(r, 0, NULL, "preset %s=%s names no field or choice", preset->field, preset->choice);
+        return json_error(&r->json, 0, NULL, "preset %s=%s names no field or choice", preset->field, preset->choice);
     if (*(const int *)((const char *)r->config + chooser->offset) != choice || r->from[f - r->fields] >= CONFIG_FILE) return true;
     r->from[f - r->fields] = CONFIG_PRESET;
     return config_take_text(r, f, preset->value);
@@ -812,7 +571,7 @@ static inline bool config_take_preset(ConfigReader *r, const ConfigPreset *prese
 static inline bool config_try(void *config, const Field *fields, int n_fields, const ConfigPreset *presets,
                               int n_presets, const char *text, size_t size, const char *name, int n_overrides,
                               char **overrides, ConfigSource *from, char *error, size_t room) {
-    ConfigReader r = { config, fields, n_fields, NULL, NULL, false, NULL, NULL, 0, NULL, 0, NULL, error, room };
+    ConfigReader r = { config, fields, n_fields, NULL, { .error = error, .room = room } };
     r.from = (ConfigSource *)xcalloc((size_t)n_fields, sizeof *r.from);
     bool fine = true;
     for (int i = 0; i < n_fields; i++) {        // config_clear must find no garbage
@@ -822,25 +581,18 @@ static inline bool config_try(void *config, const Field *fields, int n_fields, c
         if (fields[i].type == FIELD_MAP) *(ConfigMap *)at = (ConfigMap){ 0, NULL, NULL };
     }
     for (int i = 0; i < n_fields && fine; i++) {
-        r.name = fields[i].key;
+        r.json.name = fields[i].key;
         fine = config_take_text(&r, &fields[i], fields[i].initial);
     }
     if (fine && text) {
-        r.name = name;
-        r.has_lines = true;
+        r.json.name = name;
+        r.json.has_lines = true;
         int position = 0;
-        fine = config_parse(&r, text, size);
-        if (fine && !cJSON_IsObject(r.root)) {
-            r.at = r.positions[0].value;
-            r.line = r.positions[0].line;
-            fine = config_syntax(&r, "an object {...}");
-        }
-        fine = fine && config_take_object(&r, r.root, "", &position);
+        fine = json_parse_object(&r.json, text, size) && config_take_object(&r, r.json.root, "", &position);
     }
     for (int i = 0; i < n_overrides && fine; i++) fine = config_take_override(&r, overrides[i]);
     for (int i = 0; i < n_presets && fine; i++) fine = config_take_preset(&r, &presets[i]);
-    cJSON_Delete(r.root);
-    free(r.positions);
+    json_free(&r.json);
     if (from) memcpy(from, r.from, (size_t)n_fields * sizeof *from);
     free(r.from);
     if (!fine) config_free(config, fields, n_fields);

@@ -21,6 +21,7 @@
 #include <math.h>
 #include <strings.h>
 #include <zlib.h>
+#include "utf8.h"
 #include "util.h"
 
 #pragma GCC diagnostic push
@@ -311,15 +312,10 @@ static inline void plot_find_font(PlotCanvas *c) {
 
 // The next code point of a UTF-8 string, which is advanced; U+FFFD for a byte that belongs to none.
 static inline int plot_next_char(const char **text) {
-    const unsigned char *s = (const unsigned char *)*text;
-    int extra = s[0] < 0x80 ? 0 : s[0] >> 5 == 6 ? 1 : s[0] >> 4 == 14 ? 2 : s[0] >> 3 == 30 ? 3 : -1;
-    int code = extra <= 0 ? s[0] : s[0] & (0x3f >> extra);
-    for (int i = 1; i <= extra; i++) {
-        if (s[i] >> 6 != 2) { extra = -1; break; }
-        code = code << 6 | (s[i] & 0x3f);
-    }
-    *text += extra > 0 ? extra + 1 : 1;
-    return extra < 0 ? 0xfffd : code;
+    uint32_t code = 0xfffd;
+    int length = utf8_decode(*text, strnlen(*text, 4), &code);
+    *text += length ? length : 1;
+    return (int)code;
 }
 
 // stb_easy_font stays sharp in whole multiples of its pixels. Its capitals are 7 of them high, a usual font's 0.73 em.

@@ -384,7 +384,7 @@ static inline void flat_add(Flat *f, const cJSON *item, const char *prefix) {
     f->values = (char **)runlog_grow(f->values, f->n, sizeof *f->values);
     f->keys[f->n] = xstrdup(prefix);
     char number[32];
-    if (cJSON_IsNumber(item)) f->values[f->n++] = xstrdup(config_number(number, item->valuedouble));
+    if (cJSON_IsNumber(item)) f->values[f->n++] = xstrdup(json_number(number, item->valuedouble));
     else f->values[f->n++] = cJSON_IsString(item) ? xstrdup(item->valuestring) : cJSON_PrintUnformatted(item);
 }
 

@@ -573,21 +573,15 @@ static void cell_sample(Grid *g, const char *fmt, double factor, Sample s, bool 
     else cell(g, "%s", mean);
 }
 
-static int text_width(const char *s) {
-    int n = 0;
-    for (; *s; s++) n += ((unsigned char)*s >> 6) != 2;
-    return n;
-}
-
 static void grid_print(FILE *out, Grid *g) {
     int columns = g->columns, *widths = xcalloc((size_t)columns, sizeof *widths);
     for (int i = 0; i < g->n; i++) {
-        int width = text_width(g->cells[i]), *most = &widths[i % columns];
+        int width = utf8_length(g->cells[i]), *most = &widths[i % columns];
         if (width < 3) width = 3;
         if (width > *most) *most = width;
     }
     for (int i = 0; i < g->n; i++) {
-        int c = i % columns, fill = widths[c] - text_width(g->cells[i]);
+        int c = i % columns, fill = widths[c] - utf8_length(g->cells[i]);
         if (c == 0) fprintf(out, "| %s%*s |", g->cells[i], fill, "");       // names to the left, numbers to the right
         else fprintf(out, " %*s%s |", fill, "", g->cells[i]);
         if (c < columns - 1) continue;
@@ -850,7 +844,7 @@ static void put_report(FILE *out) {
         put_differences(out);
     }
     fputs("## Results\n\nSeeds", out);
-    for (int s = 0; s < l->n_seeds; s++) fprintf(out, "%s %s", s ? "," : "", config_number(number, l->seeds[s]));
+    for (int s = 0; s < l->n_seeds; s++) fprintf(out, "%s %s", s ? "," : "", json_number(number, l->seeds[s]));
     if (l->budgets[study.base] != 1) fprintf(out, "; %g of the config's steps", l->budgets[study.base]);
     fputs(".\n\n", out);
     put_results(out);
@@ -972,8 +966,8 @@ static void put_run(FILE *out, const Run *r) {
     const RunList *l = &study.list;
     char seed[32], budget[32];
     put_csv_text(out, l->arms[r->arm].label);
-    fprintf(out, ",%s,%s", config_number(seed, l->seeds[r->seed]),
-            config_number(budget, l->budgets[r->budget]));
+    fprintf(out, ",%s,%s", json_number(seed, l->seeds[r->seed]),
+            json_number(budget, l->budgets[r->budget]));
 }
 
 static void put_csv_number(FILE *out, double x) {

@@ -103,9 +103,9 @@ static inline void runs_make(RunList *l) {
         r->tokens = (double)r->steps * config_value(config, "train", "batch") * config_value(config, "model", "block");
         char *label = safe_name(l->arms[r->arm].label), budget[32], seed[32];
         bool whole = l->budgets[r->budget] == 1;
-        config_number(budget, l->budgets[r->budget]);
+        json_number(budget, l->budgets[r->budget]);
         r->name = format("%s%s%s-s%s", label, whole ? "" : "-x", whole ? "" : budget,
-                         config_number(seed, l->seeds[r->seed]));
+                         json_number(seed, l->seeds[r->seed]));
         r->folder = format("%s/runs/%s", l->out, r->name);
         free(label);
     }
@@ -352,7 +352,7 @@ static inline pid_t run_start(const RunList *l, const Run *r, bool resume) {
     const Arm *arm = &l->arms[r->arm];
     char **argv = (char **)xcalloc((size_t)arm->n_overrides + 8, sizeof *argv), number[32];
     char *output = format("%s/output.txt", r->folder), *dir = format("--run.dir=%s", r->folder);
-    char *seed = format("--run.seed=%s", config_number(number, l->seeds[r->seed]));
+    char *seed = format("--run.seed=%s", json_number(number, l->seeds[r->seed]));
     char *steps = format("--train.steps=%ld", r->steps);
     int n = 0;
     argv[n++] = (char *)l->trainer;

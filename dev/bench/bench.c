@@ -576,7 +576,7 @@ static void measure_step(const StepTask *task, char **overrides, int n_overrides
     printf("{\"kind\": \"step\", \"model\": \"%s\", \"set\": [", size->name);
     for (int i = 0; i < n_overrides; i++) {
         if (i) printf(", ");
-        config_put_string(stdout, overrides[i] + 2, SIZE_MAX);
+        json_put_string(stdout, overrides[i] + 2, SIZE_MAX);
     }
     printf("], \"batch\": %d, \"block\": %d, %s, \"tok_per_s\": %.1f, \"ms\": %.3f, \"steps\": %d, "
            "\"flops_per_token\": %.0f, \"resident_mb\": %.1f, \"activations_mb\": %.1f, \"loss\": %.6f",

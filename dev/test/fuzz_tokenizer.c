@@ -8,8 +8,8 @@
  * result ends the program by abort, as libFuzzer expects it.
  */
 #define _GNU_SOURCE
-#include "../../data/tokenizer.h"
 #include "test.h"
+#include "tokens.h"
 #include <dirent.h>
 
 enum { PATTERNS = COUNT_OF(bpe_patterns), CHARS = 0x100000 };

@@ -5,6 +5,7 @@
 #include "../../tools/ab.c"
 #undef main
 #include "test.h"
+#include "tokens.h"
 
 static bool near(double a, double b, double relative) { return fabs(a - b) <= relative * fmax(fabs(a), fabs(b)); }
 

@@ -433,13 +433,13 @@ TEST(numbers_are_as_short_as_exact) {
     };
     char buffer[32];
     for (size_t i = 0; i < COUNT_OF(cases); i++)
-        CHECK_MSG(strcmp(config_number(buffer, cases[i].x), cases[i].text) == 0, "%s, not %s", buffer, cases[i].text);
+        CHECK_MSG(strcmp(json_number(buffer, cases[i].x), cases[i].text) == 0, "%s, not %s", buffer, cases[i].text);
     for (uint64_t i = 0; i < 20000; i++) {
         uint64_t bits = mix64(i);
         double x;
         memcpy(&x, &bits, sizeof x);
         if (!isfinite(x)) continue;
-        double back = strtod(config_number(buffer, x), NULL);
+        double back = strtod(json_number(buffer, x), NULL);
         CHECK_MSG(memcmp(&x, &back, sizeof x) == 0, "%s", buffer);
         CHECK(strlen(buffer) < sizeof buffer);
     }

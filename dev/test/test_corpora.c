@@ -5,9 +5,8 @@
  * build/test/corpora only. Downloads are from file:// addresses.
  */
 #define _GNU_SOURCE
-#include "../../data/dataloader.h"
-#include "../../data/tokenizer.h"
 #include "shell.h"
+#include "tokens.h"
 
 #define ROOT "build/test/corpora"
 enum { CHUNK = 4 << 20 };      // how much of a text tokenize reads at once

@@ -3,9 +3,8 @@
  * Run from the project's folder, after tokenize is built (in $BUILD, or build); writes under build/test/data only.
  */
 #define _GNU_SOURCE
-#include "../../data/dataloader.h"
-#include "../../data/tokenizer.h"
 #include "shell.h"
+#include "tokens.h"
 
 #define ROOT "build/test/data"
 
@@ -407,14 +406,14 @@ static void open_loader(void *argument) {
 }
 
 TEST(shard_layout) {
-    char *dir = test_folder("data/layout"), *path = format("%s/train.bin", dir);
-    static const uint32_t ids[3] = { 1, 0x1234, 65534 };
-    CHECK(shard_write(path, ids, 3, 65535) == 0);
+    char *dir = test_folder("data/layout");
+    put_text(ROOT "/layout/text", "aZ\xff");
+    CHECK(run(TOKENIZE " shards --tokenizer=byte --out=" ROOT "/layout/shards --val=" ROOT "/layout/text " ROOT "/layout/text > " ROOT "/layout/out") == 0);
     uint8_t expected[1024 + 6] = { 0x88, 0xd8, 0x34, 0x01, 1, 0, 0, 0, 3, 0, 0, 0 };    // 20240520 = 0x0134d888
-    memcpy(expected + 1024, "\x01\x00\x34\x12\xfe\xff", 6);
-    CHECK(same_file(path, expected, sizeof expected));
-    CHECK(shard_write(ROOT "/none/train.bin", ids, 3, 65535) == -1 && errno == ENOENT);
-    free(path);
+    memcpy(expected + 1024, "a\0Z\0\xff\0", 6);
+    CHECK(same_file(ROOT "/layout/shards/train_000000.bin", expected, sizeof expected));
+    static const uint32_t ids[] = { 'a', 'Z', 0xff };
+    CHECK(shard_write(ROOT "/layout/again.bin", ids, 3, 256) == 0 && same_file(ROOT "/layout/again.bin", expected, sizeof expected));
     free(dir);
 }
 
