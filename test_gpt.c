@@ -271,7 +271,7 @@ TEST(gradients_match_finite_differences) {
                 for (int l = 0; l < p->count; l++) memcpy(p->w + p->stride * l, kept + each * l, each * sizeof(float));
                 double numeric = (loss[1] - loss[0]) / (2 * h);
                 bool key_bias = !strcmp(p->name, "bk") && !m->rope_cos &&
-                                m->config.model.attn_softcap == 0;               // its true gradient is zero
+                                m->config->model.attn_softcap == 0;               // its true gradient is zero
                 if (!key_bias) CHECK_MSG(fabs(numeric - along) <= 1e-2 * fabs(along),
                                          "%s%s: %s: %g by differences, %g by the backward pass",
                                          sockets[i][0], drop ? ", dropout" : "", p->name, numeric, along);
@@ -685,10 +685,10 @@ TEST(tensor_table_covers_every_parameter_once) {
         for (int g = 0; g < t.n_groups; g++) {
             const MuonParam *p = &t.groups[g];
             bool hidden = p->name[0] == 'w' && p->rows > 1 && strcmp(p->name, "wte") && strcmp(p->name, "wpe");
-            CHECK_MSG((p->rule == MUON_RULE_MUON) == (hidden && optimizer_rule(&m->config) == MUON_RULE_MUON),
+            CHECK_MSG((p->rule == MUON_RULE_MUON) == (hidden && optimizer_rule(m->config) == MUON_RULE_MUON),
                       "%s", p->name);
             CHECK_MSG((p->weight_decay > 0) ==
-                      (p->rows > 1 && (!hidden || m->config.optimizer.muon.weight_decay > 0)), "%s", p->name);
+                      (p->rows > 1 && (!hidden || m->config->optimizer.muon.weight_decay > 0)), "%s", p->name);
         }
         free(seen);
         trainer_free(&t);

@@ -26,17 +26,10 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static inline int omp_get_max_threads(void) { return 1; }
-static inline int omp_get_thread_num(void) { return 0; }
-static inline void omp_set_num_threads(int n) { (void)n; }
-#endif
 
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
-#include "src/machine.h"     // defines: machine_cpu, machine_cores, machine_cpu_quota, machine_memory
+#include "src/machine.h"     // defines: machine_cpu, machine_threads, machine_memory, wait_politely, and OpenMP's functions where there is none
 #include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, VEC_SUM, vec_expf, ..., vec_max, Dropout, dropout_factor
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
@@ -666,7 +659,7 @@ typedef struct {
 } Socket;
 
 struct Model {
-    Config config;
+    const Config *config;    // the caller's, which must outlive the model
     const Socket *mixer, *mlp;
     int B, T, C, V, L, NH, NKV, HS, F;
     int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS; of h, F or for swiglu 2F
@@ -711,9 +704,9 @@ static float *gradient(const Model *m, TensorId id, int i) {
 static Linear *model_linear(const Model *m, ProductId id, int i) { return &m->linears[m->first_linear[id] + i]; }
 
 static Dropout dropout_of(const Model *m, DropSite site, int layer, Batch batch) {
-    uint64_t key = hash64(hash64(hash64((uint64_t)m->config.run.seed, hash_string("dropout")), site), (uint64_t)layer);
-    bool on = batch.training && (site != DROP_ATTENTION || m->config.model.attn_dropout);
-    return (Dropout){on ? (float)m->config.model.dropout : 0.0f, key, batch.first_sequence};
+    uint64_t key = hash64(hash64(hash64((uint64_t)m->config->run.seed, hash_string("dropout")), site), (uint64_t)layer);
+    bool on = batch.training && (site != DROP_ATTENTION || m->config->model.attn_dropout);
+    return (Dropout){on ? (float)m->config->model.dropout : 0.0f, key, batch.first_sequence};
 }
 
 // The gradient of a branch in front of its dropout: m->dx, or where the branch drops m->dnorm, filled from it.
@@ -758,7 +751,7 @@ static Attention attention_of(const Model *m, int layer, Batch batch) {
     return (Attention){
         .B = batch.B, .Tq = batch.T, .Tk = batch.T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
         .q_stride = (size_t)m->QKV, .k_stride = (size_t)m->QKV, .v_stride = (size_t)m->QKV, .out_stride = (size_t)m->C,
-        .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config.model.attn_softcap,
+        .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config->model.attn_softcap,
         .dropout = dropout_of(m, DROP_ATTENTION, layer, batch),
     };
 }
@@ -766,7 +759,7 @@ static Attention attention_of(const Model *m, int layer, Batch batch) {
 static void mixer_attention_plan(Model *m, BlockActs *acts, Arena *arena) {
     AttentionActs *a = &acts->attention;
     size_t N = (size_t)m->B * m->T;
-    bool qk_norm = m->config.model.qk_norm;
+    bool qk_norm = m->config->model.qk_norm;
     a->qkv = arena_take(arena, N * m->QKV);
     a->dqkv = qk_norm ? m->dqkv : a->qkv;
     if (qk_norm) a->qk_rstd = arena_take(arena, N * (m->NH + m->NKV));
@@ -780,7 +773,7 @@ static void mixer_attention_forward(Model *m, float *out, const float *x, int la
     float *q = a->qkv, *k = q + m->C, *v = k + m->NKV * m->HS;
     product_forward(a->qkv, m->norm, model_linear(m, PRODUCT_QKV, layer), N, (Epilogue){0});
     if (m->rope_cos) rope_apply(a->qkv, m->rope_cos, m->rope_sin, 1.0f, B, T, heads, m->HS, m->QKV);
-    if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV, (float)m->config.model.norm_eps);
+    if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV, (float)m->config->model.norm_eps);
     if (m->rope_cos || a->qk_rstd)
         profile_lap(PASS_POSITION, 0, 8.0 * N * heads * m->HS * ((m->rope_cos != NULL) + (a->qk_rstd != NULL)));
     attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, k, v,
@@ -830,7 +823,7 @@ static void mlp_dense_plan(Model *m, BlockActs *acts, Arena *arena) {
 
 static void mlp_dense_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
     DenseActs *a = &m->blocks[layer].dense;
-    MlpKind kind = (MlpKind)m->config.model.mlp;
+    MlpKind kind = (MlpKind)m->config->model.mlp;
     int N = batch.B * batch.T;
     bool gate = kind == MLP_SWIGLU;                      // gate and input come from one product: both must be there
     product_forward(a->h, m->norm, model_linear(m, PRODUCT_MLP_IN, layer), N,
@@ -852,7 +845,7 @@ static void mlp_dense_backward(Model *m, int layer, Batch batch) {
     int N = batch.B * batch.T;
     Linear *in = model_linear(m, PRODUCT_MLP_IN, layer), *out = model_linear(m, PRODUCT_MLP_OUT, layer);
     const float *dout = branch_gradient(m, dropout_of(m, DROP_MLP, layer, batch), batch);
-    product_backward_input(m->act, dout, out, N, (InputEpilogue){a->h, (MlpKind)m->config.model.mlp});
+    product_backward_input(m->act, dout, out, N, (InputEpilogue){a->h, (MlpKind)m->config->model.mlp});
     product_backward_weight(dout, m->act, out, N, m->sums);
     product_backward_input(m->dnorm, a->dh, in, N, (InputEpilogue){0});
 }
@@ -878,7 +871,7 @@ static int logit_rows(int N, int V) {
 // What a block keeps beside its input.
 static void block_plan(Model *m, BlockActs *a, Arena *arena) {
     size_t N = (size_t)m->B * m->T;
-    bool mean = m->config.model.norm == NORM_LAYERNORM;
+    bool mean = m->config->model.norm == NORM_LAYERNORM;
     if (mean) a->norm1_mean = arena_take(arena, N);
     a->norm1_rstd = arena_take(arena, N);
     m->mixer->plan(m, a, arena);
@@ -892,12 +885,12 @@ static void block_plan(Model *m, BlockActs *a, Arena *arena) {
 static void model_plan_acts(Model *m, float *base) {
     Arena at = {base, 0};
     size_t N = (size_t)m->B * m->T, C = (size_t)m->C;
-    bool backward = m->backward, share = !backward || m->config.train.recompute == RECOMPUTE_BLOCK;
-    if (m->config.model.embed_norm) {
+    bool backward = m->backward, share = !backward || m->config->train.recompute == RECOMPUTE_BLOCK;
+    if (m->config->model.embed_norm) {
         m->embedding = arena_take(&at, N * C);
         m->embed_rstd = arena_take(&at, N);
     }
-    if (backward && m->config.model.qk_norm) m->dqkv = arena_take(&at, N * m->QKV);
+    if (backward && m->config->model.qk_norm) m->dqkv = arena_take(&at, N * m->QKV);
     for (int l = 0; l < m->L; l++) {
         BlockActs *a = &m->blocks[l];
         if (l == 0 || !share) block_plan(m, a, &at);
@@ -905,7 +898,7 @@ static void model_plan_acts(Model *m, float *base) {
         if (l == 0 || backward) a->x = arena_take(&at, N * C);
     }
     m->x_last = arena_take(&at, N * C);
-    if (m->config.model.norm == NORM_LAYERNORM) m->normf_mean = arena_take(&at, N);
+    if (m->config->model.norm == NORM_LAYERNORM) m->normf_mean = arena_take(&at, N);
     m->normf_rstd = arena_take(&at, N);
     m->norm = m->dnorm = arena_take(&at, N * C);
     m->act = m->datt = arena_take(&at, N * max_int(m->F, m->C));
@@ -919,7 +912,7 @@ static void model_plan_acts(Model *m, float *base) {
     m->scratch = arena_take(&at, (size_t)m->threads * attention_scratch_floats(&attention));
     m->sequence_max = arena_take(&at, (size_t)m->L * m->B * m->NH);
     m->max_logits = arena_take(&at, (size_t)m->L * m->NH);
-    if (m->config.model.position == POSITION_ROPE) {
+    if (m->config->model.position == POSITION_ROPE) {
         m->rope_cos = arena_take(&at, (size_t)m->T * m->HS / 2);
         m->rope_sin = arena_take(&at, (size_t)m->T * m->HS / 2);
     }
@@ -961,9 +954,9 @@ static void model_pack(Model *m, bool on) {
 }
 
 // The sizes of a model for micro-batches of up to B sequences of up to config.model.block tokens; nothing of it is
-// allocated yet, so that it can be printed first. backward: with gradients. `config` must be resolved.
+// allocated yet, so that it can be printed first. backward: with gradients. `config` must be resolved, and outlive the model.
 static Model model_plan(const Config *config, int B, int V, bool backward) {
-    Model m = {.config = *config, .mixer = &mixer_attention, .mlp = &mlp_dense, .B = B, .T = config->model.block,
+    Model m = {.config = config, .mixer = &mixer_attention, .mlp = &mlp_dense, .B = B, .T = config->model.block,
                .C = config->model.width, .V = V, .L = config->model.layers, .backward = backward,
                .NH = config->model.heads, .NKV = config->model.kv_heads, .F = config->model.mlp_width};
     m.HS = m.C / m.NH;
@@ -994,7 +987,7 @@ static void model_allocate(Model *m) {
     if (m->rope_cos)
         for (int t = 0; t < m->T; t++)
             for (int i = 0; i < m->HS / 2; i++) {
-                double angle = t * pow(m->config.model.rope_theta, -2.0 * i / m->HS);
+                double angle = t * pow(m->config->model.rope_theta, -2.0 * i / m->HS);
                 m->rope_cos[(size_t)t * (m->HS / 2) + i] = (float)cos(angle);
                 m->rope_sin[(size_t)t * (m->HS / 2) + i] = (float)sin(angle);
             }
@@ -1020,7 +1013,7 @@ static double flops_per_token(const Model *m) {
 static void block_forward(Model *m, float *x_next, int l, Batch batch) {
     BlockActs *a = &m->blocks[l];
     int N = batch.B * batch.T, C = m->C;
-    float eps = (float)m->config.model.norm_eps;
+    float eps = (float)m->config->model.norm_eps;
     norm_forward(m->norm, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
     profile_lap(PASS_NORM, 0, 8.0 * N * C);
     m->mixer->forward(m, a->x_mid, a->x, l, batch);      // x_mid = x + mixer(norm(x))
@@ -1034,7 +1027,7 @@ static void block_forward(Model *m, float *x_next, int l, Batch batch) {
 static void block_backward(Model *m, int l, Batch batch) {
     BlockActs *a = &m->blocks[l];
     int N = batch.B * batch.T, C = m->C;
-    bool gone = m->config.train.recompute == RECOMPUTE_BLOCK && l + 1 < m->L;    // but the last block is still there
+    bool gone = m->config->train.recompute == RECOMPUTE_BLOCK && l + 1 < m->L;    // but the last block is still there
     if (gone) block_forward(m, NULL, l, batch);
 
     m->mlp->backward(m, l, batch);
@@ -1053,7 +1046,7 @@ static void block_backward(Model *m, int l, Batch batch) {
 // From tokens to m->norm, the normalized residual stream in front of the output product. tokens: (B, T).
 static void trunk_forward(Model *m, const int *tokens, Batch batch) {
     int B = batch.B, T = batch.T, N = B * T, C = m->C;
-    float eps = (float)m->config.model.norm_eps, *x0 = m->blocks[0].x;
+    float eps = (float)m->config->model.norm_eps, *x0 = m->blocks[0].x;
     Dropout drop = dropout_of(m, DROP_EMBED, 0, batch);
     embedding_forward(m->embedding ? m->embedding : x0, tokens, weight(m, WTE, 0), weight(m, WPE, 0), B, T, C);
     profile_lap(PASS_EMBEDDING, 0, 8.0 * N * C);
@@ -1104,7 +1097,7 @@ static double output_forward_backward(Model *m, const int *targets, int N, bool 
         int rows = min_int(m->logit_rows, N - n);
         float *norm = m->norm + (size_t)n * m->C, *dnorm = m->dnorm + (size_t)n * m->C;
         product_forward(m->logits, norm, output, rows, (Epilogue){0});
-        loss_forward_backward(m->losses + n, m->logits, targets + n, (float)m->config.model.logit_softcap, rows, m->V,
+        loss_forward_backward(m->losses + n, m->logits, targets + n, (float)m->config->model.logit_softcap, rows, m->V,
                               backward, dloss);
         profile_lap(PASS_LOSS, 0, (backward ? 8.0 : 4.0) * rows * m->V);
         if (!backward) continue;
@@ -1175,7 +1168,7 @@ static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new
     bool finite = true;
     for (int n = n_prompt; n < n_prompt + n_new && !interrupted; n++) {
         int seen = n < m->T ? n : m->T;
-        float *z = m->logits, cap = (float)m->config.model.logit_softcap;
+        float *z = m->logits, cap = (float)m->config->model.logit_softcap;
         trunk_forward(m, tokens + n - seen, (Batch){.B = 1, .T = seen});
         linear_forward(z, m->norm + (size_t)(seen - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
         for (int v = 0; cap > 0.0f && v < V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
@@ -1843,7 +1836,7 @@ static CheckpointState read_weights(const Model *m, const char *path) {
     CheckpointState state;
     char error[ERROR_ROOM];
     if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0 ||
-        checkpoint_check_config(&file, &m->config, true, error, sizeof error) != 0)
+        checkpoint_check_config(&file, m->config, true, error, sizeof error) != 0)
         fail("%s", error);
     int n = checkpoint_weights(m, list);
     for (int i = 0; i < n; i++)
@@ -1855,26 +1848,11 @@ static CheckpointState read_weights(const Model *m, const char *path) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What is printed before and after
 
-// One thread per physical core of those this process may use, and no more than its share of CPU time keeps busy, unless
-// OMP_NUM_THREADS says otherwise. Called before there are any, so that they compute as this one does.
+// Called before there are any threads, so that they compute as this one does.
 static void choose_threads(void) {
-    cpu_set_t set;
+    int threads = machine_threads();
     vec_flush_subnormals();
-    if (getenv("OMP_NUM_THREADS") || sched_getaffinity(0, sizeof set, &set) != 0) return;
-    int cores = machine_cores("", &set);
-    double quota = ceil(machine_cpu_quota(""));
-    if (cores > 0) omp_set_num_threads(quota < cores ? (int)quota : cores);
-}
-
-// GCC's OpenMP lets waiting threads spin for a millisecond or more. Beside any other busy process that makes training
-// several times slower, and a short spin costs nothing measurable. It reads its settings when it is loaded, so the
-// program starts itself once more with them, unless the user has set them.
-static void wait_politely(char **argv) {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    setenv("GOMP_SPINCOUNT", "1000", 1);
-    char *program = realpath("/proc/self/exe", NULL);
-    if (program) execv(program, argv);           // where that can't be done, it goes on as it is
-    free(program);
+    if (threads > 0) omp_set_num_threads(threads);
 }
 
 // "auto" is decided once and kept with the run.
@@ -2513,7 +2491,7 @@ static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
     if (state == DIR_TAKEN || state == DIR_REFUSED) fail_usage("%s", why);
     if (state != DIR_OURS) fail("%s", why);
     free(c->run.dir);
-    c->run.dir = t->model.config.run.dir = dir;          // the model has a copy of the config
+    c->run.dir = dir;
     t->log_path = format("%s/log.jsonl", dir);
     t->checkpoint_path = format("%s/checkpoint.bin", dir);
     t->previous_path = format("%s/checkpoint.prev.bin", dir);

@@ -65,7 +65,7 @@ typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
                ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
 
 // The hidden matrices: those that a rule for matrices owns.
-static bool role_is_hidden(Role role) {
+static inline bool role_is_hidden(Role role) {
     switch (role) {
     case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_O: case ROLE_MLP_GATE: case ROLE_MLP_IN: case ROLE_MLP_OUT:
         return true;
@@ -75,7 +75,7 @@ static bool role_is_hidden(Role role) {
     return false;
 }
 
-static bool role_is_vector(Role role) { return role == ROLE_NORM || role == ROLE_BIAS; }
+static inline bool role_is_vector(Role role) { return role == ROLE_NORM || role == ROLE_BIAS; }
 
 #define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
 #define TENSORS "wte|wpe|norm1_w|norm1_b|wq|wk|wv|bq|bk|bv|wo|bo|norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|" \
@@ -215,10 +215,10 @@ static const ConfigPreset config_presets[] = {
 // Tokens of a micro-batch where the config leaves that open: more would only take more memory.
 enum { MICRO_TOKENS = 4096 };
 
-static int rule_named(const char *name) { return config_name_index("none|" RULES, name); }
+static inline int rule_named(const char *name) { return config_name_index("none|" RULES, name); }
 
 // The rule that optimizer.name stands for; MuonClip is Muon with other settings.
-static int optimizer_rule(const Config *c) {
+static inline int optimizer_rule(const Config *c) {
     const char *name = config_choice_name(config_fields, N_FIELDS, "optimizer.name", c->optimizer.name);
     return rule_named(strcmp(name, "muonclip") ? name : "muon");
 }
@@ -226,7 +226,7 @@ static int optimizer_rule(const Config *c) {
 // Who updates a tensor. A rule that works on single weights owns all of them. One that works on matrices owns the hidden
 // ones; embeddings, head, norms and biases then belong to AdamW (Muon's README; Moonlight, arXiv 2502.16982).
 // optimizer.route overrides by role, and by name.
-static int tensor_rule(const Config *c, Role role, const char *name) {
+static inline int tensor_rule(const Config *c, Role role, const char *name) {
     const ConfigMap *route = &c->optimizer.route;
     int rule = optimizer_rule(c);
     if (muon_rule_is_for_matrices(rule) && !role_is_hidden(role)) rule = MUON_RULE_ADAMW;
@@ -237,17 +237,17 @@ static int tensor_rule(const Config *c, Role role, const char *name) {
     return rule;
 }
 
-static bool tensor_decays(const Config *c, Role role) { return !role_is_vector(role) || c->optimizer.adamw.decay_vectors; }
+static inline bool tensor_decays(const Config *c, Role role) { return !role_is_vector(role) || c->optimizer.adamw.decay_vectors; }
 
 // The section of optimizer. that has a rule's settings.
 typedef enum { KEYS_ADAMW, KEYS_SGD, KEYS_MUON, KEYS_SECTIONS } RuleKeys;
 
-static RuleKeys rule_keys(int rule) {
+static inline RuleKeys rule_keys(int rule) {
     return rule == MUON_RULE_SGD ? KEYS_SGD : muon_rule_is_for_matrices(rule) ? KEYS_MUON : KEYS_ADAMW;
 }
 
 // The peak learning rate of tensors of a role under a rule.
-static double rule_lr(const Config *c, int rule, Role role) {
+static inline double rule_lr(const Config *c, int rule, Role role) {
     switch (rule_keys(rule)) {
     case KEYS_SGD: return c->optimizer.sgd.lr;
     case KEYS_MUON: return c->optimizer.muon.lr;
@@ -258,28 +258,28 @@ static double rule_lr(const Config *c, int rule, Role role) {
     return c->optimizer.adamw.lr;
 }
 
-static double rule_decay(const Config *c, int rule) {
+static inline double rule_decay(const Config *c, int rule) {
     RuleKeys keys = rule_keys(rule);
     return keys == KEYS_SGD ? c->optimizer.sgd.weight_decay
          : keys == KEYS_MUON ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
 }
 
 // The key of the learning rate of most of the model: what may make a diverged run go on.
-static const char *lr_key(const Config *c) {
+static inline const char *lr_key(const Config *c) {
     static const char *const keys[KEYS_SECTIONS] = {"optimizer.adamw.lr", "optimizer.sgd.lr", "optimizer.muon.lr"};
     return keys[rule_keys(optimizer_rule(c))];
 }
 
 // Steps that a key of the schedule means: below 1 a fraction of all steps.
-static double warmup_steps(const Config *c) {
+static inline double warmup_steps(const Config *c) {
     return c->schedule.warmup < 1 ? c->schedule.warmup * c->train.steps : c->schedule.warmup;
 }
 
-static double cooldown_steps(const Config *c) {
+static inline double cooldown_steps(const Config *c) {
     return c->schedule.cooldown <= 1 ? c->schedule.cooldown * c->train.steps : c->schedule.cooldown;
 }
 
-static double momentum_warmup_steps(const Config *c) {
+static inline double momentum_warmup_steps(const Config *c) {
     double warmup = c->optimizer.muon.momentum_warmup;
     return warmup < 1 ? warmup * c->train.steps : warmup;
 }
@@ -287,7 +287,7 @@ static double momentum_warmup_steps(const Config *c) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What one key alone can't tell: derived values, and what doesn't go together
 
-static void config_resolve_optimizer(Config *c, const char *where) {
+static inline void config_resolve_optimizer(Config *c, const char *where) {
     const ConfigList *own = &c->optimizer.muon.polynomial;
     bool use_own = c->optimizer.muon.coefficients == MUON_COEFF_COUNT;   // "own", behind muon.h's
     if (own->n && !use_own)
@@ -306,7 +306,7 @@ static void config_resolve_optimizer(Config *c, const char *where) {
 }
 
 // Prepared data is looked for where make put it: in $DATA_ROOT, which `make BUILD=FOLDER` sets, instead of build/data.
-static void config_resolve_data(Config *c) {
+static inline void config_resolve_data(Config *c) {
     const char *root = getenv("DATA_ROOT"), *prepared = "build/data/", *dir = c->data.dir;
     if (!root || !*root || strncmp(dir, prepared, strlen(prepared)) != 0) return;
     char *found = format("%s/%s", root, dir + strlen(prepared));
@@ -315,7 +315,7 @@ static void config_resolve_data(Config *c) {
 }
 
 // Fills in the keys whose 0 means "derive it", and refuses values that contradict each other. `where` names the file in messages.
-static void config_resolve(Config *c, const char *where) {
+static inline void config_resolve(Config *c, const char *where) {
     config_resolve_data(c);
     if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
     if (c->train.micro_batch == 0) {
@@ -363,7 +363,7 @@ typedef struct {
     bool decays_vectors;                 // a norm or a bias is under a rule with weight decay
 } Owners;
 
-static void owners_add(Owners *o, const char *name, Role role, bool there) {
+static inline void owners_add(Owners *o, const char *name, Role role, bool there) {
     if (o->n == OWNERS_MOST) fail("more than %d tensors", OWNERS_MOST);
     o->tensors[o->n].name = name, o->tensors[o->n].role = role, o->tensors[o->n++].there = there;
     int rule = tensor_rule(o->c, role, name);
@@ -381,7 +381,7 @@ static void owners_add(Owners *o, const char *name, Role role, bool there) {
 }
 
 // The key that decides whether the model has this tensor; NULL: it always does.
-static const char *tensor_socket(const Config *c, const char *name, Role role) {
+static inline const char *tensor_socket(const Config *c, const char *name, Role role) {
     switch (role) {
     case ROLE_EMBED: return strcmp(name, "wpe") ? NULL : "model.position";
     case ROLE_HEAD: return "model.head";
@@ -393,7 +393,7 @@ static const char *tensor_socket(const Config *c, const char *name, Role role) {
 }
 
 // Why a role or a tensor of optimizer.route changes nothing: the model has none of it. To be freed; NULL: it has them all.
-static char *route_unused(const Owners *o) {
+static inline char *route_unused(const Owners *o) {
     const ConfigMap *route = &o->c->optimizer.route;
     for (int i = 0; i < route->n; i++) {
         bool found = false;
@@ -414,7 +414,7 @@ static char *route_unused(const Owners *o) {
 }
 
 // Why `key` changes nothing in this config, to be freed; NULL where it does something.
-static char *key_unused(const Owners *o, const char *key) {
+static inline char *key_unused(const Owners *o, const char *key) {
     const Config *c = o->c;
     bool decays = c->schedule.kind == SCHEDULE_COSINE || (c->schedule.kind == SCHEDULE_TRAPEZOID && c->schedule.cooldown > 0);
     bool matrix = o->of[KEYS_MUON].owns, momentum = o->of[KEYS_MUON].uses & MUON_USES_MOMENTUM,
@@ -476,7 +476,7 @@ static char *key_unused(const Owners *o, const char *key) {
 /* Refuses keys that a user has set and that change nothing: of the command line those without effect in the whole config;
  * of the file those without effect in the whole and in the file alone, since the command line may choose another
  * optimizer for a file than its own. A file that sets most of the keys there are is one that a run has written. */
-static void check_keys(const Owners *whole, const ConfigSource *from, const Owners *alone, const ConfigSource *from_file,
+static inline void check_keys(const Owners *whole, const ConfigSource *from, const Owners *alone, const ConfigSource *from_file,
                        const char *where) {
     int given = 0;
     for (int i = 0; i < N_FIELDS; i++) given += from_file[i] == CONFIG_FILE;
@@ -491,7 +491,7 @@ static void check_keys(const Owners *whole, const ConfigSource *from, const Owne
 }
 
 // Refuses a schedule that the steps cut off: rates and momentum would never be what the config says.
-static void check_schedule(const Owners *o, const char *where) {
+static inline void check_schedule(const Owners *o, const char *where) {
     const Config *c = o->c;
     int steps = c->train.steps;
     double warmup = warmup_steps(c), cooldown = c->schedule.kind == SCHEDULE_TRAPEZOID ? cooldown_steps(c) : 0;
@@ -507,14 +507,14 @@ static void check_schedule(const Owners *o, const char *where) {
 }
 
 // Whether the presets of `chooser` set `key`.
-static bool is_governed(const char *chooser, const char *key) {
+static inline bool is_governed(const char *chooser, const char *key) {
     for (size_t i = 0; i < COUNT_OF(config_presets); i++)
         if (!strcmp(config_presets[i].field, chooser) && !strcmp(config_presets[i].key, key)) return true;
     return false;
 }
 
 // Says which values of the file stay where the command line chooses another preset than the file, which has its own.
-static void print_kept(const Owners *o, const ConfigSource *from, const Config *file, const char *where) {
+static inline void print_kept(const Owners *o, const ConfigSource *from, const Config *file, const char *where) {
     for (int k = 0; k < N_FIELDS; k++) {
         const Field *chooser = &config_fields[k];
         const int *now = (const void *)((const char *)o->c + chooser->offset), *before = (const void *)((const char *)file + chooser->offset);

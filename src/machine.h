@@ -1,7 +1,8 @@
 /* machine.h - what this machine lets a process have: its CPU's name, cores, and memory, within the limits of its control
  * groups.
  *
- * defines: MachineMemory, machine_cpu, machine_cores, machine_cpu_quota, machine_memory
+ * defines: MachineMemory, machine_cpu, machine_cores, machine_cpu_quota, machine_threads, wait_politely, machine_memory, and
+ *          omp_get_max_threads, omp_get_thread_num, omp_set_num_threads for a compiler without OpenMP
  *
  * Linux says all of it in files under /proc and /sys; where one is missing it says nothing. Every reader takes the root
  * folder that these paths begin at: "" is the machine, anything else a copy, for tests.
@@ -15,6 +16,13 @@
 #define MACHINE_H
 
 #include <sched.h>
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static inline int omp_get_max_threads(void) { return 1; }
+static inline int omp_get_thread_num(void) { return 0; }
+static inline void omp_set_num_threads(int n) { (void)n; }
+#endif
 #include "util.h"
 
 // The text of root/path, to be freed, or NULL.
@@ -155,6 +163,25 @@ static inline double machine_cpu_quota(const char *root) {
         machine_group_free(&g);
     }
     return least;
+}
+
+// One thread per physical core of those this process may use, and no more than its share of CPU time keeps busy. 0: it
+// isn't known, or OMP_NUM_THREADS says how many.
+static inline int machine_threads(void) {
+    cpu_set_t set;
+    if (getenv("OMP_NUM_THREADS") || sched_getaffinity(0, sizeof set, &set) != 0) return 0;
+    return (int)fmin(machine_cores("", &set), ceil(machine_cpu_quota("")));
+}
+
+// GCC's OpenMP lets waiting threads spin for a millisecond or more. Beside any other busy process that makes a program
+// several times slower, and a short spin costs nothing measurable. It reads its settings when it is loaded, so the
+// program starts itself once more with them, unless the user has set them. argv: main's.
+static inline void wait_politely(char **argv) {
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    setenv("GOMP_SPINCOUNT", "1000", 1);
+    char *program = realpath("/proc/self/exe", NULL);
+    if (program) execv(program, argv);           // where that can't be done, it goes on as it is
+    free(program);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ typedef struct { long step; double val_loss, train_seconds; char reason[32]; } R
 // ---------------------------------------------------------------------------------------------------------------------
 // Writing. An error stays with the stream: stream_error tells.
 
-static inline const char *runlog_number_or_null(char buffer[32], double x) {
+static inline const char *number_or_null(char buffer[32], double x) {
     if (isfinite(x)) snprintf(buffer, 32, "%.9g", x);
     else strcpy(buffer, "null");
     return buffer;
@@ -77,7 +77,7 @@ static inline void runlog_put_step(FILE *f, const RunStep *s) {
     char bpb[32];
     fprintf(f, "{\"event\": \"step\", \"step\": %ld, \"tokens\": %.0f, \"loss\": %.9g, \"bpb\": %s, \"lr\": %.6g, "
                "\"grad_norm\": %.6g, \"max_logit\": %.6g, \"ms\": %.3f, \"cpu_ms\": %.3f, \"optimizer_ms\": %.3f, "
-               "\"tok_per_s\": %.1f}\n", s->step, s->tokens, s->loss, runlog_number_or_null(bpb, s->bpb), s->lr, s->grad_norm,
+               "\"tok_per_s\": %.1f}\n", s->step, s->tokens, s->loss, number_or_null(bpb, s->bpb), s->lr, s->grad_norm,
             s->max_logit, s->ms, s->cpu_ms, s->optimizer_ms, s->tok_per_s);
 }
 
@@ -95,9 +95,9 @@ static inline void runlog_put_eval(FILE *f, const RunEval *e, const double *by_f
     char a[32], b[32], c[32];
     fprintf(f, "{\"event\": \"eval\", \"step\": %ld, \"tokens\": %.0f, \"val_loss\": %s, \"val_bpb\": %s, "
                "\"eval_tokens\": %.0f, \"whole\": %s, \"sample_loss\": %s, \"train_seconds\": %.3f, \"by_frequency\": [",
-            e->step, e->tokens, runlog_number_or_null(a, e->val_loss), runlog_number_or_null(b, e->val_bpb), e->eval_tokens,
-            e->whole ? "true" : "false", runlog_number_or_null(c, e->sample_loss), e->train_seconds);
-    for (int i = 0; i < n; i++) fprintf(f, "%s%s", i ? ", " : "", runlog_number_or_null(a, by_frequency[i]));
+            e->step, e->tokens, number_or_null(a, e->val_loss), number_or_null(b, e->val_bpb), e->eval_tokens,
+            e->whole ? "true" : "false", number_or_null(c, e->sample_loss), e->train_seconds);
+    for (int i = 0; i < n; i++) fprintf(f, "%s%s", i ? ", " : "", number_or_null(a, by_frequency[i]));
     fprintf(f, "]}\n");
 }
 
@@ -105,7 +105,7 @@ static inline void runlog_put_eval(FILE *f, const RunEval *e, const double *by_f
 static inline void runlog_put_end(FILE *f, const RunEnd *e) {
     char a[32];
     fprintf(f, "{\"event\": \"end\", \"step\": %ld, \"val_loss\": %s, \"train_seconds\": %.3f, \"reason\": \"%s\"}\n",
-            e->step, runlog_number_or_null(a, e->val_loss), e->train_seconds, e->reason);
+            e->step, number_or_null(a, e->val_loss), e->train_seconds, e->reason);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

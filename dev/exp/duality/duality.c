@@ -136,14 +136,14 @@ static int find_matrices(Matrix *list, const Model *m) {
 static float *input_of(Model *m, const Matrix *x) {
     const BlockActs *a = &m->blocks[x->layer];
     int N = m->B * m->T, C = m->C;
-    float eps = (float)m->config.model.norm_eps;
+    float eps = (float)m->config->model.norm_eps;
     if (!strcmp(x->name, "wo")) return copy_of(a->attention.att, (size_t)N * C);
     bool attention = x->name[0] == 'w' && x->name[1] != '_';        // wq, wk, wv
     float *input = xmalloc((size_t)N * (size_t)x->cols * sizeof *input);
     if (!strcmp(x->name, "w_out"))
         for (int n = 0; n < N; n++)
             mlp_act_forward(input + (size_t)n * m->F, a->dense.h + (size_t)n * m->H, m->F, 1, m->F,
-                            (MlpKind)m->config.model.mlp);
+                            (MlpKind)m->config->model.mlp);
     else if (attention)
         norm_forward(input, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, x->layer),
                      weight(m, NORM1_B, x->layer), N, C, eps);

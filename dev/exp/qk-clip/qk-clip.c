@@ -71,7 +71,7 @@ static int n_given;
 
 // The largest logit that any input could give this head.
 static double bound_of(const Model *m, int layer, int head) {
-    if (m->config.model.qk_norm) return sqrt(m->HS);
+    if (m->config->model.qk_norm) return sqrt(m->HS);
     size_t size = (size_t)m->HS * (size_t)m->C;
     int key = head / (m->NH / m->NKV);
     double gain = 0;
