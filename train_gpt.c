@@ -50,6 +50,7 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #define MUON_GRAM_STEPS (muon_precision == GEMM_BF16 ? 2 : 3)
 #define MUON_IMPLEMENTATION
 #include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_all, muon_qk_clip
+#include "src/explain.h"     // defines: Explanation, ExplainSize, explain_step
 #include "src/keys.h"        // defines: Config, config_fields, config_presets, config_resolve, Role, tensor_rule
                              // and by config.h: config_load, config_text, config_help, config_free
 
@@ -1229,6 +1230,7 @@ typedef struct {
     bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
                                          // previous one
     const char *program;                 // as it was started, for commands that it prints
+    int explained;                       // the step that --explain tells, counted from 1; 0: none
     FILE *log;
     int lock;                            // the run's folder, locked against a second process
 } Trainer;
@@ -1359,6 +1361,37 @@ static void optimizer_error(const Trainer *t, int code, char *text, size_t room)
              m->bad_tensor >= 0 ? ": " : "", m->bad_field ? m->bad_field : "", m->bad_field ? ": " : "", muon_strerror(code));
 }
 
+// The bytes of text that the first n of t->targets stand for, none for an end-of-text token; 0 without a tokenizer.
+static double target_bytes(const Trainer *t, int n) {
+    double bytes = 0.0;
+    for (int i = 0, length; i < n; i++)
+        if (t->targets[i] != t->tokenizer.eot && tokenizer_token(&t->tokenizer, t->targets[i], &length)) bytes += length;
+    return bytes;
+}
+
+// A loss that doesn't depend on the vocabulary. NaN where the bytes aren't known.
+static double bits_per_byte(double nats, double bytes) { return bytes > 0 ? nats / (log(2.0) * bytes) : NAN; }
+
+// --explain: tells the step that the optimizer has begun, into RUN/stepN. A telling that fails doesn't end a training.
+static void explain(Trainer *t, const StepResult *result) {
+    const Model *m = &t->model;
+    const ExplainSize sizes[] = {
+        {"B", "sequences", t->config.train.batch}, {"T", "tokens of each", m->T}, {"V", "vocabulary", m->V},
+        {"C", "channels", m->C}, {"L", "layers", m->L}, {"NH", "query heads", m->NH}, {"NKV", "key/value heads", m->NKV},
+        {"HS", "size of a head", m->HS}, {"F", "width of the MLP", m->F},
+    };
+    char *folder = format("%s/step%d", t->config.run.dir, t->explained);
+    int n = t->config.train.batch * m->T, error = explain_step(&(Explanation){
+        .folder = folder, .step = t->step + 1, .steps = t->config.train.steps, .muon = &t->muon, .scratch = t->scratch,
+        .threads = omp_get_max_threads(), .loss = result->loss, .bpb = bits_per_byte(result->loss * n, target_bytes(t, n)),
+        .grad_norm = result->grad_norm, .inputs = t->inputs, .targets = t->targets, .n_tokens = min_int(m->T, 12),
+        .tokenizer = &t->tokenizer, .sizes = sizes, .n_sizes = COUNT_OF(sizes), .max_logits = m->max_logits, .layers = m->L,
+        .heads = m->NH, .tau = t->config.optimizer.qk_clip.tau});
+    if (error) fprintf(stderr, "warning: %s: step %d is not explained: %s\n", folder, t->explained, strerror(error));
+    if (error) t->explained = 0;
+    free(folder);
+}
+
 // The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: clipping, update,
 // QK-Clip. Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
@@ -1373,6 +1406,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     t->muon.options.momentum = muon_momentum(c, t->step);
     int code = muon_begin_step(&t->muon, factor, scale);
     profile_lap(PASS_GRADIENT, 0, 8.0 * m->n_params);
+    if (code == MUON_OK && t->step + 1 == t->explained) explain(t, result);
     if (code == MUON_E_NOT_FINITE)
         snprintf(result->trouble, sizeof result->trouble, "NaN or infinity in the gradient of %s, layer %d (loss %g)",
                  t->groups[t->muon.bad_tensor].name, t->muon.bad_matrix, result->loss);
@@ -1409,17 +1443,6 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     result->optimizer_seconds = seconds_now() - before;
     return fine;
 }
-
-// The bytes of text that the first n of t->targets stand for, none for an end-of-text token; 0 without a tokenizer.
-static double target_bytes(const Trainer *t, int n) {
-    double bytes = 0.0;
-    for (int i = 0, length; i < n; i++)
-        if (t->targets[i] != t->tokenizer.eot && tokenizer_token(&t->tokenizer, t->targets[i], &length)) bytes += length;
-    return bytes;
-}
-
-// A loss that doesn't depend on the vocabulary. NaN where the bytes aren't known.
-static double bits_per_byte(double nats, double bytes) { return bytes > 0 ? nats / (log(2.0) * bytes) : NAN; }
 
 static bool train_step(Trainer *t, StepResult *result) {
     int batch = t->config.train.batch, T = t->model.T;
@@ -2268,6 +2291,10 @@ static int train(Trainer *t) {
         }
         t->step++;
         t->train_seconds += result.seconds;
+        if (t->step == t->explained) {
+            progress_end(&progress);
+            printf("explained step %d: %s/step%d/step.md\n", t->step, c->run.dir, t->step);
+        }
         t->smooth_loss = isfinite(t->smooth_loss) ? 0.95 * t->smooth_loss + 0.05 * result.loss : result.loss;
         log_step(t, &result);
         double speed = rate_note(&rate, t->train_seconds, t->step);      // steps a second
@@ -2339,6 +2366,7 @@ static int train(Trainer *t) {
 typedef struct {
     const char *config_path, *resume_from;   // resume_from: "" is the run's own checkpoint
     bool resume, overwrite, print_config, profile;
+    int explained;
     char **overrides;
     int n_overrides;
 } Arguments;
@@ -2351,7 +2379,7 @@ static Arguments parse_arguments(int argc, char **argv) {
             bool markdown = !strcmp(s, "--help=markdown");
             if (!markdown)
                 printf("usage: train_gpt CONFIG.json [--section.key=value ...] [--resume[=CHECKPOINT]] [--overwrite] "
-                       "[--profile] [--print-config]\n"
+                       "[--profile] [--explain=STEP] [--print-config]\n"
                        "Pretrains a GPT as the config says and puts everything into the run's folder.\n\n"
                        "  --resume        go on with a run (--run.dir, or the last one of this config) from its "
                        "checkpoint;\n"
@@ -2359,6 +2387,7 @@ static Arguments parse_arguments(int argc, char **argv) {
                        "  --overwrite     start anew in a folder that holds a run\n"
                        "  --profile       at the end, show where the steps' time went and how near each pass is to "
                        "what bounds it\n"
+                       "  --explain=STEP  tell what this step did to every tensor and head, in numbers, in RUN/stepSTEP\n"
                        "  --print-config  print the resolved config and end\n\n");
             config_help(stdout, config_fields, N_FIELDS, markdown);
             exit(0);
@@ -2366,12 +2395,19 @@ static Arguments parse_arguments(int argc, char **argv) {
         else if (!strcmp(s, "--print-config")) a.print_config = true;
         else if (!strcmp(s, "--overwrite")) a.overwrite = true;
         else if (!strcmp(s, "--profile")) a.profile = true;
+        else if (!strncmp(s, "--explain=", 10)) {
+            char *end;
+            long step = strtol(s + 10, &end, 10);
+            if (!isdigit((unsigned char)s[10]) || *end || step < 1 || step > 1000000000)
+                fail_usage("%s: the number of a step is expected, from 1", s);
+            a.explained = (int)step;
+        }
         else if (!strcmp(s, "--resume")) a.resume = true;
         else if (!strncmp(s, "--resume=", 9)) { a.resume = true; a.resume_from = s + 9; }
         else if (!strncmp(s, "--", 2) && strchr(s, '.')) a.overrides[a.n_overrides++] = argv[i];
         else if (*s == '-')
             fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --profile, "
-                       "--print-config or --help", s);
+                       "--explain, --print-config or --help", s);
         else if (a.config_path) fail_usage("%s: one config is expected, %s is already given", s, a.config_path);
         else a.config_path = s;
     }
@@ -2549,7 +2585,7 @@ static int train_main(int argc, char **argv) {
     if (!a.config_path && !a.resume && !a.print_config)
         fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
 
-    Trainer t = {.program = argv[0]};
+    Trainer t = {.program = argv[0], .explained = a.explained};
     Config *c = &t.config;
     ConfigSource sources[N_FIELDS];
     char error[ERROR_ROOM], *dir = a.resume && !a.print_config ? resumed_dir(&a) : NULL;
@@ -2562,6 +2598,8 @@ static int train_main(int argc, char **argv) {
     config_load(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
                 dir || a.config_path ? where : NULL, a.n_overrides, a.overrides, sources);
     check_config(c, sources, &a, dir != NULL, where);
+    if (a.explained > c->train.steps)
+        fail_usage("--explain=%d: train.steps is %d: there is no such step", a.explained, c->train.steps);
     if (a.print_config) {
         config_resolve(c, where);
         config_write(stdout, c, config_fields, N_FIELDS);
@@ -2585,6 +2623,8 @@ static int train_main(int argc, char **argv) {
         checkpoint_resume(&t, *a.resume_from ? a.resume_from : t.checkpoint_path);
         if (t.step > c->train.steps)
             fail_usage("train.steps: %d, but the run is already at step %d", c->train.steps, t.step);
+        if (a.explained && a.explained <= t.step)
+            fail_usage("--explain=%d: the run is already at step %d", a.explained, t.step);
         printf("resumed    %s at step %d", c->run.dir, t.step);
         for (int i = 0; i < a.n_overrides; i++)
             if (strncmp(a.overrides[i], "--run.dir=", 10)) printf(", now with %s", a.overrides[i] + 2);

@@ -40,7 +40,7 @@ TEST(singular_values_are_those_the_matrix_was_made_of) {
         float w[64 * 64];
         for (int i = 0; i < n; i++) sigma[i] = i < n - 2 || n == 1 ? 5.0 / (1 + i / 2) : 0;     // pairs, and two zeros
         matrix_with(w, sigma, rows, cols);
-        lab_singular_values(squares, w, rows, cols);
+        singular_values(squares, w, rows, cols);
         for (int i = 0; i < n; i++) {
             double expected = sigma[n - 1 - i];
             CHECK_MSG(fabs(sqrt(squares[i]) - expected) < (expected > 0 ? 2e-6 : 1e-5), "%d x %d, %d: %.8f, expected %.8f", rows, cols, i,
@@ -50,7 +50,7 @@ TEST(singular_values_are_those_the_matrix_was_made_of) {
     }
     float zero[12] = { 0 };
     double squares[3];
-    lab_singular_values(squares, zero, 3, 4);
+    singular_values(squares, zero, 3, 4);
     CHECK(squares[2] == 0 && lab_spectral_norm(zero, 3, 4) == 0);
 }
 

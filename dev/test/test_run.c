@@ -611,6 +611,87 @@ TEST(samples_are_written_once) {
     }
 }
 
+// The columns of a tensor's row in a section of step.md, NaN where it isn't a number; false where there is no such row.
+static bool explained_row(const char *text, const char *section, const char *tensor, double columns[8]) {
+    char *start = format("<!-- explain: %s -->", section), *row = format("\n| %s |", tensor);
+    const char *at = strstr(text, start), *end = at ? strstr(at, "<!-- end -->") : NULL;
+    at = at ? strstr(at, row) : NULL;
+    bool found = at && at < end;
+    if (found) at += strlen(row);
+    for (int i = 0; i < 8 && found; i++) {
+        char *behind;
+        columns[i] = strtod(at, &behind);
+        if (behind == at) columns[i] = NAN;
+        at = strchr(at, '|') + 1;
+    }
+    CHECK_MSG(found, "no row %s in section %s of: %.300s", tensor, section, text);
+    free(start);
+    free(row);
+    return found;
+}
+
+static double rms_of_difference(const CkptTensor *a, const CkptTensor *b) {
+    size_t n = (size_t)a->shape[0] * a->shape[1] * a->shape[2];
+    const float *x = a->data, *y = b ? b->data : NULL;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (x[i] - (y ? y[i] : 0.0)) * (x[i] - (y ? y[i] : 0.0));
+    return sqrt(sum / (double)n);
+}
+
+// What --explain says of the last step is what the checkpoints before and after it differ by, and the step is the same with
+// it and without.
+TEST(a_step_is_explained_and_stays_the_same) {
+    CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "untold --train.steps=7 --train.save_every=6 --overwrite") == 0);
+    CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "told --train.steps=7 --train.save_every=6 --overwrite --explain=7") == 0);
+    CHECK(file_has("build/test/out.txt", "\nexplained step 7: " RUNS "told/step7/step.md\n"));
+    check_same_checkpoint(RUNS "untold/checkpoint.bin", RUNS "told/checkpoint.bin");
+    char *text = read_file(RUNS "told/step7/step.md", NULL), error[512];
+    Checkpoint before, after;
+    CHECK(text && checkpoint_open(&before, RUNS "told/checkpoint.prev.bin", error, sizeof error) == 0 &&
+          checkpoint_open(&after, RUNS "told/checkpoint.bin", error, sizeof error) == 0);
+    static const char *const tensors[] = {"wte", "wo", "w_in", "b_in"};      // and no QK-Clip behind the step
+    enum { RULE, GRADIENT, MOMENTUM, WEIGHTS, STEP, DECAY };
+    for (size_t i = 0; text && i < COUNT_OF(tensors); i++) {
+        char name[32];
+        double row[8];
+        if (!explained_row(text, "update", tensors[i], row)) continue;
+        snprintf(name, sizeof name, "w.%s", tensors[i]);
+        double weights = rms_of_difference(checkpoint_find(&before, name), NULL);
+        double step = rms_of_difference(checkpoint_find(&after, name), checkpoint_find(&before, name));
+        CHECK_MSG(fabs(row[1 + WEIGHTS] / weights - 1) < 0.01, "%s: weights %g, of %g", name, row[1 + WEIGHTS], weights);
+        CHECK_MSG(fabs(row[1 + STEP] / step - 1) < 0.06, "%s: step %g, of %g", name, row[1 + STEP], step);
+        CHECK_MSG(i == 3 ? row[1 + DECAY] == 0 : row[1 + DECAY] > 0, "%s: decay %g", name, row[1 + DECAY]);
+    }
+    double row[8];
+    if (text && explained_row(text, "update", "wte", row)) {
+        double momentum = rms_of_difference(checkpoint_find(&after, "m.wte"), NULL) * 16;           // 16 x 16
+        CHECK_MSG(fabs(row[1 + MOMENTUM] / momentum - 1) < 0.06, "momentum %g, of %g", row[1 + MOMENTUM], momentum);
+    }
+    if (text && explained_row(text, "spectrum", "w_in", row))
+        CHECK_MSG(row[0] < 0.1 && row[4] > 0.9 && row[4] < 1.25 && row[7] > row[3], "w_in: %g to %g, rank %g to %g", row[0],
+                  row[4], row[3], row[7]);
+    checkpoint_close(&before);
+    checkpoint_close(&after);
+    free(text);
+
+    // The gradient's norm is that of its singular values.
+    CHECK(shell("awk -F, '$1 == \"w_out\" { s += $4 * $4 } END { printf \"%%.2g\", sqrt(s) }' " RUNS "told/step7/spectra.csv "
+                "> build/test/norm.txt && grep -q \"^| w_out | 2 of 16 x 64 | muon | $(cat build/test/norm.txt) |\" "
+                RUNS "told/step7/step.md") == 0);
+
+    // What can't be written is said, and the training goes on.
+    CHECK(shell("rm -r " RUNS "told/step7 && touch " RUNS "told/step7") == 0);
+    CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "told --train.steps=7 --train.save_every=6 --overwrite --explain=7") == 0);
+    CHECK(file_has("build/test/err.txt", "warning: " RUNS "told/step7: step 7 is not explained: "));
+    check_same_checkpoint(RUNS "untold/checkpoint.bin", RUNS "told/checkpoint.bin");
+    CHECK(shell("rm " RUNS "told/step7") == 0);
+
+    check_error_line(TRAIN("build/test/run.json --explain=0"), 2, "--explain=0: the number of a step is expected");
+    check_error_line(TRAIN("build/test/run.json --explain=7x"), 2, "--explain=7x: the number of a step is expected");
+    check_error_line(TRAIN("build/test/run.json --explain=61"), 2, "--explain=61: train.steps is 60: there is no such step");
+    check_error_line(TRAIN("--resume --run.dir=" RUNS "told --explain=7"), 2, "--explain=7: the run is already at step 7");
+}
+
 TEST(integers_of_generate_are_integers) {
     static const char *const flags[] = {"--tokens=1.5", "--top_k=2.5", "--seed=0.5", "--tokens=0", "--tokens=1e9"};
     prepare_runs();
@@ -899,6 +980,7 @@ int main(int argc, char **argv) {
     RUN(a_run_without_its_log_goes_on_with_a_new_one);
     RUN(samples_are_written_once);
     RUN(a_long_path_leaves_room_for_the_reason);
+    RUN(a_step_is_explained_and_stays_the_same);
     RUN(integers_of_generate_are_integers);
     RUN(the_best_model_is_kept_said_and_sampled);
     RUN(of_equal_losses_the_first_is_the_best);

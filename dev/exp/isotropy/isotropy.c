@@ -54,14 +54,11 @@ static double quantile(const double *ascending, int n, double part) {
 
 static Spectrum spectrum_of(const float *x, int rows, int cols) {
     int n = rows < cols ? rows : cols;
-    double *squares = xmalloc((size_t)n * sizeof *squares), energy = 0, entropy = 0, top = 0;
-    lab_singular_values(squares, x, rows, cols);
+    double *squares = xmalloc((size_t)n * sizeof *squares), energy = 0, top = 0;
+    singular_values(squares, x, rows, cols);
     for (int i = 0; i < n; i++) energy += squares[i];
-    for (int i = 0; i < n; i++) {
-        double q = squares[i] / energy;
-        if (q > 0) entropy -= q * log(q);
-        if (i >= n - top_values) top += q;
-    }
+    for (int i = n > top_values ? n - top_values : 0; i < n; i++) top += squares[i] / energy;
+    double entropy = spectrum_entropy(squares, n);
     double quartiles = log10(quantile(squares, n, 0.75) / quantile(squares, n, 0.25));      // its mean means more
     Spectrum s = { { entropy / log(n), exp(entropy), top, quartiles } };
     free(squares);
