@@ -224,7 +224,7 @@ $(BUILD)/generate: tools/generate.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | s
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/plot: tools/plot.c $(HEADERS) | setup
 	$(call compile,$<)
-$(BUILD)/ab: tools/ab.c tools/runs.h $(HEADERS) | setup
+$(BUILD)/ab: tools/ab.c $(wildcard tools/*.h) $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/tokenize: data/tokenize.c $(HEADERS) | setup
 	$(call compile,$<)
@@ -246,7 +246,7 @@ $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/test_tiles: dev/test/test_gemm.c
 $(BUILD)/test_attn_tiles: dev/test/test_attn.c
-$(BUILD)/test_ab: tools/ab.c tools/runs.h
+$(BUILD)/test_ab: tools/ab.c $(wildcard tools/*.h)
 $(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/test_lab: dev/test/test_lab.c dev/exp/lab.h dev/test/test.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
