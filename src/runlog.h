@@ -609,6 +609,24 @@ static inline char *runlog_val_label(const RunLog *logs, int n) {
     return same->whole ? xstrdup("validation loss, whole split") : format("validation loss, %.0f tokens", same->eval_tokens);
 }
 
+/* What the picture of two runs says: "MuonClip comes to AdamW's last loss in 55 % of its tokens". NULL where both have one
+ * optimizer or nothing can be said. To be freed. */
+static inline char *runlog_message(const RunCurves *curves, const char *const *optimizers) {
+    if (!strcmp(optimizers[0], optimizers[1]) || !curves[0].n_evals || !curves[1].n_evals) return NULL;
+    double last[2];
+    for (int i = 0; i < 2; i++) last[i] = curves[i].val_loss[curves[i].n_evals - 1];
+    if (!(last[0] != last[1]) || !isfinite(last[0] + last[1])) return NULL;
+    int better = last[1] < last[0], other = !better;
+    const RunCurves *c = &curves[better];
+    double whole = curves[other].eval_x[0][curves[other].n_evals - 1], at = NAN;
+    for (int k = 1; k < c->n_evals && isnan(at); k++)
+        if (c->val_loss[k] <= last[other])               // on the line from the point before
+            at = c->eval_x[0][k] - (c->eval_x[0][k] - c->eval_x[0][k - 1]) * (last[other] - c->val_loss[k])
+                                   / (c->val_loss[k - 1] - c->val_loss[k]);
+    if (!(at > 0) || !(whole > 0) || at > whole) return NULL;
+    return format("%s comes to %s's last loss in %.0f %% of its tokens", optimizers[better], optimizers[other], 100 * at / whole);
+}
+
 /* Draws n runs into one PNG: loss over tokens, and loss over the time of training. Of each run the training loss (thin,
  * translucent), the same smoothed (runlog_smooth), and the validation loss with a dot at each evaluation, always of the
  * same tokens; a cross is a validation of others, at the end that of the whole split. A run's colour is its optimizer's
@@ -671,7 +689,8 @@ static inline int runlog_draw(const RunLog *logs, const char *const *names, int 
         }
     }
     char *whole = run_optimizer(configs[0]) ? format("%s (%s)", names[0], labels[0]) : xstrdup(labels[0]);
-    char *title = n == 1 ? runlog_title(&logs[0], whole) : xstrdup("Loss of training and validation");
+    char *title = n == 1 ? runlog_title(&logs[0], whole) : n == 2 ? runlog_message(curves, optimizers) : NULL;
+    if (!title) title = xstrdup("Loss of training and validation");
     char *qk = n == 1 ? runlog_qk_text(&logs[0]) : NULL, *below = qk ? format("QK-Clip: %s", qk) : NULL;
     PlotPanel panels[2];
     for (int panel = 0; panel < 2; panel++)

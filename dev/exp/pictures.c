@@ -308,6 +308,38 @@ static void draw_descent(void) {
     draw("descent", "A quadratic of condition number 1e4; the learning rate falls to zero", panels, 2, 1);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// QK-Clip: the largest attention logit over a training whose logits grow, from what the study of it has kept
+
+static void draw_logits(void) {
+    static const char steps_csv[] = "dev/exp/qk-clip/steps.csv";        // case,arm,seed,step,loss,max_logit,...
+    static const struct { const char *arm, *label; int color; unsigned style; } arms[] = {
+        { "AdamW", "AdamW", PLOT_ADAMW, PLOT_LINE },
+        { "unclipped", "Muon, without QK-Clip", PLOT_MUON, PLOT_DASHED },
+        { "tau = 100", "MuonClip, tau = 100", PLOT_MUON, PLOT_LINE },
+    };
+    static double step[COUNT_OF(arms)][DESCENT_STEPS], logit[COUNT_OF(arms)][DESCENT_STEPS];
+    PlotSeries series[COUNT_OF(arms)];
+    char *text = read_file(steps_csv, NULL);
+    if (!text) fail("%s: %s; expected the study's figures, in the project's folder", steps_csv, strerror(errno));
+    for (size_t k = 0; k < COUNT_OF(arms); k++) {
+        char *row = format("\ngrowing,%s,1,", arms[k].arm);
+        int n = 0;
+        for (const char *at = text; (at = strstr(at, row)) && n < DESCENT_STEPS; n++) {
+            at += strlen(row);
+            if (sscanf(at, "%lf,%*f,%lf", &step[k][n], &logit[k][n]) != 2) fail("%s: not a row: %.40s", steps_csv, at);
+        }
+        if (n == 0) fail("%s: no rows of growing,%s,1", steps_csv, arms[k].arm);
+        series[k] = (PlotSeries){ .label = arms[k].label, .x = step[k], .y = logit[k], .n = n, .color = arms[k].color,
+                                  .style = arms[k].style };
+        free(row);
+    }
+    free(text);
+    PlotPanel panel = { .xlabel = "step", .ylabel = "largest attention logit", .ylog = true, .series = series,
+                        .n_series = COUNT_OF(arms) };
+    draw("qk_clip_holds", "QK-Clip holds the largest attention logit at tau, at a learning rate that makes logits grow", &panel, 1, 1);
+}
+
 int main(int argc, char **argv) {
     program_begin();
     if (argc != 2 || argv[1][0] == '-') fail_usage("usage: pictures FOLDER");
@@ -328,6 +360,7 @@ int main(int argc, char **argv) {
     draw_error(u, v);
     draw_family(u, v);
     draw_descent();
+    draw_logits();
     gemm_free();
     return 0;
 }

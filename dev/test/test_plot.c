@@ -911,6 +911,24 @@ TEST(labels_say_what_a_run_is) {
 }
 
 // Runs' curves in a picture: whatever their order and their folders, Muon's and AdamW's pixels are theirs.
+TEST(a_picture_of_two_optimizers_is_titled_by_what_it_shows) {
+    double tokens[] = { 0, 100, 200, 300 }, fast[] = { 5, 3, 2, 1 }, slow[] = { 5, 4, 3, 2.5 };
+    RunCurves curves[2] = { { .eval_x = { tokens }, .val_loss = slow, .n_evals = 4 }, { .eval_x = { tokens }, .val_loss = fast, .n_evals = 4 } };
+    const char *optimizers[] = { "AdamW", "MuonClip" }, *same[] = { "AdamW", "AdamW" };
+    char *message = runlog_message(curves, optimizers);              // 2.5 lies halfway between 100 and 200
+    CHECK_MSG(message && !strcmp(message, "MuonClip comes to AdamW's last loss in 50 % of its tokens"), "%s", message ? message : "none");
+    free(message);
+    CHECK(!runlog_message(curves, same));
+    curves[0].n_evals = 0;
+    CHECK(!runlog_message(curves, optimizers));
+    curves[0].n_evals = 4;
+    curves[0].val_loss = fast;
+    CHECK(!runlog_message(curves, optimizers));                      // alike
+    slow[3] = NAN;
+    curves[0].val_loss = slow;
+    CHECK(!runlog_message(curves, optimizers));
+}
+
 TEST(curves_have_the_optimizers_colours) {
     static const char *const optimizers[] = { "adamw", "muonclip" };
     const char *folders[2] = { "build/test/plot/colour0", "build/test/plot/colour1" };
@@ -979,6 +997,7 @@ int main(int argc, char **argv) {
     RUN(the_program_draws_or_says_why_not);
     RUN(optimizers_have_their_colours);
     RUN(labels_say_what_a_run_is);
+    RUN(a_picture_of_two_optimizers_is_titled_by_what_it_shows);
     RUN(curves_have_the_optimizers_colours);
     return tests_end();
 }
