@@ -29,7 +29,8 @@
 
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
-#include "src/machine.h"     // defines: machine_cpu, machine_threads, machine_memory, wait_politely, and OpenMP's functions where there is none
+#include "src/flags.h"       // defines: flag_value, integer_of
+#include "src/machine.h"     // defines: machine_cpu, machine_threads, machine_memory, wait_politely; openmp.h
 #include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, VEC_SUM, vec_expf, ..., vec_max, Dropout, dropout_factor
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
@@ -2374,7 +2375,7 @@ typedef struct {
 static Arguments parse_arguments(int argc, char **argv) {
     Arguments a = {.resume_from = "", .overrides = xcalloc((size_t)argc, sizeof(char *))};
     for (int i = 1; i < argc; i++) {
-        const char *s = argv[i];
+        const char *s = argv[i], *value;
         if (!strcmp(s, "--help") || !strcmp(s, "-h") || !strcmp(s, "--help=markdown")) {
             bool markdown = !strcmp(s, "--help=markdown");
             if (!markdown)
@@ -2395,15 +2396,9 @@ static Arguments parse_arguments(int argc, char **argv) {
         else if (!strcmp(s, "--print-config")) a.print_config = true;
         else if (!strcmp(s, "--overwrite")) a.overwrite = true;
         else if (!strcmp(s, "--profile")) a.profile = true;
-        else if (!strncmp(s, "--explain=", 10)) {
-            char *end;
-            long step = strtol(s + 10, &end, 10);
-            if (!isdigit((unsigned char)s[10]) || *end || step < 1 || step > 1000000000)
-                fail_usage("%s: the number of a step is expected, from 1", s);
-            a.explained = (int)step;
-        }
+        else if ((value = flag_value(s, "--explain"))) a.explained = (int)integer_of("--explain", value, 1, 1000000000);
         else if (!strcmp(s, "--resume")) a.resume = true;
-        else if (!strncmp(s, "--resume=", 9)) { a.resume = true; a.resume_from = s + 9; }
+        else if ((value = flag_value(s, "--resume"))) { a.resume = true; a.resume_from = value; }
         else if (!strncmp(s, "--", 2) && strchr(s, '.')) a.overrides[a.n_overrides++] = argv[i];
         else if (*s == '-')
             fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --profile, "

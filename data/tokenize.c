@@ -5,6 +5,7 @@
  * grow with the corpus.
  */
 #define _GNU_SOURCE
+#include "../src/flags.h"
 #include "dataloader.h"
 #include "tokenizer.h"
 #include <zlib.h>
@@ -96,12 +97,11 @@ static Arguments parse_arguments(const Command *command, int argc, char **argv) 
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         bool known = false;
-        for (size_t k = 0; k < COUNT_OF(flags) && !known; k++) {
-            size_t n = strlen(flags[k].name);
+        for (size_t k = 0; k < COUNT_OF(flags) && !known && strncmp(word, "--", 2) == 0; k++) {
+            const char *value = flag_value(word + 2, flags[k].name);
             char *listed = format(" %s ", flags[k].name);
-            known = strncmp(word, "--", 2) == 0 && strncmp(word + 2, flags[k].name, n) == 0 && word[2 + n] == '=' &&
-                    strstr(command->flags, listed);
-            if (known) *flags[k].value = word + 2 + n + 1;
+            known = value && strstr(command->flags, listed);
+            if (known) *flags[k].value = value;
             free(listed);
         }
         if (!known && strcmp(word, "--u16") == 0 && strstr(command->flags, " u16 ")) known = a.u16 = true;
@@ -114,17 +114,6 @@ static Arguments parse_arguments(const Command *command, int argc, char **argv) 
     if (a.text_count < command->least)
         fail_usage("tokenize %s: %s is missing (see tokenize --help)", command->name, command->what);
     return a;
-}
-
-// The number that flag --name=text says, `otherwise` where it isn't given.
-static long long number_flag(const char *name, const char *text, long long otherwise, long long least, long long most) {
-    if (!text) return otherwise;
-    char *rest;
-    errno = 0;
-    long long value = strtoll(text, &rest, 10);
-    if (rest == text || *rest || errno || value < least || value > most)
-        fail_usage("--%s=%s: a number of %lld to %lld expected", name, text, least, most);
-    return value;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -560,7 +549,7 @@ static void command_train(const Arguments *a) {
     static const char *const special[] = { SEPARATOR };
     if (!a->vocab || !a->out || !*a->out)
         fail_usage("tokenize train: %s is missing", !a->vocab ? "--vocab=N" : "--out=FILE.json");
-    long long vocab = number_flag("vocab", a->vocab, 0, 257, TOKENIZER_MAX_TOKENS);
+    long long vocab = integer_of("--vocab", a->vocab, 257, TOKENIZER_MAX_TOKENS);
     BpeWords words = { 0 };
     Bpe bpe;
     char error[256];
@@ -751,8 +740,8 @@ static void command_shards(const Arguments *a) {
     if (raw && a->shard_tokens) fail_usage("--shard-tokens=%s: --format=nanogpt has one file a split", a->shard_tokens);
     if (a->val && a->val_every)
         fail_usage("--val-every=%s: --val=%s says what is for validation", a->val_every, a->val);
-    size_t shard_tokens = (size_t)number_flag("shard-tokens", a->shard_tokens, DEFAULT_SHARD_TOKENS, 4, INT32_MAX);
-    size_t every = (size_t)number_flag("val-every", a->val_every, DEFAULT_VAL_EVERY, 2, INT32_MAX);
+    size_t shard_tokens = a->shard_tokens ? (size_t)integer_of("--shard-tokens", a->shard_tokens, 4, INT32_MAX) : DEFAULT_SHARD_TOKENS;
+    size_t every = a->val_every ? (size_t)integer_of("--val-every", a->val_every, 2, INT32_MAX) : DEFAULT_VAL_EVERY;
 
     Corpus corpora[2] = { open_corpus(a->texts, a->text_count, a) };
     int corpus_count = 1;

@@ -36,6 +36,7 @@
 
 #include <math.h>
 #include "gemm.h"
+#include "openmp.h"
 #include "util.h"
 #include "vec.h"
 
@@ -342,21 +343,7 @@ static inline size_t attention_scratch_floats(const Attention *a) {
     return forward > backward ? forward : backward;
 }
 
-static inline int attention_thread(void) {
-#if defined(_OPENMP)
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-static inline int attention_threads(void) {
-#if defined(_OPENMP)
-    return omp_in_parallel() ? 1 : omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
+static inline int attention_threads(void) { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Packing and tiles
@@ -500,16 +487,12 @@ static inline void attention_forward(float *out, float *lse, float *max_logit, c
     const GemmIsa *isa = gemm_current();
     size_t floats = attention_scratch_floats(&a);
     int group = a.NH / a.NKV, heads = a.B * a.NKV < 2 * attention_threads() ? 1 : group;    // of a task
-#if defined(_OPENMP)
     #pragma omp parallel
-#endif
     {
         AttentionJob job = { .a = a, .isa = isa, .logit_scale = a.softcap > 0 ? 1 : a.scale };
-        attention_plan(&job.scratch, &a, false, scratch + (size_t)attention_thread() * floats);
+        attention_plan(&job.scratch, &a, false, scratch + (size_t)omp_get_thread_num() * floats);
         if (isa->enter) isa->enter();
-#if defined(_OPENMP)
         #pragma omp for schedule(dynamic)
-#endif
         for (int task = 0; task < a.B * a.NH / heads; task++) {
             int b = task * heads / a.NH, first = task * heads % a.NH, kv = first / group;
             const float *kh = k + (size_t)b * a.Tk * a.k_stride + (size_t)kv * a.HS_qk;
@@ -641,20 +624,16 @@ static inline void attention_backward(float *dq, float *dk, float *dv, const flo
     const GemmIsa *isa = gemm_current();
     size_t floats = attention_scratch_floats(&a);
     int group = a.NH / a.NKV;
-#if defined(_OPENMP)
     #pragma omp parallel
-#endif
     {
         AttentionJob job = { .a = a, .isa = isa, .logit_scale = a.softcap > 0 ? 1 : a.scale };
         AttentionScratch *t = &job.scratch;
-        attention_plan(t, &a, true, scratch + (size_t)attention_thread() * floats);
+        attention_plan(t, &a, true, scratch + (size_t)omp_get_thread_num() * floats);
         size_t dims_qk = (size_t)gemm_ceil_div(a.HS_qk, isa->nr) * isa->nr;
         size_t dims_v = (size_t)gemm_ceil_div(a.HS_v, isa->nr) * isa->nr;
         size_t keys = (size_t)gemm_ceil_div(a.Tk, isa->mr) * isa->mr;
         if (isa->enter) isa->enter();
-#if defined(_OPENMP)
         #pragma omp for schedule(dynamic)
-#endif
         for (int task = 0; task < a.B * a.NKV; task++) {
             int b = task / a.NKV, kv = task % a.NKV;
             size_t k_at = (size_t)b * a.Tk * a.k_stride + (size_t)kv * a.HS_qk;

@@ -1,8 +1,7 @@
 /* machine.h - what this machine lets a process have: its CPU's name, cores, and memory, within the limits of its control
  * groups.
  *
- * defines: MachineMemory, machine_cpu, machine_cores, machine_cpu_quota, machine_threads, wait_politely, machine_memory, and
- *          omp_get_max_threads, omp_get_thread_num, omp_set_num_threads for a compiler without OpenMP
+ * defines: MachineMemory, machine_cpu, machine_cores, machine_cpu_quota, machine_threads, wait_politely, machine_memory
  *
  * Linux says all of it in files under /proc and /sys; where one is missing it says nothing. Every reader takes the root
  * folder that these paths begin at: "" is the machine, anything else a copy, for tests.
@@ -16,13 +15,7 @@
 #define MACHINE_H
 
 #include <sched.h>
-#ifdef _OPENMP
-#include <omp.h>
-#else
-static inline int omp_get_max_threads(void) { return 1; }
-static inline int omp_get_thread_num(void) { return 0; }
-static inline void omp_set_num_threads(int n) { (void)n; }
-#endif
+#include "openmp.h"
 #include "util.h"
 
 // The text of root/path, to be freed, or NULL.

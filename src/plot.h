@@ -525,11 +525,6 @@ static inline double plot_pixel(const PlotAxis *a, double v) {
     return fmax(-1e6, fmin(1e6, a->from + t * (a->to - a->from)));
 }
 
-static inline int plot_compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Widens [*lo, *hi] to the values of one series that its panel shows. robust: only to those between Tukey's outer
  * fences, q1 - 3 (q3 - q1) and q3 + 3 (q3 - q1) (Exploratory Data Analysis, 1977): a run's first losses and its spikes
  * leave the picture through its upper edge instead of pressing the rest flat. */
@@ -544,7 +539,7 @@ static inline void plot_series_range(const PlotSeries *s, const PlotAxis *x, boo
         if (band && plot_usable(s->lo[i], log)) values[n++] = s->lo[i];
         if (band && plot_usable(s->hi[i], log)) values[n++] = s->hi[i];
     }
-    qsort(values, (size_t)n, sizeof *values, plot_compare);
+    qsort(values, (size_t)n, sizeof *values, compare_doubles);
     double q1 = n ? values[(n - 1) / 4] : 0, q3 = n ? values[(n - 1) * 3 / 4] : 0, fence = 3 * (q3 - q1);
     if (!robust || !(fence > 0)) fence = INFINITY;
     for (int i = 0; i < n; i++)
@@ -666,7 +661,7 @@ static inline void plot_heat(PlotCanvas *c, PlotRect area, const PlotAxis *xa, c
     double *sorted = (double *)xmalloc((size_t)cells * sizeof *sorted);
     for (int i = 0; i < cells; i++)
         if (isfinite(h->values[i])) sorted[n++] = h->values[i];
-    qsort(sorted, (size_t)n, sizeof *sorted, plot_compare);
+    qsort(sorted, (size_t)n, sizeof *sorted, compare_doubles);
     double lo = n ? sorted[0] : 0, hi = n ? fmin(sorted[n - 1], lo + 4 * (sorted[n / 2] - lo)) : 0;
     free(sorted);
     for (int i = 0; i < cells; i++) {

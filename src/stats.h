@@ -1,7 +1,7 @@
 /* stats.h - the statistics of comparisons: means with their errors, Student's t, spikes, reaching a target, the
  * bootstrap.
  *
- * defines: Sample, sample_of, beta_fraction, t_two_sided, t_quantile, count_spikes, Reach, reach_target, Curves,
+ * defines: Sample, sample_of, median_of, beta_fraction, t_two_sided, t_quantile, count_spikes, Reach, reach_target, Curves,
  *          RatioResult, ratio_of, ratio_interval
  * Pure functions of arrays; dev/test/test_ab.c tests each.
  */
@@ -26,6 +26,13 @@ static inline Sample sample_of(const double *x, int n) {
     s.sd = s.n > 1 ? sqrt(s.sd / (s.n - 1)) : NAN;
     s.se = s.sd / sqrt(s.n);
     return s;
+}
+
+// The median of x[0 ... n-1], which it sorts: of an even number the mean of the two in the middle; NaN of none.
+static inline double median_of(double *x, int n) {
+    if (n == 0) return NAN;
+    qsort(x, (size_t)n, sizeof *x, compare_doubles);
+    return (x[(n - 1) / 2] + x[n / 2]) / 2;
 }
 
 /* The regularized incomplete beta function I_x(a, b) by its continued fraction (Abramowitz and Stegun, 26.5.8; by

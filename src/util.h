@@ -2,7 +2,7 @@
  *
  * defines: ERROR_ROOM, fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format,
  *          text_open, text_close, shell_quoted, runs_folder, read_file, make_dirs, file_exists, same_regular_file, lock_folder, sync_folder,
- *          write_file, mix64, hash64, hash_string, uniform_of, normal_of, seconds_now, resident_bytes, Rate, rate_note, Progress
+ *          write_file, mix64, hash64, hash_string, uniform_of, normal_of, compare_doubles, seconds_now, resident_bytes, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -345,6 +345,12 @@ static inline float uniform_of(uint64_t hash) {
 // Standard normal from a hash (Box and Muller, 1958).
 static inline float normal_of(uint64_t hash) {
     return (float)(sqrt(-2.0 * log(1.0 - uniform_of(hash))) * cos(2.0 * M_PI * uniform_of(mix64(hash))));
+}
+
+// For qsort of doubles, ascending.
+static inline int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #include "report.h"
+#include "../src/flags.h"
 #include "../src/run.h"         // defines: run_data_conflict
 #include "../data/dataloader.h"
 #include "../data/tokenizer.h"
@@ -29,24 +30,17 @@ static char **split(const char *text, const char *separators, int *n) {
     return words;
 }
 
-static bool read_number(const char *text, double *x) {
-    char *end;
-    *x = strtod(text, &end);
-    return end != text && !*end && isfinite(*x);
-}
-
 // The numbers of a flag, ascending, each once.
 static double *numbers_of(const char *flag, const char *text, double least, bool integer, int *n) {
     char **words = split(text, ", ", n);
     double *x = xmalloc((size_t)(*n + 1) * sizeof *x);
     for (int i = 0; i < *n; i++)
-        if (!read_number(words[i], &x[i]) || x[i] < least || x[i] > CONFIG_MAX_INTEGER ||
-            (integer && x[i] != floor(x[i])))
-            fail_usage("--%s: %s; expected %s of at least %g", flag, words[i], integer ? "integers" : "numbers", least);
-    if (*n == 0) fail_usage("--%s: expected at least one number", flag);
-    qsort(x, (size_t)*n, sizeof *x, plot_compare);
+        x[i] = integer ? (double)integer_of(flag, words[i], (int64_t)least, (int64_t)CONFIG_MAX_INTEGER)
+                       : number_of(flag, words[i], least, CONFIG_MAX_INTEGER);
+    if (*n == 0) fail_usage("%s: expected at least one number", flag);
+    qsort(x, (size_t)*n, sizeof *x, compare_doubles);
     for (int i = 1; i < *n; i++)
-        if (x[i] == x[i - 1]) fail_usage("--%s: %g is given twice", flag, x[i]);
+        if (x[i] == x[i - 1]) fail_usage("%s: %g is given twice", flag, x[i]);
     free_words(words, *n);
     return x;
 }
@@ -346,9 +340,11 @@ static void print_help(void) {
          "Ctrl-C saves and ends; the same command goes on. What is trained already is taken as it is.");
 }
 
-static const char *flag_value(const char *s, const char *flag) {
-    size_t n = strlen(flag);
-    return strncmp(s, flag, n) == 0 && s[n] ? s + n : NULL;
+// flag_value of a flag that must say something.
+static const char *given(const char *argument, const char *flag) {
+    const char *value = flag_value(argument, flag);
+    if (value && !*value) fail_usage("%s: a value is expected", argument);
+    return value;
 }
 
 // Makes the study of the command line behind the program's name.
@@ -360,29 +356,25 @@ static void parse_arguments(int argc, char **argv) {
     study.target = NAN;
     for (int i = 0; i < argc; i++) {
         char *s = argv[i];
-        double x;
         if (i == 0 && strcmp(s, "sweep") == 0) study.sweep = true;
         else if (*s != '-') arms[n++] = s;
-        else if ((value = flag_value(s, "--seeds="))) seeds = value;
-        else if ((value = flag_value(s, "--out="))) { free(l->out); l->out = xstrdup(value); }
-        else if ((value = flag_value(s, "--trainer="))) l->trainer = value;
-        else if (!study.sweep && (value = flag_value(s, "--only="))) study.only = value;
-        else if (!study.sweep && (value = flag_value(s, "--budgets="))) budgets = value;
-        else if (study.sweep && (value = flag_value(s, "--budget="))) budgets = value;
-        else if (!study.sweep && (value = flag_value(s, "--target="))) {
-            if (!read_number(value, &study.target)) fail_usage("%s: expected a loss", s);
-        } else if (study.sweep && (value = flag_value(s, "--grid="))) grid = value;
-        else if (study.sweep && (value = flag_value(s, "--random="))) {
-            if (!read_number(value, &x) || x != floor(x) || x < 1 || x > 1000) fail_usage("%s: expected 1 to 1000", s);
-            study.random = (int)x;
-        } else if (study.sweep && strcmp(s, "--extend") == 0) study.extend = true;
+        else if ((value = given(s, "--seeds"))) seeds = value;
+        else if ((value = given(s, "--out"))) { free(l->out); l->out = xstrdup(value); }
+        else if ((value = given(s, "--trainer"))) l->trainer = value;
+        else if (!study.sweep && (value = given(s, "--only"))) study.only = value;
+        else if (!study.sweep && (value = given(s, "--budgets"))) budgets = value;
+        else if (study.sweep && (value = given(s, "--budget"))) budgets = value;
+        else if (!study.sweep && (value = given(s, "--target"))) study.target = number_of("--target", value, 0, 1e9);
+        else if (study.sweep && (value = given(s, "--grid"))) grid = value;
+        else if (study.sweep && (value = given(s, "--random"))) study.random = (int)integer_of("--random", value, 1, 1000);
+        else if (study.sweep && strcmp(s, "--extend") == 0) study.extend = true;
         else if (!strncmp(s, "--", 2) && memchr(s, '.', strcspn(s, "="))) {
             study.common = runlog_grow(study.common, study.n_common, sizeof *study.common);
             study.common[study.n_common++] = xstrdup(s);
         } else fail_usage("%s: unknown flag here; --help says which there are", s);
     }
-    l->seeds = numbers_of("seeds", seeds, 0, true, &l->n_seeds);
-    l->budgets = numbers_of(study.sweep ? "budget" : "budgets", budgets, 1e-6, false, &l->n_budgets);
+    l->seeds = numbers_of("--seeds", seeds, 0, true, &l->n_seeds);
+    l->budgets = numbers_of(study.sweep ? "--budget" : "--budgets", budgets, 1e-6, false, &l->n_budgets);
     while (!study.sweep && study.base < l->n_budgets && l->budgets[study.base] != 1) study.base++;
     if (study.base == l->n_budgets)
         fail_usage("--budgets: %s; expected 1 among them, the configs' own train.steps", budgets);

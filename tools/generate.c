@@ -24,36 +24,22 @@ static void print_token(void *tokenizer, int token) {
     if (fflush(stdout) != 0) exit(EXIT_FAILED);        // no more is wanted, or fits
 }
 
-static double parse_number(const char *flag, const char *value, double min, double max) {
-    char *end;
-    double x = strtod(value, &end);
-    if (end == value || *end || !(x >= min && x <= max))
-        fail_usage("%s=%s: a number from %g to %g is expected", flag, value, min, max);
-    return x;
-}
-
-static double parse_integer(const char *flag, const char *value, double min, double max) {
-    double x = parse_number(flag, value, min, max);
-    if (x != floor(x)) fail_usage("%s=%s: an integer from %g to %g is expected", flag, value, min, max);
-    return x;
-}
-
 int main(int argc, char **argv) {
     program_begin();
     wait_politely(argv);
-    const char *run = NULL, *prompt = "", *chosen = NULL;
+    const char *run = NULL, *prompt = "", *chosen = NULL, *value;
     bool after_eot = false;
-    double tokens = 500, temperature = 0.8, top_k = 0, seed = 1;
+    double temperature = 0.8;
+    int64_t tokens = 500, top_k = 0, seed = 1;
     for (int i = 1; i < argc; i++) {
-        if (!strncmp(argv[i], "--prompt=", 9)) prompt = argv[i] + 9;
+        if ((value = flag_value(argv[i], "--prompt"))) prompt = value;
         else if (!strcmp(argv[i], "--start=eot")) after_eot = true;
-        else if (!strncmp(argv[i], "--start=", 8)) fail_usage("%s: --start=eot is expected", argv[i]);
-        else if (!strncmp(argv[i], "--checkpoint=", 13)) chosen = argv[i] + 13;
-        else if (!strncmp(argv[i], "--tokens=", 9)) tokens = parse_integer("--tokens", argv[i] + 9, 1, 1e7);
-        else if (!strncmp(argv[i], "--temperature=", 14))
-            temperature = parse_number("--temperature", argv[i] + 14, 0, 100);
-        else if (!strncmp(argv[i], "--top_k=", 8)) top_k = parse_integer("--top_k", argv[i] + 8, 0, 65536);
-        else if (!strncmp(argv[i], "--seed=", 7)) seed = parse_integer("--seed", argv[i] + 7, 0, 9007199254740992.0);
+        else if (flag_value(argv[i], "--start")) fail_usage("%s: --start=eot is expected", argv[i]);
+        else if ((value = flag_value(argv[i], "--checkpoint"))) chosen = value;
+        else if ((value = flag_value(argv[i], "--tokens"))) tokens = integer_of("--tokens", value, 1, 10000000);
+        else if ((value = flag_value(argv[i], "--temperature"))) temperature = number_of("--temperature", value, 0, 100);
+        else if ((value = flag_value(argv[i], "--top_k"))) top_k = integer_of("--top_k", value, 0, 65536);
+        else if ((value = flag_value(argv[i], "--seed"))) seed = integer_of("--seed", value, 0, (int64_t)1 << 53);
         else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
             printf("usage: generate RUN [--prompt=TEXT] [--tokens=500] [--temperature=0.8] [--top_k=0] [--seed=1]\n"
                    "                    [--start=eot] [--checkpoint=FILE]\n"

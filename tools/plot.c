@@ -4,6 +4,7 @@
  *     build/plot runs/muon runs/adamw --out=compare.png
  */
 #define _GNU_SOURCE
+#include "../src/flags.h"
 #include "../src/runlog.h"
 
 static void print_help(void) {
@@ -81,7 +82,7 @@ static void check_output(const char *path) {
 int main(int argc, char **argv) {
     program_begin();
     char **runs = argv + 1;                         // the arguments that are no options move to the front
-    const char *out = NULL;
+    const char *out = NULL, *value;
     int n = 0;
     bool log_axes = false;
     for (int i = 1; i < argc; i++) {
@@ -90,7 +91,7 @@ int main(int argc, char **argv) {
             return 0;
         }
         if (strcmp(argv[i], "--log") == 0) log_axes = true;
-        else if (strncmp(argv[i], "--out=", 6) == 0 && argv[i][6]) out = argv[i] + 6;
+        else if ((value = flag_value(argv[i], "--out")) && *value) out = value;
         else if (argv[i][0] == '-') fail_usage("%s: unknown option; expected --out=FILE.png, --log or --help", argv[i]);
         else if (argv[i][0]) runs[n++] = argv[i];
     }

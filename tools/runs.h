@@ -218,12 +218,6 @@ static inline char *runs_resolve(const char *trainer, Arm *arm) {
 // ---------------------------------------------------------------------------------------------------------------------
 // What a run reached
 
-static inline double median_of(double *x, int n) {
-    if (n == 0) return NAN;
-    qsort(x, (size_t)n, sizeof *x, plot_compare);
-    return (x[(n - 1) / 2] + x[n / 2]) / 2;
-}
-
 static inline Metrics metrics_of(const RunLog *log) {
     Metrics m = { .state = RUN_MISSING };
     for (int f = 0; f < FIGURES; f++) m.of[f] = NAN;

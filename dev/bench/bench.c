@@ -205,7 +205,7 @@ static int take_turns(Multiply *const *products, int n, const Shape *s, double s
             double took = block_seconds(products[i], s, &o, calls[i]);
             each[i][rounds] = 1e-9 * flops * calls[i] / took;
         }
-    for (int i = 0; i < n; i++) gflops[i] = median(each[i], rounds);
+    for (int i = 0; i < n; i++) gflops[i] = median_of(each[i], rounds);
     operands_free(&o);
     return rounds;
 }
@@ -306,7 +306,7 @@ static void bench_table(const char *isa, GemmPrecision precision) {
         }
         free(what);
     }
-    double share = median(wide_shares, wide), ratio = median(ratios, compared);      // they sort: [0] is the smallest
+    double share = median_of(wide_shares, wide), ratio = median_of(ratios, compared);      // they sort: [0] is the smallest
     say("\nLayers with C >= 384: median %.0f %%, smallest %.0f %% of the peak.", share, wide_shares[0]);
     if (beside) say(" All: median %.2f x, smallest %.2f x OpenBLAS.", ratio, ratios[0]);
     say("\n");
@@ -418,7 +418,7 @@ static void attention_measure(const AttentionCase *c, int kinds, double *seconds
         for (int i = 0; i < kinds; i++) each[i][round] = attention_seconds(c, (AttentionCall)i, calls[i]);
     for (int i = 0; i < kinds; i++) {
         const Attention *a = i < PLAIN_FORWARD ? &c->tiled : &c->plain;
-        seconds[i] = median(each[i], rounds) / (a->B * a->NH);
+        seconds[i] = median_of(each[i], rounds) / (a->B * a->NH);
     }
 }
 
@@ -542,7 +542,7 @@ static double step_measure(Trainer *t, const char *name, double seconds, int *st
         }
     }
     profile_stop();
-    return median(took, *steps);
+    return median_of(took, *steps);
 }
 
 // The profile as a part of a line of JSON.
@@ -913,13 +913,13 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--json")) json = true;
         else if (!strcmp(argv[i], "--profile")) step.profile = true;
         else if (!strcmp(argv[i], "--name")) name = true;
-        else if ((value = value_of(argv[i], "--step"))) step.model = value;
-        else if ((value = value_of(argv[i], "--set"))) overrides[n_overrides++] = format("--%s", value);
-        else if ((value = value_of(argv[i], "--product"))) product = value;
-        else if ((value = value_of(argv[i], "--precision"))) step.precision = parse_precision(value);
-        else if (value_of(argv[i], "--seconds")) step.seconds = parse_number(argv[i], 0.001, 3600);
-        else if (value_of(argv[i], "--threads")) omp_set_num_threads((int)parse_number(argv[i], 1, 4096));
-        else if ((value = value_of(argv[i], "--table"))) table = value;          // this and the next are what it
+        else if ((value = flag_value(argv[i], "--step"))) step.model = value;
+        else if ((value = flag_value(argv[i], "--set"))) overrides[n_overrides++] = format("--%s", value);
+        else if ((value = flag_value(argv[i], "--product"))) product = value;
+        else if ((value = flag_value(argv[i], "--precision"))) step.precision = parse_precision(value);
+        else if ((value = flag_value(argv[i], "--seconds"))) step.seconds = number_of("--seconds", value, 0.001, 3600);
+        else if ((value = flag_value(argv[i], "--threads"))) omp_set_num_threads((int)integer_of("--threads", value, 1, 4096));
+        else if ((value = flag_value(argv[i], "--table"))) table = value;          // this and the next are what it
         else if (!strcmp(argv[i], "--openblas")) openblas_only = true;           // starts itself with
         else known = false;
         for (size_t s = 0; s < COUNT_OF(sections); s++)

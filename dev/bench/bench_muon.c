@@ -182,7 +182,7 @@ static void take_turns(Case *cases, int n, double seconds) {
 }
 
 // Milliseconds of a step of all layers.
-static double case_ms(Case *c) { return 1e3 * c->size->layers / c->layers * median(c->seconds, c->repeats); }
+static double case_ms(Case *c) { return 1e3 * c->size->layers / c->layers * median_of(c->seconds, c->repeats); }
 
 static double root_mean_square(const float *x, size_t n) { return sqrt(muon__sum_of_squares(x, n) / (double)n); }
 
@@ -344,11 +344,11 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "-q")) quick = true;
         else if (!strcmp(argv[i], "--json")) json = true;
-        else if ((value = value_of(argv[i], "--model"))) size = size_find(value);
-        else if ((value = value_of(argv[i], "--rule"))) rule = rule_find(value);
-        else if ((value = value_of(argv[i], "--precision"))) precision = parse_precision(value);
-        else if (value_of(argv[i], "--seconds")) seconds = parse_number(argv[i], 0.001, 3600);
-        else if (value_of(argv[i], "--threads")) omp_set_num_threads((int)parse_number(argv[i], 1, 4096));
+        else if ((value = flag_value(argv[i], "--model"))) size = size_find(value);
+        else if ((value = flag_value(argv[i], "--rule"))) rule = rule_find(value);
+        else if ((value = flag_value(argv[i], "--precision"))) precision = parse_precision(value);
+        else if ((value = flag_value(argv[i], "--seconds"))) seconds = number_of("--seconds", value, 0.001, 3600);
+        else if ((value = flag_value(argv[i], "--threads"))) omp_set_num_threads((int)integer_of("--threads", value, 1, 4096));
         else fail_usage("%s: unknown; expected -q, --json, --model=MODEL, --rule=RULE, --precision=fp32|bf16, "
                         "--seconds=S or --threads=N", argv[i]);
     }

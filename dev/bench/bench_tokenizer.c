@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "../../data/tokenizer.h"
+#include "../../src/flags.h"
 
 static void time_training(const char *text, size_t n, size_t vocab, const char *out) {
     static const char *const special[] = { BPE_EOT };
@@ -51,19 +52,13 @@ static void time_encoding(const char *text, size_t n, const char *vocabulary, co
     tokenizer_free(&t);
 }
 
-// What follows "--flag=" in argument, or NULL where it is another.
-static const char *value_of(const char *argument, const char *flag) {
-    size_t n = strlen(flag);
-    return strncmp(argument, flag, n) == 0 && argument[n] == '=' ? argument + n + 1 : NULL;
-}
-
 int main(int argc, char **argv) {
     program_begin();
     const char *vocab = NULL, *vocabulary = NULL, *out = NULL, *path = NULL, *value;
     for (int i = 1; i < argc; i++) {
-        if ((value = value_of(argv[i], "--train"))) vocab = value;
-        else if ((value = value_of(argv[i], "--encode"))) vocabulary = value;
-        else if ((value = value_of(argv[i], "--out"))) out = value;
+        if ((value = flag_value(argv[i], "--train"))) vocab = value;
+        else if ((value = flag_value(argv[i], "--encode"))) vocabulary = value;
+        else if ((value = flag_value(argv[i], "--out"))) out = value;
         else if (argv[i][0] != '-' && !path) path = argv[i];
         else fail_usage("%s: unknown; expected --train=VOCAB or --encode=FILE, --out=FILE, TEXT", argv[i]);
     }
@@ -72,7 +67,7 @@ int main(int argc, char **argv) {
     size_t n;
     char *text = read_file(path, &n);
     if (!text) fail("%s: cannot be read: %s", path, strerror(errno));
-    if (vocab) time_training(text, n, strtoul(vocab, NULL, 10), out);
+    if (vocab) time_training(text, n, (size_t)integer_of("--train", vocab, 257, TOKENIZER_MAX_TOKENS), out);
     else time_encoding(text, n, vocabulary, out);
     free(text);
     return 0;

@@ -1,14 +1,15 @@
-/* table.h - what the programs of dev/bench share: the head of a report, its tables, medians, other processes, flags.
+/* table.h - what the programs of dev/bench share: the head of a report, its tables, other processes, flags.
  *
  * defines: quick, json, failed, own_isa, precision_names; Column, Table, note, note_clear, say, table_start,
  *          table_text, table_number; cache_size, print_machine, kernels_use, peak_of_trainer, kernels_json;
- *          run_beside, number_in; random_floats, median; parse_precision, parse_number, value_of
+ *          run_beside, number_in; random_floats; parse_precision
  * Included behind train_gpt.c, whose util.h, gemm.h, peaks.h and cJSON it uses. A program needn't use all of it.
  */
 #ifndef TABLE_H
 #define TABLE_H
 
 #include <sys/wait.h>
+#include "../../src/stats.h"
 
 static bool quick, json;     // -q: fewer repeats, no large models. --json: lines of JSON instead of tables.
 static bool failed;          // one of the processes did
@@ -244,18 +245,6 @@ static float *random_floats(size_t n, uint64_t seed) {
     return x;
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-// Sorts x. Of nothing it is NAN.
-static double median(double *x, int n) {
-    if (n == 0) return NAN;
-    qsort(x, (size_t)n, sizeof *x, compare_doubles);
-    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Flags
 
@@ -263,21 +252,6 @@ static GemmPrecision parse_precision(const char *name) {
     for (GemmPrecision p = GEMM_FP32; p <= GEMM_BF16; p++)
         if (!strcmp(precision_names[p], name)) return p;
     fail_usage("precision %s: fp32 or bf16 is expected", name);
-}
-
-static double parse_number(const char *argument, double min, double max) {
-    const char *text = strchr(argument, '=') + 1;
-    char *end;
-    double x = strtod(text, &end);
-    if (end == text || *end || !(x >= min && x <= max))
-        fail_usage("%s: a number from %g to %g is expected", argument, min, max);
-    return x;
-}
-
-// What follows "--flag=" in argument, or NULL where it is another.
-static const char *value_of(const char *argument, const char *flag) {
-    size_t n = strlen(flag);
-    return strncmp(argument, flag, n) == 0 && argument[n] == '=' ? argument + n + 1 : NULL;
 }
 
 #endif // TABLE_H

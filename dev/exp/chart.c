@@ -11,6 +11,7 @@
  *     X Y [LOW HIGH]                              a point of it, and with a line a band around it; with points an error bar
  */
 #define _GNU_SOURCE
+#include "../../src/flags.h"
 #include "../../src/plot.h"
 
 enum { MOST = 64, WORDS = 16 };
@@ -102,7 +103,11 @@ int main(int argc, char **argv) {
     program_begin();
     int width = 900, height = 460, rows = 1;
     if (argc != 3 && argc != 6) fail_usage("usage: chart OUT.png TITLE [WIDTH HEIGHT ROWS] < text");
-    if (argc == 6) width = atoi(argv[3]), height = atoi(argv[4]), rows = atoi(argv[5]);
+    if (argc == 6) {
+        width = (int)integer_of("WIDTH", argv[3], 100, 10000);
+        height = (int)integer_of("HEIGHT", argv[4], 100, 10000);
+        rows = (int)integer_of("ROWS", argv[5], 1, MOST);
+    }
     char *line = NULL, *end;
     size_t room = 0;
     while (getline(&line, &room, stdin) >= 0) {

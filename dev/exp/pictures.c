@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include "../../src/gemm.h"
+#include "../../src/openmp.h"
 #include "../../src/plot.h"
 #define MUON_STATIC
 #define MUON_GEMM gemm
@@ -84,7 +85,7 @@ static double relative_error(const float *x, const float *y, int n) {
 }
 
 static int descending(const void *a, const void *b) {
-    return -plot_compare(a, b);
+    return -compare_doubles(a, b);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -348,9 +349,7 @@ int main(int argc, char **argv) {
     if (muon_svd_power_bytes(Q, Q) > sizeof scratch || muon_spectral_power_bytes(P, Q) > sizeof scratch)
         fail("the scratch memory is too small");
     gemm_use("portable");           // the same pictures on every machine
-#if defined(_OPENMP)
     omp_set_num_threads(1);         // the matrices are too small to share
-#endif
 
     static float u[P * P], v[P * Q];
     fill_orthonormal(u, P, P, 1);

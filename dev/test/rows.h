@@ -1,7 +1,7 @@
 /* rows.h - for tests that run on each of gemm.h's kernels. A "row" is one of the table gemm_isas[]: an instruction set in
  * a precision, native or emulated. Each row is tested, also one that would never be chosen here.
  *
- * defines: rows_begin, rows_end, rows_of_this_cpu, rows_of_tiles, use_row, FOR_EACH_ROW, row_name, set_threads
+ * defines: rows_begin, rows_end, rows_of_this_cpu, rows_of_tiles, use_row, FOR_EACH_ROW, row_name
  *
  * GEMM_ISA limits the tests to the rows of that instruction set and those below it: GEMM_ISA=portable for a tool that
  * doesn't know AVX-512, such as valgrind.
@@ -10,6 +10,7 @@
 #define TEST_ROWS_H
 
 #include "../../src/gemm.h"
+#include "../../src/openmp.h"
 #include "test.h"
 
 static const GemmIsa *rows_begin, *rows_end;        // those under test
@@ -49,14 +50,6 @@ static inline const char *row_name(void) {
     snprintf(name, sizeof name, "%s %s%s", row->name, row->precision == GEMM_BF16 ? "bf16" : "fp32",
              row->rounds ? " emulated" : "");
     return name;
-}
-
-static inline void set_threads(int threads) {
-#if defined(_OPENMP)
-    omp_set_num_threads(threads);
-#else
-    (void)threads;
-#endif
 }
 
 #endif // TEST_ROWS_H

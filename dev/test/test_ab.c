@@ -87,7 +87,6 @@ TEST(ratios_of_bounds_are_bounds) {
     CHECK(!ratio_interval(&slow, &fast, 2, 1, NAN, 1, &lo, &hi));
 }
 
-static int compare_doubles(const void *a, const void *b) { return plot_compare(a, b); }
 
 TEST(the_bootstrap_is_the_enumeration_of_all_resamples) {
     enum { BUDGETS = 3, SEEDS = 3 };
@@ -701,10 +700,12 @@ TEST(what_does_not_compare_is_refused) {
         { "x=" ROOT "/none.json", "--seeds=1", "none.json" },
         { "a=" ROOT "/b.json", "--seeds=1", "two arms are called a" },
         { ROOT "/b.json", "--run.seed=3", "--seeds sets it" },
-        { ROOT "/b.json", "--seeds=1 x", "expected integers" },
+        { ROOT "/b.json", "--seeds=1 x", "--seeds=x: an integer from 0 to 9007199254740992 expected" },
         { ROOT "/b.json", "--seeds=1 1", "given twice" },
         { ROOT "/b.json", "--budgets=0.5,2", "expected 1 among them" },
         { ROOT "/b.json", "--extend", "unknown flag" },
+        { ROOT "/b.json", "--only=", "--only=: a value is expected" },
+        { ROOT "/b.json", "--target=low", "--target=low: a number from 0" },
         { "x=" ROOT "/b.json,--train.batch=8", "--only=optimizer,train.batc", "train.batch is" },
         { "x=" ROOT "/b.json,--model.dropout=0.1", "--only=optimizer,train.batch", "only optimizer,train.batch may differ" },
     };
@@ -717,7 +718,7 @@ TEST(what_does_not_compare_is_refused) {
         { "--grid=o.lr=0.1..1", "--seeds=1", "needs --random" }, { "--grid=lr=1", "--seeds=1", "expected section.key" },
         { "--grid=train.batch=2,2", "--seeds=1", "given twice" },
         { "--grid=train.batch=2 model.nope=1", "--seeds=1", "unknown key" },
-        { "--grid=o.lr=3..1", "--random=4", "low < high" }, { "--grid=o.lr=1", "--random=0", "expected 1 to 1000" },
+        { "--grid=o.lr=3..1", "--random=4", "low < high" }, { "--grid=o.lr=1", "--random=0", "--random=0: an integer from 1 to 1000 expected" },
     };
     for (size_t i = 0; i < COUNT_OF(sweeps); i++) {
         Call c = { { "sweep", ROOT "/a.json", sweeps[i].grid, sweeps[i].flag, "--out=" ROOT "/refused", trainer },

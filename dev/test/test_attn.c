@@ -4,7 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "../../src/attn.h"
-#include "rows.h"            // defines: FOR_EACH_ROW, use_row, set_threads; gemm.h, test.h
+#include "rows.h"            // defines: FOR_EACH_ROW, use_row; gemm.h, test.h
 
 // ---------------------------------------------------------------------------------------------------------------------
 // An attention with all its arrays, each in a block of exactly the size it needs
@@ -97,14 +97,14 @@ static void check_guard(const Attention *a, int threads, float *scratch) {
 
 static void forward(Case c, int threads) {
     float *scratch = new_scratch(&c.a, threads);
-    set_threads(threads);
+    omp_set_num_threads(threads);
     attention_forward(c.x[OUT], c.x[LSE], c.x[MAX_LOGIT], c.x[Q], c.x[K], c.x[V], c.a, scratch);
     check_guard(&c.a, threads, scratch);
 }
 
 static void backward(Case c, int threads) {
     float *scratch = new_scratch(&c.a, threads);
-    set_threads(threads);
+    omp_set_num_threads(threads);
     attention_backward(c.x[DQ], c.x[DK], c.x[DV], c.x[DOUT], c.x[OUT], c.x[LSE], c.x[Q], c.x[K], c.x[V], c.a, scratch);
     check_guard(&c.a, threads, scratch);
 }
@@ -330,7 +330,7 @@ TEST(test_threads_and_in_place_same_bits) {
         free_case(one);
     }
     free_case(start);
-    set_threads(2);
+    omp_set_num_threads(2);
 }
 
 // NaN in any place of q or k: max_logit of the heads that read it, lse and out of the queries that see it. In v: out.

@@ -113,7 +113,7 @@ TEST(documents_are_divided_and_split) {
     CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x --documents=page " ROOT "/text", 2,
                 "--documents=page: endof");
     CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x --val-every=1 " ROOT "/text", 2,
-                "--val-every=1: a number of 2");
+                "--val-every=1: an integer from 2");
     CHECK_FAILS(shell, TOKENIZE " shards --out=" ROOT "/x --val-every=9 --val=x " ROOT "/text", 2, "--val=x says what");
 }
 
@@ -588,7 +588,7 @@ TEST(prepare_takes_folders_and_documents) {
               "/tok.json | grep '270 tokens'") == 0);
     CHECK(run("VOCAB=260 " PREPARE "--tokenizer muon.h && " TOKENIZE " info " ROOT
               "/out/muon-bpe260.json | grep '260 tokens'") == 0);
-    CHECK_FAILS(shell, "VOCAB=9 " PREPARE "--tokenizer muon.h", 2, "--vocab=9: a number of 257");
+    CHECK_FAILS(shell, "VOCAB=9 " PREPARE "--tokenizer muon.h", 2, "--vocab=9: an integer from 257");
     CHECK_FAILS(shell, PREPARE "--tokenizer fineweb10B", 2, "TOKENIZER=bpe: fineweb10B comes as tokens of gpt2");
     CHECK(run("test -z \"$(ls -d " ROOT "/out/*.new.* 2>/dev/null)\"") == 0);
 

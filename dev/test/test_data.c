@@ -1057,7 +1057,7 @@ TEST(tokenize_trains_and_uses_a_byte_pair_encoding) {
     CHECK(run("cmp " ROOT "/bpe/tok.json " ROOT "/bpe/out/tokenizer.json") == 0);
     CHECK(!file_exists(ROOT "/bpe/out/tokenizer.bin"));
     CHECK(run(TOKENIZE " info " ROOT "/bpe/out | grep -q '700 tokens, kind bpe'") == 0);
-    CHECK_FAILS(shell, TOKENIZE " train --vocab=256 --out=" ROOT "/bpe/x muon.h", 2, "--vocab=256: a number of 257");
+    CHECK_FAILS(shell, TOKENIZE " train --vocab=256 --out=" ROOT "/bpe/x muon.h", 2, "--vocab=256: an integer from 257");
     CHECK_FAILS(shell, TOKENIZE " train --vocab=300 muon.h", 2, "--out=FILE.json is missing");
     CHECK_FAILS(shell, TOKENIZE " train --vocab=300 --out=" ROOT "/bpe/x", 2, "the text file is missing");
     CHECK_FAILS(shell, TOKENIZE " train --vocab=300 --out=" ROOT "/none/x muon.h", 1, "/none/x: cannot be written");

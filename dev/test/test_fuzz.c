@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #define MUON_IMPLEMENTATION
 #include "../../muon.h"
+#include "../../src/flags.h"
 #include "test.h"
 #include <limits.h>
 
@@ -576,7 +577,7 @@ TEST(names) { fuzz("names", 20, round_names); }
 
 int main(int argc, char **argv) {
     if (argc > 1) seed = strtoull(argv[1], NULL, 10);
-    if (argc > 2) rounds = atoi(argv[2]);
+    if (argc > 2) rounds = (int)integer_of("ROUNDS", argv[2], 1, INT32_MAX);
     RUN(transforms);
     RUN(steps);
     RUN(tables);

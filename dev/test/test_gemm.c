@@ -2,7 +2,7 @@
  * Which rows of the table of kernels are tested: rows.h. test_tiles.c includes this file to run the same tests on AMX in software.
  */
 #define _GNU_SOURCE
-#include "rows.h"            // defines: FOR_EACH_ROW, use_row, row_name, set_threads; gemm.h, test.h
+#include "rows.h"            // defines: FOR_EACH_ROW, use_row, row_name; gemm.h, test.h
 
 #include <math.h>
 #include <sys/mman.h>
@@ -448,7 +448,7 @@ static void products_before_fences(void *form) {
     const GemmIsa *row = gemm_current();
     const int ms[] = { 1, row->mr + 3, 2 * row->mr }, ns[] = { 1, row->nr + 5, 2 * row->nr };
     const int ks[] = { 1, 15, 31, GEMM_KC + 1 };
-    set_threads(1);                     // of a forked process this one alone is left
+    omp_set_num_threads(1);                     // of a forked process this one alone is left
     for (size_t i = 0; i < COUNT_OF(ms) * COUNT_OF(ks); i++) {
         Product p = random_product(*(int *)form, ms[i % 3], ns[i % 3], ks[i / 3], 1, 1, 0), fenced = p;
         Matrix c = random_matrix(p.m, p.n, 0, 3), fenced_c = c;
@@ -493,12 +493,12 @@ TEST(test_threads_same_bits) {
         for (size_t i = 0; i < COUNT_OF(sizes); i++) {
             Product p = random_product((int)i % 4, sizes[i][0], sizes[i][1], sizes[i][2], 1, 0.5f, 1);
             Matrix start = random_matrix(p.m, p.n, 0, 3), one = copy_of(start);
-            set_threads(1);
+            omp_set_num_threads(1);
             run(p, one);
             static const int counts[] = { 2, 3, 7 };
             for (size_t t = 0; t < COUNT_OF(counts); t++) {
                 Matrix c = copy_of(start);
-                set_threads(counts[t]);
+                omp_set_num_threads(counts[t]);
                 run(p, c);
                 CHECK_MSG(same_bits(one, c), "%s m %d n %d k %d, %d threads", row_name(), p.m, p.n, p.k, counts[t]);
                 FREE(c);
@@ -507,7 +507,7 @@ TEST(test_threads_same_bits) {
             free_product(p);
         }
     }
-    set_threads(2);
+    omp_set_num_threads(2);
 }
 
 // A block of C computed alone has the bits it has inside the whole, and so has the product of transposed copies. Some
@@ -560,13 +560,9 @@ TEST(test_inside_parallel_region) {
             run(products[i], expected[i]);
         }
         int different = 0;
-#if defined(_OPENMP)
         #pragma omp parallel for schedule(static, 1) num_threads(THREADS) reduction(+ : different)
-#endif
         for (int t = 0; t < THREADS; t++) {
-#if defined(_OPENMP)
             different += gemm_threads(1000, 1000, 1000) != 1;
-#endif
             for (int r = 0; r < ROUNDS + t; r++) {      // unequal numbers of calls: a barrier inside would hang
                 int i = (r + t) % ROUNDS;
                 Matrix c = matrix_of(sizes[i][0], sizes[i][1], 0);
@@ -620,10 +616,10 @@ TEST(test_symmetric) {
         for (size_t i = 0; i < COUNT_OF(ns); i++)
             for (size_t j = 0; j < COUNT_OF(ks); j++, count++)
                 for (int trans = 0; trans < 2; trans++) {
-                    set_threads((int)count % 4 + 1);
+                    omp_set_num_threads((int)count % 4 + 1);
                     check_symmetric(trans, count % 4 < 3, ns[i], ks[j], alphas[count % 2], betas[count % 3], (int)count % 5);
                 }
-        set_threads(2);
+        omp_set_num_threads(2);
         if (!row->rounds) check_symmetric(false, true, WIDE, 3, 0.5f, 0, 1);
     }
 }
@@ -689,7 +685,7 @@ TEST(test_packed_same_bits) {
         };
         for (size_t i = 0; i < COUNT_OF(sizes); i++) {
             for (int threads = 1; threads <= 3; threads++) {
-                set_threads(threads);
+                omp_set_num_threads(threads);
                 int form = (int)i + threads;
                 Product p = random_product(form, sizes[i][0], sizes[i][1], sizes[i][2], 0.7f, 0.5f, threads);
                 Matrix c = random_matrix(p.m, p.n, 1, 3), with = copy_of(c);
@@ -703,7 +699,7 @@ TEST(test_packed_same_bits) {
             }
         }
     }
-    set_threads(2);
+    omp_set_num_threads(2);
 }
 
 enum { FINISHED = 12345 };      // what the callback leaves in C: nothing may come after it
@@ -760,7 +756,7 @@ TEST(test_finish) {
                 Product p = random_product(threads, sizes[i][0], sizes[i][1], sizes[i][2], 1, 0.5f, 0);
                 char what[64];
                 snprintf(what, sizeof what, "m %d n %d k %d, %d threads", p.m, p.n, p.k, threads);
-                set_threads(threads);
+                omp_set_num_threads(threads);
                 check_pieces(p, threads % 2, what);
                 free_product(p);
             }
@@ -774,7 +770,7 @@ TEST(test_finish) {
         check_pieces(p, false, "alpha 0, beta 1");
         free_product(p);
     }
-    set_threads(2);
+    omp_set_num_threads(2);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -909,7 +905,7 @@ TEST(test_choice) {
 
 static void run_tests(void) {
     RUN(test_choice_by_environment);    // first, since it forks: in a child LeakSanitizer doesn't see what threads hold
-    set_threads(2);
+    omp_set_num_threads(2);
     RUN(test_choice);
     RUN(test_rounding_table);
     RUN(test_rounding_is_nearest);

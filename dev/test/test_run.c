@@ -686,19 +686,19 @@ TEST(a_step_is_explained_and_stays_the_same) {
     check_same_checkpoint(RUNS "untold/checkpoint.bin", RUNS "told/checkpoint.bin");
     CHECK(shell("rm " RUNS "told/step7") == 0);
 
-    check_error_line(TRAIN("build/test/run.json --explain=0"), 2, "--explain=0: the number of a step is expected");
-    check_error_line(TRAIN("build/test/run.json --explain=7x"), 2, "--explain=7x: the number of a step is expected");
+    check_error_line(TRAIN("build/test/run.json --explain=0"), 2, "--explain=0: an integer from 1 to 1000000000 expected");
+    check_error_line(TRAIN("build/test/run.json --explain=7x"), 2, "--explain=7x: an integer from 1 to 1000000000 expected");
     check_error_line(TRAIN("build/test/run.json --explain=61"), 2, "--explain=61: train.steps is 60: there is no such step");
     check_error_line(TRAIN("--resume --run.dir=" RUNS "told --explain=7"), 2, "--explain=7: the run is already at step 7");
 }
 
 TEST(integers_of_generate_are_integers) {
-    static const char *const flags[] = {"--tokens=1.5", "--top_k=2.5", "--seed=0.5", "--tokens=0", "--tokens=1e9"};
+    static const char *const flags[] = {"--tokens=1.5", "--top_k=2.5", "--seed=0.5", "--tokens=0", "--tokens=1e9", "--tokens=1e3"};
     prepare_runs();
     for (size_t i = 0; i < COUNT_OF(flags); i++)
         check_error_line(shell("%s/generate " RUNS "none %s > build/test/out.txt 2> build/test/err.txt", build, flags[i]), EXIT_USAGE,
                          flags[i]);
-    check_error_line(shell("%s/generate " RUNS "none --tokens=1e3 > build/test/out.txt 2> build/test/err.txt", build), EXIT_FAILED,
+    check_error_line(shell("%s/generate " RUNS "none --tokens=1000 > build/test/out.txt 2> build/test/err.txt", build), EXIT_FAILED,
                      "no such file");
 }
 

@@ -29,7 +29,7 @@ TEST(test_threads_release_their_tiles) {
         Product p = random_product(0, 100, 130, 90, 1, 1, 0);
         Matrix c = random_matrix(p.m, p.n, 0, 3);
         float *packed = packed_b_of(p);
-        set_threads(threads);
+        omp_set_num_threads(threads);
         int expected = gemm_threads(p.m, p.n, p.k);     // 1 without OpenMP
         for (int way = 0; way < 3; way++) {
             tile_configurations = 0;
@@ -48,7 +48,7 @@ TEST(test_threads_release_their_tiles) {
         FREE(c);
         free_product(p);
     }
-    set_threads(2);
+    omp_set_num_threads(2);
 }
 
 // Inside a caller's parallel region each of its threads does so for each product.
@@ -58,9 +58,7 @@ TEST(test_release_inside_parallel_region) {
     Product p = random_product(0, 100, 130, 90, 1, 0, 0);
     tile_configurations = 0;
     int still_configured = 0;
-#if defined(_OPENMP)
     #pragma omp parallel for schedule(static, 1) num_threads(THREADS) reduction(+ : still_configured)
-#endif
     for (int t = 0; t < THREADS; t++) {
         for (int r = 0; r < ROUNDS; r++) {
             Matrix c = matrix_of(p.m, p.n, 0);

@@ -310,9 +310,8 @@ static void draw(const Result *r, int seeds) {
 }
 
 int main(int argc, char **argv) {
-    int steps = argc < 5 ? 0 : atoi(argv[3]), seeds = argc < 5 ? 0 : atoi(argv[4]);
-    if (steps < 1 || seeds < 1 || seeds > MOST_SEEDS)
-        fail_usage("usage: study_duality FOLDER CONFIG STEPS SEEDS [--key=value ...], at most %d seeds", MOST_SEEDS);
+    if (argc < 5) fail_usage("usage: study_duality FOLDER CONFIG STEPS SEEDS [--key=value ...]");
+    int steps = (int)integer_of("STEPS", argv[3], 1, 1000000), seeds = (int)integer_of("SEEDS", argv[4], 1, MOST_SEEDS);
     lab_begin(argv, argv[1]);
     static Result results[MOST_SEEDS];
     for (int i = 0; i < seeds; i++) {

@@ -515,14 +515,13 @@ static void draw(void) {
 }
 
 int main(int argc, char **argv) {
-    seeds = argc < 7 ? 0 : atoi(argv[2]);
     quick = argc == 8 && !strcmp(argv[7], "quick");
-    for (int p = 0; p < PARTS && argc >= 7; p++) {
+    if (argc != 7 + quick) fail_usage("usage: study_heavy-tail FOLDER SEEDS FACTS.json STEPS TEXT.json STEPS [quick]");
+    seeds = (int)integer_of("SEEDS", argv[2], 1, MOST_SEEDS);
+    for (int p = 0; p < PARTS; p++) {
         parts[p].config = argv[3 + 2 * p];
-        parts[p].steps = atoi(argv[4 + 2 * p]);
+        parts[p].steps = (int)integer_of("STEPS", argv[4 + 2 * p], 2, 1000000);
     }
-    if (seeds < 1 || seeds > MOST_SEEDS || argc > 7 + quick || min_int(parts[FACTS].steps, parts[TEXT].steps) < 2)
-        fail_usage("usage: study_heavy-tail FOLDER SEEDS FACTS.json STEPS TEXT.json STEPS [quick], at most %d seeds", MOST_SEEDS);
     lab_begin(argv, argv[1]);
     results = lab_shared(sizeof *results);
     if (!quick) lab_each(2, first_round);

@@ -524,11 +524,9 @@ static void draw(void) {
 }
 
 int main(int argc, char **argv) {
-    int steps = argc < 5 ? 0 : atoi(argv[3]);
-    n_seeds = argc < 5 ? 0 : atoi(argv[4]);
-    if (steps < 2 * MOMENTS || n_seeds < 1 || n_seeds > MOST_SEEDS)
-        fail_usage("usage: study_isotropy FOLDER CONFIG STEPS SEEDS [--key=value ...], at least %d steps, at most %d seeds",
-                   2 * MOMENTS, MOST_SEEDS);
+    if (argc < 5) fail_usage("usage: study_isotropy FOLDER CONFIG STEPS SEEDS [--key=value ...]");
+    int steps = (int)integer_of("STEPS", argv[3], 2 * MOMENTS, 1000000);
+    n_seeds = (int)integer_of("SEEDS", argv[4], 1, MOST_SEEDS);
     lab_begin(argv, argv[1]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     config_file = argv[2];

@@ -431,14 +431,16 @@ static double worst_over_bound(void) {
 }
 
 int main(int argc, char **argv) {
-    int steps = argc < 6 ? 0 : atoi(argv[3]), seeds = argc < 6 ? 0 : atoi(argv[4]), others = argc < 6 ? 0 : atoi(argv[5]);
+    if (argc < 6)
+        fail_usage("usage: study_qk-clip FOLDER CONFIG STEPS SEEDS OTHER_SEEDS [tune] [--key=value ...]; STEPS a multiple of %d, "
+                   "at most 50 keys", BLOCK);
+    int steps = (int)integer_of("STEPS", argv[3], BLOCK, 1000000);
+    int seeds = (int)integer_of("SEEDS", argv[4], 1, MOST_SEEDS), others = (int)integer_of("OTHER_SEEDS", argv[5], 1, MOST_SEEDS);
     bool tune = argc > 6 && !strcmp(argv[6], "tune");
     given = argv + 6 + tune;
     n_given = argc - 6 - tune;
-    if (steps < BLOCK || steps % BLOCK || seeds < 1 || seeds > MOST_SEEDS || others < 1 || others > MOST_SEEDS
-        || n_given > 50)
-        fail_usage("usage: study_qk-clip FOLDER CONFIG STEPS SEEDS OTHER_SEEDS [tune] [--key=value ...]; STEPS a multiple "
-                   "of %d, at most %d seeds and 50 keys", BLOCK, MOST_SEEDS);
+    if (steps % BLOCK) fail_usage("STEPS=%d: a multiple of %d expected", steps, BLOCK);
+    if (n_given > 50) fail_usage("%d keys: at most 50 expected", n_given);
     lab_begin(argv, argv[1]);
     config = argv[2];
     seeds_of[HEALTHY] = seeds;
