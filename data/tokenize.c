@@ -6,9 +6,9 @@
  */
 #define _GNU_SOURCE
 #include "../src/flags.h"
+#include "../src/gzip.h"
 #include "dataloader.h"
 #include "tokenizer.h"
-#include <zlib.h>
 
 enum { CHUNK_BYTES = 4 << 20, UTF8_LONGEST = 4 };
 enum { DEFAULT_SHARD_TOKENS = 100000000 };  // 200 MB a shard, as the FineWeb shards of llm.c and modded-nanogpt
@@ -334,78 +334,6 @@ static bool divide(Divider *d, const char *text, size_t n, bool end, size_t *use
     return at <= from || hand_on(d, text + from, at - from);
 }
 
-// A file as it is read: its bytes as they are, or where it is gzip the text of all its members. zlib's gzread is not for
-// this: it passes over what stands behind a member and is none, and hands on packed bytes that have lost their magic.
-typedef struct {
-    const char *path;
-    FILE *f;
-    bool gzip, in_member;
-    z_stream z;             // its next_in, avail_in: the bytes of `buffer` that are not yet used, of plain texts too
-    uint8_t buffer[1 << 18];
-} TextFile;
-
-// False at the end of the file.
-static bool file_refill(TextFile *t) {
-    if (t->z.avail_in > 0) return true;
-    t->z.next_in = t->buffer;
-    t->z.avail_in = (unsigned)fread(t->buffer, 1, sizeof t->buffer, t->f);
-    if (ferror(t->f)) give_up("%s: cannot be read: %s (a text file expected)", t->path, strerror(errno));
-    return t->z.avail_in > 0;
-}
-
-// Where a text's first bytes don't say that it is gzip, its name must not say so either.
-static TextFile *file_open(const char *path) {
-    TextFile *t = (TextFile *)xcalloc(1, sizeof *t);
-    const char *dot = strrchr(path, '.');
-    t->path = path;
-    t->f = fopen(path, "rb");
-    if (!t->f) give_up("%s: cannot be read: %s (a text file expected)", path, strerror(errno));
-    t->gzip = file_refill(t) && t->z.avail_in >= 2 && t->buffer[0] == 0x1f && t->buffer[1] == 0x8b;
-    if (!t->gzip && dot && (strcmp(dot, ".gz") == 0 || strcmp(dot, ".dz") == 0))
-        give_up("%s: not a gzip file, as its name says: it does not begin with the bytes 1f 8b", path);
-    if (t->gzip && inflateInit2(&t->z, 15 + 16) != Z_OK) give_up("%s: out of memory", path);     // 16: gzip's format only
-    return t;
-}
-
-// Reads n bytes of text, fewer only at its end. Returns how many.
-static size_t file_read(TextFile *t, char *to, size_t n) {
-    size_t got = 0;
-    while (got < n && file_refill(t)) {
-        if (!t->gzip) {
-            size_t part = t->z.avail_in < n - got ? t->z.avail_in : n - got;
-            memcpy(to + got, t->z.next_in, part);
-            t->z.next_in += part;
-            t->z.avail_in -= (unsigned)part;
-            got += part;
-            continue;
-        }
-        if (!t->in_member && *t->z.next_in == 0) {      // zeros may fill the file up, as on tapes
-            for (; file_refill(t); t->z.avail_in--)
-                if (*t->z.next_in++ != 0) give_up("%s: more behind its zeros (a damaged gzip file)", t->path);
-            break;
-        }
-        t->in_member = true;
-        t->z.next_out = (uint8_t *)to + got;
-        t->z.avail_out = (unsigned)(n - got);
-        int code = inflate(&t->z, Z_NO_FLUSH);
-        got = n - t->z.avail_out;
-        if (code == Z_STREAM_END) {
-            t->in_member = false;
-            inflateReset(&t->z);
-        } else if (code != Z_OK) {
-            give_up("%s: %s (a damaged gzip file)", t->path, t->z.msg ? t->z.msg : zError(code));
-        }
-    }
-    if (got < n && t->in_member) give_up("%s: cut off (a damaged gzip file)", t->path);
-    return got;
-}
-
-static void file_close(TextFile *t) {
-    if (t->gzip) inflateEnd(&t->z);
-    fclose(t->f);
-    free(t);
-}
-
 // Shows all pieces of a corpus to `take` until it returns false. doing: for the line of progress, or NULL.
 static void read_corpus(const Corpus *c, const char *doing, Take *take, void *state) {
     char *buffer = (char *)xmalloc(CHUNK_BYTES);
@@ -414,21 +342,25 @@ static void read_corpus(const Corpus *c, const char *doing, Take *take, void *st
     bool more = true;
     for (int i = 0; i < c->count && more; i++) {
         const char *path = c->paths[i];
-        TextFile *f = file_open(path);
+        char error[ERROR_ROOM];
+        TextFile *f = text_file_open(path, error, sizeof error);
+        if (!f) give_up("%s", error);
         Divider d = { .c = c, .piece = { .first = c->documents || i == 0, .path = path, .line = 1 },
                       .take = take, .state = state };
         size_t held = 0, used = 0;
         for (bool end = false; more && !end; held -= used) {
-            size_t got = file_read(f, buffer + held, CHUNK_BYTES - held);
-            end = held + got < CHUNK_BYTES;
-            more = divide(&d, buffer, held += got, end, &used);
+            long got = text_file_read(f, buffer + held, CHUNK_BYTES - held, error, sizeof error);
+            if (got < 0) give_up("%s", error);
+            held += (size_t)got;
+            end = held < CHUNK_BYTES;
+            more = divide(&d, buffer, held, end, &used);
             if (more) memmove(buffer, buffer + used, held - used);
             if (doing && seconds_now() - start > 2 && progress_due(&progress, false))
                 progress_line(&progress, "%s: %.0f of %.0f MB", doing, 1e-6 * (done + (double)ftello(f->f)),
                               1e-6 * c->bytes);
         }
         done += (double)ftello(f->f);
-        file_close(f);
+        text_file_close(f);
     }
     progress_end(&progress);
     free(buffer);

@@ -17,7 +17,7 @@
 #define CHECKPOINT_H
 
 #include <sys/mman.h>
-#include <zlib.h>
+#include "gzip.h"
 #include "util.h"
 
 typedef enum { CKPT_U8, CKPT_I32, CKPT_I64, CKPT_F32, CKPT_F64 } CkptType;
@@ -118,7 +118,7 @@ static inline void ckpt_put(CkptWriter *w, const void *bytes, size_t size) {
     for (size_t n; size > 0 && !w->error; from += n, size -= n) {
         n = sizeof w->buffer - w->used < size ? sizeof w->buffer - w->used : size;
         memcpy(w->buffer + w->used, from, n);
-        w->crc = (uint32_t)crc32(w->crc, w->buffer + w->used, (uInt)n);
+        w->crc = crc_of(w->crc, w->buffer + w->used, n);
         if ((w->used += n) == sizeof w->buffer) ckpt_flush(w);
     }
 }
@@ -163,7 +163,7 @@ static inline int ckpt_write(int fd, const CkptHeader *header, const CkptEntry *
     CkptWriter w;
     w.fd = fd;
     w.error = 0;
-    w.crc = 0;              // zlib's start value
+    w.crc = 0;
     w.position = w.used = 0;
     ckpt_put(&w, header, sizeof *header);
     ckpt_put(&w, entries, (size_t)n * sizeof *entries);
@@ -295,11 +295,11 @@ static inline int ckpt_map(Checkpoint *c, const char *path, char *error, size_t 
     return 0;
 }
 
-// The stored sum against the bytes. crc32_z takes a size_t where crc32's length would wrap at 4 GB.
+// The stored sum against the bytes.
 static inline int ckpt_check_sum(const Checkpoint *c, char *error, size_t room) {
     uint32_t trailer[2];
     memcpy(trailer, c->map + c->size - CKPT_TRAILER, sizeof trailer);
-    uint32_t crc = (uint32_t)crc32_z(0, c->map, c->size - CKPT_TRAILER);
+    uint32_t crc = crc_of(0, c->map, c->size - CKPT_TRAILER);
     if (crc != trailer[0])
         return ckpt_error(error, room, "%s: damaged: checksum 0x%08x instead of 0x%08x", c->path, crc, trailer[0]);
     if (trailer[1] != 0)

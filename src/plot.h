@@ -20,7 +20,7 @@
 #include <limits.h>
 #include <math.h>
 #include <strings.h>
-#include <zlib.h>
+#include "gzip.h"
 #include "utf8.h"
 #include "util.h"
 
@@ -907,7 +907,7 @@ static inline unsigned char *plot_chunk(unsigned char *out, const char *type, co
     memcpy(out, &length, 4);
     memcpy(out + 4, type, 4);
     if (size > 0) memcpy(out + 8, data, size);
-    crc = htonl((uint32_t)crc32(crc32(0, NULL, 0), out + 4, size + 4));
+    crc = htonl(crc_of(0, out + 4, size + 4));
     memcpy(out + 8 + size, &crc, 4);
     return out + 12 + size;
 }
@@ -924,9 +924,9 @@ static inline int plot_png_small(const char *path, const char *title, const Plot
     int colors = plot_quantize(rgb, pixels, palette, index);
     for (size_t y = 0; y < (size_t)height; y++)                             // each line after a zero: filter "none"
         memcpy(lines + y * line + 1, index + y * (size_t)width, (size_t)width);
-    uLongf packed = compressBound((uLong)(line * (size_t)height));
-    unsigned char *data = (unsigned char *)xmalloc(packed), *png = (unsigned char *)xmalloc(packed + 1024), *end;
-    if (compress2(data, &packed, lines, (uLong)(line * (size_t)height), 9) != Z_OK) fail("zlib: compress2 failed");
+    size_t packed;
+    unsigned char *data = deflated(lines, line * (size_t)height, &packed);
+    unsigned char *png = (unsigned char *)xmalloc(packed + 1024), *end;
     uint32_t size[] = { htonl((uint32_t)width), htonl((uint32_t)height) };
     unsigned char header[13] = { [8] = 8, [9] = 3 };                        // 8 bits, a palette
     memcpy(header, size, sizeof size);

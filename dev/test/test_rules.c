@@ -8,7 +8,7 @@
 #include "../../muon.h"
 #include "test.h"
 #include "../../src/checkpoint.h"
-#include <cjson/cJSON.h>
+#include "../../src/json.h"
 
 enum { STEPS = 50 };
 
