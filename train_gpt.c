@@ -24,12 +24,9 @@
 #include <float.h>
 #include <math.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
-#include "src/flags.h"       // defines: flag_value, integer_of
 #include "src/machine.h"     // defines: machine_cpu, machine_threads, machine_memory, wait_politely; openmp.h
 #include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, VEC_SUM, vec_expf, ..., vec_max, Dropout, dropout_factor
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
@@ -39,7 +36,7 @@
 #include "src/runlog.h"      // defines: RunLog, runlog_read, runlog_cut, runlog_qk_text, runlog_plot
 #include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_load, tokenizer_token
 #include "data/dataloader.h" // defines: DataLoader, dataloader_open, dataloader_batch, dataloader_val, ...
-#include "src/run.h"         // defines: run_begun, run_lock, run_data_conflict, run_foreign_file, run_remove
+#include "src/run.h"         // defines: Arguments, arguments_parse, RunFolder, run_open, run_cut, run_write_files, run_draw, ...
 #ifndef MUON_C_COMMIT
 #define MUON_C_COMMIT "unknown"  // the Makefile says which
 #endif
@@ -1225,15 +1222,12 @@ typedef struct {
     uint8_t *classes;                    // (V) of the tokens, by frequency
     double train_seconds, smooth_loss;
     double val_by_class[DATALOADER_CLASSES];
-    int best_step, best_kept;            // of the lowest eval.sample_loss behind step 0, and of the weights in best_path; or -1
+    int best_step, best_kept;            // of the lowest eval.sample_loss behind step 0, and of the weights in run.best; or -1
     double best_loss;
-    char *log_path, *checkpoint_path, *previous_path, *best_path;
-    bool current_is_good;                // checkpoint_path was read or written by this process: worth keeping as the
-                                         // previous one
-    const char *program;                 // as it was started, for commands that it prints
+    RunFolder run;
+    bool current_is_good;                // run.checkpoint was read or written by this process: worth keeping as run.previous
     int explained;                       // the step that --explain tells, counted from 1; 0: none
     FILE *log;
-    int lock;                            // the run's folder, locked against a second process
 } Trainer;
 
 // The run saves its last whole step and ends. A second INT, Ctrl-C again, ends the program at once; the others come
@@ -1654,7 +1648,7 @@ static int checkpoint_check_config(const Checkpoint *file, const Config *mine, b
 // "runs/x/checkpoint.bin (step 20, validation loss 3.1)" for each of the run's checkpoints, or what is wrong with it; ""
 // where there are none. To be freed.
 static char *checkpoints_of(const Trainer *t) {
-    const char *const paths[] = {t->checkpoint_path, t->previous_path, t->best_path};
+    const char *const paths[] = {t->run.checkpoint, t->run.previous, t->run.best};
     char *all = xstrdup(""), error[ERROR_ROOM];
     for (size_t i = 0; i < COUNT_OF(paths); i++) {
         if (!file_exists(paths[i])) continue;
@@ -1713,7 +1707,7 @@ static bool checkpoint_put(Trainer *t, bool whole, const char *path, const char 
 
 static void checkpoint_write(Trainer *t) {
     char error[ERROR_ROOM];
-    if (!checkpoint_put(t, true, t->checkpoint_path, t->current_is_good ? t->previous_path : NULL, error, sizeof error)) {
+    if (!checkpoint_put(t, true, t->run.checkpoint, t->current_is_good ? t->run.previous : NULL, error, sizeof error)) {
         runlog_put_end(t->log, &(RunEnd){t->step, NAN, t->train_seconds, "failed"});
         fflush(t->log);
         putchar('\n');
@@ -1724,7 +1718,7 @@ static void checkpoint_write(Trainer *t) {
 
 // Whether the checkpoint before the last has the lower loss: of a run that diverges the last one may be ruined already.
 static bool previous_is_better(const Trainer *t) {
-    const char *const paths[] = {t->checkpoint_path, t->previous_path};
+    const char *const paths[] = {t->run.checkpoint, t->run.previous};
     double loss[2];
     for (int i = 0; i < 2; i++) {
         Checkpoint file;
@@ -1735,14 +1729,6 @@ static bool previous_is_better(const Trainer *t) {
         loss[i] = s.progress[s.evaluated == s.step ? 2 : 1];
     }
     return loss[1] < loss[0];
-}
-
-// The command that goes on with the run, from its checkpoint or from the file `from`, to be pasted.
-static char *resume_command(const Trainer *t, const char *from) {
-    char *program = shell_quoted(t->program), *dir = shell_quoted(t->config.run.dir), *file = shell_quoted(from ? from : "");
-    char *command = format("%s --run.dir=%s --resume%s%s", program, dir, from ? "=" : "", from ? file : "");
-    free(program); free(dir); free(file);
-    return command;
 }
 
 // Fails where the checkpoint at path is of another config, or data.dir holds other data than it was trained on: before
@@ -1772,14 +1758,14 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     CheckpointState state;
     char error[ERROR_ROOM];
     if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0) {
-        if (strcmp(path, t->previous_path) && file_exists(t->previous_path))
-            fail("%s; the one before it: %s", error, resume_command(t, t->previous_path));
+        if (strcmp(path, t->run.previous) && file_exists(t->run.previous))
+            fail("%s; the one before it: %s", error, run_resume_command(&t->run, t->run.previous));
         fail("%s", error);
     }
     int n = checkpoint_tensors(t, &state, list);
-    if (!strcmp(path, t->best_path))
+    if (!strcmp(path, t->run.best))
         fail("%s: has the best weights alone, to sample from, and no state of the optimizer: go on with %s", path,
-             resume_command(t, NULL));
+             run_resume_command(&t->run, NULL));
     for (int i = 0; i < n; i++)
         if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
     checkpoint_close(&file);
@@ -1791,7 +1777,7 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     t->smooth_loss = state.progress[1];
     t->eval.val_loss = state.progress[2];
     t->eval.val_bpb = state.progress[3];
-    t->current_is_good = !strcmp(path, t->checkpoint_path);
+    t->current_is_good = !strcmp(path, t->run.checkpoint);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1809,10 +1795,10 @@ static void best_compare(Trainer *t) {
 // No reason to end a training: where it can't be written, the end says that it isn't kept.
 static void best_write(Trainer *t) {
     char error[ERROR_ROOM];
-    bool saved = checkpoint_put(t, false, t->best_path, NULL, error, sizeof error);
+    bool saved = checkpoint_put(t, false, t->run.best, NULL, error, sizeof error);
     if (!saved) {
         printf("%s\n", error);
-        unlink(t->best_path);
+        unlink(t->run.best);
     }
     t->best_kept = saved ? t->step : -1;
 }
@@ -1827,7 +1813,7 @@ static void best_resume(Trainer *t) {
     Checkpoint file;
     CheckpointState state;
     char error[ERROR_ROOM];
-    if (runlog_read(t->log_path, &log) == 0) {
+    if (runlog_read(t->run.log, &log) == 0) {
         for (int i = 0; i < log.n_evals; i++) {
             double loss = runlog_sample_loss(&log.evals[i]);
             if (log.evals[i].step == 0 || !(loss < t->best_loss)) continue;
@@ -1837,7 +1823,7 @@ static void best_resume(Trainer *t) {
         runlog_free(&log);
     }
     bool logged = t->best_step >= 0;
-    if (file_exists(t->best_path) && checkpoint_open_sound(&file, t->best_path, &state, error, sizeof error) == 0) {
+    if (file_exists(t->run.best) && checkpoint_open_sound(&file, t->run.best, &state, error, sizeof error) == 0) {
         checkpoint_close(&file);
         if (!logged && state.step <= t->eval.step) {
             t->best_step = (int)state.step;
@@ -1847,7 +1833,7 @@ static void best_resume(Trainer *t) {
             t->best_kept = t->best_step;
             t->best_loss = unrounded(t->best_loss, state.progress[2]);
         }
-        else unlink(t->best_path);
+        else unlink(t->run.best);
     }
     if (t->best_step == t->step) t->best_loss = unrounded(t->best_loss, t->eval.val_loss);
     if (!logged && t->eval.step == t->step) best_compare(t);
@@ -1997,28 +1983,8 @@ static int sample_start(const Config *c, const Tokenizer *t) {
 
 enum { SAMPLE_TOKENS = 400 };
 
-// The first sample in sample.txt's text whose step is from `first` to `last`, at its head "--- step 20 ---", or NULL.
-static char *sample_find(char *text, int first, int last) {
-    int step, end;
-    for (char *at = text; at; at = strstr(at, "\n--- step ")) {
-        at += *at == '\n';
-        end = 0;
-        if (sscanf(at, "--- step %d ---%n", &step, &end) == 1 && at[end] == '\n' && step >= first && step <= last) return at;
-    }
-    return NULL;
-}
-
-// Removes the samples behind the step that a run goes on from: it draws them again.
-static void sample_cut(const char *dir, int step) {
-    char *path = format("%s/sample.txt", dir), *text = read_file(path, NULL);
-    char *behind = text ? sample_find(text, step + 1, INT_MAX) : NULL;
-    if (behind && truncate(path, behind - text) != 0) fail("%s: cannot be cut: %s", path, strerror(errno));
-    free(text);
-    free(path);
-}
-
-// Returns a sample, to be freed; NULL where the data has no tokenizer. Appends it to the run's sample.txt, unless one of this
-// step is there, drawn before the run went on, or a signal has cut it short. step: of the model's weights.
+// Returns a sample, to be freed; NULL where the data has no tokenizer. Appends it to the run's sample.txt, unless a signal
+// has cut it short. step: of the model's weights.
 static char *write_sample(Trainer *t, int step) {
     if (!t->tokenizer.size) return NULL;
     SampleText s = {t, xstrdup(""), 0};
@@ -2026,13 +1992,7 @@ static char *write_sample(Trainer *t, int step) {
     if (!generate(&t->model, V, &start, 1, SAMPLE_TOKENS, 0.8, 0,
                   hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s))
         fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
-    char *path = format("%s/sample.txt", t->config.run.dir), *text = read_file(path, NULL);
-    bool append = !interrupted && !(text && sample_find(text, step, step));
-    free(text);
-    FILE *f = append ? fopen(path, "a") : NULL;
-    if (append && (!f || fprintf(f, "--- step %d ---\n%s\n\n", step, s.text) < 0 || fclose(f) != 0))
-        fail("%s: %s", path, strerror(errno));
-    free(path);
+    if (!interrupted) run_add_sample(&t->run, step, s.text);
     return s.text;
 }
 
@@ -2048,7 +2008,7 @@ static void show_sample(Trainer *t, int step) {
 
 static void log_check(Trainer *t) {
     int error = stream_error(t->log);
-    if (error) fail("%s: cannot be written: %s", t->log_path, strerror(error));
+    if (error) fail("%s: cannot be written: %s", t->run.log, strerror(error));
 }
 
 // changed: the overrides of a resumed run, n of --section.key=value.
@@ -2081,44 +2041,6 @@ static void log_end(Trainer *t, const char *reason) {
     snprintf(end.reason, sizeof end.reason, "%s", reason);
     runlog_put_end(t->log, &end);
     log_check(t);
-}
-
-// The picture is no reason to end a training: a child draws it, and whatever ends the child, such as too little memory or
-// an assertion of the image library, is a warning. It starts no threads: OpenMP's are not there after a fork.
-static void draw_loss(const Trainer *t) {
-    char *png = format("%s/loss.png", t->config.run.dir), *said = NULL, line[512];
-    const char *folder = t->config.run.dir;
-    int ends[2], status = 0;
-    fflush(NULL);                                        // what is still in a buffer would be written twice
-    if (pipe(ends) != 0) { fprintf(stderr, "warning: %s: not drawn: %s\n", png, strerror(errno)); free(png); return; }
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[0]);
-        if (t->lock >= 0) close(t->lock);                // the folder is its parent's alone
-        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-        if (runlog_plot(&folder, NULL, 1, png) != 0) fail("%s", strerror(errno));
-        fflush(NULL);
-        _exit(0);
-    }
-    int error = errno;
-    close(ends[1]);
-    FILE *from = child > 0 ? fdopen(ends[0], "r") : NULL;
-    while (from && fgets(line, sizeof line, from)) {     // its own warnings, then why it failed
-        line[strcspn(line, "\n")] = '\0';
-        if (said) fprintf(stderr, "%s\n", said);
-        free(said);
-        said = xstrdup(line);
-    }
-    if (from) fclose(from);
-    else close(ends[0]);
-    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-    bool failed = child < 0 || status != 0;
-    const char *reason = child < 0 ? strerror(error) : !said ? "the process that draws it was ended" : said;
-    if (failed) fprintf(stderr, "warning: %s: not drawn: %s\n", png, reason + (strncmp(reason, "error: ", 7) ? 0 : 7));
-    else if (said) fprintf(stderr, "%s\n", said);
-    free(said);
-    free(png);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -2214,11 +2136,7 @@ static void trainer_begin(Trainer *t) {
 
 static void trainer_close(Trainer *t) {
     if (t->log) fclose(t->log);
-    close(t->lock);                                      // and with it the lock on the run's folder
-    free(t->log_path);
-    free(t->checkpoint_path);
-    free(t->previous_path);
-    free(t->best_path);
+    run_close(&t->run);
     dataloader_close(&t->data);
     if (t->tokenizer.size) tokenizer_free(&t->tokenizer);
     trainer_free(t);
@@ -2235,7 +2153,7 @@ static void print_by_frequency(const Trainer *t) {
 // Whether QK-Clip had anything to do, in all of the run, as the log has it.
 static void print_qk(const Trainer *t) {
     RunLog log;
-    char *text = runlog_read(t->log_path, &log) == 0 ? runlog_qk_text(&log) : NULL;
+    char *text = runlog_read(t->run.log, &log) == 0 ? runlog_qk_text(&log) : NULL;
     if (text) printf("\nQK-Clip: %s", text);
     free(text);
     runlog_free(&log);
@@ -2271,7 +2189,7 @@ static int train(Trainer *t) {
         bool sample = c->train.sample_every && t->step > 0 && t->step % c->train.sample_every == 0 && !last;
         if ((validated || save || sample) && !state_is_sound(t, trouble, sizeof trouble)) break;
         if (t->best_step == t->step && t->best_kept != t->step) {
-            if (last) unlink(t->best_path);              // checkpoint.bin is the best
+            if (last) unlink(t->run.best);              // checkpoint.bin is the best
             else best_write(t);
         }
         if (save) {
@@ -2279,7 +2197,7 @@ static int train(Trainer *t) {
             saved = t->step;
         }
         if (last) break;
-        if (validated) draw_loss(t);                     // the end draws too
+        if (validated) run_draw(&t->run);                     // the end draws too
         if (sample) {
             progress_end(&progress);
             show_sample(t, t->step);
@@ -2311,9 +2229,9 @@ static int train(Trainer *t) {
     const char *reason = *trouble ? "diverged"
                        : interrupted && (t->step < steps || t->eval.step != t->step) ? "interrupted" : "done";
     log_end(t, reason);
-    draw_loss(t);
+    run_draw(&t->run);
     if (!strcmp(reason, "diverged")) {
-        char *saved_ones = checkpoints_of(t), *command = resume_command(t, previous_is_better(t) ? t->previous_path : NULL);
+        char *saved_ones = checkpoints_of(t), *command = run_resume_command(&t->run, previous_is_better(t) ? t->run.previous : NULL);
         fflush(stdout);
         fprintf(stderr, "error: step %d: %s; ", t->step + (*result.trouble != '\0'), trouble);
         if (*saved_ones)
@@ -2324,7 +2242,7 @@ static int train(Trainer *t) {
         return EXIT_FAILED;
     }
     if (!strcmp(reason, "interrupted")) {
-        char *command = resume_command(t, NULL);
+        char *command = run_resume_command(&t->run, NULL);
         fprintf(ferror(stdout) ? stderr : stdout, "interrupted at step %d and saved; go on with: %s\n", t->step, command);
         free(command);
         return EXIT_INTERRUPTED;
@@ -2332,7 +2250,7 @@ static int train(Trainer *t) {
     bool best_was_before = t->best_step >= 0 && t->best_step != t->step;
     int sampled = t->step;
     if (best_was_before && t->best_kept == t->best_step)
-        sampled = (int)read_weights(&t->model, t->best_path).step;
+        sampled = (int)read_weights(&t->model, t->run.best).step;
     printf("\n");
     show_sample(t, sampled);
     printf("done: %d steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f",
@@ -2347,7 +2265,7 @@ static int train(Trainer *t) {
     if (best_was_before)
         printf("\nbest validation loss %.4f at step %d%s%s: the last %d steps made the model %s", t->best_loss, t->best_step,
                t->best_kept == t->best_step ? ", kept in " : ", no longer kept",
-               t->best_kept == t->best_step ? t->best_path : "", t->step - t->best_step,
+               t->best_kept == t->best_step ? t->run.best : "", t->step - t->best_step,
                t->eval.sample_loss > t->best_loss ? "worse" : "no better");
     printf("\npicture: %s/loss.png", c->run.dir);
     if (t->tokenizer.size) {
@@ -2362,183 +2280,7 @@ static int train(Trainer *t) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The command line and the run's folder
-
-typedef struct {
-    const char *config_path, *resume_from;   // resume_from: "" is the run's own checkpoint
-    bool resume, overwrite, print_config, profile;
-    int explained;
-    char **overrides;
-    int n_overrides;
-} Arguments;
-
-static Arguments parse_arguments(int argc, char **argv) {
-    Arguments a = {.resume_from = "", .overrides = xcalloc((size_t)argc, sizeof(char *))};
-    for (int i = 1; i < argc; i++) {
-        const char *s = argv[i], *value;
-        if (!strcmp(s, "--help") || !strcmp(s, "-h") || !strcmp(s, "--help=markdown")) {
-            bool markdown = !strcmp(s, "--help=markdown");
-            if (!markdown)
-                printf("usage: train_gpt CONFIG.json [--section.key=value ...] [--resume[=CHECKPOINT]] [--overwrite] "
-                       "[--profile] [--explain=STEP] [--print-config]\n"
-                       "Pretrains a GPT as the config says and puts everything into the run's folder.\n\n"
-                       "  --resume        go on with a run (--run.dir, or the last one of this config) from its "
-                       "checkpoint;\n"
-                       "                  data.dir, train.steps, train.*_every and the learning rates may change\n"
-                       "  --overwrite     start anew in a folder that holds a run\n"
-                       "  --profile       at the end, show where the steps' time went and how near each pass is to "
-                       "what bounds it\n"
-                       "  --explain=STEP  tell what this step did to every tensor and head, in numbers, in RUN/stepSTEP\n"
-                       "  --print-config  print the resolved config and end\n\n");
-            config_help(stdout, config_fields, N_FIELDS, markdown);
-            exit(0);
-        }
-        else if (!strcmp(s, "--print-config")) a.print_config = true;
-        else if (!strcmp(s, "--overwrite")) a.overwrite = true;
-        else if (!strcmp(s, "--profile")) a.profile = true;
-        else if ((value = flag_value(s, "--explain"))) a.explained = (int)integer_of("--explain", value, 1, 1000000000);
-        else if (!strcmp(s, "--resume")) a.resume = true;
-        else if ((value = flag_value(s, "--resume"))) { a.resume = true; a.resume_from = value; }
-        else if (!strncmp(s, "--", 2) && strchr(s, '.')) a.overrides[a.n_overrides++] = argv[i];
-        else if (*s == '-')
-            fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --profile, "
-                       "--explain, --print-config or --help", s);
-        else if (a.config_path) fail_usage("%s: one config is expected, %s is already given", s, a.config_path);
-        else a.config_path = s;
-    }
-    if (a.resume && a.overwrite) fail_usage("--resume and --overwrite: one of the two");
-    return a;
-}
-
-static const char *override_value(const Arguments *a, const char *flag) {
-    const char *value = NULL;
-    for (int i = 0; i < a->n_overrides; i++)
-        if (!strncmp(a->overrides[i], flag, strlen(flag))) value = a->overrides[i] + strlen(flag);
-    return value;
-}
-
-static const char *last_part(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
-// A default run's folder: runs/NAME of configs/NAME.json, or runs/NAME-TEXT where the command line has other data than
-// the config, by the last part of its folder; number > 1: with -number behind it.
-static char *run_name(const Arguments *a, bool with_text, int number) {
-    const char *base = last_part(a->config_path), *dot = strrchr(base, '.'), *data = override_value(a, "--data.dir=");
-    int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
-    Config file;
-    config_load(&file, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path, 0, NULL, NULL);
-    char *own = runlog_name(file.data.dir), *text = runlog_name(data ? data : file.data.dir);
-    if (!strcmp(text, ".") || !strcmp(text, "..")) {
-        char *real = realpath(data ? data : file.data.dir, NULL);
-        if (real) { free(text); text = xstrdup(last_part(real)); }
-        free(real);
-    }
-    bool other = with_text && data && strcmp(own, text) && *text;
-    char *behind = number > 1 ? format("-%d", number) : xstrdup("");
-    char *dir = format("%s/%.*s%s%s%s", runs_folder(), length, base, other ? "-" : "", other ? text : "", behind);
-    config_free(&file, config_fields, N_FIELDS);
-    free(own); free(text); free(behind);
-    return dir;
-}
-
-// The last run by the config's name, or that of config and text; NULL where there is none.
-static char *last_run(const Arguments *a, bool with_text) {
-    char *found = NULL;
-    for (int number = 1; ; number++) {
-        char *dir = run_name(a, with_text, number);
-        bool there = file_exists(dir);
-        if (run_begun(dir)) {
-            free(found);
-            found = xstrdup(dir);
-        }
-        free(dir);
-        if (!there) return found;
-    }
-}
-
-// The folder of the run to resume: --run.dir, else the config's run.dir, else the last run by the names of config and text,
-// or, where the data has moved, of the config alone: the data's fingerprint tells whether they belong together.
-static char *resumed_dir(const Arguments *a) {
-    const char *named = override_value(a, "--run.dir=");
-    if (named && *named) return xstrdup(named);
-    if (!a->config_path) fail_usage("--resume: name the run with --run.dir=FOLDER, or its config");
-    Config config;
-    config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path,
-                a->n_overrides, a->overrides, NULL);
-    char *found = *config.run.dir ? xstrdup(config.run.dir) : last_run(a, true);
-    if (!found && !(found = last_run(a, false))) fail_usage("--resume: %s holds no run", run_name(a, true, 1));
-    config_free(&config, config_fields, N_FIELDS);
-    return found;
-}
-
-// Another name helps where dir is taken or busy, not where it is refused for where it lies.
-typedef enum { DIR_OURS, DIR_TAKEN, DIR_BUSY, DIR_REFUSED, DIR_FAILED } DirState;
-
-// Takes dir for the run: makes it, locks it (t->lock) and looks at what is in it. Where it can't be had, *why is a line
-// that says so, to be freed.
-static DirState take_dir(Trainer *t, const char *dir, const Arguments *a, char **why) {
-    char *conflict = run_data_conflict(dir, t->config.data.dir), *foreign = NULL;
-    bool locked = true;
-    *why = conflict ? format("run.dir: %s", conflict) : NULL;
-    free(conflict);
-    if (*why) return DIR_REFUSED;
-    t->lock = run_lock(dir, &locked);
-    if (t->lock < 0 && errno == EWOULDBLOCK) {
-        *why = format("%s: another process is training in this folder", dir);
-        return DIR_BUSY;
-    }
-    if (t->lock < 0) {
-        *why = format("%s: cannot be made: %s; RUNS_DIR=FOLDER has runs elsewhere", dir, strerror(errno));
-        return DIR_FAILED;
-    }
-    char *tokenizer = t->tokenizer.size ? tokenizer_path(t->config.data.dir) : NULL;
-    if (!a->resume && !a->overwrite && run_begun(dir))
-        *why = format("run.dir: %s already holds a run; --resume goes on with it, --overwrite starts anew", dir);
-    else if ((foreign = run_foreign_file(dir, tokenizer)))
-        *why = format("run.dir: %s was not written by a run, which would replace it or take it for its own: move it away, or "
-                      "name another folder", foreign);
-    else if (!locked) fprintf(stderr, "warning: %s: this volume has no locks: start no second process there\n", dir);
-    free(tokenizer);
-    free(foreign);
-    if (*why) close(t->lock);
-    return *why ? DIR_TAKEN : DIR_OURS;
-}
-
-// The run's folder: dir, or where it is NULL the first by the config's name that is free. Named and locked in *t.
-static void choose_dir(Trainer *t, char *dir, const Arguments *a) {
-    Config *c = &t->config;
-    char *why = NULL;
-    DirState state = dir ? take_dir(t, dir, a, &why) : DIR_TAKEN;
-    for (int number = 1; !dir; number++) {
-        dir = run_name(a, true, number);
-        state = take_dir(t, dir, a, &why);
-        if (state != DIR_TAKEN && state != DIR_BUSY) break;
-        free(why);
-        free(dir);
-        dir = NULL;
-    }
-    if (state == DIR_TAKEN || state == DIR_REFUSED) fail_usage("%s", why);
-    if (state != DIR_OURS) fail("%s", why);
-    free(c->run.dir);
-    c->run.dir = dir;
-    t->log_path = format("%s/log.jsonl", dir);
-    t->checkpoint_path = format("%s/checkpoint.bin", dir);
-    t->previous_path = format("%s/checkpoint.prev.bin", dir);
-    t->best_path = format("%s/checkpoint.best.bin", dir);
-}
-
-// The log goes on behind the checkpoint's step; a run that has lost it gets a new one.
-static void resume_log(Trainer *t) {
-    int bad_line = runlog_cut(t->log_path, t->step, t->eval.step);
-    if (bad_line > 0)
-        fail("%s:%d: not a line of a run's log; without this file the run goes on with a new one", t->log_path, bad_line);
-    if (bad_line < 0 && errno != ENOENT) fail("%s: %s", t->log_path, strerror(errno));
-    if (bad_line < 0) printf("log        %s is missing: a new one begins\n", t->log_path);
-    sample_cut(t->config.run.dir, t->step);
-    best_resume(t);
-}
+// The program
 
 // What a config is asked, beside its file alone. A run that goes on has been asked already, but for its new steps.
 static void check_config(const Config *c, const ConfigSource *from, const Arguments *a, bool resumed, const char *where) {
@@ -2553,37 +2295,16 @@ static void check_config(const Config *c, const ConfigSource *from, const Argume
     config_free(&file, config_fields, N_FIELDS);
 }
 
-static void write_run_file(const char *dir, const char *name, const char *bytes, size_t size) {
-    char *path = format("%s/%s", dir, name);
-    if (write_file(path, bytes, size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
-    free(path);
-}
-
-// What is needed to sample and to resume, beside the checkpoint.
-static void write_run_files(const Trainer *t) {
-    const char *dir = t->config.run.dir;
-    char *text = config_text(&t->config, config_fields, N_FIELDS), *from = tokenizer_path(t->config.data.dir), *bytes;
-    size_t size;
-    write_run_file(dir, "config.json", text, strlen(text));
-    if (t->tokenizer.size && (bytes = read_file(from, &size))) {
-        write_run_file(dir, strrchr(from, '/') + 1, bytes, size);
-        if (tokenizer_sign(&t->tokenizer, dir) != 0) fail("%s/vocabulary: cannot be written: %s", dir, strerror(errno));
-        free(bytes);
-    }
-    free(text);
-    free(from);
-}
-
 // The whole program but for main's name, so that tests can run it in a child process.
 static int train_main(int argc, char **argv) {
-    Arguments a = parse_arguments(argc, argv);
+    Arguments a = arguments_parse(argc, argv);
     if (!a.config_path && !a.resume && !a.print_config)
         fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
 
-    Trainer t = {.program = argv[0], .explained = a.explained};
+    Trainer t = {.explained = a.explained};
     Config *c = &t.config;
     ConfigSource sources[N_FIELDS];
-    char error[ERROR_ROOM], *dir = a.resume && !a.print_config ? resumed_dir(&a) : NULL;
+    char error[ERROR_ROOM], *dir = a.resume && !a.print_config ? run_resumed_dir(&a) : NULL;
     char *where = dir ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
     for (int i = 0; dir && i < a.n_overrides; i++)
         if (!may_change(a.overrides[i] + 2))
@@ -2608,14 +2329,16 @@ static int train_main(int argc, char **argv) {
     if (checkpoint) check_resumed(c, checkpoint);
     free(checkpoint);
     trainer_open(&t, where);
-    choose_dir(&t, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), &a);
+    t.run = run_open(&a, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), c->data.dir, t.tokenizer.size > 0);
+    free(c->run.dir);
+    c->run.dir = xstrdup(t.run.dir);
     trainer_begin(&t);
     take_signals();
     if (a.resume) {
         char *from = tokenizer_path(c->data.dir);
         if (t.tokenizer.size && tokenizer_check(&t.tokenizer, from, c->run.dir, error, sizeof error) != 0) fail("%s", error);
         free(from);
-        checkpoint_resume(&t, *a.resume_from ? a.resume_from : t.checkpoint_path);
+        checkpoint_resume(&t, *a.resume_from ? a.resume_from : t.run.checkpoint);
         if (t.step > c->train.steps)
             fail_usage("train.steps: %d, but the run is already at step %d", c->train.steps, t.step);
         if (a.explained && a.explained <= t.step)
@@ -2624,16 +2347,17 @@ static int train_main(int argc, char **argv) {
         for (int i = 0; i < a.n_overrides; i++)
             if (strncmp(a.overrides[i], "--run.dir=", 10)) printf(", now with %s", a.overrides[i] + 2);
         printf("\n");
-        resume_log(&t);
+        run_cut(&t.run, t.step, t.eval.step);
+        best_resume(&t);
     } else {
         char *stays = run_remove(c->run.dir);
         if (stays) fail("%s: cannot be removed: %s", stays, strerror(errno));
         tensors_init(t.model.params, t.model.table, (uint64_t)c->run.seed);
     }
-    t.log = fopen(t.log_path, a.resume ? "a" : "w");
-    if (!t.log) fail("%s: cannot be written: %s", t.log_path, strerror(errno));
+    t.log = fopen(t.run.log, a.resume ? "a" : "w");
+    if (!t.log) fail("%s: cannot be written: %s", t.run.log, strerror(errno));
     log_start(&t, a.overrides, a.resume ? a.n_overrides : 0);
-    write_run_files(&t);
+    run_write_files(&t.run, c, &t.tokenizer);
     free(where); free(a.overrides);
     printf("run        %s\n\n", c->run.dir);
     int code = train(&t);

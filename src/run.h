@@ -1,6 +1,9 @@
-/* run.h - a run's folder: which files are the run's, which are somebody else's, and one process at a time.
+/* run.h - a run's folder: which one, which files in it are the run's and which somebody else's, one process at a time, and
+ * what is written there beside the log and the checkpoints.
  *
- * defines: run_begun, run_taken, run_lock, run_data_conflict, run_foreign_file, run_remove
+ * defines: run_begun, run_lock, run_data_conflict, run_foreign_file, run_remove, Arguments, arguments_parse, run_name,
+ *          run_resumed_dir, RunFolder, run_open, run_close, run_resume_command, run_write_files, run_add_sample, run_cut,
+ *          run_draw
  *
  * A run writes into its folder, in this order: log.jsonl, config.json, the tokenizer (a copy of the data's, and
  * `vocabulary`, its sidecar), then checkpoints, loss.png and sample.txt. So a folder is a run's where log.jsonl is a
@@ -10,7 +13,13 @@
 #ifndef RUN_H
 #define RUN_H
 
+#include <limits.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include "checkpoint.h"
+#include "flags.h"
+#include "keys.h"
+#include "runlog.h"
 #include "util.h"
 #include "../data/dataloader.h"
 #include "../data/tokenizer.h"
@@ -196,6 +205,299 @@ static inline int run_lock(const char *dir, bool *locked) {
         if ((fstat(fd, &mine) == 0 && stat(dir, &there) == 0 && run_same(&mine, &there)) || attempt == 100) return fd;
         close(fd);
     }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The command line: which config, and which folder
+
+typedef struct {
+    const char *program;                     // as it was started, for commands that are printed
+    const char *config_path, *resume_from;   // resume_from: "" is the run's own checkpoint
+    bool resume, overwrite, print_config, profile;
+    int explained;                           // the step of --explain, counted from 1; 0: none
+    char **overrides;
+    int n_overrides;
+} Arguments;
+
+static inline Arguments arguments_parse(int argc, char **argv) {
+    Arguments a = {.program = argv[0], .resume_from = "", .overrides = xcalloc((size_t)argc, sizeof(char *))};
+    for (int i = 1; i < argc; i++) {
+        const char *s = argv[i], *value;
+        if (!strcmp(s, "--help") || !strcmp(s, "-h") || !strcmp(s, "--help=markdown")) {
+            bool markdown = !strcmp(s, "--help=markdown");
+            if (!markdown)
+                printf("usage: train_gpt CONFIG.json [--section.key=value ...] [--resume[=CHECKPOINT]] [--overwrite] "
+                       "[--profile] [--explain=STEP] [--print-config]\n"
+                       "Pretrains a GPT as the config says and puts everything into the run's folder.\n\n"
+                       "  --resume        go on with a run (--run.dir, or the last one of this config) from its "
+                       "checkpoint;\n"
+                       "                  data.dir, train.steps, train.*_every and the learning rates may change\n"
+                       "  --overwrite     start anew in a folder that holds a run\n"
+                       "  --profile       at the end, show where the steps' time went and how near each pass is to "
+                       "what bounds it\n"
+                       "  --explain=STEP  tell what this step did to every tensor and head, in numbers, in RUN/stepSTEP\n"
+                       "  --print-config  print the resolved config and end\n\n");
+            config_help(stdout, config_fields, N_FIELDS, markdown);
+            exit(0);
+        }
+        else if (!strcmp(s, "--print-config")) a.print_config = true;
+        else if (!strcmp(s, "--overwrite")) a.overwrite = true;
+        else if (!strcmp(s, "--profile")) a.profile = true;
+        else if ((value = flag_value(s, "--explain"))) a.explained = (int)integer_of("--explain", value, 1, 1000000000);
+        else if (!strcmp(s, "--resume")) a.resume = true;
+        else if ((value = flag_value(s, "--resume"))) { a.resume = true; a.resume_from = value; }
+        else if (!strncmp(s, "--", 2) && strchr(s, '.')) a.overrides[a.n_overrides++] = argv[i];
+        else if (*s == '-')
+            fail_usage("%s: unknown flag; expected --section.key=value, --resume, --overwrite, --profile, "
+                       "--explain, --print-config or --help", s);
+        else if (a.config_path) fail_usage("%s: one config is expected, %s is already given", s, a.config_path);
+        else a.config_path = s;
+    }
+    if (a.resume && a.overwrite) fail_usage("--resume and --overwrite: one of the two");
+    return a;
+}
+
+static inline const char *arguments_value(const Arguments *a, const char *flag) {
+    const char *value = NULL;
+    for (int i = 0; i < a->n_overrides; i++)
+        if (!strncmp(a->overrides[i], flag, strlen(flag))) value = a->overrides[i] + strlen(flag);
+    return value;
+}
+
+static inline const char *run_last_part(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+// A default run's folder: runs/NAME of configs/NAME.json, or runs/NAME-TEXT where the command line has other data than
+// the config, by the last part of its folder; number > 1: with -number behind it.
+static inline char *run_name(const Arguments *a, bool with_text, int number) {
+    const char *base = run_last_part(a->config_path), *dot = strrchr(base, '.'), *data = arguments_value(a, "--data.dir=");
+    int length = dot && dot > base ? (int)(dot - base) : (int)strlen(base);
+    Config file;
+    config_load(&file, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path, 0, NULL, NULL);
+    char *own = runlog_name(file.data.dir), *text = runlog_name(data ? data : file.data.dir);
+    if (!strcmp(text, ".") || !strcmp(text, "..")) {
+        char *real = realpath(data ? data : file.data.dir, NULL);
+        if (real) { free(text); text = xstrdup(run_last_part(real)); }
+        free(real);
+    }
+    bool other = with_text && data && strcmp(own, text) && *text;
+    char *behind = number > 1 ? format("-%d", number) : xstrdup("");
+    char *dir = format("%s/%.*s%s%s%s", runs_folder(), length, base, other ? "-" : "", other ? text : "", behind);
+    config_free(&file, config_fields, N_FIELDS);
+    free(own); free(text); free(behind);
+    return dir;
+}
+
+// The last run by the config's name, or that of config and text; NULL where there is none.
+static inline char *run_last(const Arguments *a, bool with_text) {
+    char *found = NULL;
+    for (int number = 1; ; number++) {
+        char *dir = run_name(a, with_text, number);
+        bool there = file_exists(dir);
+        if (run_begun(dir)) {
+            free(found);
+            found = xstrdup(dir);
+        }
+        free(dir);
+        if (!there) return found;
+    }
+}
+
+// The folder of the run to resume: --run.dir, else the config's run.dir, else the last run by the names of config and text,
+// or, where the data has moved, of the config alone: the data's fingerprint tells whether they belong together.
+static inline char *run_resumed_dir(const Arguments *a) {
+    const char *named = arguments_value(a, "--run.dir=");
+    if (named && *named) return xstrdup(named);
+    if (!a->config_path) fail_usage("--resume: name the run with --run.dir=FOLDER, or its config");
+    Config config;
+    config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), a->config_path,
+                a->n_overrides, a->overrides, NULL);
+    char *found = *config.run.dir ? xstrdup(config.run.dir) : run_last(a, true);
+    if (!found && !(found = run_last(a, false))) fail_usage("--resume: %s holds no run", run_name(a, true, 1));
+    config_free(&config, config_fields, N_FIELDS);
+    return found;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The folder of a run that trains
+
+typedef struct {
+    char *dir, *log, *checkpoint, *previous, *best;      // the folder, and its files' paths
+    int lock;                                            // the folder's, against a second process
+    const char *program;                                 // as it was started, for commands that are printed
+} RunFolder;
+
+// Another name helps where dir is taken or busy, not where it is refused for where it lies.
+typedef enum { DIR_OURS, DIR_TAKEN, DIR_BUSY, DIR_REFUSED, DIR_FAILED } DirState;
+
+// Takes dir for the run: makes it, locks it (r->lock) and looks at what is in it. Where it can't be had, *why is a line
+// that says so, to be freed.
+static inline DirState run_take(RunFolder *r, const char *dir, const Arguments *a, const char *data_dir, bool tokenizes, char **why) {
+    char *conflict = run_data_conflict(dir, data_dir), *foreign = NULL;
+    bool locked = true;
+    *why = conflict ? format("run.dir: %s", conflict) : NULL;
+    free(conflict);
+    if (*why) return DIR_REFUSED;
+    r->lock = run_lock(dir, &locked);
+    if (r->lock < 0 && errno == EWOULDBLOCK) {
+        *why = format("%s: another process is training in this folder", dir);
+        return DIR_BUSY;
+    }
+    if (r->lock < 0) {
+        *why = format("%s: cannot be made: %s; RUNS_DIR=FOLDER has runs elsewhere", dir, strerror(errno));
+        return DIR_FAILED;
+    }
+    char *tokenizer = tokenizes ? tokenizer_path(data_dir) : NULL;
+    if (!a->resume && !a->overwrite && run_begun(dir))
+        *why = format("run.dir: %s already holds a run; --resume goes on with it, --overwrite starts anew", dir);
+    else if ((foreign = run_foreign_file(dir, tokenizer)))
+        *why = format("run.dir: %s was not written by a run, which would replace it or take it for its own: move it away, or "
+                      "name another folder", foreign);
+    else if (!locked) fprintf(stderr, "warning: %s: this volume has no locks: start no second process there\n", dir);
+    free(tokenizer);
+    free(foreign);
+    if (*why) close(r->lock);
+    return *why ? DIR_TAKEN : DIR_OURS;
+}
+
+/* The run's folder, made and locked for this process: dir, which is freed, or where that is NULL the first by the config's
+ * name that is free. data_dir: where the data is; tokenizes: it has a tokenizer, which the run copies. Ends the program where
+ * the folder can't be had. To be closed by run_close. */
+static inline RunFolder run_open(const Arguments *a, char *dir, const char *data_dir, bool tokenizes) {
+    RunFolder r = {.program = a->program};
+    char *why = NULL;
+    DirState state = dir ? run_take(&r, dir, a, data_dir, tokenizes, &why) : DIR_TAKEN;
+    for (int number = 1; !dir; number++) {
+        dir = run_name(a, true, number);
+        state = run_take(&r, dir, a, data_dir, tokenizes, &why);
+        if (state != DIR_TAKEN && state != DIR_BUSY) break;
+        free(why);
+        free(dir);
+        dir = NULL;
+    }
+    if (state == DIR_TAKEN || state == DIR_REFUSED) fail_usage("%s", why);
+    if (state != DIR_OURS) fail("%s", why);
+    r.dir = dir;
+    r.log = format("%s/log.jsonl", dir);
+    r.checkpoint = format("%s/checkpoint.bin", dir);
+    r.previous = format("%s/checkpoint.prev.bin", dir);
+    r.best = format("%s/checkpoint.best.bin", dir);
+    return r;
+}
+
+static inline void run_close(RunFolder *r) {
+    if (r->dir) close(r->lock);                          // and with it the lock
+    free(r->dir), free(r->log), free(r->checkpoint), free(r->previous), free(r->best);
+}
+
+// The command that goes on with the run, from its checkpoint or from the file `from`, to be pasted.
+static inline char *run_resume_command(const RunFolder *r, const char *from) {
+    char *program = shell_quoted(r->program), *dir = shell_quoted(r->dir), *file = shell_quoted(from ? from : "");
+    char *command = format("%s --run.dir=%s --resume%s%s", program, dir, from ? "=" : "", from ? file : "");
+    free(program); free(dir); free(file);
+    return command;
+}
+
+static inline void run_write_file(const char *dir, const char *name, const char *bytes, size_t size) {
+    char *path = format("%s/%s", dir, name);
+    if (write_file(path, bytes, size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    free(path);
+}
+
+// What is needed to sample and to resume, beside the checkpoint.
+static inline void run_write_files(const RunFolder *r, const Config *c, const Tokenizer *tokenizer) {
+    char *text = config_text(c, config_fields, N_FIELDS), *from = tokenizer_path(c->data.dir), *bytes;
+    size_t size;
+    run_write_file(r->dir, "config.json", text, strlen(text));
+    if (tokenizer->size && (bytes = read_file(from, &size))) {
+        run_write_file(r->dir, strrchr(from, '/') + 1, bytes, size);
+        if (tokenizer_sign(tokenizer, r->dir) != 0) fail("%s/vocabulary: cannot be written: %s", r->dir, strerror(errno));
+        free(bytes);
+    }
+    free(text);
+    free(from);
+}
+
+// The first sample in sample.txt's text whose step is from `first` to `last`, at its head "--- step 20 ---", or NULL.
+static inline char *run_find_sample(char *text, int first, int last) {
+    int step, end;
+    for (char *at = text; at; at = strstr(at, "\n--- step ")) {
+        at += *at == '\n';
+        end = 0;
+        if (sscanf(at, "--- step %d ---%n", &step, &end) == 1 && at[end] == '\n' && step >= first && step <= last) return at;
+    }
+    return NULL;
+}
+
+// Removes the samples behind the step that a run goes on from: it draws them again.
+static inline void run_cut_samples(const char *dir, int step) {
+    char *path = format("%s/sample.txt", dir), *text = read_file(path, NULL);
+    char *behind = text ? run_find_sample(text, step + 1, INT_MAX) : NULL;
+    if (behind && truncate(path, behind - text) != 0) fail("%s: cannot be cut: %s", path, strerror(errno));
+    free(text);
+    free(path);
+}
+
+// Appends a sample to sample.txt, unless one of this step is there, drawn before the run went on.
+static inline void run_add_sample(const RunFolder *r, int step, const char *sample) {
+    char *path = format("%s/sample.txt", r->dir), *text = read_file(path, NULL);
+    bool there = text && run_find_sample(text, step, step);
+    free(text);
+    FILE *f = there ? NULL : fopen(path, "a");
+    if (!there && (!f || fprintf(f, "--- step %d ---\n%s\n\n", step, sample) < 0 || fclose(f) != 0))
+        fail("%s: %s", path, strerror(errno));
+    free(path);
+}
+
+// Takes back what was written behind the checkpoint that the run goes on from, which is of `step` and knows the validation
+// of step `evaluated`: lines of the log, and samples. A run that has lost its log gets a new one.
+static inline void run_cut(const RunFolder *r, int step, long evaluated) {
+    int bad_line = runlog_cut(r->log, step, evaluated);
+    if (bad_line > 0)
+        fail("%s:%d: not a line of a run's log; without this file the run goes on with a new one", r->log, bad_line);
+    if (bad_line < 0 && errno != ENOENT) fail("%s: %s", r->log, strerror(errno));
+    if (bad_line < 0) printf("log        %s is missing: a new one begins\n", r->log);
+    run_cut_samples(r->dir, step);
+}
+
+// The picture is no reason to end a training: a child draws it, and whatever ends the child, such as too little memory or
+// an assertion of the image library, is a warning. It starts no threads: OpenMP's are not there after a fork.
+static inline void run_draw(const RunFolder *r) {
+    char *png = format("%s/loss.png", r->dir), *said = NULL, line[512];
+    const char *folder = r->dir;
+    int ends[2], status = 0;
+    fflush(NULL);                                        // what is still in a buffer would be written twice
+    if (pipe(ends) != 0) { fprintf(stderr, "warning: %s: not drawn: %s\n", png, strerror(errno)); free(png); return; }
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        if (r->lock >= 0) close(r->lock);                // the folder is its parent's alone
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        if (runlog_plot(&folder, NULL, 1, png) != 0) fail("%s", strerror(errno));
+        fflush(NULL);
+        _exit(0);
+    }
+    int error = errno;
+    close(ends[1]);
+    FILE *from = child > 0 ? fdopen(ends[0], "r") : NULL;
+    while (from && fgets(line, sizeof line, from)) {     // its own warnings, then why it failed
+        line[strcspn(line, "\n")] = '\0';
+        if (said) fprintf(stderr, "%s\n", said);
+        free(said);
+        said = xstrdup(line);
+    }
+    if (from) fclose(from);
+    else close(ends[0]);
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+    bool failed = child < 0 || status != 0;
+    const char *reason = child < 0 ? strerror(error) : !said ? "the process that draws it was ended" : said;
+    if (failed) fprintf(stderr, "warning: %s: not drawn: %s\n", png, reason + (strncmp(reason, "error: ", 7) ? 0 : 7));
+    else if (said) fprintf(stderr, "%s\n", said);
+    free(said);
+    free(png);
 }
 
 #endif // RUN_H

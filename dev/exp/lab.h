@@ -33,7 +33,6 @@ static inline void lab_config(Trainer *t, const char *config, int n, char **over
     check_schedule(&owners, config);
     t->config.run.seed = seed;
     t->config.train.precision = t->config.optimizer.muon.precision = PRECISION_FP32;
-    t->lock = -1;                                       // there is no run's folder; trainer_close would close input 0
 }
 
 /* Reads config with overrides (n of --section.key=value), sets the seed, takes fp32 for all products, and makes a trainer

@@ -350,17 +350,17 @@ typedef enum { NAN_WEIGHT, HUGE_WEIGHTS, NAN_MOMENT } Damage;
 // A trainer whose last step has damaged the state, and a signal that came meanwhile.
 static void interrupted_with(void *damage) {
     char *overrides[] = {"--run.dir=" RUNS "broken", "--train.eval_every=0", "--model.dropout=0"};
-    Trainer t = {.program = "./train_gpt"};
-    Arguments a = {.overwrite = true};
+    Trainer t = {0};
+    Arguments a = {.program = "./train_gpt", .overwrite = true};
     StepResult result;
     omp_set_num_threads(1);
     config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), "build/test/run.json",
                 COUNT_OF(overrides), overrides, NULL);
     trainer_open(&t, "build/test/run.json");
-    choose_dir(&t, xstrdup(t.config.run.dir), &a);
+    t.run = run_open(&a, xstrdup(t.config.run.dir), t.config.data.dir, true);
     trainer_begin(&t);
     tensors_init(t.model.params, t.model.table, 1);
-    t.log = fopen(t.log_path, "w");
+    t.log = fopen(t.run.log, "w");
     if (!train_step(&t, &result)) _exit(97);
     t.muon.t = 0;
     size_t n;
@@ -516,7 +516,7 @@ TEST(a_signal_acts_between_micro_batches) {
 // Neither is the rest of a sample.
 TEST(a_signal_acts_between_the_tokens_of_a_sample) {
     char *overrides[] = {"--run.dir=" RUNS "none"};
-    Trainer t = {.program = "./train_gpt"};
+    Trainer t = {0};
     SampleText text = {&t, xstrdup(""), 0};
     int start = 0;
     prepare_runs();
@@ -530,7 +530,6 @@ TEST(a_signal_acts_between_the_tokens_of_a_sample) {
         CHECK_MSG(interrupted ? text.n == 0 : text.n > 0, "%zu bytes", text.n);
     }
     interrupted = 0;
-    t.lock = -1;
     free(text.text);
     trainer_close(&t);
 }
