@@ -691,6 +691,21 @@ TEST(a_step_is_explained_and_stays_the_same) {
     check_error_line(TRAIN("--resume --run.dir=" RUNS "told --explain=7"), 2, "--explain=7: the run is already at step 7");
 }
 
+// docs/a-step.md is made anew of a tiny run: every section and both pictures; every link goes to a function's line.
+TEST(the_page_of_a_step_is_made) {
+    prepare_runs();
+    free(test_folder("page"));
+    CHECK(shell("cp docs/a-step.md build/test/page/ && CONFIG=build/test/run.json ADAMW=build/test/run.json STEP=3 PAGE=build/test/page/a-step.md "
+                "ARGS=--train.steps=4 dev/a_step.sh > build/test/out.txt 2>&1") == 0);
+    CHECK(file_has("build/test/page/a-step.md", "Step 3 of 4. Loss ") && file_has("build/test/page/a-step.md", "| w_out | 2 of 16 x 64 | muon |"));
+    CHECK(file_has("build/test/page/a-step.md", "tau is 0.01: QK-Clip scales "));
+    CHECK(file_exists("build/test/page/singular_values.png") && file_exists("build/test/page/directions.png"));
+    CHECK(shell("sed -n '/^<!-- explain/,/^<!-- end/!p' docs/a-step.md | sed 's/#L[0-9]*//' > build/test/a.txt; "
+                "sed -n '/^<!-- explain/,/^<!-- end/!p' build/test/page/a-step.md | sed 's/#L[0-9]*//' | cmp - build/test/a.txt") == 0);
+    CHECK(shell("echo '[`no_such`](../train_gpt.c#L1)' > build/test/page/bad.md; PAGE=build/test/page/bad.md dev/a_step.sh --links 2> build/test/err.txt") == 1);
+    CHECK(file_has("build/test/err.txt", "error: build/test/page/bad.md: train_gpt.c has no function no_such\n"));
+}
+
 TEST(integers_of_generate_are_integers) {
     static const char *const flags[] = {"--tokens=1.5", "--top_k=2.5", "--seed=0.5", "--tokens=0", "--tokens=1e9", "--tokens=1e3"};
     prepare_runs();
@@ -980,6 +995,7 @@ int main(int argc, char **argv) {
     RUN(samples_are_written_once);
     RUN(a_long_path_leaves_room_for_the_reason);
     RUN(a_step_is_explained_and_stays_the_same);
+    RUN(the_page_of_a_step_is_made);
     RUN(integers_of_generate_are_integers);
     RUN(the_best_model_is_kept_said_and_sampled);
     RUN(of_equal_losses_the_first_is_the_best);
