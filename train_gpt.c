@@ -37,6 +37,7 @@
 #include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_load, tokenizer_token
 #include "data/dataloader.h" // defines: DataLoader, dataloader_open, dataloader_batch, dataloader_val, ...
 #include "src/run.h"         // defines: Arguments, arguments_parse, RunFolder, run_open, run_cut, run_write_files, run_draw, ...
+#include "src/resume.h"      // defines: CheckpointState, checkpoint_state, checkpoint_open_sound, checkpoint_check_config, Best, ...
 #ifndef MUON_C_COMMIT
 #define MUON_C_COMMIT "unknown"  // the Makefile says which
 #endif
@@ -1222,8 +1223,7 @@ typedef struct {
     uint8_t *classes;                    // (V) of the tokens, by frequency
     double train_seconds, smooth_loss;
     double val_by_class[DATALOADER_CLASSES];
-    int best_step, best_kept;            // of the lowest eval.sample_loss behind step 0, and of the weights in run.best; or -1
-    double best_loss;
+    Best best;
     RunFolder run;
     bool current_is_good;                // run.checkpoint was read or written by this process: worth keeping as run.previous
     int explained;                       // the step that --explain tells, counted from 1; 0: none
@@ -1511,33 +1511,13 @@ static const char *validated_text(const Trainer *t) {
 // Checkpoints: everything that the next step depends on. The order of the data, dropout and initial values are hashes
 // of the seed and the step, so that there is no generator's state besides the step.
 
-enum { CHECKPOINT_MAX_TENSORS = 8 + 3 * N_TENSORS, PROGRESS_NUMBERS = 4 };
-
-typedef struct { int64_t step, evaluated, muon_t, fingerprint; double progress[PROGRESS_NUMBERS]; } CheckpointState;
-
-static CkptTensor ckpt_tensor(const char *prefix, const char *name, CkptType type, int ndim,
-                              size_t a, size_t b, size_t c, size_t stride, void *data) {
-    CkptTensor t = {.type = type, .ndim = ndim, .shape = {a, b, c, 1}, .stride = stride, .data = data};
-    snprintf(t.name, sizeof t.name, "%s%s", prefix, name);
-    return t;
-}
+enum { CHECKPOINT_MAX_TENSORS = CHECKPOINT_STATE_TENSORS + 1 + 3 * N_TENSORS };      // one is the config
 
 // The weights w.NAME of all layers, (count, rows, cols).
 static CkptTensor ckpt_weights(const Model *m, TensorId id) {
     const Tensor *row = &m->table[id];
     return ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols, row->stride,
                        weight(m, id, 0));
-}
-
-// The first of a checkpoint's tensors, and the only ones that are no model's.
-static int checkpoint_state(CheckpointState *state, CkptTensor *list) {
-    int n = 0;
-    list[n++] = ckpt_tensor("", "step", CKPT_I64, 1, 1, 1, 1, 0, &state->step);
-    list[n++] = ckpt_tensor("", "evaluated", CKPT_I64, 1, 1, 1, 1, 0, &state->evaluated);
-    list[n++] = ckpt_tensor("", "optimizer_t", CKPT_I64, 1, 1, 1, 1, 0, &state->muon_t);
-    list[n++] = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &state->fingerprint);
-    list[n++] = ckpt_tensor("", "progress", CKPT_F64, 1, PROGRESS_NUMBERS, 1, 1, 0, state->progress);
-    return n;
 }
 
 // The weights w.* of a model.
@@ -1562,111 +1542,6 @@ static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *li
                                         count, rows, size / count / rows, 0, data);
         }
     return n;
-}
-
-// Whether these numbers are a state that training can have: all finite, second moments v.* not negative, counters that
-// agree. Else what is wrong is in words.
-static bool checkpoint_is_sound(const CheckpointState *s, const CkptTensor *list, int n, char *words, size_t room) {
-    for (int i = 0; i < n; i++) {
-        bool squares = !strncmp(list[i].name, "v.", 2);
-        if (checkpoint_between(&list[i], squares ? 0 : -FLT_MAX, FLT_MAX)) continue;
-        snprintf(words, room, "%s in %s", squares ? "NaN, infinity or a number below zero" : "NaN or infinity", list[i].name);
-        return false;
-    }
-    if (s->step < 0 || s->step > INT_MAX || s->muon_t != s->step || s->evaluated < -1 || s->evaluated > s->step) {
-        snprintf(words, room, "impossible counters: step %lld, validated at %lld, optimizer's %lld", (long long)s->step,
-                 (long long)s->evaluated, (long long)s->muon_t);
-        return false;
-    }
-    if (!(s->progress[0] >= 0) || !isfinite(s->progress[0])) {
-        snprintf(words, room, "impossible seconds of training: %g", s->progress[0]);
-        return false;
-    }
-    if (s->evaluated == s->step && !isfinite(s->progress[2])) {
-        snprintf(words, room, "the validation loss is %s", isnan(s->progress[2]) ? "NaN" : "infinite");
-        return false;
-    }
-    return true;
-}
-
-// Opens the checkpoint at path and reads its state; where it isn't whole and sound, -1 with a line in error that names it.
-static int checkpoint_open_sound(Checkpoint *file, const char *path, CheckpointState *state, char *error, size_t room) {
-    CkptTensor list[CHECKPOINT_MAX_TENSORS];
-    char words[200];
-    if (checkpoint_open(file, path, error, room) != 0) return -1;
-    int n = checkpoint_state(state, list), i = 0;
-    while (i < n && checkpoint_read(file, &list[i], error, room) == 0) i++;
-    if (i == n && checkpoint_is_sound(state, file->tensors, file->n_tensors, words, sizeof words)) return 0;
-    if (i == n) snprintf(error, room, "%s: not to go on from: %s", path, words);
-    checkpoint_close(file);
-    return -1;
-}
-
-// A run's own config rules when it goes on. What may change: where its folders are now (the data's fingerprint is in the
-// checkpoint), how long and how often, and the learning rates, which a run that diverged needs. key: up to its end or "=".
-static bool may_change(const char *key) {
-    static const char *const allowed[] = {"run.dir", "data.dir", "train.steps", "train.eval_every", "train.save_every",
-                                          "train.sample_every"}, *const rates[] = {".lr", ".embed_lr", ".head_lr"};
-    size_t n = strcspn(key, "=");
-    for (size_t i = 0; i < COUNT_OF(allowed); i++)
-        if (strlen(allowed[i]) == n && !strncmp(key, allowed[i], n)) return true;
-    for (size_t i = 0; i < COUNT_OF(rates) && !strncmp(key, "optimizer.", 10); i++) {
-        size_t length = strlen(rates[i]);
-        if (n > length && !strncmp(key + n - length, rates[i], length)) return true;
-    }
-    return false;
-}
-
-// The first key for which a checkpoint of another config can't be taken: its weights need the same model, its state to go on
-// from nearly the whole config.
-typedef struct { bool only_model; char *words; } ConfigDifference;
-
-static void note_difference(const char *key, const char *saved, const char *mine, void *context) {
-    ConfigDifference *d = context;
-    if (d->words || (d->only_model ? strncmp(key, "model.", 6) != 0 : may_change(key))) return;
-    d->words = format("%s is %s in it, but %s in the run's config", key, saved, mine);
-}
-
-// Whether the config that a checkpoint carries is the run's. Else -1, with a line in error that names the first key.
-static int checkpoint_check_config(const Checkpoint *file, const Config *mine, bool only_model, char *error, size_t room) {
-    const CkptTensor *text = checkpoint_find(file, "config");
-    if (!text || text->type != CKPT_U8 || text->ndim != 1) return ckpt_error(error, room, "%s: carries no config", file->path);
-    Config saved;
-    char *name = format("%s: its config", file->path);
-    bool read = config_try(&saved, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), text->data,
-                           (size_t)text->shape[0], name, 0, NULL, NULL, error, room);
-    free(name);
-    if (!read) return -1;
-    ConfigDifference d = {.only_model = only_model};
-    config_differences(&saved, mine, config_fields, N_FIELDS, note_difference, &d);
-    config_free(&saved, config_fields, N_FIELDS);
-    if (d.words) ckpt_error(error, room, "%s: is of another run: %s", file->path, d.words);
-    free(d.words);
-    return d.words ? -1 : 0;
-}
-
-// "runs/x/checkpoint.bin (step 20, validation loss 3.1)" for each of the run's checkpoints, or what is wrong with it; ""
-// where there are none. To be freed.
-static char *checkpoints_of(const Trainer *t) {
-    const char *const paths[] = {t->run.checkpoint, t->run.previous, t->run.best};
-    char *all = xstrdup(""), error[ERROR_ROOM];
-    for (size_t i = 0; i < COUNT_OF(paths); i++) {
-        if (!file_exists(paths[i])) continue;
-        Checkpoint file;
-        CheckpointState s;
-        char *one = NULL, *before = all;
-        if (checkpoint_open_sound(&file, paths[i], &s, error, sizeof error) != 0) one = xstrdup(error);
-        else {
-            bool validated = s.evaluated == s.step;
-            one = format("%s (step %lld, %s loss %.4f)", paths[i], (long long)s.step, validated ? "validation" : "training",
-                         s.progress[validated ? 2 : 1]);
-            checkpoint_close(&file);
-        }
-        all = format("%s%s%s", before, *before ? ", " : "", one);
-        free(before);
-        free(one);
-    }
-    return all;
 }
 
 static CheckpointState checkpoint_state_of(const Trainer *t) {
@@ -1716,42 +1591,6 @@ static void checkpoint_write(Trainer *t) {
     t->current_is_good = true;
 }
 
-// Whether the checkpoint before the last has the lower loss: of a run that diverges the last one may be ruined already.
-static bool previous_is_better(const Trainer *t) {
-    const char *const paths[] = {t->run.checkpoint, t->run.previous};
-    double loss[2];
-    for (int i = 0; i < 2; i++) {
-        Checkpoint file;
-        CheckpointState s;
-        char error[ERROR_ROOM];
-        if (checkpoint_open_sound(&file, paths[i], &s, error, sizeof error) != 0) return false;
-        checkpoint_close(&file);
-        loss[i] = s.progress[s.evaluated == s.step ? 2 : 1];
-    }
-    return loss[1] < loss[0];
-}
-
-// Fails where the checkpoint at path is of another config, or data.dir holds other data than it was trained on: before
-// anything else of the data is looked at, which could only say that a token or a shard is wrong. A checkpoint that can't be
-// read is told later.
-static void check_resumed(const Config *c, const char *path) {
-    Checkpoint file;
-    int64_t kept;
-    char error[ERROR_ROOM];
-    CkptTensor tensor = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &kept);
-    if (checkpoint_open(&file, path, error, sizeof error) != 0) return;
-    if (checkpoint_check_config(&file, c, false, error, sizeof error) != 0) fail_usage("%s", error);
-    bool read = checkpoint_read(&file, &tensor, error, sizeof error) == 0;
-    checkpoint_close(&file);
-    if (!read || (uint64_t)kept == dataloader_fingerprint_of(c->data.dir)) return;
-    char *made_of_path = format("%s/fingerprint", c->data.dir), *made_of = read_file(made_of_path, NULL);
-    const char *origin = made_of ? strchr(made_of, '\n') : NULL;
-    bool told = origin && origin[1];
-    fail("%s: was trained on other data than %s now holds (%s%.*s); prepare the same text again, name its folder by --data.dir=, "
-         "or start a new run", path, c->data.dir, told ? "that " : "prepared anew, or another folder",
-         told ? (int)strcspn(origin + 1, "\n") : 0, told ? origin + 1 : "");
-}
-
 static void checkpoint_resume(Trainer *t, const char *path) {
     Checkpoint file;
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
@@ -1780,18 +1619,6 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     t->current_is_good = !strcmp(path, t->run.checkpoint);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// The best model: where checkpoint.best.bin exists it has the weights with the lowest validation loss, of the tokens that
-// all validations use. It is written before a step leaves these weights behind, and removed where the last ones are better.
-
-// To be called where this step was validated. The initial weights are no result.
-static void best_compare(Trainer *t) {
-    double loss = isfinite(t->eval.sample_loss) ? t->eval.sample_loss : t->eval.val_loss;
-    if (t->step == 0 || !(loss < t->best_loss)) return;
-    t->best_loss = loss;
-    t->best_step = t->step;
-}
-
 // No reason to end a training: where it can't be written, the end says that it isn't kept.
 static void best_write(Trainer *t) {
     char error[ERROR_ROOM];
@@ -1800,43 +1627,7 @@ static void best_write(Trainer *t) {
         printf("%s\n", error);
         unlink(t->run.best);
     }
-    t->best_kept = saved ? t->step : -1;
-}
-
-// The log rounds a loss: the exact one where a checkpoint has it.
-static double unrounded(double logged, double kept) { return fabs(kept - logged) <= 1e-8 * fabs(logged) ? kept : logged; }
-
-// The best of a resumed run's validations, by its log, which was cut back. A file of another step is of a future that is
-// trained anew.
-static void best_resume(Trainer *t) {
-    RunLog log;
-    Checkpoint file;
-    CheckpointState state;
-    char error[ERROR_ROOM];
-    if (runlog_read(t->run.log, &log) == 0) {
-        for (int i = 0; i < log.n_evals; i++) {
-            double loss = runlog_sample_loss(&log.evals[i]);
-            if (log.evals[i].step == 0 || !(loss < t->best_loss)) continue;
-            t->best_loss = loss;
-            t->best_step = (int)log.evals[i].step;
-        }
-        runlog_free(&log);
-    }
-    bool logged = t->best_step >= 0;
-    if (file_exists(t->run.best) && checkpoint_open_sound(&file, t->run.best, &state, error, sizeof error) == 0) {
-        checkpoint_close(&file);
-        if (!logged && state.step <= t->eval.step) {
-            t->best_step = (int)state.step;
-            t->best_loss = state.progress[2];
-        }
-        if (state.step == t->best_step) {
-            t->best_kept = t->best_step;
-            t->best_loss = unrounded(t->best_loss, state.progress[2]);
-        }
-        else unlink(t->run.best);
-    }
-    if (t->best_step == t->step) t->best_loss = unrounded(t->best_loss, t->eval.val_loss);
-    if (!logged && t->eval.step == t->step) best_compare(t);
+    t->best.kept = saved ? t->step : -1;
 }
 
 // Reads the weights of a checkpoint of the same model into it, and its state; ends the program where it can't be.
@@ -2128,8 +1919,8 @@ static void trainer_open(Trainer *t, const char *where) {
 static void trainer_begin(Trainer *t) {
     print_plan(t);
     trainer_allocate(t);
-    t->eval.step = t->best_step = t->best_kept = -1;
-    t->best_loss = INFINITY;
+    t->eval.step = -1;
+    t->best = (Best){-1, -1, INFINITY};
     t->eval.val_loss = t->eval.sample_loss = t->eval.val_bpb = t->smooth_loss = NAN;
     for (int i = 0; i < DATALOADER_CLASSES; i++) t->val_by_class[i] = NAN;
 }
@@ -2178,7 +1969,7 @@ static int train(Trainer *t) {
         if (validated && (validated = evaluate(t))) {
             runlog_put_eval(t->log, &t->eval, t->val_by_class, DATALOADER_CLASSES);
             log_check(t);
-            best_compare(t);
+            best_compare(&t->best, &t->eval);
             progress_end(&progress);
             printf("step %d/%d: validation loss %.4f", t->step, steps, t->eval.val_loss);
             if (isfinite(t->eval.val_bpb)) printf(", %.4f bits per byte", t->eval.val_bpb);
@@ -2188,7 +1979,7 @@ static int train(Trainer *t) {
         bool save = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
         bool sample = c->train.sample_every && t->step > 0 && t->step % c->train.sample_every == 0 && !last;
         if ((validated || save || sample) && !state_is_sound(t, trouble, sizeof trouble)) break;
-        if (t->best_step == t->step && t->best_kept != t->step) {
+        if (t->best.step == t->step && t->best.kept != t->step) {
             if (last) unlink(t->run.best);              // checkpoint.bin is the best
             else best_write(t);
         }
@@ -2231,7 +2022,7 @@ static int train(Trainer *t) {
     log_end(t, reason);
     run_draw(&t->run);
     if (!strcmp(reason, "diverged")) {
-        char *saved_ones = checkpoints_of(t), *command = run_resume_command(&t->run, previous_is_better(t) ? t->run.previous : NULL);
+        char *saved_ones = checkpoints_of(&t->run), *command = run_resume_command(&t->run, previous_is_better(&t->run) ? t->run.previous : NULL);
         fflush(stdout);
         fprintf(stderr, "error: step %d: %s; ", t->step + (*result.trouble != '\0'), trouble);
         if (*saved_ones)
@@ -2247,9 +2038,9 @@ static int train(Trainer *t) {
         free(command);
         return EXIT_INTERRUPTED;
     }
-    bool best_was_before = t->best_step >= 0 && t->best_step != t->step;
+    bool best_was_before = t->best.step >= 0 && t->best.step != t->step;
     int sampled = t->step;
-    if (best_was_before && t->best_kept == t->best_step)
+    if (best_was_before && t->best.kept == t->best.step)
         sampled = (int)read_weights(&t->model, t->run.best).step;
     printf("\n");
     show_sample(t, sampled);
@@ -2263,10 +2054,10 @@ static int train(Trainer *t) {
     print_by_frequency(t);
     print_qk(t);
     if (best_was_before)
-        printf("\nbest validation loss %.4f at step %d%s%s: the last %d steps made the model %s", t->best_loss, t->best_step,
-               t->best_kept == t->best_step ? ", kept in " : ", no longer kept",
-               t->best_kept == t->best_step ? t->run.best : "", t->step - t->best_step,
-               t->eval.sample_loss > t->best_loss ? "worse" : "no better");
+        printf("\nbest validation loss %.4f at step %ld%s%s: the last %ld steps made the model %s", t->best.loss, t->best.step,
+               t->best.kept == t->best.step ? ", kept in " : ", no longer kept",
+               t->best.kept == t->best.step ? t->run.best : "", t->step - t->best.step,
+               t->eval.sample_loss > t->best.loss ? "worse" : "no better");
     printf("\npicture: %s/loss.png", c->run.dir);
     if (t->tokenizer.size) {
         const char *build = getenv("BUILD");             // make's
@@ -2348,7 +2139,7 @@ static int train_main(int argc, char **argv) {
             if (strncmp(a.overrides[i], "--run.dir=", 10)) printf(", now with %s", a.overrides[i] + 2);
         printf("\n");
         run_cut(&t.run, t.step, t.eval.step);
-        best_resume(&t);
+        best_resume(&t.best, &t.run, t.step, &t.eval);
     } else {
         char *stays = run_remove(c->run.dir);
         if (stays) fail("%s: cannot be removed: %s", stays, strerror(errno));

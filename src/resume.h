@@ -1,0 +1,229 @@
+/* resume.h - what a run goes on from: the state beside the weights that its checkpoints have, whether that is sound and of
+ * this run, and which weights were the best.
+ *
+ * defines: CheckpointState, ckpt_tensor, checkpoint_state, checkpoint_is_sound, checkpoint_open_sound, may_change,
+ *          checkpoint_check_config, checkpoints_of, previous_is_better, check_resumed, Best, best_compare, best_resume
+ */
+#ifndef RESUME_H
+#define RESUME_H
+
+#include <float.h>
+#include "run.h"
+
+enum { CHECKPOINT_STATE_TENSORS = 5, PROGRESS_NUMBERS = 4 };
+
+typedef struct {
+    int64_t step, evaluated, muon_t, fingerprint;        // evaluated: the step of the last validation, or -1; of the data
+    double progress[PROGRESS_NUMBERS];                   // seconds of training, smoothed loss, the last validation's loss and
+} CheckpointState;                                       // its bits per byte
+
+static inline CkptTensor ckpt_tensor(const char *prefix, const char *name, CkptType type, int ndim,
+                                     size_t a, size_t b, size_t c, size_t stride, void *data) {
+    CkptTensor t = {.type = type, .ndim = ndim, .shape = {a, b, c, 1}, .stride = stride, .data = data};
+    snprintf(t.name, sizeof t.name, "%s%s", prefix, name);
+    return t;
+}
+
+// The first of a checkpoint's tensors, and the only ones that are no model's.
+static inline int checkpoint_state(CheckpointState *state, CkptTensor *list) {
+    int n = 0;
+    list[n++] = ckpt_tensor("", "step", CKPT_I64, 1, 1, 1, 1, 0, &state->step);
+    list[n++] = ckpt_tensor("", "evaluated", CKPT_I64, 1, 1, 1, 1, 0, &state->evaluated);
+    list[n++] = ckpt_tensor("", "optimizer_t", CKPT_I64, 1, 1, 1, 1, 0, &state->muon_t);
+    list[n++] = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &state->fingerprint);
+    list[n++] = ckpt_tensor("", "progress", CKPT_F64, 1, PROGRESS_NUMBERS, 1, 1, 0, state->progress);
+    return n;
+}
+
+// Whether these numbers are a state that training can have: all finite, second moments v.* not negative, counters that
+// agree. Else what is wrong is in words.
+static inline bool checkpoint_is_sound(const CheckpointState *s, const CkptTensor *list, int n, char *words, size_t room) {
+    for (int i = 0; i < n; i++) {
+        bool squares = !strncmp(list[i].name, "v.", 2);
+        if (checkpoint_between(&list[i], squares ? 0 : -FLT_MAX, FLT_MAX)) continue;
+        snprintf(words, room, "%s in %s", squares ? "NaN, infinity or a number below zero" : "NaN or infinity", list[i].name);
+        return false;
+    }
+    if (s->step < 0 || s->step > INT_MAX || s->muon_t != s->step || s->evaluated < -1 || s->evaluated > s->step) {
+        snprintf(words, room, "impossible counters: step %lld, validated at %lld, optimizer's %lld", (long long)s->step,
+                 (long long)s->evaluated, (long long)s->muon_t);
+        return false;
+    }
+    if (!(s->progress[0] >= 0) || !isfinite(s->progress[0])) {
+        snprintf(words, room, "impossible seconds of training: %g", s->progress[0]);
+        return false;
+    }
+    if (s->evaluated == s->step && !isfinite(s->progress[2])) {
+        snprintf(words, room, "the validation loss is %s", isnan(s->progress[2]) ? "NaN" : "infinite");
+        return false;
+    }
+    return true;
+}
+
+// Opens the checkpoint at path and reads its state; where it isn't whole and sound, -1 with a line in error that names it.
+static inline int checkpoint_open_sound(Checkpoint *file, const char *path, CheckpointState *state, char *error, size_t room) {
+    CkptTensor list[CHECKPOINT_STATE_TENSORS];
+    char words[200];
+    if (checkpoint_open(file, path, error, room) != 0) return -1;
+    int n = checkpoint_state(state, list), i = 0;
+    while (i < n && checkpoint_read(file, &list[i], error, room) == 0) i++;
+    if (i == n && checkpoint_is_sound(state, file->tensors, file->n_tensors, words, sizeof words)) return 0;
+    if (i == n) snprintf(error, room, "%s: not to go on from: %s", path, words);
+    checkpoint_close(file);
+    return -1;
+}
+
+// A run's own config rules when it goes on. What may change: where its folders are now (the data's fingerprint is in the
+// checkpoint), how long and how often, and the learning rates, which a run that diverged needs. key: up to its end or "=".
+static inline bool may_change(const char *key) {
+    static const char *const allowed[] = {"run.dir", "data.dir", "train.steps", "train.eval_every", "train.save_every",
+                                          "train.sample_every"}, *const rates[] = {".lr", ".embed_lr", ".head_lr"};
+    size_t n = strcspn(key, "=");
+    for (size_t i = 0; i < COUNT_OF(allowed); i++)
+        if (strlen(allowed[i]) == n && !strncmp(key, allowed[i], n)) return true;
+    for (size_t i = 0; i < COUNT_OF(rates) && !strncmp(key, "optimizer.", 10); i++) {
+        size_t length = strlen(rates[i]);
+        if (n > length && !strncmp(key + n - length, rates[i], length)) return true;
+    }
+    return false;
+}
+
+// The first key for which a checkpoint of another config can't be taken: its weights need the same model, its state to go on
+// from nearly the whole config.
+typedef struct { bool only_model; char *words; } ConfigDifference;
+
+static inline void note_difference(const char *key, const char *saved, const char *mine, void *context) {
+    ConfigDifference *d = context;
+    if (d->words || (d->only_model ? strncmp(key, "model.", 6) != 0 : may_change(key))) return;
+    d->words = format("%s is %s in it, but %s in the run's config", key, saved, mine);
+}
+
+// Whether the config that a checkpoint carries is the run's. Else -1, with a line in error that names the first key.
+static inline int checkpoint_check_config(const Checkpoint *file, const Config *mine, bool only_model, char *error, size_t room) {
+    const CkptTensor *text = checkpoint_find(file, "config");
+    if (!text || text->type != CKPT_U8 || text->ndim != 1) return ckpt_error(error, room, "%s: carries no config", file->path);
+    Config saved;
+    char *name = format("%s: its config", file->path);
+    bool read = config_try(&saved, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), text->data,
+                           (size_t)text->shape[0], name, 0, NULL, NULL, error, room);
+    free(name);
+    if (!read) return -1;
+    ConfigDifference d = {.only_model = only_model};
+    config_differences(&saved, mine, config_fields, N_FIELDS, note_difference, &d);
+    config_free(&saved, config_fields, N_FIELDS);
+    if (d.words) ckpt_error(error, room, "%s: is of another run: %s", file->path, d.words);
+    free(d.words);
+    return d.words ? -1 : 0;
+}
+
+// "runs/x/checkpoint.bin (step 20, validation loss 3.1)" for each of the run's checkpoints, or what is wrong with it; ""
+// where there are none. To be freed.
+static inline char *checkpoints_of(const RunFolder *r) {
+    const char *const paths[] = {r->checkpoint, r->previous, r->best};
+    char *all = xstrdup(""), error[ERROR_ROOM];
+    for (size_t i = 0; i < COUNT_OF(paths); i++) {
+        if (!file_exists(paths[i])) continue;
+        Checkpoint file;
+        CheckpointState s;
+        char *one = NULL, *before = all;
+        if (checkpoint_open_sound(&file, paths[i], &s, error, sizeof error) != 0) one = xstrdup(error);
+        else {
+            bool validated = s.evaluated == s.step;
+            one = format("%s (step %lld, %s loss %.4f)", paths[i], (long long)s.step, validated ? "validation" : "training",
+                         s.progress[validated ? 2 : 1]);
+            checkpoint_close(&file);
+        }
+        all = format("%s%s%s", before, *before ? ", " : "", one);
+        free(before);
+        free(one);
+    }
+    return all;
+}
+
+// Whether the checkpoint before the last has the lower loss: of a run that diverges the last one may be ruined already.
+static inline bool previous_is_better(const RunFolder *r) {
+    const char *const paths[] = {r->checkpoint, r->previous};
+    double loss[2];
+    for (int i = 0; i < 2; i++) {
+        Checkpoint file;
+        CheckpointState s;
+        char error[ERROR_ROOM];
+        if (checkpoint_open_sound(&file, paths[i], &s, error, sizeof error) != 0) return false;
+        checkpoint_close(&file);
+        loss[i] = s.progress[s.evaluated == s.step ? 2 : 1];
+    }
+    return loss[1] < loss[0];
+}
+
+// Fails where the checkpoint at path is of another config, or data.dir holds other data than it was trained on: before
+// anything else of the data is looked at, which could only say that a token or a shard is wrong. A checkpoint that can't be
+// read is told later.
+static inline void check_resumed(const Config *c, const char *path) {
+    Checkpoint file;
+    int64_t kept;
+    char error[ERROR_ROOM];
+    CkptTensor tensor = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &kept);
+    if (checkpoint_open(&file, path, error, sizeof error) != 0) return;
+    if (checkpoint_check_config(&file, c, false, error, sizeof error) != 0) fail_usage("%s", error);
+    bool read = checkpoint_read(&file, &tensor, error, sizeof error) == 0;
+    checkpoint_close(&file);
+    if (!read || (uint64_t)kept == dataloader_fingerprint_of(c->data.dir)) return;
+    char *made_of_path = format("%s/fingerprint", c->data.dir), *made_of = read_file(made_of_path, NULL);
+    const char *origin = made_of ? strchr(made_of, '\n') : NULL;
+    bool told = origin && origin[1];
+    fail("%s: was trained on other data than %s now holds (%s%.*s); prepare the same text again, name its folder by --data.dir=, "
+         "or start a new run", path, c->data.dir, told ? "that " : "prepared anew, or another folder",
+         told ? (int)strcspn(origin + 1, "\n") : 0, told ? origin + 1 : "");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The best model: where checkpoint.best.bin exists it has the weights with the lowest validation loss, of the tokens that
+// all validations use. It is written before a step leaves these weights behind, and removed where the last ones are better.
+
+typedef struct { long step, kept; double loss; } Best;   // of the lowest loss; of the weights that are kept; -1: none
+
+// Takes a validation's result. The initial weights are none.
+static inline void best_compare(Best *b, const RunEval *e) {
+    double loss = isfinite(e->sample_loss) ? e->sample_loss : e->val_loss;
+    if (e->step == 0 || !(loss < b->loss)) return;
+    b->loss = loss;
+    b->step = e->step;
+}
+
+// The log rounds a loss: the exact one where a checkpoint has it.
+static inline double unrounded(double logged, double kept) { return fabs(kept - logged) <= 1e-8 * fabs(logged) ? kept : logged; }
+
+// The best of a resumed run's validations, by its log, which was cut back to `step`. eval: the last one, as the checkpoint
+// knows it. A file of another step is of a future that is trained anew.
+static inline void best_resume(Best *b, const RunFolder *r, long step, const RunEval *eval) {
+    RunLog log;
+    Checkpoint file;
+    CheckpointState state;
+    char error[ERROR_ROOM];
+    if (runlog_read(r->log, &log) == 0) {
+        for (int i = 0; i < log.n_evals; i++) {
+            double loss = runlog_sample_loss(&log.evals[i]);
+            if (log.evals[i].step == 0 || !(loss < b->loss)) continue;
+            b->loss = loss;
+            b->step = log.evals[i].step;
+        }
+        runlog_free(&log);
+    }
+    bool logged = b->step >= 0;
+    if (file_exists(r->best) && checkpoint_open_sound(&file, r->best, &state, error, sizeof error) == 0) {
+        checkpoint_close(&file);
+        if (!logged && state.step <= eval->step) {
+            b->step = state.step;
+            b->loss = state.progress[2];
+        }
+        if (state.step == b->step) {
+            b->kept = b->step;
+            b->loss = unrounded(b->loss, state.progress[2]);
+        }
+        else unlink(r->best);
+    }
+    if (b->step == step) b->loss = unrounded(b->loss, eval->val_loss);
+    if (!logged && eval->step == step) best_compare(b, eval);
+}
+
+#endif // RESUME_H
