@@ -41,7 +41,7 @@ static inline bool checkpoint_is_sound(const CheckpointState *s, const CkptTenso
     for (int i = 0; i < n; i++) {
         bool squares = !strncmp(list[i].name, "v.", 2);
         if (checkpoint_between(&list[i], squares ? 0 : -FLT_MAX, FLT_MAX)) continue;
-        snprintf(words, room, "%s in %s", squares ? "NaN, infinity or a number below zero" : "NaN or infinity", list[i].name);
+        snprintf(words, room, "%s in %.71s", squares ? "NaN, infinity or a number below zero" : "NaN or infinity", list[i].name);
         return false;
     }
     if (s->step < 0 || s->step > INT_MAX || s->muon_t != s->step || s->evaluated < -1 || s->evaluated > s->step) {
