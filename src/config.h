@@ -20,6 +20,7 @@
 #include <math.h>
 #include <stddef.h>
 #include "json.h"
+#include "markdown.h"
 #include "util.h"
 
 typedef enum {
@@ -136,6 +137,16 @@ static inline void config_put_kind(FILE *out, const Field *f, const char *mark) 
     fputs(", each with ", out);
     if (config_names_any(config_map_values(f))) fputs("a string", out);
     else { fputs("one of ", out); config_put_names(out, config_map_values(f), mark); }
+}
+
+// The same as a string; to be freed.
+static inline char *config_kind(const Field *f, const char *mark) {
+    char *kind;
+    size_t size;
+    FILE *out = text_open(&kind, &size);
+    config_put_kind(out, f, mark);
+    text_close(out, &kind);
+    return kind;
 }
 
 // The value that the field has in config, as JSON on one line.
@@ -538,11 +549,7 @@ static inline bool config_take_override(ConfigReader *r, const char *text) {
         fine = config_take_text(r, f, equals + 1);
         r->from[f - r->fields] = CONFIG_COMMAND;
     } else if (f) {
-        char *kind;
-        size_t size;
-        FILE *out = text_open(&kind, &size);
-        config_put_kind(out, f, "");
-        text_close(out, &kind);
+        char *kind = config_kind(f, "");
         json_error(&r->json, 0, NULL, "expected --%s=VALUE, where VALUE is: %s", key, kind);
         free(kind);
     } else if (first)
@@ -657,22 +664,17 @@ static inline int config_differences(const void *a, const void *b, const Field *
 /* All keys with what they may be, the default and the help: two lines each for a terminal, or a Markdown table. An
  * empty default shows as "". */
 static inline void config_help(FILE *out, const Field *fields, int n, bool markdown) {
-    if (markdown) fputs("| key | value | default | meaning |\n|---|---|---|---|\n", out);
+    MarkdownTable table = { 0 };
+    if (markdown) table = markdown_start("key\tvalue\tdefault\tmeaning");
     for (int i = 0; i < n; i++) {
         const Field *f = &fields[i];
         const char *initial = *f->initial ? f->initial : "\"\"";
-        if (markdown) {
-            fprintf(out, "| `%s` | ", f->key);
-            config_put_kind(out, f, "`");
-            fprintf(out, " | `%s` | ", initial);
-            for (const char *c = f->help; *c; c++) fprintf(out, *c == '|' ? "\\%c" : "%c", *c);
-            fputs(" |\n", out);
-        } else {
-            fprintf(out, "  --%s=%s  (", f->key, initial);
-            config_put_kind(out, f, "");
-            fprintf(out, ")\n        %s\n", f->help);
-        }
+        char *kind = config_kind(f, markdown ? "`" : "");
+        if (markdown) markdown_cell(&table, "`%s`\t%s\t`%s`\t%s", f->key, kind, initial, f->help);
+        else fprintf(out, "  --%s=%s  (%s)\n        %s\n", f->key, initial, kind, f->help);
+        free(kind);
     }
+    if (markdown) markdown_end(out, &table, false);
 }
 
 #endif // CONFIG_H

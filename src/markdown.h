@@ -1,7 +1,8 @@
 /* markdown.h - tables in Markdown.
  *
  * defines: markdown_field, markdown_rule; MarkdownTable, markdown_start, markdown_cell, markdown_end
- * The first two write a table as its rows come, the others one whose columns are as wide as its cells need.
+ * The first two write a table as its rows come, the others one whose columns' widths are known at its end. A table whose number of
+ * columns is computed begins as { .columns = n }.
  */
 #ifndef MARKDOWN_H
 #define MARKDOWN_H
@@ -24,25 +25,31 @@ static inline void markdown_rule(FILE *out, int width, bool right, bool last) {
 
 typedef struct { int columns, n; char **cells; } MarkdownTable;
 
-// The next cell, row by row; the first row is the head. A | of the text becomes \|.
+// The next cells, one or several between tabs; row by row, the first row is the head. A | of the text becomes \|.
 PRINTF_LIKE(2, 3) static inline void markdown_cell(MarkdownTable *t, const char *fmt, ...) {
     va_list args;
-    char text[1024], *cell, *to;
+    char *text, *cell;
+    size_t size;
+    FILE *out = text_open(&text, &size);
     va_start(args, fmt);
-    vsnprintf(text, sizeof text, fmt, args);
+    vfprintf(out, fmt, args);
     va_end(args);
-    if (t->n % 16 == 0) t->cells = (char **)xrealloc(t->cells, (size_t)(t->n + 16) * sizeof *t->cells);
-    t->cells[t->n++] = cell = to = (char *)xmalloc(2 * strlen(text) + 1);
-    for (const char *c = text; *c; c++) {
-        if (*c == '|') *to++ = '\\';
-        *to++ = *c;
+    text_close(out, &text);
+    for (char *rest = text; (cell = strsep(&rest, "\t")); ) {
+        if (t->n % 16 == 0) t->cells = (char **)xrealloc(t->cells, (size_t)(t->n + 16) * sizeof *t->cells);
+        char *to = t->cells[t->n++] = (char *)xmalloc(2 * strlen(cell) + 1);
+        for (; *cell; *to++ = *cell++)
+            if (*cell == '|') *to++ = '\\';
+        *to = '\0';
     }
-    *to = '\0';
+    free(text);
 }
 
-static inline MarkdownTable markdown_start(const char *const *heads, int n) {
-    MarkdownTable t = { .columns = n };
-    for (int i = 0; i < n; i++) markdown_cell(&t, "%s", heads[i]);
+// A table with these columns: "arm\tloss".
+static inline MarkdownTable markdown_start(const char *heads) {
+    MarkdownTable t = { 0 };
+    markdown_cell(&t, "%s", heads);
+    t.columns = t.n;
     return t;
 }
 

@@ -307,8 +307,7 @@ static void put_results(FILE *out) {
 }
 
 static void put_paired(FILE *out) {
-    static const char *const heads[] = { "arm", "difference", "95 % interval", "t", "p", "seeds" };
-    MarkdownTable g = markdown_start(heads, COUNT_OF(heads));
+    MarkdownTable g = markdown_start("arm\tdifference\t95 % interval\tt\tp\tseeds");
     for (int a = 1; a < study.list.n_arms; a++) {
         Difference d = difference_of(a);
         char text[64];
@@ -340,11 +339,8 @@ static void cell_ratio(MarkdownTable *g, const ToTarget *t) {
 
 static void put_budgets(FILE *out) {
     const RunList *l = &study.list;
-    static const char *const heads[] = { "arm", "budget", "tokens", "seconds", "CPU seconds", "final loss" };
-    static const char *const target_heads[] = { "arm", "tokens", "seconds", "times fewer tokens (95 %)",
-                                                "times fewer seconds (95 %)", "seeds" };
     static const Figure shown[] = { TOKENS, SECONDS, CPU, LOSS };
-    MarkdownTable g = markdown_start(heads, COUNT_OF(heads));
+    MarkdownTable g = markdown_start("arm\tbudget\ttokens\tseconds\tCPU seconds\tfinal loss");
     for (int a = 0; a < l->n_arms; a++)
         for (int b = 0; b < l->n_budgets; b++) {
             markdown_cell(&g, "%s", l->arms[a].label);
@@ -356,7 +352,7 @@ static void put_budgets(FILE *out) {
     fputc('\n', out);
     fprintf(out, "To a validation loss of %.4f%s:\n\n", target_loss(),
             isnan(study.target) ? ", the first arm's at budget 1" : "");
-    g = markdown_start(target_heads, COUNT_OF(target_heads));
+    g = markdown_start("arm\ttokens\tseconds\ttimes fewer tokens (95 %)\ttimes fewer seconds (95 %)\tseeds");
     for (int a = 0; a < l->n_arms; a++) {
         ToTarget tokens = to_target(a, TOKENS), seconds = to_target(a, SECONDS);
         markdown_cell(&g, "%s", l->arms[a].label);

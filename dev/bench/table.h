@@ -9,6 +9,7 @@
 #define TABLE_H
 
 #include <sys/wait.h>
+#include "../../src/markdown.h"
 #include "../../src/stats.h"
 
 static bool quick, json;     // -q: fewer repeats, no large models. --json: lines of JSON instead of tables.
@@ -62,15 +63,13 @@ PRINTF_LIKE(1, 2) static void say(const char *fmt, ...) {
 }
 
 static Table table_start(const Column *columns, int n, const char *context) {
-    for (int i = 0; i < n; i++) say("| %s ", columns[i].title);
-    say("|\n");
-    static const char dashes[] = "----------------------------------------------------------------";
-    for (int i = 0; i < n; i++) {       // :--- is left-aligned text, ---: a right-aligned number
-        int width = (int)strlen(columns[i].title) + 1;
-        if (columns[i].format) say("|%.*s:", width, dashes);
-        else say("|:%.*s", width, dashes);
-    }
-    say("|\n");
+    note_clear();
+    for (int line = 0; line < 2 && !json; line++)
+        for (int i = 0; i < n; i++) {
+            int width = utf8_length(columns[i].title);
+            if (line == 0) markdown_field(stdout, columns[i].title, width, false, i == n - 1);
+            else markdown_rule(stdout, width, columns[i].format != NULL, i == n - 1);
+        }
     return (Table){ columns, n, 0, context };
 }
 
@@ -78,19 +77,18 @@ static Table table_start(const Column *columns, int n, const char *context) {
 static void table_cell(Table *t, const char *text, double x) {
     const Column *c = &t->columns[t->at++];
     char number[48] = "-";
+    note_clear();
     if (!json) {
-        int width = (int)strlen(c->title);
         if (c->format && isfinite(x)) snprintf(number, sizeof number, c->format, x);
-        say(c->format ? "| %*s " : "| %-*s ", width, text ? text : number);
+        markdown_field(stdout, text ? text : number, utf8_length(c->title), c->format != NULL, t->at == t->n);
     } else {
-        note_clear();
         if (t->at == 1) printf("{%s", t->context);
         if (text) printf(", \"%s\": \"%s\"", c->key, text);
         else printf(", \"%s\": %s", c->key, number_or_null(number, x));
     }
     if (t->at < t->n) return;
     t->at = 0;
-    puts(json ? "}" : "|");
+    if (json) puts("}");
     fflush(stdout);
 }
 

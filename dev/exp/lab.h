@@ -12,6 +12,7 @@
 #define GPT_NO_MAIN
 #include "../../train_gpt.c"
 #include "../../src/spectrum.h"
+#include "../../src/markdown.h"
 #include "../../src/stats.h"
 #include <sys/prctl.h>
 #include <sys/wait.h>

@@ -7,6 +7,26 @@
 #include "test.h"
 #include "tokens.h"
 
+TEST(tables_in_markdown) {
+    for (int aligned = 0; aligned < 2; aligned++) {
+        MarkdownTable t = markdown_start("arm\tloss\tn");
+        markdown_cell(&t, "%s\t%.2f ± %.2f", "a|b", 1.25, 0.5);
+        markdown_cell(&t, "%d", 12);
+        markdown_cell(&t, "%s", "longer\t\t-");
+        char *text;
+        size_t size;
+        FILE *out = text_open(&text, &size);
+        markdown_end(out, &t, aligned);
+        text_close(out, &text);
+        CHECK_MSG(strcmp(text, aligned ? "| arm    |        loss |   n |\n"
+                                         "|--------|------------:|----:|\n"
+                                         "| a\\|b   | 1.25 ± 0.50 |  12 |\n"
+                                         "| longer |             |   - |\n"
+                                       : "| arm | loss | n |\n|---|---|---|\n| a\\|b | 1.25 ± 0.50 | 12 |\n| longer |  | - |\n") == 0, "%s", text);
+        free(text);
+    }
+}
+
 static bool near(double a, double b, double relative) { return fabs(a - b) <= relative * fmax(fabs(a), fabs(b)); }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -933,6 +953,7 @@ TEST(a_key_without_effect_is_named) {
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     make_world();
+    RUN(tables_in_markdown);
     RUN(students_t_is_the_textbooks);
     RUN(the_incomplete_beta_function);
     RUN(means_leave_out_what_is_no_number);

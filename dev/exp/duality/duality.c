@@ -253,29 +253,30 @@ static void tables(const Result *r, int seeds) {
     LabCsv *csv = lab_csv("duality.csv", "size,direction,matrices,eta,decrease,deviation");
     printf("\nLoss on batch B before: %.4f. Decreases of it in 1e-3 nats per token, mean of %d seeds (deviation).\n\n",
            figure_of(r, seeds, &r->loss).mean, seeds);
-    printf("| direction | first order, share of U V^T's | output's change, share of the bound |\n|---|---|---|\n");
+    MarkdownTable table = markdown_start("direction\tfirst order, share of U V^T's\toutput's change, share of the bound");
     for (int k = 0; k < DIRECTIONS; k++) {
         Sample gain = figure_of(r, seeds, &r->gain[k]), share = figure_of(r, seeds, &r->change[k]);
-        printf("| %s | %.3f (%.3f) | %.3f (%.3f) |\n", direction_names[k], gain.mean, gain.sd, share.mean,
-               share.sd);
+        markdown_cell(&table, "%s\t%.3f (%.3f)\t%.3f (%.3f)", direction_names[k], gain.mean, gain.sd, share.mean, share.sd);
         fprintf(csv->to, "first_order,%s,each,,%.5f,%.5f\n", direction_names[k], gain.mean, gain.sd);
         fprintf(csv->to, "output_change,%s,each,,%.5f,%.5f\n", direction_names[k], share.mean, share.sd);
     }
+    markdown_end(stdout, &table, false);
     for (int s = 0; s < SIZES; s++)
         for (int all = 0; all < 2; all++) {
-            printf("\n| %s, %s |", titles[s], all ? "all matrices at once" : "one matrix at a time");
-            for (int e = 0; e < ETAS; e++) printf(" %g |", etas[s][e]);
-            printf("\n|---|---|---|---|---|---|---|---|\n");
+            table = (MarkdownTable){ .columns = 1 + ETAS };
+            markdown_cell(&table, "%s, %s", titles[s], all ? "all matrices at once" : "one matrix at a time");
+            for (int e = 0; e < ETAS; e++) markdown_cell(&table, "%g", etas[s][e]);
             for (int k = 0; k < DIRECTIONS; k++) {
-                printf("| %s |", direction_names[k]);
+                markdown_cell(&table, "%s", direction_names[k]);
                 for (int e = 0; e < ETAS; e++) {
                     Sample f = figure_of(r, seeds, all ? &r->all[s][k][e] : &r->each[s][k][e]);
-                    printf(" %.3f (%.3f) |", 1e3 * f.mean, 1e3 * f.sd);
+                    markdown_cell(&table, "%.3f (%.3f)", 1e3 * f.mean, 1e3 * f.sd);
                     fprintf(csv->to, "%s,%s,%s,%g,%.4g,%.2g\n", s == BOUND ? "bound" : "change", direction_names[k],
                             all ? "all" : "each", etas[s][e], f.mean, f.sd);
                 }
-                printf("\n");
             }
+            printf("\n");
+            markdown_end(stdout, &table, false);
         }
     lab_csv_save(csv);
 }

@@ -220,25 +220,27 @@ static void second_round(int job) {
 
 static void third_round(int job) { train_seed(TEXT, text_arms[job / seeds], job % seeds); }
 
-static void print_rates(int part, int arm, LabCsv *csv) {
+static void put_rates(int part, int arm, MarkdownTable *table, LabCsv *csv) {
     static const char *const names[RATES] = { "hidden matrices", "embeddings and head" };
     for (int k = 0; k < RATES; k++) {
         const Tried *tried = &results->tried[part][arm][k];
         const char *of = part == TEXT ? "text" : "facts", *label = arms[arm].label;
-        printf("| %s: %s: %s |", of, label, names[k]);
-        for (int i = 0; i < tried->n; i++) {
-            printf("%s %g: %.4f", i ? "," : "", tried->rate[i], tried->loss[i]);
+        char losses[512] = "";
+        for (int i = 0, at = 0; i < tried->n; i++) {
+            at += snprintf(losses + at, sizeof losses - (size_t)at, "%s%g: %.4f", i ? ", " : "", tried->rate[i], tried->loss[i]);
             fprintf(csv->to, "%s,%s,%s,%g,%.5f\n", of, label, names[k], tried->rate[i], tried->loss[i]);
         }
-        printf(" | %g |\n", tried->best);
+        markdown_cell(table, "%s: %s: %s\t%s\t%g", of, label, names[k], losses, tried->best);
     }
 }
 
 static void rates_tables(void) {
     LabCsv *csv = lab_csv("rates.csv", "part,arm,of,rate,loss");
-    printf("\nThe loss after half of the steps, seed 1, at each learning rate.\n\n| | | best |\n|---|---|---|\n");
-    for (int a = 0; a < ARMS; a++) print_rates(FACTS, a, csv);
-    for (int a = 0; a < 2; a++) print_rates(TEXT, text_arms[a], csv);
+    MarkdownTable table = markdown_start("\t\tbest");
+    printf("\nThe loss after half of the steps, seed 1, at each learning rate.\n\n");
+    for (int a = 0; a < ARMS; a++) put_rates(FACTS, a, &table, csv);
+    for (int a = 0; a < 2; a++) put_rates(TEXT, text_arms[a], &table, csv);
+    markdown_end(stdout, &table, false);
     lab_csv_save(csv);
 }
 
@@ -268,12 +270,6 @@ static char *columns(const char *first, char letter, int from, int n) {
     return text;
 }
 
-// Under the head of a Markdown table.
-static void print_rule(int n) {
-    printf("\n|");
-    for (int i = 0; i < n; i++) printf("---|");
-    printf("\n");
-}
 
 static void write_courses(int part, const char *name) {
     char *head = part == FACTS ? columns("arm,seed,step,loss", 'g', 0, GROUPS) : columns("arm,seed,step,loss", 't', 1, TENTHS);
@@ -322,18 +318,18 @@ static void find_place(int p, int arm, int s) {
     for (int g = 0; g < GROUPS; g++) accuracy_at[p][arm][g][s] = of[g];
 }
 
-// A cell of a table: the mean over seeds, with so many digits.
-static void print_mean(const double *x, int digits) {
+// A cell of a table: the mean over seeds, with so many digits, behind some words.
+static void put_mean(MarkdownTable *t, const char *words, const double *x, int digits) {
     double mean = mean_of(x, seeds);
-    if (isfinite(mean)) printf(" %.*f |", digits, mean);
-    else printf(" - |");
+    if (isfinite(mean)) markdown_cell(t, "%s%.*f", words, digits, mean);
+    else markdown_cell(t, "%s-", words);
 }
 
 // The same of differences, with their standard error and whether they count.
-static void print_difference(Sample d, bool verdict) {
-    if (d.n == 0) printf(" - |");
-    else if (d.n == 1) printf(" %.3f |", d.mean);
-    else printf(" %.3f (%.3f)%s%s |", d.mean, d.se, verdict ? ", " : "", verdict ? lab_verdict(d) : "");
+static void put_difference(MarkdownTable *t, Sample d, bool verdict) {
+    if (d.n == 0) markdown_cell(t, "-");
+    else if (d.n == 1) markdown_cell(t, "%.3f", d.mean);
+    else markdown_cell(t, "%.3f (%.3f)%s%s", d.mean, d.se, verdict ? ", " : "", verdict ? lab_verdict(d) : "");
 }
 
 static void facts_tables(void) {
@@ -342,9 +338,9 @@ static void facts_tables(void) {
     free(head);
     printf("\nFacts: accuracy of the answers of each group, mean of %d seeds.\n", seeds);
     for (int p = 0; p < (int)PLACES; p++) {
-        printf("\n| %s | step |", places[p].name);
-        for (int g = 0; g < GROUPS; g++) printf(" %d |", g);
-        print_rule(GROUPS + 2);
+        MarkdownTable table = { .columns = GROUPS + 2 };
+        markdown_cell(&table, "%s\tstep", places[p].name);
+        for (int g = 0; g < GROUPS; g++) markdown_cell(&table, "%d", g);
         for (int a = 0; a < ARMS; a++) {
             for (int s = 0; s < seeds; s++) {
                 find_place(p, a, s);
@@ -352,11 +348,12 @@ static void facts_tables(void) {
                 for (int g = 0; g < GROUPS; g++) fprintf(csv->to, ",%.4f", accuracy_at[p][a][g][s]);
                 fprintf(csv->to, "\n");
             }
-            printf("| %s |", arms[a].label);
-            print_mean(steps_at[p][a], 0);
-            for (int g = 0; g < GROUPS; g++) print_mean(accuracy_at[p][a][g], 3);
-            printf("\n");
+            markdown_cell(&table, "%s", arms[a].label);
+            put_mean(&table, "", steps_at[p][a], 0);
+            for (int g = 0; g < GROUPS; g++) put_mean(&table, "", accuracy_at[p][a][g], 3);
         }
+        printf("\n");
+        markdown_end(stdout, &table, false);
     }
     lab_csv_save(csv);
 }
@@ -365,20 +362,21 @@ static const struct { int a, b; } pairs[] = { { MUON, ADAM }, { ADAM, SGD }, { V
 
 static void facts_pairs(void) {
     LabCsv *csv = lab_csv("pairs.csv", "arm,other,place,seeds,difference,error");
-    printf("\nFacts: accuracy of the tail (groups %d to %d), paired difference (standard error).\n\n| |",
+    printf("\nFacts: accuracy of the tail (groups %d to %d), paired difference (standard error).\n\n",
            GROUPS - TAIL_GROUPS, GROUPS - 1);
-    for (int p = 0; p < (int)PLACES; p++) printf(" %s |", places[p].name);
-    print_rule(PLACES + 1);
+    MarkdownTable table = { .columns = PLACES + 1 };
+    markdown_cell(&table, "%s", "");
+    for (int p = 0; p < (int)PLACES; p++) markdown_cell(&table, "%s", places[p].name);
     for (size_t k = 0; k < COUNT_OF(pairs); k++) {
         const char *a = arms[pairs[k].a].label, *b = arms[pairs[k].b].label;
-        printf("| %s - %s |", a, b);
+        markdown_cell(&table, "%s - %s", a, b);
         for (int p = 0; p < (int)PLACES; p++) {
             Sample d = lab_paired(tail_at[p][pairs[k].a], tail_at[p][pairs[k].b], seeds);
-            print_difference(d, true);
+            put_difference(&table, d, true);
             fprintf(csv->to, "%s,%s,%s,%d,%.4f,%.4f\n", a, b, places[p].name, d.n, d.mean, d.se);
         }
-        printf("\n");
     }
+    markdown_end(stdout, &table, false);
     lab_csv_save(csv);
 }
 
@@ -415,10 +413,11 @@ static void find_text_place(int p, int s, double step[2], double loss[2], double
 static void text_tables(void) {
     LabCsv *csv = lab_csv("tenths.csv", "place,tenth,seeds,adam_minus_muon,error");
     printf("\nText: loss of Adam - loss of Muon in each tenth of the tokens, from the most frequent to the rarest, mean of %d "
-           "seeds (standard error).\n\n| | Adam: step, loss | Muon |", seeds);
-    for (int k = 0; k < TENTHS; k++) printf(" %d |", k + 1);
-    printf(" rarest %d |", RARE_TENTHS);
-    print_rule(TENTHS + 4);
+           "seeds (standard error).\n\n", seeds);
+    MarkdownTable table = { .columns = TENTHS + 4 };
+    markdown_cell(&table, "%s\tAdam: step, loss\tMuon", "");
+    for (int k = 0; k < TENTHS; k++) markdown_cell(&table, "%d", k + 1);
+    markdown_cell(&table, "rarest %d", RARE_TENTHS);
     for (int p = 0; p < (int)TEXT_PLACES; p++) {
         double steps[2][MOST_SEEDS], losses[2][MOST_SEEDS], tenths[TENTHS + 1][2][MOST_SEEDS], step[2], loss[2], of[2][TENTHS];
         for (int s = 0; s < seeds; s++) {
@@ -430,18 +429,19 @@ static void text_tables(void) {
                 tenths[TENTHS][a][s] = mean_of(of[a] + TENTHS - RARE_TENTHS, RARE_TENTHS);
             }
         }
-        printf("| %s |", text_places[p].name);
+        markdown_cell(&table, "%s", text_places[p].name);
         for (int a = 0; a < 2; a++) {
-            printf(" %.0f,", mean_of(steps[a], seeds));
-            print_mean(losses[a], 3);
+            char step_words[32];
+            snprintf(step_words, sizeof step_words, "%.0f, ", mean_of(steps[a], seeds));
+            put_mean(&table, step_words, losses[a], 3);
         }
         for (int k = 0; k <= TENTHS; k++) {
             Sample d = text_difference[p][k] = lab_paired(tenths[k][0], tenths[k][1], seeds);
-            print_difference(d, k == TENTHS);
+            put_difference(&table, d, k == TENTHS);
             if (k < TENTHS) fprintf(csv->to, "%s,%d,%d,%.5f,%.5f\n", text_places[p].name, k + 1, d.n, d.mean, d.se);
         }
-        printf("\n");
     }
+    markdown_end(stdout, &table, false);
     lab_csv_save(csv);
 }
 

@@ -290,24 +290,24 @@ static double deviation_of(int arm, int look) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Tables and CSV
 
-static void print_sample(Sample s, int digits, bool difference) {
-    printf(difference ? " %+.*f" : " %.*f", digits, s.mean);
-    if (isfinite(s.se)) printf(" ± %.*f", digits, s.se);
-    if (difference && fabs(s.mean) > 3 * s.se) printf(" *");
-    printf(" |");
+static void put_sample(MarkdownTable *t, Sample s, int digits, bool difference) {
+    char error[32] = "";
+    if (isfinite(s.se)) snprintf(error, sizeof error, " ± %.*f", digits, s.se);
+    markdown_cell(t, difference ? "%+.*f%s%s" : "%.*f%s%s", digits, s.mean, error,
+                  difference && fabs(s.mean) > 3 * s.se ? " *" : "");
 }
 
 // "AdamW" is the same at the same steps and in half of Muon's; at the same loss too, unless it is Muon that ends higher.
-static void print_row(int look, int metric, int component) {
+static void put_row(MarkdownTable *t, int look, int metric, int component) {
     int digits = metric_digits[metric];
-    printf("| %s | %s | %s |", look_names[look], metric_names[metric], component_names[component]);
+    markdown_cell(t, "%s\t%s\t%s", look_names[look], metric_names[metric], component_names[component]);
     for (int c = 0; c < COMPARISONS; c++) {
         Pair p = pair_of(c, look, metric, component);
-        if (c == SAME_STEPS) print_sample(p.adamw, digits, false);
-        print_sample(p.muon, digits, false);
-        print_sample(p.difference, digits, true);
+        if (c == SAME_STEPS) put_sample(t, p.adamw, digits, false);
+        put_sample(t, p.muon, digits, false);
+        put_sample(t, p.difference, digits, true);
     }
-    printf(" %.*f |\n", digits, random_mean(metric, component));
+    markdown_cell(t, "%.*f", digits, random_mean(metric, component));
 }
 
 static bool exists(int component) { return isfinite(random_mean(ENTROPY, component)); }
@@ -315,14 +315,16 @@ static bool exists(int component) { return isfinite(random_mean(ENTROPY, compone
 // The means of all matrices; then those of each component, of what training has added and what it is made of.
 static void print_metrics(void) {
     static const int by_component[] = { CHANGE, MOMENTUM, UPDATE };
-    for (int table = -1; table < (int)COUNT_OF(by_component); table++) {
-        printf("\n| of | metric | component | AdamW | Muon, same steps | - AdamW | Muon, same loss | - AdamW | Muon, half "
-               "the steps | - AdamW | random |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
-        for (int k = 0; k < LOOKS && table < 0; k++)
-            for (int metric = 0; metric < METRICS; metric++) print_row(k, metric, ALL);
-        for (int metric = 0; metric < METRICS && table >= 0; metric++)
+    for (int i = -1; i < (int)COUNT_OF(by_component); i++) {
+        MarkdownTable table = markdown_start("of\tmetric\tcomponent\tAdamW\tMuon, same steps\t- AdamW\tMuon, same loss\t- AdamW\t"
+                                             "Muon, half the steps\t- AdamW\trandom");
+        for (int k = 0; k < LOOKS && i < 0; k++)
+            for (int metric = 0; metric < METRICS; metric++) put_row(&table, k, metric, ALL);
+        for (int metric = 0; metric < METRICS && i >= 0; metric++)
             for (int c = 0; c < COMPONENTS; c++)
-                if (exists(c)) print_row(by_component[table], metric, c);
+                if (exists(c)) put_row(&table, by_component[i], metric, c);
+        printf("\n");
+        markdown_end(stdout, &table, false);
     }
     printf("\n(± the standard error over seeds; *: more than three of them)\n");
 }
@@ -343,7 +345,7 @@ static void save_summary(void) {
 }
 
 static void print_losses(void) {
-    printf("\n| validation loss | at the end | reaches AdamW's end at step |\n|---|---|---|\n");
+    MarkdownTable table = markdown_start("validation loss\tat the end\treaches AdamW's end at step");
     for (int a = 0; a < ARMS; a++) {
         double loss[MOST_SEEDS], step[MOST_SEEDS];
         for (int s = 0; s < n_seeds; s++) {
@@ -354,31 +356,33 @@ static void print_losses(void) {
             step[s] = r->loss[LAST] > target ? NAN : at_moment(steps, moment_of_loss(r, target));
         }
         Sample reached = sample_of(step, n_seeds);
-        printf("| %s |", arms[a].name);
-        print_sample(sample_of(loss, n_seeds), 4, false);
-        if (reached.n == n_seeds) print_sample(reached, 0, false);
-        else printf(" in %d of %d runs |", reached.n, n_seeds);
-        printf("\n");
+        markdown_cell(&table, "%s", arms[a].name);
+        put_sample(&table, sample_of(loss, n_seeds), 4, false);
+        if (reached.n == n_seeds) put_sample(&table, reached, 0, false);
+        else markdown_cell(&table, "in %d of %d runs", reached.n, n_seeds);
     }
+    printf("\n");
+    markdown_end(stdout, &table, false);
 }
 
 static void print_shares(void) {
     LabCsv *csv = lab_csv("shares.csv", "of,component,comparison,higher,matrices");
     static const int order[] = { ALL, 0, 1, 2, 3, 4, 5, 6 };
-    printf("\n| Muon's entropy is higher in | compared at |");
-    for (int i = 0; i <= COMPONENTS; i++) printf(" %s |", component_names[order[i]]);
-    printf("\n|---|---|---|---|---|---|---|---|---|---|\n");
+    MarkdownTable table = { .columns = COMPONENTS + 3 };
+    markdown_cell(&table, "Muon's entropy is higher in\tcompared at");
+    for (int i = 0; i <= COMPONENTS; i++) markdown_cell(&table, "%s", component_names[order[i]]);
     for (int k = 0; k < LOOKS; k++)
         for (int comparison = 0; comparison < COMPARISONS; comparison++) {
-            printf("| %s | %s |", look_names[k], comparison_names[comparison]);
+            markdown_cell(&table, "%s\t%s", look_names[k], comparison_names[comparison]);
             for (int i = 0; i <= COMPONENTS; i++) {
                 Share share = share_of(comparison, k, order[i]);
-                printf(" %d of %d |", share.higher, share.of);
+                markdown_cell(&table, "%d of %d", share.higher, share.of);
                 fprintf(csv->to, "%s,%s,%s,%d,%d\n", look_names[k], component_names[order[i]],
                         comparison_names[comparison], share.higher, share.of);
             }
-            printf("\n");
         }
+    printf("\n");
+    markdown_end(stdout, &table, false);
     lab_csv_save(csv);
 }
 

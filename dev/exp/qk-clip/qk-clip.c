@@ -242,57 +242,61 @@ static Sample difference_of(int kind, int arm) {
 }
 
 static void table(int kind) {
-    printf("\n| %s, %d seed%s | tau |", case_names[kind], seeds_of[kind], seeds_of[kind] > 1 ? "s" : "");
-    for (int f = 0; f < FIGURES; f++) printf(" %s |", figure_names[f]);
-    printf("\n|---|---|");
-    for (int f = 0; f < FIGURES; f++) printf("---|");
-    printf("\n");
+    MarkdownTable t = { .columns = FIGURES + 2 };
+    markdown_cell(&t, "%s, %d seed%s\ttau", case_names[kind], seeds_of[kind], seeds_of[kind] > 1 ? "s" : "");
+    for (int f = 0; f < FIGURES; f++) markdown_cell(&t, "%s", figure_names[f]);
     for (int a = 0; a < ARMS; a++) {
         if (!was_run(kind, a)) continue;
         double tau = 0;
         for (int s = 0; s < seeds_of[kind]; s++) tau += runs[kind][a][s].tau / figure_of(kind, a, PEAK).n;
-        printf("| %s | ", arm_names[a]);
-        if (tau > 0) printf("%.1f |", tau);
-        else printf("- |");
+        markdown_cell(&t, "%s", arm_names[a]);
+        if (tau > 0) markdown_cell(&t, "%.1f", tau);
+        else markdown_cell(&t, "-");
         for (int f = 0; f < FIGURES; f++) {
             Sample x = figure_of(kind, a, f);
             bool about_clips = f == EVER || f == OFTEN || f == LAST;
-            if (x.n == 0 || (about_clips && !clips(a))) { printf(" - |"); continue; }
-            printf(" ");
-            printf(figure_formats[f], x.mean);
-            if (x.n > 1) printf(" ("), printf(figure_formats[f], x.sd), printf(")");
-            printf(" |");
+            char mean[32], deviation[32];
+            snprintf(mean, sizeof mean, figure_formats[f], x.mean);
+            snprintf(deviation, sizeof deviation, figure_formats[f], x.sd);
+            if (x.n == 0 || (about_clips && !clips(a))) markdown_cell(&t, "-");
+            else if (x.n == 1) markdown_cell(&t, "%s", mean);
+            else markdown_cell(&t, "%s (%s)", mean, deviation);
         }
-        printf("\n");
     }
+    printf("\n");
+    markdown_end(stdout, &t, false);
 }
 
 // Where the logits come from: the bound's growth is the matrices', the rest is how well they match the inputs.
 static void bound_table(void) {
-    printf("\n| case | arm | largest logit of the first step | its bound | share | of the last block | its bound | share |\n"
-           "|---|---|---|---|---|---|---|---|\n");
+    MarkdownTable t = markdown_start("case\tarm\tlargest logit of the first step\tits bound\tshare\tof the last block\tits bound\tshare");
     for (int k = 0; k < CASES; k++)
         for (int a = 0; a < ARMS; a++) {
             const Run *r = &runs[k][a][0];
             int last = r->done / BLOCK - 1;
             if (last < 0) continue;
-            printf("| %s | %s |", case_names[k], arm_names[a]);
-            for (int b = 0; b <= last; b += last > 0 ? last : 1)
-                printf(" %.3g | %.4g | %.4f |", r->blocks[SHARE][b] * r->blocks[S_BOUND][b], r->blocks[S_BOUND][b],
-                       r->blocks[SHARE][b]);
-            printf("\n");
+            markdown_cell(&t, "%s\t%s", case_names[k], arm_names[a]);
+            for (int end = 0; end < 2; end++) {
+                int b = end ? last : 0;
+                markdown_cell(&t, "%.3g\t%.4g\t%.4f", r->blocks[SHARE][b] * r->blocks[S_BOUND][b], r->blocks[S_BOUND][b],
+                              r->blocks[SHARE][b]);
+            }
         }
+    printf("\n");
+    markdown_end(stdout, &t, false);
 }
 
 static void difference_table(void) {
-    printf("\n| case | arm | difference to unclipped | standard error | in standard errors |\n|---|---|---|---|---|\n");
+    MarkdownTable t = markdown_start("case\tarm\tdifference to unclipped\tstandard error\tin standard errors");
     for (int k = 0; k < CASES; k++)
         for (int a = 1; a < ARMS; a++) {
             Sample d = difference_of(k, a);
-            if (d.n > 0) printf("| %s | %s | %+.4f | ", case_names[k], arm_names[a], d.mean);
-            if (d.n > 1) printf("%.4f | %+.1f |\n", d.se, d.mean / d.se);
-            if (d.n == 1) printf("- | - |\n");
+            if (d.n > 0) markdown_cell(&t, "%s\t%s\t%+.4f", case_names[k], arm_names[a], d.mean);
+            if (d.n > 1) markdown_cell(&t, "%.4f\t%+.1f", d.se, d.mean / d.se);
+            if (d.n == 1) markdown_cell(&t, "-\t-");
         }
+    printf("\n");
+    markdown_end(stdout, &t, false);
 }
 
 // Whether clipping costs loss in the healthy case: the mean of the paired differences, and the end of its one-sided 95 %
@@ -300,14 +304,16 @@ static void difference_table(void) {
 static double non_inferiority(void) {
     double margin = 2 * figure_of(HEALTHY, UNCLIPPED, VAL_LOSS).sd;
     if (seeds_of[HEALTHY] < 2) return margin;
-    printf("\n| healthy, against unclipped | difference | with 95 %% at most | margin | not inferior |\n|---|---|---|---|---|\n");
+    MarkdownTable t = markdown_start("healthy, against unclipped\tdifference\twith 95 % at most\tmargin\tnot inferior");
     for (int a = 0; a < ARMS; a++) {
         Sample d = difference_of(HEALTHY, a);
         if (!clips(a) || d.n < 2) continue;
         double most = d.mean + t_quantile(0.1, d.n - 1) * d.se;
-        printf("| %s | %+.4f | %+.4f | %.4f | %s |\n", arm_names[a], d.mean, most, margin,
-               most < margin ? "yes" : d.mean < margin ? "probably: only the mean is below" : "no");
+        markdown_cell(&t, "%s\t%+.4f\t%+.4f\t%.4f\t%s", arm_names[a], d.mean, most, margin,
+                      most < margin ? "yes" : d.mean < margin ? "probably: only the mean is below" : "no");
     }
+    printf("\n");
+    markdown_end(stdout, &t, false);
     return margin;
 }
 

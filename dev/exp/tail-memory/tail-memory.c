@@ -13,6 +13,7 @@
  */
 #define _GNU_SOURCE
 #include "../../../src/gemm.h"
+#include "../../../src/markdown.h"
 #include "../../../src/plot.h"
 #include "../../../src/vec.h"
 #define MUON_STATIC
@@ -408,19 +409,21 @@ static void study_one_step(OneStep (*r)[OPTIMIZERS], int K, Csv *table, Csv *swe
     #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int e = 0; e < EMBEDDINGS; e++)
         for (int o = 0; o < OPTIMIZERS; o++) one_step(&r[e][o], &facts[e], o);
-    printf("\n| K = %d, one step | embeddings | learning rate | loss | worst p | of fact | largest gap |\n"
-           "|---|---|---|---|---|---|---|\n", K);
+    MarkdownTable t = { .columns = 7 };
+    markdown_cell(&t, "K = %d, one step\tembeddings\tlearning rate\tloss\tworst p\tof fact\tlargest gap", K);
     for (int o = 0; o < OPTIMIZERS; o++)
         for (int e = 0; e < EMBEDDINGS; e++) {
             const OneStep *s = &r[e][o];
-            printf("| %s | %s | %.4g | %.3f | %.4f | %d | %.4f |\n", optimizer_name(o), embedding_names[e], s->lr,
-                   s->at.loss, s->at.worst, s->at.worst_fact, s->peak);
+            markdown_cell(&t, "%s\t%s\t%.4g\t%.3f\t%.4f\t%d\t%.4f", optimizer_name(o), embedding_names[e], s->lr,
+                          s->at.loss, s->at.worst, s->at.worst_fact, s->peak);
             fprintf(table->file, "%d,%s,%s,%.5g,%.5f,%.5f,%d,%.5f\n", K, embedding_names[e], optimizer_name(o),
                     s->lr, s->at.loss, s->at.worst, s->at.worst_fact, s->peak);
             for (int i = 0; K == 99 && i < SWEEP; i += 4)
                 fprintf(sweep->file, "%d,%s,%s,%.4g,%.4f,%.4f\n", K, embedding_names[e], optimizer_name(o),
                         sweep_rate(s->lr, i), s->loss[i], s->gap[i]);
         }
+    printf("\n");
+    markdown_end(stdout, &t, false);
     for (size_t i = 0; i < COUNT_OF(one_step_reference); i++) {
         if (one_step_reference[i].K != K) continue;
         int e = one_step_reference[i].embedding, o = one_step_reference[i].optimizer;
@@ -439,18 +442,21 @@ static void study_singular_values(int K, Csv *table) {
     double often = alpha / head, rarely = (1 - alpha) / (K - head), share = (double)head / K;
     double values[3] = { often, sqrt(often * often * (1 - share) + rarely * rarely * share), rarely };
     double norm = sqrt((double)(K - 1) / K * (head * often * often + (K - head) * rarely * rarely));
-    printf("\n| K = %d, singular values | x %d | x 1 | x %d |\n|---|---|---|---|\n", K, head - 1, K - head - 1);
-    printf("| gradient, over its norm | %.4f | %.4f | %.5f |\n", values[0] / norm, values[1] / norm, values[2] / norm);
+    MarkdownTable t = { .columns = 4 };
+    markdown_cell(&t, "K = %d, singular values\tx %d\tx 1\tx %d", K, head - 1, K - head - 1);
+    markdown_cell(&t, "gradient, over its norm\t%.4f\t%.4f\t%.5f", values[0] / norm, values[1] / norm, values[2] / norm);
     for (int set = 0; set < MUON_COEFF_COUNT; set++) {
         const MuonCoefficients *c = muon_coefficients(set);
         double after[3];
         for (int i = 0; i < 3; i++) after[i] = muon_phi(c, c->steps, values[i] / norm);
-        printf("| %s, %d steps | %.3f | %.3f | %.3f |\n", c->name, c->steps, after[0], after[1], after[2]);
+        markdown_cell(&t, "%s, %d steps\t%.3f\t%.3f\t%.3f", c->name, c->steps, after[0], after[1], after[2]);
         fprintf(table->file, "%d,%s,%d,%.5f,%.5f,%.5f\n", K, c->name, c->steps, after[0], after[1], after[2]);
         static const char *const keller[] = { ".721", ".755", ".946" }, *const express[] = { ".866", "1.055", ".911" };
         for (int i = 0; i < 3 && K == 99 && set <= MUON_COEFF_POLAR_EXPRESS; i++)
             expect(after[i], (set == MUON_COEFF_KELLER ? keller : express)[i], "singular value", K, DECOUPLED, c->name);
     }
+    printf("\n");
+    markdown_end(stdout, &t, false);
 }
 
 static void study_many_steps(ManySteps (*r)[OPTIMIZERS], int K, Csv *table, Csv *steps) {
@@ -458,20 +464,22 @@ static void study_many_steps(ManySteps (*r)[OPTIMIZERS], int K, Csv *table, Csv 
     #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int e = DECOUPLED; e <= COUPLED; e++)
         for (int o = 0; o < OPTIMIZERS; o++) many_steps(&r[e][o], &facts[e], o);
-    printf("\n| K = %d, many steps | embeddings | learning rate | p of worst, best after 10 | loss after 100 | "
-           "largest gap | at step |\n|---|---|---|---|---|---|---|\n", K);
+    MarkdownTable t = { .columns = 7 };
+    markdown_cell(&t, "K = %d, many steps\tembeddings\tlearning rate\tp of worst, best after 10\tloss after 100\tlargest gap\tat step", K);
     for (int o = 0; o < OPTIMIZERS; o++)
         for (int e = DECOUPLED; e <= COUPLED; e++) {
             const ManySteps *s = &r[e][o];
-            printf("| %s | %s | %.4g | %.3f, %.3f | %.2g | %.3f | %d |\n", optimizer_name(o), embedding_names[e],
-                   learning_rate(o, K), s->at[10].worst, s->at[10].best, s->at[100].loss, s->peak, s->peak_step);
+            markdown_cell(&t, "%s\t%s\t%.4g\t%.3f, %.3f\t%.2g\t%.3f\t%d", optimizer_name(o), embedding_names[e],
+                          learning_rate(o, K), s->at[10].worst, s->at[10].best, s->at[100].loss, s->peak, s->peak_step);
             fprintf(table->file, "%d,%s,%s,%.4g,%.5f,%.5f,%.4g,%.5f,%d\n", K, embedding_names[e], optimizer_name(o),
                     learning_rate(o, K), s->at[10].worst, s->at[10].best, s->at[100].loss, s->peak, s->peak_step);
-            for (int t = 0; t <= STEPS; t++)
-                if (t <= KEPT_STEPS || t % 10 == 0)
-                    fprintf(steps->file, "%d,%s,%s,%d,%.4g,%.4f,%.4f\n", K, embedding_names[e], optimizer_name(o), t,
-                            s->at[t].loss, s->at[t].worst, s->at[t].best);
+            for (int step = 0; step <= STEPS; step++)
+                if (step <= KEPT_STEPS || step % 10 == 0)
+                    fprintf(steps->file, "%d,%s,%s,%d,%.4g,%.4f,%.4f\n", K, embedding_names[e], optimizer_name(o), step,
+                            s->at[step].loss, s->at[step].worst, s->at[step].best);
         }
+    printf("\n");
+    markdown_end(stdout, &t, false);
     for (size_t i = 0; K == 99 && i < COUNT_OF(ten_steps_reference); i++) {
         int o = ten_steps_reference[i].optimizer;
         expect(r[DECOUPLED][o].at[10].worst, ten_steps_reference[i].worst, "worst p", K, DECOUPLED, optimizer_name(o));
@@ -492,20 +500,21 @@ static void study_power_law(double (*r)[OPTIMIZERS][GROUPS], Csv *table) {
     #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int e = 0; e < 2; e++)
         for (int o = 0; o < OPTIMIZERS; o++) power_law(r[e][o], &facts[e], o);
-    printf("\n| K = %d, power law | embeddings |", K);
-    for (int g = 0; g < GROUPS; g++) printf(" %d of 1/%d |", g ? 1 << (g - 1) : 1, 1 << g);
-    printf("\n|---|---|---|---|---|---|---|---|---|---|\n");
+    MarkdownTable t = { .columns = GROUPS + 2 };
+    markdown_cell(&t, "K = %d, power law\tembeddings", K);
+    for (int g = 0; g < GROUPS; g++) markdown_cell(&t, "%d of 1/%d", g ? 1 << (g - 1) : 1, 1 << g);
     for (int o = 0; o < OPTIMIZERS; o++)
         for (int e = 0; e < 2; e++) {
-            printf("| %s | %s |", optimizer_name(o), embedding_names[embeddings[e]]);
+            markdown_cell(&t, "%s\t%s", optimizer_name(o), embedding_names[embeddings[e]]);
             fprintf(table->file, "%s,%s", embedding_names[embeddings[e]], optimizer_name(o));
             for (int g = 0; g < GROUPS; g++) {
-                printf(" %.3f |", r[e][o][g]);
+                markdown_cell(&t, "%.3f", r[e][o][g]);
                 fprintf(table->file, ",%.5f", r[e][o][g]);
             }
-            printf("\n");
             fprintf(table->file, "\n");
         }
+    printf("\n");
+    markdown_end(stdout, &t, false);
     for (size_t i = 0; i < COUNT_OF(power_law_reference); i++)
         for (int g = 0; g < GROUPS; g++)
             expect(r[0][power_law_reference[i].optimizer][g], power_law_reference[i].right[g], "p of a group", K,
