@@ -5,7 +5,7 @@
  *          cooldown_steps, momentum_warmup_steps, Owners, owners_add, check_keys, check_schedule, print_kept, and the
  *          enums of the keys with choices
  *
- * One table of fields drives the JSON file, --section.key=value, --help, --print-config and the README's table
+ * One table of fields drives the JSON file, --section.key=value, --help, --print-config and configs/README.md's table
  * (config.h). To add a key: a member of Config, a row of config_fields, and the code that reads it.
  * Nothing here knows the model: roles and tensors' names are words that optimizer.route may use, and owners_add is told
  * which of the tensors a model has.
@@ -112,7 +112,7 @@ static const Field config_fields[] = {
     {"model.mlp_width", FIELD_INT, F_(model.mlp_width), "0", 0, 1048576, NULL, "F; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 64"},
     {"model.head", FIELD_CHOICE, F_(model.head), "tied", 0, 0, "tied|untied", "logits from the embedding's matrix or from one of their own"},
     {"model.logit_softcap", FIELD_FLOAT, F_(model.logit_softcap), "0", 0, 1e6, NULL, "c > 0: logits become c tanh(z/c)"},
-    {"model.init", FIELD_CHOICE, F_(model.init), "gpt2", 0, 0, "gpt2|speedrun", "how weights start (README, Model)"},
+    {"model.init", FIELD_CHOICE, F_(model.init), "gpt2", 0, 0, "gpt2|speedrun", "how weights start (configs/README.md, Model)"},
 
     {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, 1e9, NULL, "optimizer steps"},
     {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
@@ -131,7 +131,7 @@ static const Field config_fields[] = {
     {"schedule.cooldown", FIELD_FLOAT, F_(schedule.cooldown), "0.4", 0, 1e9, NULL, "trapezoid's decay: steps, or up to 1 a fraction of all steps"},
     {"schedule.final", FIELD_FLOAT, F_(schedule.final), "0.1", 0, 1, NULL, "learning rate at the end, as a fraction of the peak"},
 
-    {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, OPTIMIZERS, "preset of the rules: what owns the hidden matrices, and its settings (README, Optimizers)"},
+    {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, OPTIMIZERS, "preset of the rules: what owns the hidden matrices, and its settings (docs/optimizers.md)"},
     {"optimizer.muon.lr", FIELD_FLOAT, F_(optimizer.muon.lr), "0.02", 0, 1e6, NULL, "peak learning rate of the tensors under muon, normuon, svd and the spectral family"},
     {"optimizer.muon.momentum", FIELD_FLOAT, F_(optimizer.muon.momentum), "0.95", 0, 0.9999, NULL, "decay of the gradient's running mean or sum"},
     {"optimizer.muon.momentum_form", FIELD_CHOICE, F_(optimizer.muon.momentum_form), "ema", 0, 0, "ema|accumulate", "b = mu b + (1-mu) g, or b = mu b + g"},
