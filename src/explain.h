@@ -12,6 +12,7 @@
 #ifndef EXPLAIN_H
 #define EXPLAIN_H
 
+#include "markdown.h"
 #include "spectrum.h"
 #include "util.h"
 #include "../data/tokenizer.h"
@@ -119,18 +120,24 @@ static inline void explained_free(ExplainedMatrix *all, int n) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The sections of step.md
 
-// A token as text within a table: quoted, a line's end as \n, what is no printable ASCII as \xff, | as Markdown wants it.
-static inline void explain_token(FILE *out, const Tokenizer *t, int id) {
+// A token as a table's cell: quoted, a line's end as \n, what is no printable ASCII, ` and | as \xff.
+static inline void explain_token(MarkdownTable *t, const Tokenizer *tokenizer, int id) {
     int length;
-    const char *bytes = t->size ? tokenizer_token(t, id, &length) : NULL;
-    if (!bytes) return;
-    fputs(" `", out);
+    const char *bytes = tokenizer_token(tokenizer, id, &length);
+    char *text;
+    size_t size;
+    FILE *out = text_open(&text, &size);
+    if (bytes) fputc('`', out);
+    else length = 0;
     for (int i = 0; i < length; i++)
         if (bytes[i] == '\n') fputs("\\n", out);
         else if (bytes[i] < ' ' || bytes[i] > '~' || bytes[i] == '`' || bytes[i] == '|')
             fprintf(out, "\\x%02x", (unsigned char)bytes[i]);
         else fputc(bytes[i], out);
-    fputc('`', out);
+    if (bytes) fputc('`', out);
+    text_close(out, &text);
+    markdown_cell(t, "%s", text);
+    free(text);
 }
 
 static inline void explain_batch(FILE *out, const Explanation *e) {
@@ -139,42 +146,34 @@ static inline void explain_batch(FILE *out, const Explanation *e) {
     fprintf(out, ". The gradient's norm is %.4f", e->grad_norm);
     if (e->muon->grad_scale < 1) fprintf(out, ", so that clipping multiplies it by %.4f", e->muon->grad_scale);
     else fputs(": clipping leaves it as it is", out);
-    fprintf(out, ". The schedule multiplies every learning rate by %.4g.\n\nThe batch begins with\n\n| input |", e->muon->lr_factor);
-    for (int i = 0; i < e->n_tokens; i++) fprintf(out, " %d%s |", e->inputs[i], e->tokenizer->size ? "" : " ");
-    fputs("\n|---|", out);
-    for (int i = 0; i < e->n_tokens; i++) fputs("---|", out);
+    fprintf(out, ". The schedule multiplies every learning rate by %.4g.\n\nThe batch begins with\n\n", e->muon->lr_factor);
+    MarkdownTable t = { .columns = 1 + e->n_tokens };
     for (int targets = 0; targets < 2; targets++) {
-        if (targets) {
-            fputs("\n| target |", out);
-            for (int i = 0; i < e->n_tokens; i++) fprintf(out, " %d |", e->targets[i]);
-        }
+        const int *ids = targets ? e->targets : e->inputs;
+        markdown_cell(&t, targets ? "target" : "input");
+        for (int i = 0; i < e->n_tokens; i++) markdown_cell(&t, "%d", ids[i]);
         if (!e->tokenizer->size) continue;
-        fputs("\n| |", out);
-        for (int i = 0; i < e->n_tokens; i++) {
-            explain_token(out, e->tokenizer, targets ? e->targets[i] : e->inputs[i]);
-            fputs(" |", out);
-        }
+        markdown_cell(&t, "%s", "");
+        for (int i = 0; i < e->n_tokens; i++) explain_token(&t, e->tokenizer, ids[i]);
     }
-    fputs("\n<!-- end -->\n\n", out);
+    markdown_end(out, &t, false);
+    fputs("<!-- end -->\n\n", out);
 }
 
 static inline void explain_sizes(FILE *out, const Explanation *e) {
-    fputs("<!-- explain: sizes -->\n|", out);
-    for (int i = 0; i < e->n_sizes; i++) fprintf(out, " %s |", e->sizes[i].letter);
-    fputs("\n|", out);
-    for (int i = 0; i < e->n_sizes; i++) fputs("---|", out);
-    fputs("\n|", out);
-    for (int i = 0; i < e->n_sizes; i++) fprintf(out, " %s |", e->sizes[i].words);
-    fputs("\n|", out);
-    for (int i = 0; i < e->n_sizes; i++) fprintf(out, " %d |", e->sizes[i].value);
-    fputs("\n<!-- end -->\n\n", out);
+    MarkdownTable t = { .columns = e->n_sizes };
+    for (int i = 0; i < e->n_sizes; i++) markdown_cell(&t, "%s", e->sizes[i].letter);
+    for (int i = 0; i < e->n_sizes; i++) markdown_cell(&t, "%s", e->sizes[i].words);
+    for (int i = 0; i < e->n_sizes; i++) markdown_cell(&t, "%d", e->sizes[i].value);
+    fputs("<!-- explain: sizes -->\n", out);
+    markdown_end(out, &t, false);
+    fputs("<!-- end -->\n\n", out);
 }
 
 // Of all copies of a tensor together: norms are roots of sums over all their numbers, RMS of means.
 static inline void explain_update(FILE *out, const Muon *m, const ExplainedMatrix *all) {
-    fputs("<!-- explain: update -->\n"
-          "| tensor | copies of (out, in) | rule | gradient's norm | momentum's norm | weights' RMS | step's RMS | decay's RMS | "
-          "step / weights |\n|---|---|---|---|---|---|---|---|---|\n", out);
+    MarkdownTable t = markdown_start("tensor\tcopies of (out, in)\trule\tgradient's norm\tmomentum's norm\tweights' RMS\t"
+                                     "step's RMS\tdecay's RMS\tstep / weights");
     for (int i = 0; i < m->n; i++) {
         const MuonParam *p = &m->params[i];
         const char *rule = muon_rule_name(p->rule);
@@ -184,10 +183,12 @@ static inline void explain_update(FILE *out, const Muon *m, const ExplainedMatri
             sum.weight += all->weight, sum.change += all->change, sum.decay += all->decay;
             sum.gradient += all->gradient, sum.momentum += all->momentum;
         }
-        fprintf(out, "| %s | %d of %d x %d | %s | %.2g | %.2g | %.3g | %.2g | %.2g | %.2g %% |\n", p->name, p->count, p->rows,
-                p->cols, rule ? rule : "", sqrt(sum.gradient), sqrt(sum.momentum), sqrt(sum.weight / n),
-                sqrt(sum.change / n), sqrt(sum.decay / n), 100 * sqrt(sum.change / sum.weight));
+        markdown_cell(&t, "%s\t%d of %d x %d\t%s\t%.2g\t%.2g\t%.3g\t%.2g\t%.2g\t%.2g %%", p->name, p->count, p->rows, p->cols,
+                      rule ? rule : "", sqrt(sum.gradient), sqrt(sum.momentum), sqrt(sum.weight / n), sqrt(sum.change / n),
+                      sqrt(sum.decay / n), 100 * sqrt(sum.change / sum.weight));
     }
+    fputs("<!-- explain: update -->\n", out);
+    markdown_end(out, &t, false);
     fputs("<!-- end -->\n\n", out);
 }
 
@@ -201,13 +202,12 @@ static inline double explain_effective_rank(const double *sigma, int n) {
 
 // A tensor's copies each have a spectrum; here are their means.
 static inline void explain_spectra(FILE *out, const Muon *m, const ExplainedMatrix *all) {
-    fputs("<!-- explain: spectrum -->\n"
-          "| tensor | momentum: largest singular value | median | smallest | effective rank | "
-          "update: largest | median | smallest | effective rank |\n|---|---|---|---|---|---|---|---|---|\n", out);
+    MarkdownTable t = markdown_start("tensor\tmomentum: largest singular value\tmedian\tsmallest\teffective rank\t"
+                                     "update: largest\tmedian\tsmallest\teffective rank");
     for (int i = 0; i < m->n; all += m->params[i++].count) {
         int n = all->directions, count = m->params[i].count;
         if (!n) continue;
-        fprintf(out, "| %s |", m->params[i].name);
+        markdown_cell(&t, "%s", m->params[i].name);
         for (int look = EXPLAIN_MOMENTUM; look <= EXPLAIN_UPDATE; look++) {
             double largest = 0, median = 0, smallest = 0, rank = 0;
             for (int k = 0; k < count; k++) {
@@ -215,10 +215,11 @@ static inline void explain_spectra(FILE *out, const Muon *m, const ExplainedMatr
                 largest += sigma[0] / count, median += sigma[n / 2] / count, smallest += sigma[n - 1] / count;
                 rank += explain_effective_rank(sigma, n) / count;
             }
-            fprintf(out, " %.2g | %.2g | %.2g | %.0f of %d |", largest, median, smallest, rank, n);
+            markdown_cell(&t, "%.2g\t%.2g\t%.2g\t%.0f of %d", largest, median, smallest, rank, n);
         }
-        fputc('\n', out);
     }
+    fputs("<!-- explain: spectrum -->\n", out);
+    markdown_end(out, &t, false);
     fputs("<!-- end -->\n\n", out);
 }
 
@@ -232,21 +233,21 @@ static inline int explain_count_above(const Explanation *e, double tau) {
 static inline void explain_heads(FILE *out, const Explanation *e) {
     const int n = e->layers * e->heads;
     double largest = -INFINITY;
-    fputs("<!-- explain: heads -->\n| layer |", out);
-    for (int h = 0; h < e->heads; h++) fprintf(out, " head %d |", h);
-    fputs("\n|---|", out);
-    for (int h = 0; h < e->heads; h++) fputs("---|", out);
+    MarkdownTable t = { .columns = 1 + e->heads };
+    markdown_cell(&t, "layer");
+    for (int h = 0; h < e->heads; h++) markdown_cell(&t, "head %d", h);
     for (int i = 0; i < n; i++) {
         double gamma = muon_qk_gamma(e->max_logits[i], e->tau);
         largest = fmax(largest, e->max_logits[i]);
-        if (i % e->heads == 0) fprintf(out, "\n| %d |", i / e->heads);
-        fprintf(out, " %.3g", e->max_logits[i]);
-        if (gamma < 1) fprintf(out, ", x %.3f", gamma);
-        fputs(" |", out);
+        if (i % e->heads == 0) markdown_cell(&t, "%d", i / e->heads);
+        if (gamma < 1) markdown_cell(&t, "%.3g, x %.3f", e->max_logits[i], gamma);
+        else markdown_cell(&t, "%.3g", e->max_logits[i]);
     }
+    fputs("<!-- explain: heads -->\n", out);
+    markdown_end(out, &t, false);
     int scaled = explain_count_above(e, e->tau);
-    if (e->tau > 0) fprintf(out, "\n\ntau is %g: QK-Clip scales %d of the %d heads in this step.", e->tau, scaled, n);
-    else fprintf(out, "\n\nQK-Clip is off.");
+    if (e->tau > 0) fprintf(out, "\ntau is %g: QK-Clip scales %d of the %d heads in this step.", e->tau, scaled, n);
+    else fprintf(out, "\nQK-Clip is off.");
     if (scaled == 0 && largest > 0)
         fprintf(out, " With a tau of %.3g, half of the largest logit, it would scale %d: the head with the largest by gamma = 0.5, "
                      "its queries' and its keys' rows by %.3f each.", largest / 2, explain_count_above(e, largest / 2), sqrt(0.5));

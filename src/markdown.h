@@ -13,7 +13,7 @@
 // The next field of a row, its text to the left or right in `width` characters; `last` ends the row.
 static inline void markdown_field(FILE *out, const char *text, int width, bool right, bool last) {
     int fill = width - utf8_length(text), left = right && fill > 0 ? fill : 0, behind = right || fill < 0 ? 0 : fill;
-    fprintf(out, "| %*s%s%*s %s", left, "", text, behind, "", last ? "|\n" : "");
+    fprintf(out, "| %*s%s%*s%s%s", left, "", text, behind, "", *text || width ? " " : "", last ? "|\n" : "");
 }
 
 // A field of the line below a table's head, likewise.
