@@ -246,6 +246,18 @@ TEST(studies_say_their_cost_and_leave_what_is_kept) {
     CHECK(arguments_are("[" ROOT "/my study]\n"));
 }
 
+// Every link of a page to a file of the project finds it, and so does every room of the README's tree.
+TEST(pages_lead_somewhere) {
+    static const char links[] =
+        "for page in $(find . \\( -name build -o -name runs -o -name .git \\) -prune -o -name '*.md' -print); do "
+        "grep -o '](\\([^)]*\\))' $page | sed 's/^](//; s/)$//; s/#.*//; /^$/d; /^http/d' | while read -r file; do "
+        "test -e \"$(dirname $page)/$file\" || echo \"$page: $file\"; done; done > " ROOT "/lost";
+    CHECK(run(links) == 0);
+    CHECK(run("test ! -s " ROOT "/lost || { cat " ROOT "/lost; exit 1; }") == 0);
+    CHECK(run("sed -n '/^## Read it/,/^## Use/p' README.md | grep -oE '^[a-z_]+(/[a-z_]+)*[./][a-z]*|; dev/[a-z]+/' | sed 's/^; //' > " ROOT "/tree "
+              "&& test $(grep -c . " ROOT "/tree) -ge 12 && ls -d $(cat " ROOT "/tree) > " ROOT "/out") == 0);
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     unsetenv("MAKEFLAGS");                      // of the make that runs the tests
@@ -274,5 +286,6 @@ int main(int argc, char **argv) {
     RUN(setup_looks_where_the_flags_say);
     RUN(a_missing_font_is_no_error);
     RUN(studies_say_their_cost_and_leave_what_is_kept);
+    RUN(pages_lead_somewhere);
     return tests_end();
 }
