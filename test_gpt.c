@@ -862,8 +862,8 @@ TEST(the_same_bits_with_any_number_of_threads) {
     // small, where one thread computes each product, and large enough that threads share all of them
     static const char *const forms[] = {
         "--train.precision=fp32", "--train.precision=bf16",
-        "--train.precision=fp32 --train.steps=5 --model.width=192 --model.block=80 --train.recompute=block",
-        ("--train.precision=bf16 --train.steps=5 --model.width=192 --model.block=80 --model.arch=llama "
+        "--train.precision=fp32 --train.steps=2 --model.width=192 --model.block=80 --train.recompute=block",
+        ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.block=80 --model.arch=llama "
          "--model.kv_heads=1")};
     for (size_t f = 0; f < COUNT_OF(forms); f++) {
         for (int threads = 1; threads <= 3; threads++)
@@ -875,27 +875,41 @@ TEST(the_same_bits_with_any_number_of_threads) {
     }
 }
 
+static int last_logged_step(const char *path) {
+    char *log = read_file(path, NULL), *at = log;
+    int step = 0;
+    while ((at = strstr(at, "\"event\": \"step\", \"step\": "))) sscanf(at += 26, "%d", &step);
+    free(log);
+    return step;
+}
+
 // A run that SIGTERM stops in the middle, once or twice, ends in the same bits and the same log as one that isn't.
 TEST(an_interrupted_run_resumes_to_the_same_bits) {
-    CHECK(TRAIN("build/test/run.json --train.steps=400 --run.dir=build/test/runs/whole") == 0);
-    CHECK(shell("%s build/test/run.json --train.steps=400 --run.dir=build/test/runs/cut > build/test/out.txt & pid=$!; "
+    prepare_runs();
+    // so long that no machine is done with it before the signal comes, and with a rate that doesn't depend on the length
+    CHECK(shell("%s build/test/run.json --schedule.kind=constant --train.steps=1000000 --run.dir=build/test/runs/cut > build/test/out.txt & pid=$!; "
                 "while ! grep -qs '\"step\": 30,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; "
                 "kill -TERM $pid; wait $pid", trainer) == EXIT_INTERRUPTED);
     char *out = read_file("build/test/out.txt", NULL);
     CHECK_MSG(strstr(out, "--run.dir=build/test/runs/cut --resume"), "%s", out);
     free(out);
     CHECK(shell("%s --run.dir=build/test/runs/cut --resume > build/test/out.txt & pid=$!; "
-                "while ! grep -qs '\"step\": 150,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; "
-                "kill -INT $pid; kill -TERM $pid; wait $pid", trainer) != 0);
-    CHECK(TRAIN("--run.dir=build/test/runs/cut --resume") == 0);
+                "while ! grep -qs '\"step\": %d,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; "
+                "kill -INT $pid; kill -TERM $pid; wait $pid", trainer, last_logged_step("build/test/runs/cut/log.jsonl") + 100) != 0);
+    CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=10") != 0);      // beyond which it is
+    int steps = last_logged_step("build/test/runs/cut/log.jsonl") + 20;
+    CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=%d", steps) == 0);
+    CHECK(TRAIN("build/test/run.json --schedule.kind=constant --train.steps=%d --run.dir=build/test/runs/whole", steps) == 0);
     check_same_checkpoint("build/test/runs/whole/checkpoint.bin", "build/test/runs/cut/checkpoint.bin");
     char *whole = log_without_times("build/test/runs/whole"), *cut = log_without_times("build/test/runs/cut");
     CHECK_MSG(!strcmp(whole, cut), "the logs differ: %zu and %zu bytes", strlen(whole), strlen(cut));
-    CHECK(strstr(whole, "\"step\": 400,") != NULL);
+    char *last = format("\"step\": %d,", steps);
+    CHECK(strstr(whole, last) != NULL);
+    free(last);
     free(whole);
     free(cut);
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume") == 0);                       // nothing is left to do
-    CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=420") == 0);     // a longer schedule goes on
+    CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=%d", steps + 20) == 0);     // a longer schedule goes on
 }
 
 // A signal in the first validation, before any step, leaves a run that can go on, too.
@@ -963,7 +977,7 @@ TEST(samples_are_text_and_begin_as_in_training) {
           "> build/test/out.txt", build, build, build);
 #define FOX "build/test/run.json --overwrite --train.steps=2 --optimizer.adamw.lr=1e-9 "
     CHECK(TRAIN(FOX "--run.dir=build/test/runs/fox --data.dir=build/test/fox --model.vocab=64") == 0);
-    CHECK(shell("test $(tail -n +2 build/test/runs/fox/sample.txt | head -n 1 | wc -c) = 401") == 0);
+    CHECK(shell("test $(tail -n +2 build/test/runs/fox/sample.txt | head -n 1 | wc -c) = 41") == 0);
     CHECK(shell("%s/generate build/test/runs/fox --tokens=300 --temperature=100 > build/test/a.txt && test $(wc -c < build/test/a.txt) = 302 && "
                 "! tr -d 'a-z, \\n' < build/test/a.txt | grep -q .", build) == 0);
     CHECK(shell("%s/generate build/test/runs/fox --tokens=300 --temperature=100 --top_k=30 > build/test/a.txt && "
@@ -1057,7 +1071,7 @@ TEST(runs_are_named_after_config_and_text) {
 }
 
 TEST(samples_on_the_way_are_shown) {
-    CHECK(TRAIN("build/test/run.json --train.steps=30 --train.sample_every=10 --run.dir=build/test/runs/shown") == 0);
+    CHECK(TRAIN("build/test/run.json --train.steps=30 --train.sample_every=10 --train.sample_tokens=240 --run.dir=build/test/runs/shown") == 0);
     char *out = read_file("build/test/out.txt", NULL), *file = read_file("build/test/runs/shown/sample.txt", NULL), *at = out;
     for (int step = 10; step <= 30 && at; step += 10) {
         char *head = format("--- sample of step %d ---\n", step);
@@ -1070,6 +1084,8 @@ TEST(samples_on_the_way_are_shown) {
     CHECK_MSG(strstr(out, first), "%s", first);
     free(out);
     free(file);
+    CHECK(TRAIN("build/test/run.json --train.steps=3 --train.sample_tokens=0 --run.dir=build/test/runs/unseen") == 0);
+    CHECK(shell("grep -q '^--- sample' build/test/out.txt || test -e build/test/runs/unseen/sample.txt") == 1);
 }
 
 // A key that a user sets and that changes nothing is refused, whether the command line or the file has it; what a preset
@@ -1098,6 +1114,7 @@ TEST(keys_that_change_nothing_are_refused) {
         {gpt2, "--optimizer.adamw.weight_decay=0 --optimizer.adamw.decay_vectors=true", "no norm or bias"},
         {gpt2, "--optimizer.qk_clip.alpha=0.3", "optimizer.qk_clip.tau is 0"},
         {gpt2, "--model.rope_theta=500", "model.position isn't rope"},
+        {gpt2, "--train.sample_every=10 --train.sample_tokens=0", "train.sample_tokens is 0"},
         {gpt2, "--model.attn_dropout=false", "model.dropout is 0"},
         {gpt2, "--schedule.kind=constant --schedule.final=0.2", "the schedule never falls"},
         {gpt2, "--schedule.kind=cosine --schedule.cooldown=0.2", "schedule.kind isn't trapezoid"},

@@ -1772,15 +1772,13 @@ static int sample_start(const Config *c, const Tokenizer *t) {
     return newline >= 0 ? newline : 0;
 }
 
-enum { SAMPLE_TOKENS = 400 };
-
-// Returns a sample, to be freed; NULL where the data has no tokenizer. Appends it to the run's sample.txt, unless a signal
-// has cut it short. step: of the model's weights.
+// Returns a sample, to be freed; NULL where none is wanted or the data has no tokenizer. Appends it to the run's sample.txt,
+// unless a signal has cut it short. step: of the model's weights.
 static char *write_sample(Trainer *t, int step) {
-    if (!t->tokenizer.size) return NULL;
+    if (!t->tokenizer.size || t->config.train.sample_tokens == 0) return NULL;
     SampleText s = {t, xstrdup(""), 0};
     int start = sample_start(&t->config, &t->tokenizer), V = t->model.V < t->tokenizer.size ? t->model.V : t->tokenizer.size;
-    if (!generate(&t->model, V, &start, 1, SAMPLE_TOKENS, 0.8, 0,
+    if (!generate(&t->model, V, &start, 1, t->config.train.sample_tokens, 0.8, 0,
                   hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s))
         fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
     if (!interrupted) run_add_sample(&t->run, step, s.text);

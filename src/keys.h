@@ -40,7 +40,7 @@ typedef struct {
         bool attn_dropout, bias, embed_norm, qk_norm;
     } model;
     struct {
-        int steps, batch, micro_batch, eval_every, save_every, sample_every, precision, recompute;
+        int steps, batch, micro_batch, eval_every, save_every, sample_every, sample_tokens, precision, recompute;
         int64_t eval_tokens, final_eval_tokens;
         double grad_clip;
     } train;
@@ -122,6 +122,7 @@ static const Field config_fields[] = {
     {"train.final_eval_tokens", FIELD_INT64, F_(train.final_eval_tokens), "0", 0, 1e15, NULL, "likewise of the last validation, whose loss is the run's result; 0: the whole split"},
     {"train.save_every", FIELD_INT, F_(train.save_every), "250", 0, 1e9, NULL, "steps between checkpoints; 0: only at the end"},
     {"train.sample_every", FIELD_INT, F_(train.sample_every), "0", 0, 1e9, NULL, "steps between samples; 0: only at the end"},
+    {"train.sample_tokens", FIELD_INT, F_(train.sample_tokens), "400", 0, 1e6, NULL, "tokens of a sample; 0: none is drawn"},
     {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32|bf16", "of the matrix products; auto: bf16 where the CPU has AMX tiles, else fp32"},
     {"train.recompute", FIELD_CHOICE, F_(train.recompute), "none", 0, 0, "none|block", "block: keep only each block's input and compute it again in the backward pass; less memory, a third more work"},
     {"train.grad_clip", FIELD_FLOAT, F_(train.grad_clip), "1", 0, 1e9, NULL, "largest global norm of the gradient; 0: off"},
@@ -428,6 +429,7 @@ static inline char *key_unused(const Owners *o, const char *key) {
     const struct { const char *key; bool used; const char *otherwise; } uses[] = {
         {"model.attn_dropout", c->model.dropout > 0, "model.dropout is 0"},
         {"model.rope_theta", c->model.position == POSITION_ROPE, "model.position isn't rope"},
+        {"train.sample_every", !c->train.sample_every || c->train.sample_tokens > 0, "train.sample_tokens is 0"},
         {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
         {"schedule.final", decays, "the schedule never falls"},
         {"optimizer.muon.lr", matrix, no_matrix},
