@@ -878,7 +878,7 @@ TEST(the_same_bits_with_any_number_of_threads) {
 static int last_logged_step(const char *path) {
     char *log = read_file(path, NULL), *at = log;
     int step = 0;
-    while ((at = strstr(at, "\"event\": \"step\", \"step\": "))) sscanf(at += 26, "%d", &step);
+    while ((at = strstr(at, "\"event\": \"step\", \"step\": "))) sscanf(at += 25, "%d", &step);
     free(log);
     return step;
 }
@@ -888,13 +888,13 @@ TEST(an_interrupted_run_resumes_to_the_same_bits) {
     prepare_runs();
     // so long that no machine is done with it before the signal comes, and with a rate that doesn't depend on the length
     CHECK(shell("%s build/test/run.json --schedule.kind=constant --train.steps=1000000 --run.dir=build/test/runs/cut > build/test/out.txt & pid=$!; "
-                "while ! grep -qs '\"step\": 30,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; "
+                "while ! grep -qs '\"step\": 30,' build/test/runs/cut/log.jsonl; do sleep 0.01; kill -0 $pid || exit 97; done; "
                 "kill -TERM $pid; wait $pid", trainer) == EXIT_INTERRUPTED);
     char *out = read_file("build/test/out.txt", NULL);
     CHECK_MSG(strstr(out, "--run.dir=build/test/runs/cut --resume"), "%s", out);
     free(out);
     CHECK(shell("%s --run.dir=build/test/runs/cut --resume > build/test/out.txt & pid=$!; "
-                "while ! grep -qs '\"step\": %d,' build/test/runs/cut/log.jsonl; do sleep 0.01; done; "
+                "while ! grep -qs '\"step\": %d,' build/test/runs/cut/log.jsonl; do sleep 0.01; kill -0 $pid || exit 97; done; "
                 "kill -INT $pid; kill -TERM $pid; wait $pid", trainer, last_logged_step("build/test/runs/cut/log.jsonl") + 100) != 0);
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=10") != 0);      // beyond which it is
     int steps = last_logged_step("build/test/runs/cut/log.jsonl") + 20;
@@ -916,7 +916,7 @@ TEST(an_interrupted_run_resumes_to_the_same_bits) {
 TEST(a_run_interrupted_before_its_first_step_resumes) {
     prepare_runs();
     CHECK(shell("%s build/test/run.json --model.width=256 --run.dir=build/test/runs/early > build/test/out.txt & "
-                "pid=$!; while ! test -s build/test/runs/early/log.jsonl; do sleep 0.01; done; "
+                "pid=$!; while ! test -s build/test/runs/early/log.jsonl; do sleep 0.01; kill -0 $pid || exit 97; done; "
                 "kill -INT $pid; wait $pid",
                 trainer) == EXIT_INTERRUPTED);
     // from the same checkpoint twice, as after a kill before the next save: its validation is logged once
@@ -932,7 +932,7 @@ TEST(a_run_has_one_process) {
     prepare_runs();
     int code = shell("%s build/test/run.json --train.steps=100000 --run.dir=build/test/runs/locked "
                      "> build/test/out.txt & pid=$!; "
-                     "while ! test -s build/test/runs/locked/checkpoint.bin; do sleep 0.01; done; "
+                     "while ! test -s build/test/runs/locked/checkpoint.bin; do sleep 0.01; kill -0 $pid || exit 97; done; "
                      "%s --run.dir=build/test/runs/locked --resume > build/test/out2.txt 2> build/test/err.txt; "
                      "code=$?; kill -TERM $pid; wait $pid; exit $code", trainer, trainer);
     check_error_line(code, EXIT_FAILED, "another process");

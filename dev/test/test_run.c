@@ -487,7 +487,7 @@ TEST(every_signal_that_ends_a_run_saves_it) {
 TEST(a_signal_that_was_ignored_stays_ignored) {
     prepare_runs();
     CHECK(shell("trap '' HUP; %s build/test/run.json --train.steps=200 --train.eval_every=0 --run.dir=" RUNS "nohup --overwrite > build/test/out.txt "
-                "& pid=$!; while ! grep -qs '\"step\": 5,' " RUNS "nohup/log.jsonl; do sleep 0.01; done; kill -HUP $pid; wait $pid",
+                "& pid=$!; while ! grep -qs '\"step\": 5,' " RUNS "nohup/log.jsonl; do sleep 0.01; kill -0 $pid || exit 97; done; kill -HUP $pid; wait $pid",
                 trainer) == 0);
     CHECK(step_of(RUNS "nohup/checkpoint.bin") == 200);
 }
