@@ -77,7 +77,8 @@ static inline int checkpoint_open_sound(Checkpoint *file, const char *path, Chec
 // checkpoint), how long and how often, and the learning rates, which a run that diverged needs. key: up to its end or "=".
 static inline bool may_change(const char *key) {
     static const char *const allowed[] = {"run.dir", "data.dir", "train.steps", "train.eval_every", "train.save_every",
-                                          "train.sample_every", "train.sample_tokens"}, *const rates[] = {".lr", ".embed_lr", ".head_lr"};
+                                          "train.sample_every", "train.sample_tokens"};
+    static const char *const rates[] = {".lr", ".embed_lr", ".head_lr"};
     size_t n = strcspn(key, "=");
     for (size_t i = 0; i < COUNT_OF(allowed); i++)
         if (strlen(allowed[i]) == n && !strncmp(key, allowed[i], n)) return true;
