@@ -213,7 +213,7 @@ $(BUILD)/commit.h: commit
 	@c=unknown; if [ -z "$$(git rev-parse --show-prefix 2>/dev/null)" ] && d=$$(git describe --always --exclude '*' 2>/dev/null); then \
 	    c=$$d; git diff --quiet HEAD -- '*.c' '*.h' Makefile 2>/dev/null || c=$$d-changed; fi; \
 	line="#define MUON_C_COMMIT \"$$c\""; [ "$$(cat $@ 2>/dev/null)" = "$$line" ] || \
-	{ mkdir -p $(@D) && echo "$$line" > $@.new && mv $@.new $@; } 2>/dev/null || [ -e $@ ] || \
+	{ mkdir -p $(@D) && echo "$$line" > $@.$$$$ && mv $@.$$$$ $@; } 2>/dev/null || [ -e $@ ] || \
 	{ echo "error: $(BUILD) cannot be written; make BUILD=FOLDER RUNS_DIR=FOLDER puts everything elsewhere" >&2; exit 1; }
 
 $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
@@ -246,6 +246,7 @@ $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/test_tiles: dev/test/test_gemm.c
 $(BUILD)/test_attn_tiles: dev/test/test_attn.c
+$(BUILD)/test_tokenize: data/tokenize.c
 $(BUILD)/test_ab: tools/ab.c $(wildcard tools/*.h)
 $(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)

@@ -1580,14 +1580,26 @@ static bool checkpoint_put(Trainer *t, bool whole, const char *path, const char 
     return saved;
 }
 
+// The end of a run that can't go on.
+__attribute__((noreturn)) static void run_failed(Trainer *t, const char *words) {
+    runlog_put_end(t->log, &(RunEnd){t->step, NAN, t->train_seconds, "failed"});
+    fflush(t->log);
+    putchar('\n');
+    fail("%s", words);
+}
+
+// Before anything that was computed from the data is kept: data and folder are still those that the run began with.
+static void check_surroundings(Trainer *t) {
+    const Shard *changed = dataloader_changed(&t->data);
+    if (changed) run_failed(t, format("%s: " SHARD_CHANGED "; earlier checkpoints are as they were", changed->path));
+    if (!run_is_at(t->run.lock, t->run.dir))
+        run_failed(t, format("%s: was removed, moved or replaced while in use: nothing more is saved", t->run.dir));
+}
+
 static void checkpoint_write(Trainer *t) {
     char error[ERROR_ROOM];
-    if (!checkpoint_put(t, true, t->run.checkpoint, t->current_is_good ? t->run.previous : NULL, error, sizeof error)) {
-        runlog_put_end(t->log, &(RunEnd){t->step, NAN, t->train_seconds, "failed"});
-        fflush(t->log);
-        putchar('\n');
-        fail("%s; earlier checkpoints are as they were", error);
-    }
+    if (!checkpoint_put(t, true, t->run.checkpoint, t->current_is_good ? t->run.previous : NULL, error, sizeof error))
+        run_failed(t, format("%s; earlier checkpoints are as they were", error));
     t->current_is_good = true;
 }
 
@@ -1800,6 +1812,13 @@ static void log_check(Trainer *t) {
     if (error) fail("%s: cannot be written: %s", t->run.log, strerror(error));
 }
 
+// The log as it is now survives a power cut: before a checkpoint that knows its last step, and before the files that
+// belong to a run only where there is a log.
+static void log_sync(Trainer *t) {
+    log_check(t);
+    if (sync_fd(fileno(t->log)) < 0) fail("%s: cannot be synced: %s", t->run.log, strerror(errno));
+}
+
 // changed: the overrides of a resumed run, n of --section.key=value.
 static void log_start(Trainer *t, char *const *changed, int n) {
     char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
@@ -1809,7 +1828,8 @@ static void log_start(Trainer *t, char *const *changed, int n) {
         .data = dataloader_fingerprint(&t->data), .epoch_tokens = t->data.train_windows * (uint64_t)t->model.T,
         .resumed_with = changed, .n_resumed = n});
     free(text);
-    log_check(t);
+    log_sync(t);
+    if (sync_folder(t->run.log) < 0) fail("%s: its folder cannot be synced: %s", t->run.log, strerror(errno));
 }
 
 enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
@@ -1829,7 +1849,7 @@ static void log_end(Trainer *t, const char *reason) {
     RunEnd end = {t->step, t->eval.step == t->step ? t->eval.val_loss : NAN, t->train_seconds, ""};
     snprintf(end.reason, sizeof end.reason, "%s", reason);
     runlog_put_end(t->log, &end);
-    log_check(t);
+    log_sync(t);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1965,6 +1985,7 @@ static int train(Trainer *t) {
     for (;; ) {
         bool validated = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !interrupted;
         if (validated && (validated = evaluate(t))) {
+            check_surroundings(t);
             runlog_put_eval(t->log, &t->eval, t->val_by_class, DATALOADER_CLASSES);
             log_check(t);
             best_compare(&t->best, &t->eval);
@@ -1982,12 +2003,15 @@ static int train(Trainer *t) {
             else best_write(t);
         }
         if (save) {
+            check_surroundings(t);
+            log_sync(t);
             checkpoint_write(t);
             saved = t->step;
         }
         if (last) break;
         if (validated) run_draw(&t->run);                     // the end draws too
         if (sample) {
+            check_surroundings(t);
             progress_end(&progress);
             show_sample(t, t->step);
         }
@@ -2034,6 +2058,11 @@ static int train(Trainer *t) {
         char *command = run_resume_command(&t->run, NULL);
         fprintf(ferror(stdout) ? stderr : stdout, "interrupted at step %d and saved; go on with: %s\n", t->step, command);
         free(command);
+        int error = stream_error(stdout);                // no other exit code for it: all is saved
+        if (error && error != EPIPE) {
+            fprintf(stderr, "error: stdout: cannot be written: %s\n", strerror(error));
+            _exit(EXIT_INTERRUPTED);
+        }
         return EXIT_INTERRUPTED;
     }
     bool best_was_before = t->best.step >= 0 && t->best.step != t->step;
@@ -2118,7 +2147,7 @@ static int train_main(int argc, char **argv) {
     if (checkpoint) check_resumed(c, checkpoint);
     free(checkpoint);
     trainer_open(&t, where);
-    t.run = run_open(&a, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), c->data.dir, t.tokenizer.size > 0);
+    t.run = run_open(&a, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), c, t.tokenizer.size > 0);
     free(c->run.dir);
     c->run.dir = xstrdup(t.run.dir);
     trainer_begin(&t);

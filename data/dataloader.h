@@ -2,15 +2,17 @@
  *
  * defines: DataLoader, Shard, dataloader_open, dataloader_by_documents, dataloader_close, dataloader_epoch,
  *          dataloader_place, dataloader_train, dataloader_batch, dataloader_val_windows, dataloader_val_spread,
- *          dataloader_val, dataloader_classes, dataloader_fingerprint, dataloader_fingerprint_of, dataloader_names, shard_open, shard_close,
- *          shard_token, shard_kind
+ *          dataloader_val, dataloader_classes, dataloader_fingerprint, dataloader_fingerprint_of, dataloader_names,
+ *          dataloader_changed, shard_open, shard_close, shard_token, shard_kind, shard_sum
  *
  * A shard, little endian (llm.c, dev/data/data_common.py; modded-nanogpt's FineWeb files are the same): 256 int32 of
  * header, [0] = 20240520, [1] = version 1, [2] = number of tokens, the rest 0; then one uint16 a token. Vocabularies of
  * more than 65,535 tokens: [0] = 20240801, [1] = 7, then one uint32 a token (llm.c's Llama 3 shards). A file called
  * train.bin or val.bin that begins with neither is nanoGPT's: uint16 tokens and nothing else.
  * A data folder: the shards are the files *train*.bin and *val*.bin, in the order of their names. They are mapped,
- * never read whole: a corpus may be larger than the memory.
+ * never read whole: a corpus may be larger than the memory. A folder that was prepared has a file `fingerprint`, whose lines
+ * from the third on are "SUM BYTES NAME" of each shard (shard_sum in hex): names and sizes are compared whenever the folder
+ * is opened, sums of the shards whose tokens are all read then.
  *
  * The order of training is a function of (seed, sequence number) and nothing else: a checkpoint keeps one number, and
  * threads, micro-batches or ranks can't change what sequence n is. One epoch takes every window once. In each epoch,
@@ -36,6 +38,7 @@ static const struct { int32_t magic, version; int width; } shard_kinds[] = { { 2
 enum { DATALOADER_CHECK_TOKENS = 1 << 29 };     // up to here all are checked when opened (a second); always when used
 enum { DATALOADER_RESIDENT = 64 << 20 };        // bytes of mapped files that count as this process's memory, about
 enum { DATALOADER_CLASSES = 10 };
+#define SHARD_CHANGED "was overwritten or cut while in use"
 
 typedef struct {
     char *path;
@@ -45,6 +48,9 @@ typedef struct {
     int width;                  // bytes a token: 2 or 4
     size_t count;               // number of tokens
     uint64_t windows;           // how many windows of T tokens (and one target more) it gives, 0 where it is too short
+    struct stat opened;         // of the file, when it was mapped
+    bool summed;                // all of it has been read, and
+    uint64_t sum;               // is its shard_sum
 } Shard;
 
 typedef struct {
@@ -95,7 +101,7 @@ static inline Shard shard_open(const char *path) {
     close(fd);
     int32_t header[3] = { 0 };
     memcpy(header, map, bytes < sizeof header ? bytes : sizeof header);
-    Shard s = { .path = xstrdup(path), .map = map, .bytes = bytes };
+    Shard s = { .path = xstrdup(path), .map = map, .bytes = bytes, .opened = st };
     for (size_t kind = 0; kind < COUNT_OF(shard_kinds); kind++)
         if (header[0] == shard_kinds[kind].magic && header[1] == shard_kinds[kind].version)
             s.width = shard_kinds[kind].width;
@@ -120,6 +126,38 @@ static inline Shard shard_open(const char *path) {
 static inline void shard_close(Shard *s) {
     munmap(s->map, s->bytes);
     free(s->path);
+}
+
+// A checksum of the whole file: the hash of four hashes, each of every fourth word of 8 bytes, so that four are on their way
+// at once. Zeros fill up the last ones.
+static inline uint64_t shard_sum(const Shard *s) {
+    enum { LANES = 4, PART = 1 << 23 };
+    uint64_t lanes[LANES] = { 0 }, words[LANES], h = hash64(s->bytes, 0);
+    for (size_t at = 0; at < s->bytes; at += sizeof words) {
+        size_t left = s->bytes - at;
+        if (left < sizeof words) memset(words, 0, sizeof words);
+        memcpy(words, (const char *)s->map + at, left < sizeof words ? left : sizeof words);
+        for (int i = 0; i < LANES; i++) lanes[i] = hash64(lanes[i], words[i]);
+        if (at % PART == 0) madvise(s->map, s->bytes, MADV_DONTNEED);
+    }
+    for (int i = 0; i < LANES; i++) h = hash64(h, lanes[i]);
+    return h;
+}
+
+static inline void shard_take_sum(Shard *s) {
+    s->sum = shard_sum(s);
+    s->summed = true;
+}
+
+// Whether what is mapped is still what was opened, by the file's size and time; where only the time differs, by its sum if
+// that is known. A file that another one took the place of stays whole for who has mapped it.
+static inline bool shard_is_unchanged(const Shard *s) {
+    const struct stat *was = &s->opened;
+    struct stat st;
+    if (stat(s->path, &st) != 0 || st.st_dev != was->st_dev || st.st_ino != was->st_ino) return true;
+    if (st.st_size != was->st_size) return false;
+    bool touched = st.st_mtim.tv_sec != was->st_mtim.tv_sec || st.st_mtim.tv_nsec != was->st_mtim.tv_nsec;
+    return !touched || (s->summed && shard_sum(s) == s->sum);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -174,6 +212,7 @@ static inline Shard *dataloader_shards(const char *dir, char split, int *count) 
 
 // Ends the program with the shard's first token from position `at` on that is not less than V; there must be one.
 __attribute__((noreturn)) static inline void dataloader_bad_token(const Shard *s, size_t at, int V) {
+    if (!shard_is_unchanged(s)) fail("%s: " SHARD_CHANGED, s->path);
     while (shard_token(s, at) < (uint32_t)V) at++;
     fail("%s: token %zu is %u: the vocabulary has %d tokens (0 to %d)%s", s->path, at, shard_token(s, at), V, V - 1,
          s->tokens == s->map ? "; it has no shard's header and was read as nanoGPT's, uint16 tokens alone" : "");
@@ -189,6 +228,46 @@ static inline void dataloader_check_tokens(const Shard *s, int V) {
         if (largest >= (uint32_t)V) dataloader_bad_token(s, from, V);
         madvise(s->map, s->bytes, MADV_DONTNEED);
     }
+}
+
+// What names the shard in DIR/fingerprint, which is the file's name.
+static inline const char *shard_name(const Shard *s) { return strrchr(s->path, '/') + 1; }
+
+// Ends the program where dir's fingerprint lists other shards than those that were opened: a power cut, a full disk or a
+// hand left another folder than the one that was prepared.
+static inline void dataloader_check_prepared(const DataLoader *d, const char *dir) {
+    char *path = format("%s/fingerprint", dir), *text = read_file(path, NULL), *line = text;
+    for (int i = 0; i < 2 && line; i++) line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL;
+    int n = d->train_shards + d->val_shards, listed = 0;
+    bool *found = (bool *)xcalloc((size_t)n, sizeof *found);
+    for (char *next; line && *line; line = next, listed++) {
+        size_t bytes;
+        unsigned long long sum;
+        int name = 0;
+        next = line + strcspn(line, "\n");
+        if (*next) *next++ = '\0';
+        if (sscanf(line, "%llx %zu %n", &sum, &bytes, &name) != 2 || !name)
+            fail("%s: line %d: \"%.80s\": a shard's checksum, bytes and name expected", path, listed + 3, line);
+        const Shard *s = NULL;
+        for (int i = 0; i < n && !s; i++) {
+            const Shard *one = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+            if (strcmp(shard_name(one), line + name) != 0) continue;
+            s = one;
+            found[i] = true;
+        }
+        if (!s) fail("%s/%s: is missing, which %s lists: prepare the folder anew", dir, line + name, path);
+        if (s->bytes != bytes)
+            fail("%s: %zu bytes, but %s says %zu: cut or replaced since it was prepared", s->path, s->bytes, path, bytes);
+        if (s->summed && s->sum != sum)
+            fail("%s: checksum %016llx, but %s says %016llx: damaged or replaced since it was prepared", s->path,
+                 (unsigned long long)s->sum, path, sum);
+    }
+    for (int i = 0; i < n && listed; i++)
+        if (!found[i]) fail("%s: is not among the shards that %s lists: prepare the folder anew, or move it away",
+                            (i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards])->path, path);
+    free(found);
+    free(text);
+    free(path);
 }
 
 // A mapped file's pages stay in the system's cache, but what was read of it counts as the process's memory until it is
@@ -213,14 +292,15 @@ static inline void dataloader_on_sigbus(int number, siginfo_t *info, void *conte
         const Shard *s = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
         if (at >= (const char *)s->map && at < (const char *)s->map + s->bytes) path = s->path;
     }
-    const char *words[] = { "error: ", path, ": cannot be read any more: was it cut or replaced while in use?\n" };
+    const char *words[] = { "error: ", path, ": " SHARD_CHANGED "\n" };
     for (size_t i = 0; i < COUNT_OF(words); i++)
         if (write(STDERR_FILENO, words[i], strlen(words[i])) < 0) break;
     _exit(EXIT_FAILED);
 }
 
 // Opens a data folder for windows of T tokens. V: every token must be less. seed: of the training order. Ends the
-// program with one line where a split is missing, a shard is damaged, or no shard of a split holds one window.
+// program with one line where a split is missing, a shard is damaged or not the one that was prepared, or no shard of a
+// split holds one window.
 static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V, uint64_t seed) {
     memset(d, 0, sizeof *d);
     d->T = T;
@@ -232,6 +312,11 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
     sigaction(SIGBUS, &cut, NULL);
     d->train = dataloader_shards(dir, 't', &d->train_shards);
     d->val = dataloader_shards(dir, 'v', &d->val_shards);
+    for (int i = 0; i < d->train_shards; i++) d->train_tokens += d->train[i].count;
+    bool whole = d->train_tokens <= DATALOADER_CHECK_TOKENS;        // all is read
+    for (int i = 0; i < d->train_shards && whole; i++) shard_take_sum(&d->train[i]);
+    for (int i = 0; i < d->val_shards; i++) shard_take_sum(&d->val[i]);
+    dataloader_check_prepared(d, dir);
     if (d->train_shards == 0) fail("%s: no training shard (*train*.bin) in this folder", dir);
     if (d->val_shards == 0) fail("%s: no validation shard (*val*.bin) in this folder", dir);
     size_t t = (size_t)T;
@@ -240,18 +325,26 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
         // count / T - 1 windows fit at each of the T offsets; a shard shorter than 2 T gives one, where it fits.
         s->windows = s->count >= 2 * t ? s->count / t - 1 : s->count > t;
         d->train_windows += s->windows;
-        d->train_tokens += s->count;
     }
     for (int i = 0; i < d->val_shards; i++) {
         Shard *s = &d->val[i];
         s->windows = s->count > t ? (s->count - 1) / t : 0;
         d->val_windows += s->windows;
     }
-    for (int i = 0; i < d->train_shards && d->train_tokens <= DATALOADER_CHECK_TOKENS; i++)
-        dataloader_check_tokens(&d->train[i], V);
+    for (int i = 0; i < d->train_shards && whole; i++) dataloader_check_tokens(&d->train[i], V);
     for (int i = 0; i < d->val_shards; i++) dataloader_check_tokens(&d->val[i], V);
     const char *few = d->train_windows == 0 ? "training" : d->val_windows == 0 ? "validation" : NULL;
     if (few) fail("%s: no %s shard holds the %d tokens of one window (block %d and a target)", dir, few, T + 1, T);
+}
+
+// The first shard that was overwritten or cut since it was opened, so that what was read of it may be of another text; NULL
+// where there is none. O(number of shards).
+static inline const Shard *dataloader_changed(const DataLoader *d) {
+    for (int i = 0; i < d->train_shards + d->val_shards; i++) {
+        const Shard *s = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+        if (!shard_is_unchanged(s)) return s;
+    }
+    return NULL;
 }
 
 // From here on training is by documents, which begin with the token eot. False where no training shard has one.

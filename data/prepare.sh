@@ -14,9 +14,10 @@
 # The folder: build/data/NAME, NAME-byte, NAME-bpe4096, NAME-gpt2, NAME-FILE. NAME is the corpus's name, or that of the
 #             text or the folder without extension. Where that is already the folder of another text of this name, or of
 #             the same one with other DOCUMENTS or EXT, six letters of a checksum go behind it. What a folder was made of
-#             is in its `fingerprint`: in the first line the contents, in the second where they are from. Where the
-#             contents have changed it is made anew, in a folder of its own that takes the old one's place when it is
-#             complete.
+#             is in its `fingerprint`: in the first line the contents, in the second where they are from (empty for a
+#             corpus), behind them each shard's checksum, bytes and name. Where the contents have changed, or a shard is
+#             not what these say, it is made anew, in a folder of its own that takes the old one's place when all of it
+#             is on the disk.
 #
 # Environment: VOCAB, tokens of a byte-pair encoding (4096); DOCUMENTS, EXT: --documents= and --ext= of build/tokenize,
 #              for a text or a folder; SHARDS, how many training shards of a corpus that comes as shards (8);
@@ -46,7 +47,7 @@ gpt2_url=https://openaipublic.blob.core.windows.net/gpt-2/encodings/main     # e
 linux_doc=/usr/share/doc/linux-doc/Documentation
 dictionaries=/usr/share/dictd
 
-format=3                        # of the prepared folder: raise it when what is written changes
+format=4                        # of the prepared folder: raise it when what is written changes
 root=${DATA_ROOT:-build/data}
 downloads=$root/.downloads      # a data folder's name never begins with a dot
 tokenize=${BUILD:-build}/tokenize
@@ -432,13 +433,15 @@ else
 fi
 fingerprint=$(contents)
 
-# Whether the folder is there and complete.
+# Whether the folder is there, of the same contents, and whole; else $why says why not.
 is_up_to_date() {
-    [ "$(sed -n 1p "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] &&
-        ls "$folder"/*train*.bin "$folder"/*val*.bin >/dev/null 2>&1 &&
-        { [ -e "$folder/tokenizer.bin" ] || [ -e "$folder/tokenizer.json" ] || [ "$split" = shards ]; }
+    why='what it is made of has changed'
+    [ "$(sed -n 1p "$folder/fingerprint" 2>/dev/null)" = "$fingerprint" ] || return 1
+    [ -e "$folder/tokenizer.bin" ] || [ -e "$folder/tokenizer.json" ] || [ "$split" = shards ] || return 1
+    why=$("$tokenize" verify "$folder" 2>&1) || { why=${why#error: }; return 1; }
 }
 
+[ "$mode" != prepare ] || [ -x "$tokenize" ] || fail "$tokenize is missing: run make $(quoted "$tokenize") first"
 if [ "$mode" = prepare ] && is_up_to_date; then
     echo "$folder: up to date"
     exit 0
@@ -458,7 +461,7 @@ if [ "$mode" = tokenizer ]; then
     : "${out:=$folder.json}"
 else
     [ -z "$taken" ] || [ -e "$folder" ] || echo "$taken is $(sed -n 2p "$taken/fingerprint"): not what is asked for"
-    if [ -e "$folder" ]; then echo "preparing $folder anew: what it is made of has changed"; else echo "preparing $folder"; fi
+    if [ -e "$folder" ]; then echo "preparing $folder anew: $why"; else echo "preparing $folder"; fi
 fi
 mkdir -p "$root" 2>/dev/null || fail "$root: cannot be made; make DATA_ROOT=FOLDER has prepared data elsewhere"
 
@@ -508,15 +511,7 @@ if [ "$split" != shards ]; then
 fi
 
 rm -f "$new/all.txt" "$new/raw.txt" "$new/train.txt" "$new/val.txt" "$new/bpe.json"
-printf '%s\n' "$fingerprint" ${origin:+"$origin"} >"$new/fingerprint" || fail "$new/fingerprint: cannot be written"
 
-# Other preparations of the same may end just now: a folder is only ever moved as a whole, and mv puts one into another
-# that has come to be there in between.
-tries=0
-until is_up_to_date; do
-    [ $((tries += 1)) -lt 100 ] || fail "$folder: cannot be replaced"
-    if [ ! -d "$new" ]; then sleep 0.1; continue; fi        # another one has taken it away and puts its own there
-    if mv "$folder" "$new.old" 2>/dev/null; then rm -rf "$new.old"; fi
-    mv "$new" "$folder" 2>/dev/null || :
-    mv "$folder/${new##*/}" "$new" 2>/dev/null || :
-done
+# The text is what it was when the fingerprint was made of it.
+[ -n "$row" ] || [ "$(contents)" = "$fingerprint" ] || fail "$data: changed while it was read: a text that nothing writes to expected"
+printf '%s\n' "$fingerprint" "$origin" | "$tokenize" install "$new" "$folder"

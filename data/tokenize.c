@@ -38,6 +38,12 @@ static const char help[] =
     "      The same vocabulary as a tokenizer.json, or a tokenizer.bin where it is no byte-pair encoding.\n"
     "  tokenize info DIR|FILE\n"
     "      Shards, tokens, vocabulary and bytes per token of a data folder; what a tokenizer's file or a shard holds.\n"
+    "  tokenize verify DIR\n"
+    "      Whether a prepared folder's shards and tokenizer are whole, by DIR/fingerprint; of more than 2^29 training\n"
+    "      tokens only their shards' sizes.\n"
+    "  tokenize install NEW DIR < fingerprint\n"
+    "      Writes NEW/fingerprint, the two lines given and each shard's checksum, size and name, and moves the folder NEW to\n"
+    "      DIR when all of it is on the disk. What was DIR is NEW then.\n"
     "\n"
     "TEXT is a file, gzip or not, or a folder: all files below it in the order of their paths, none whose name begins\n"
     "with a dot; --ext=txt,md takes only these extensions (and txt.gz, md.gz). Where there is a folder or more than\n"
@@ -128,6 +134,7 @@ static const char *const divisions[] = { "", "endoftext", "line", "blank", "head
 typedef struct {
     const char *name;       // as the user gave it, the first of several
     char **paths;           // (count): the files, in order
+    struct stat *seen;      // (count): what they were when they were found
     int count;
     double bytes;           // of all files, as they are on the disk
     int division;           // how a file is divided into documents
@@ -165,6 +172,22 @@ static void add_path(Corpus *c, char *path, double bytes) {
         c->paths = (char **)xrealloc(c->paths, (c->count ? 2 * (size_t)c->count : 1) * sizeof *c->paths);
     c->paths[c->count++] = path;
     c->bytes += bytes;
+}
+
+// A text is read several times: all must be the same.
+static void see_texts(Corpus *c) {
+    c->seen = (struct stat *)xcalloc((size_t)c->count, sizeof *c->seen);
+    for (int i = 0; i < c->count; i++)
+        if (stat(c->paths[i], &c->seen[i]) != 0) fail("%s: cannot be read: %s", c->paths[i], strerror(errno));
+}
+
+static void check_unchanged(const Corpus *c, int i, FILE *f) {
+    const struct stat *was = &c->seen[i];
+    struct stat st;
+    if (fstat(fileno(f), &st) != 0) give_up("%s: cannot be read: %s", c->paths[i], strerror(errno));
+    if (st.st_dev != was->st_dev || st.st_ino != was->st_ino || st.st_size != was->st_size ||
+        st.st_mtim.tv_sec != was->st_mtim.tv_sec || st.st_mtim.tv_nsec != was->st_mtim.tv_nsec)
+        give_up("%s: changed while it was read: a text that nothing writes to expected", c->paths[i]);
 }
 
 // Adds the files below dir that are not empty. Links to files are followed, links to folders are not.
@@ -216,12 +239,14 @@ static Corpus open_corpus(char **texts, int text_count, const Arguments *a) {
             fail("%s: neither a file nor a folder (a text is read more than once)", texts[i]);
         }
     }
+    see_texts(&c);
     return c;
 }
 
 static void close_corpus(Corpus *c) {
     for (int i = 0; i < c->count; i++) free(c->paths[i]);
     free(c->paths);
+    free(c->seen);
 }
 
 // Fails where writing `path`, by the flag --out=out, would replace the input.
@@ -345,6 +370,7 @@ static void read_corpus(const Corpus *c, const char *doing, Take *take, void *st
         char error[ERROR_ROOM];
         TextFile *f = text_file_open(path, error, sizeof error);
         if (!f) give_up("%s", error);
+        check_unchanged(c, i, f->f);
         Divider d = { .c = c, .piece = { .first = c->documents || i == 0, .path = path, .line = 1 },
                       .take = take, .state = state };
         size_t held = 0, used = 0;
@@ -360,6 +386,7 @@ static void read_corpus(const Corpus *c, const char *doing, Take *take, void *st
                               1e-6 * c->bytes);
         }
         done += (double)ftello(f->f);
+        check_unchanged(c, i, f->f);
         text_file_close(f);
     }
     progress_end(&progress);
@@ -567,7 +594,7 @@ static void close_shard(Split *s) {
     if (!s->path) return;
     int32_t header[3] = { shard_kinds[s->kind].magic, shard_kinds[s->kind].version, (int32_t)s->in_shard };
     if (!s->raw && (fseek(s->f, 0, SEEK_SET) != 0 || fwrite(header, sizeof header, 1, s->f) != 1)) cannot_write(s);
-    if (fclose(s->f) != 0) cannot_write(s);
+    if (fflush(s->f) != 0 || sync_fd(fileno(s->f)) < 0 || fclose(s->f) != 0) cannot_write(s);
     free(s->path);
     s->path = NULL;
 }
@@ -747,6 +774,7 @@ static void command_shards(const Arguments *a) {
         free(written[i]);
         written[i] = name;
     }
+    if (sync_folder(vocabulary) < 0) give_up("%s: cannot be synced: %s", a->out, strerror(errno));
 
     printf("  %-6s %12d tokens, kind %s\n", "vocab", t.size, tokenizer_kind_name(&t));
     print_split(&s.train);
@@ -854,16 +882,22 @@ static void print_shards(const char *split, const Shard *shards, int count) {
            1e-6 * (double)bytes);
 }
 
-static void info_of_folder(const char *dir) {
-    char *path = tokenizer_path(dir);
+// A data folder, and its tokenizer, of size 0 where it has none; path: of the tokenizer.
+static Tokenizer open_folder(DataLoader *d, const char *dir, const char *path) {
     Tokenizer t = { 0 };
     char error[ERROR_ROOM];
     if (file_exists(path)) {
         t = load_tokenizer(path);
         if (tokenizer_check(&t, path, dir, error, sizeof error) != 0) fail("%s", error);
     }
+    dataloader_open(d, dir, 1, t.size ? t.size : INT32_MAX, 0);
+    return t;
+}
+
+static void info_of_folder(const char *dir) {
+    char *path = tokenizer_path(dir);
     DataLoader d;
-    dataloader_open(&d, dir, 1, t.size ? t.size : INT32_MAX, 0);
+    Tokenizer t = open_folder(&d, dir, path);
     printf("%s\n", dir);
     print_shards("train", d.train, d.train_shards);
     print_shards("val", d.val, d.val_shards);
@@ -952,6 +986,77 @@ static void command_info(const Arguments *a) {
     (S_ISDIR(st.st_mode) ? info_of_folder : shard ? info_of_shard : info_of_tokenizer)(path);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// verify, install: for data/prepare.sh
+
+static void command_verify(const Arguments *a) {
+    char *path = tokenizer_path(a->texts[0]);
+    DataLoader d;
+    Tokenizer t = open_folder(&d, a->texts[0], path);
+    dataloader_close(&d);
+    tokenizer_free(&t);
+    free(path);
+}
+
+static void sync_files(const char *dir) {
+    DIR *folder = opendir(dir);
+    if (!folder) fail("%s: cannot be read: %s", dir, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(folder)); ) {
+        if (entry->d_name[0] == '.') continue;
+        char *path = format("%s/%s", dir, entry->d_name);
+        int fd = open(path, O_RDONLY);
+        if (fd < 0 || sync_fd(fd) < 0) fail("%s: cannot be synced: %s", path, strerror(errno));
+        close(fd);
+        free(path);
+    }
+    closedir(folder);
+}
+
+// Moves the folder `made` to `dir`, or where that is there changes the two: dir is there at any time, and whole, however many
+// do this at once. A volume that can't change them moves dir to made.old first.
+static void put_in_place(const char *made, const char *dir) {
+    char *old = format("%s.old", made), *marker = format("%s/fingerprint", dir);
+    for (int tries = 0; rename(made, dir) != 0; tries++) {
+        if ((errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR) || tries == 100)
+            fail("%s: cannot be replaced: %s", dir, strerror(errno));
+        if (!file_exists(marker)) fail("%s: no fingerprint, so not a prepared folder: not replaced", dir);
+#ifdef RENAME_EXCHANGE
+        if (renameat2(AT_FDCWD, made, AT_FDCWD, dir, RENAME_EXCHANGE) == 0) break;
+        if (errno != EINVAL && errno != ENOSYS && errno != ENOENT) fail("%s: cannot be replaced: %s", dir, strerror(errno));
+#endif
+        if (rename(dir, old) != 0 && errno != ENOENT) fail("%s: cannot be replaced: %s", dir, strerror(errno));
+    }
+    if (sync_folder(dir) < 0) fail("%s: its folder cannot be synced: %s", dir, strerror(errno));
+    free(old);
+    free(marker);
+}
+
+static void command_install(const Arguments *a) {
+    const char *made = a->texts[0], *dir = a->texts[1];
+    char *path = format("%s/fingerprint", made), *text, line[ERROR_ROOM];
+    size_t size;
+    int lines = 0;
+    FILE *f = text_open(&text, &size);
+    for (; fgets(line, sizeof line, stdin); lines += strchr(line, '\n') != NULL) fputs(line, f);
+    if (ferror(stdin)) fail("stdin: cannot be read: %s", strerror(errno));
+    if (lines != 2) fail("stdin: %d lines: the two lines of a fingerprint expected", lines);
+    for (int split = 0; split < 2; split++) {
+        int count;
+        Shard *shards = dataloader_shards(made, "tv"[split], &count);
+        for (int i = 0; i < count; i++) {
+            fprintf(f, "%016llx %zu %s\n", (unsigned long long)shard_sum(&shards[i]), shards[i].bytes, shard_name(&shards[i]));
+            shard_close(&shards[i]);
+        }
+        free(shards);
+    }
+    text_close(f, &text);
+    sync_files(made);
+    if (write_file(path, text, size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    put_in_place(made, dir);
+    free(text);
+    free(path);
+}
+
 int main(int argc, char **argv) {
     static const Command commands[] = {
         { "train", command_train, " vocab out documents ext ", "the text file", 1, INT32_MAX },
@@ -961,12 +1066,14 @@ int main(int argc, char **argv) {
         { "decode", command_decode, " tokenizer u16 ", "", 0, 0 },
         { "convert", command_convert, " tokenizer out ", "", 0, 0 },
         { "info", command_info, " ", "the folder or file", 1, 1 },
+        { "verify", command_verify, " ", "the folder", 1, 1 },
+        { "install", command_install, " ", "the new folder or where it goes", 2, 2 },
     };
     program_begin();
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) { fputs(help, stdout); return 0; }
     if (argc < 2)
-        fail_usage("tokenize: a command expected: train, shards, encode, decode, convert or info (see --help)");
+        fail_usage("tokenize: a command expected: train, shards, encode, decode, convert, info, verify or install (see --help)");
     for (size_t i = 0; i < COUNT_OF(commands); i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         Arguments a = parse_arguments(&commands[i], argc - 2, argv + 2);
@@ -974,5 +1081,5 @@ int main(int argc, char **argv) {
         free(a.texts);
         return 0;
     }
-    fail_usage("tokenize: %s: unknown command: train, shards, encode, decode, convert or info expected", argv[1]);
+    fail_usage("tokenize: %s: unknown command: train, shards, encode, decode, convert, info, verify or install expected", argv[1]);
 }

@@ -176,7 +176,7 @@ static inline int ckpt_write(int fd, const CkptHeader *header, const CkptEntry *
     uint32_t trailer[2] = { w.crc, 0 };
     ckpt_put(&w, trailer, sizeof trailer);
     ckpt_flush(&w);
-    if (!w.error && fsync(fd) != 0) w.error = errno;
+    if (!w.error && sync_fd(fd) < 0) w.error = errno;
     return w.error;
 }
 

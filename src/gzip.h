@@ -49,7 +49,21 @@ static inline void text_file_close(TextFile *t) {
     free(t);
 }
 
-// Opens a file, whose path must stay. A text whose name ends in .gz or .dz must begin as gzip does. NULL with a line in error
+// The program that has packed a text, by its name or by its first n bytes; NULL where it is none of these.
+static inline const char *text_file_packer(const char *path, const uint8_t *bytes, size_t n) {
+    static const struct { const char *name, *ends, *magic; size_t length; } packers[] = {
+        { "xz", ".xz", "\xfd" "7zXZ", 6 }, { "zstd", ".zst", "\x28\xb5\x2f\xfd", 4 }, { "zip", ".zip", "PK\3\4", 4 },
+        { "bzip2", ".bz2", "BZh91AY&SY", 10 }, { "7-zip", ".7z", "7z\xbc\xaf\x27\x1c", 6 }, { "lz4", ".lz4", "\4\x22\x4d\x18", 4 },
+    };
+    const char *dot = strrchr(path, '.');
+    for (size_t i = 0; i < COUNT_OF(packers); i++)
+        if ((dot && strcmp(dot, packers[i].ends) == 0) ||
+            (n >= packers[i].length && memcmp(bytes, packers[i].magic, packers[i].length) == 0)) return packers[i].name;
+    return NULL;
+}
+
+// Opens a file, whose path must stay. A text whose name ends in .gz or .dz must begin as gzip does; none may be packed by
+// another program. NULL with a line in error
 // that names the path where it can't be read.
 static inline TextFile *text_file_open(const char *path, char *error, size_t room) {
     TextFile *t = (TextFile *)xcalloc(1, sizeof *t);
@@ -61,6 +75,11 @@ static inline TextFile *text_file_open(const char *path, char *error, size_t roo
     bool gzip = more > 0 && t->z.avail_in >= 2 && t->buffer[0] == 0x1f && t->buffer[1] == 0x8b;
     if (more >= 0 && !gzip && dot && (strcmp(dot, ".gz") == 0 || strcmp(dot, ".dz") == 0)) {
         snprintf(error, room, "%s: not a gzip file, as its name says: it does not begin with the bytes 1f 8b", path);
+        more = -1;
+    }
+    const char *packer = more >= 0 && !gzip ? text_file_packer(path, t->buffer, t->z.avail_in) : NULL;
+    if (packer) {
+        snprintf(error, room, "%s: packed by %s: a text expected, as it is or packed by gzip", path, packer);
         more = -1;
     }
     if (gzip && inflateInit2(&t->z, 15 + 16) != Z_OK) fail("out of memory: %s", path);       // 16: gzip's format only

@@ -30,7 +30,7 @@ typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } Schedule
 typedef enum { MOMENTUM_EMA, MOMENTUM_ACCUMULATE } MomentumForm;
 
 typedef struct {
-    struct { char *dir; int64_t seed; } run;
+    struct { char *dir; int64_t seed; bool lock; } run;
     struct { char *dir; int order; } data;
     struct {
         int arch, layers, heads, kv_heads, width, block, vocab;
@@ -88,6 +88,7 @@ static const Field config_fields[] = {
     // key, type, where, default, min, max, choices, help
     {"run.dir", FIELD_STRING, F_(run.dir), "", 0, 0, NULL, "folder of the run; empty: runs/<name of the config>, with -<name of data.dir> where the command line chooses another than the config; -2, -3, ... when taken ($RUNS_DIR/... where that is set)"},
     {"run.seed", FIELD_INT64, F_(run.seed), "1", 0, 9007199254740992.0, NULL, "seeds the weights, the order of the data, dropout and the samples"},
+    {"run.lock", FIELD_BOOL, F_(run.lock), "true", 0, 0, NULL, "one process at a time in the folder; false: on a volume without locks (some network ones), where you see to that"},
     {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin or .json (`make data`)"},
     {"data.order", FIELD_CHOICE, F_(data.order), "windows", 0, 0, "windows|documents", "of training: windows of the text are shuffled; or first its documents, each from an end-of-text token to the next"},
 

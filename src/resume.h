@@ -76,7 +76,7 @@ static inline int checkpoint_open_sound(Checkpoint *file, const char *path, Chec
 // A run's own config rules when it goes on. What may change: where its folders are now (the data's fingerprint is in the
 // checkpoint), how long and how often, and the learning rates, which a run that diverged needs. key: up to its end or "=".
 static inline bool may_change(const char *key) {
-    static const char *const allowed[] = {"run.dir", "data.dir", "train.steps", "train.eval_every", "train.save_every",
+    static const char *const allowed[] = {"run.dir", "run.lock", "data.dir", "train.steps", "train.eval_every", "train.save_every",
                                           "train.sample_every", "train.sample_tokens"};
     static const char *const rates[] = {".lr", ".embed_lr", ".head_lr"};
     size_t n = strcspn(key, "=");
@@ -171,7 +171,7 @@ static inline void check_resumed(const Config *c, const char *path) {
     if (!read || (uint64_t)kept == dataloader_fingerprint_of(c->data.dir)) return;
     char *made_of_path = format("%s/fingerprint", c->data.dir), *made_of = read_file(made_of_path, NULL);
     const char *origin = made_of ? strchr(made_of, '\n') : NULL;
-    bool told = origin && origin[1];
+    bool told = origin && origin[1] && origin[1] != '\n';
     fail("%s: was trained on other data than %s now holds (%s%.*s); prepare the same text again, name its folder by --data.dir=, "
          "or start a new run", path, c->data.dir, told ? "that " : "prepared anew, or another folder",
          told ? (int)strcspn(origin + 1, "\n") : 0, told ? origin + 1 : "");

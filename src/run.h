@@ -1,7 +1,7 @@
 /* run.h - a run's folder: which one, which files in it are the run's and which somebody else's, one process at a time, and
  * what is written there beside the log and the checkpoints.
  *
- * defines: run_begun, run_lock, run_data_conflict, run_foreign_file, run_remove, Arguments, arguments_parse, run_name,
+ * defines: run_begun, run_lock, run_is_at, run_data_conflict, run_foreign_file, run_remove, Arguments, arguments_parse, run_name,
  *          run_resumed_dir, RunFolder, run_open, run_close, run_resume_command, run_write_files, run_add_sample, run_cut,
  *          run_draw
  *
@@ -24,7 +24,8 @@
 #include "../data/dataloader.h"
 #include "../data/tokenizer.h"
 
-// In the order in which they are removed: what says that the folder is a run's goes last.
+// In the order in which they are removed: what says that the folder is a run's goes last, the log when the others' names
+// are gone from the disk.
 static const char *const run_files[] = { "loss.png", "sample.txt", "config.json", "checkpoint.best.bin.tmp", "checkpoint.bin.tmp",
                                          "checkpoint.best.bin", "checkpoint.prev.bin", "checkpoint.bin", "log.jsonl" };
 static const char *const run_tokenizers[] = { "tokenizer.json", "tokenizer.bin" };
@@ -183,6 +184,7 @@ static inline char *run_remove(const char *dir) {
     for (size_t i = 0; i < COUNT_OF(run_files); i++) names[n++] = run_files[i];
     for (int i = 0; i < n; i++) {
         char *path = format("%s/%s", dir, names[i]);
+        if (i == n - 1 && sync_folder(path) < 0) return path;
         if (unlink(path) != 0 && errno != ENOENT) return path;
         free(path);
     }
@@ -192,17 +194,22 @@ static inline char *run_remove(const char *dir) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The lock
 
-/* Makes the folder and locks it for this process, until the descriptor is closed. Returns the descriptor, *locked as
+// Whether dir is the folder that was locked, and not another one that has come to be there, or none.
+static inline bool run_is_at(int lock, const char *dir) {
+    struct stat mine, there;
+    return fstat(lock, &mine) == 0 && stat(dir, &there) == 0 && run_same(&mine, &there);
+}
+
+/* Makes the folder and locks it for this process, until the descriptor is closed. Returns the descriptor, locked as
  * lock_folder says; or -1 with errno set, EWOULDBLOCK where another process has it. A folder that was removed while it
  * was being locked is made again. */
 static inline int run_lock(const char *dir, bool *locked) {
     for (int attempt = 0; ; attempt++) {
-        struct stat mine, there;
         if (make_dirs(dir) != 0) return -1;
         int fd = lock_folder(dir, locked);
         if (fd < 0 && (errno != ENOENT || attempt == 100)) return -1;
         if (fd < 0) continue;
-        if ((fstat(fd, &mine) == 0 && stat(dir, &there) == 0 && run_same(&mine, &there)) || attempt == 100) return fd;
+        if (run_is_at(fd, dir) || attempt == 100) return fd;
         close(fd);
     }
 }
@@ -334,13 +341,14 @@ typedef enum { DIR_OURS, DIR_TAKEN, DIR_BUSY, DIR_REFUSED, DIR_FAILED } DirState
 
 // Takes dir for the run: makes it, locks it (r->lock) and looks at what is in it. Where it can't be had, *why is a line
 // that says so, to be freed.
-static inline DirState run_take(RunFolder *r, const char *dir, const Arguments *a, const char *data_dir, bool tokenizes, char **why) {
+static inline DirState run_take(RunFolder *r, const char *dir, const Arguments *a, const Config *c, bool tokenizes, char **why) {
+    const char *data_dir = c->data.dir;
     char *conflict = run_data_conflict(dir, data_dir), *foreign = NULL;
     bool locked = true;
     *why = conflict ? format("run.dir: %s", conflict) : NULL;
     free(conflict);
     if (*why) return DIR_REFUSED;
-    r->lock = run_lock(dir, &locked);
+    r->lock = run_lock(dir, c->run.lock ? &locked : NULL);
     if (r->lock < 0 && errno == EWOULDBLOCK) {
         *why = format("%s: another process is training in this folder", dir);
         return DIR_BUSY;
@@ -355,7 +363,8 @@ static inline DirState run_take(RunFolder *r, const char *dir, const Arguments *
     else if ((foreign = run_foreign_file(dir, tokenizer)))
         *why = format("run.dir: %s was not written by a run, which would replace it or take it for its own: move it away, or "
                       "name another folder", foreign);
-    else if (!locked) fprintf(stderr, "warning: %s: this volume has no locks: start no second process there\n", dir);
+    else if (!locked)
+        fprintf(stderr, "warning: %s: this volume has no locks: start no second process there (--run.lock=false says nothing)\n", dir);
     free(tokenizer);
     free(foreign);
     if (*why) close(r->lock);
@@ -365,13 +374,13 @@ static inline DirState run_take(RunFolder *r, const char *dir, const Arguments *
 /* The run's folder, made and locked for this process: dir, which is freed, or where that is NULL the first by the config's
  * name that is free. data_dir: where the data is; tokenizes: it has a tokenizer, which the run copies. Ends the program where
  * the folder can't be had. To be closed by run_close. */
-static inline RunFolder run_open(const Arguments *a, char *dir, const char *data_dir, bool tokenizes) {
+static inline RunFolder run_open(const Arguments *a, char *dir, const Config *c, bool tokenizes) {
     RunFolder r = {.program = a->program};
     char *why = NULL;
-    DirState state = dir ? run_take(&r, dir, a, data_dir, tokenizes, &why) : DIR_TAKEN;
+    DirState state = dir ? run_take(&r, dir, a, c, tokenizes, &why) : DIR_TAKEN;
     for (int number = 1; !dir; number++) {
         dir = run_name(a, true, number);
-        state = run_take(&r, dir, a, data_dir, tokenizes, &why);
+        state = run_take(&r, dir, a, c, tokenizes, &why);
         if (state != DIR_TAKEN && state != DIR_BUSY) break;
         free(why);
         free(dir);
@@ -454,11 +463,15 @@ static inline void run_add_sample(const RunFolder *r, int step, const char *samp
 // Takes back what was written behind the checkpoint that the run goes on from, which is of `step` and knows the validation
 // of step `evaluated`: lines of the log, and samples. A run that has lost its log gets a new one.
 static inline void run_cut(const RunFolder *r, int step, long evaluated) {
-    int bad_line = runlog_cut(r->log, step, evaluated);
+    long last;
+    int bad_line = runlog_cut(r->log, step, evaluated, &last);
     if (bad_line > 0)
         fail("%s:%d: not a line of a run's log; without this file the run goes on with a new one", r->log, bad_line);
     if (bad_line < 0 && errno != ENOENT) fail("%s: %s", r->log, strerror(errno));
     if (bad_line < 0) printf("log        %s is missing: a new one begins\n", r->log);
+    else if (last < step)
+        fprintf(stderr, "warning: %s: ends at step %ld, the checkpoint is of step %d: the steps between are missing in it\n",
+                r->log, last > 0 ? last : 0, step);
     run_cut_samples(r->dir, step);
 }
 

@@ -249,23 +249,30 @@ static inline int runlog_read(const char *path, RunLog *log) {
 
 /* Cuts a log back to what a checkpoint knows: its step, and the step of the last validation it had seen. Later events go,
  * and so do `end` events and half a line at the end. What stays keeps its bytes: start events all, eval events up to and
- * including `evaluated`, others up to and including `step`. The file is replaced as a whole.
+ * including `evaluated`, others up to and including `step`. Behind these two a line that is no event is what a power cut
+ * left, and goes with all that follows it. The file is replaced as a whole. *last: the last step in it, -1 where there is
+ * none.
  * Returns as runlog_read does, and but for 0 the file is as it was. */
-static inline int runlog_cut(const char *path, long step, long evaluated) {
+static inline int runlog_cut(const char *path, long step, long evaluated, long *last) {
     size_t size = 0, kept = 0;
     char *text = read_file(path, &size), *next;
+    *last = -1;
     if (!text) return -1;
     int number = 1, result = 0;
     bool cut = false;
+    long validated = -1;
     for (char *line = text, *end = text + size; line < end && !result; line = next, number++) {
         cJSON *event = runlog_next(line, end, &next, &cut);
+        if (!event && !cut && *last >= step && validated >= evaluated) break;
         if (!event && !cut) result = number;
-        bool known = event && (runlog_is(event, "start") ||
-                               runlog_step(event) <= (runlog_is(event, "eval") ? evaluated : step));
+        bool eval = event && runlog_is(event, "eval");
+        bool known = event && (runlog_is(event, "start") || runlog_step(event) <= (eval ? evaluated : step));
         if (known && !runlog_is(event, "end")) {
             memmove(text + kept, line, (size_t)(next - line));
             kept += (size_t)(next - line);
             if (cut) text[kept++] = '\n';           // a whole event that lacks only its newline
+            if (runlog_step(event) <= step && runlog_step(event) > *last) *last = runlog_step(event);
+            if (eval && runlog_step(event) > validated) validated = runlog_step(event);
         }
         cJSON_Delete(event);
     }

@@ -1,8 +1,8 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
  * defines: ERROR_ROOM, fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format,
- *          text_open, text_close, shell_quoted, runs_folder, read_file, make_dirs, file_exists, same_regular_file, lock_folder, sync_folder,
- *          write_file, mix64, hash64, hash_string, uniform_of, normal_of, compare_doubles, seconds_now, resident_bytes, Rate, rate_note, Progress
+ *          text_open, text_close, shell_quoted, runs_folder, read_file, sync_fd, sync_folder, make_dirs, file_exists,
+ *          same_regular_file, lock_folder, replace_open, replace_close, write_file, mix64, hash64, hash_string, uniform_of, normal_of, compare_doubles, seconds_now, resident_bytes, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -207,7 +207,27 @@ static inline char *read_file(const char *path, size_t *size) {
     return text;
 }
 
-// mkdir -p. Returns 0, or -1 with errno set.
+// fsync: what was written to fd survives a power cut. 0; 1 where the file or its volume has no such thing (EINVAL and its
+// kin, as pipes, devices and some network and FUSE volumes say); or -1 with errno set.
+static inline int sync_fd(int fd) {
+    int result;
+    do result = fsync(fd); while (result != 0 && errno == EINTR);
+    return result != 0 && (errno == EINVAL || errno == ENOTSUP || errno == ENOSYS) ? 1 : result;
+}
+
+// fsync of the folder that holds path: a rename or a new name in it survives a power cut. Returns as sync_fd, 1 too where
+// the folder may be written but not read.
+static inline int sync_folder(const char *path) {
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? format("%.*s", (int)(slash - path > 0 ? slash - path : 1), path) : xstrdup(".");
+    int fd = open(folder, O_RDONLY | O_DIRECTORY), result = fd >= 0 ? sync_fd(fd) : errno == EACCES ? 1 : -1, error = errno;
+    free(folder);
+    if (fd >= 0) close(fd);
+    errno = error;
+    return result;
+}
+
+// mkdir -p; what it makes survives a power cut. Returns 0, or -1 with errno set.
 static inline int make_dirs(const char *path) {
     if (!*path) { errno = ENOENT; return -1; }
     char *copy = xstrdup(path);
@@ -216,7 +236,8 @@ static inline int make_dirs(const char *path) {
         if (*p != '/' && *p != '\0') continue;
         char kept = *p;
         *p = '\0';
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST) result = -1;
+        if (mkdir(copy, 0777) == 0) result = sync_folder(copy) < 0 ? -1 : 0;
+        else if (errno != EEXIST) result = -1;
         *p = kept;
         if (kept == '\0') break;
     }
@@ -228,10 +249,10 @@ static inline int make_dirs(const char *path) {
 
 // Opens a folder and locks it against other processes that ask for the same; closing the descriptor unlocks it. Returns
 // the descriptor; or -1 with errno set, EWOULDBLOCK where another process has the lock. A volume without locks (some
-// network and FUSE ones) gives the descriptor and *locked = false.
+// network and FUSE ones) gives the descriptor and *locked = false. locked NULL: only opens it.
 static inline int lock_folder(const char *path, bool *locked) {
     int fd = open(path, O_RDONLY | O_DIRECTORY), code, error;
-    if (fd < 0) return -1;
+    if (fd < 0 || !locked) return fd;
     do code = flock(fd, LOCK_EX | LOCK_NB); while (code != 0 && errno == EINTR);
     *locked = code == 0;
     if (*locked || errno != EWOULDBLOCK) return fd;
@@ -239,20 +260,6 @@ static inline int lock_folder(const char *path, bool *locked) {
     close(fd);
     errno = error;
     return -1;
-}
-
-// fsync of the folder that holds path: makes a rename or a new name in it survive a power cut. 0; 1 where the volume
-// has no such thing (EINVAL and its kin, as some network and FUSE ones say); or -1 with errno set.
-static inline int sync_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? format("%.*s", (int)(slash - path > 0 ? slash - path : 1), path) : xstrdup(".");
-    int fd = open(folder, O_RDONLY | O_DIRECTORY);
-    free(folder);
-    if (fd < 0) return -1;
-    int result = fsync(fd), error = errno;
-    close(fd);
-    errno = error;
-    return result != 0 && (error == EINVAL || error == ENOTSUP || error == ENOSYS) ? 1 : result;
 }
 
 // The file that writing to `path` makes or replaces, to be freed: path itself, or where its links lead, there already or
@@ -279,7 +286,8 @@ static inline char *file_behind(const char *path, bool *in_place) {
 }
 
 // A file on its way: replace_open, writing to f, replace_close. It takes the place of what is at `path` as a whole or
-// not at all, by a temporary file beside it that is renamed, except where that is written in place (file_behind).
+// not at all, whenever the process or the machine dies: a temporary file beside it is synced, then renamed, then the folder
+// is synced; except where path is written in place (file_behind).
 typedef struct { char *path, *temporary; FILE *f; } Replacement;
 
 // f is NULL, with errno set, where the file can't be written.
@@ -292,12 +300,14 @@ static inline Replacement replace_open(const char *path) {
 }
 
 // error: 0, or the errno of what failed since replace_open; then, or where f is NULL, path stays as it was. Returns 0, or
-// -1 with errno set.
+// -1 with errno set (only where the folder can't be synced, path is the new one).
 static inline int replace_close(Replacement *r, int error) {
     if (!r->f) error = errno;
-    else if (fclose(r->f) != 0 && !error) error = errno;
-    if (!error && r->temporary && rename(r->temporary, r->path) != 0) error = errno;
-    if (error && r->f && r->temporary) unlink(r->temporary);
+    else if (!error && r->temporary && (fflush(r->f) != 0 || sync_fd(fileno(r->f)) < 0)) error = errno;
+    if (r->f && fclose(r->f) != 0 && !error) error = errno;
+    bool renamed = !error && r->temporary && rename(r->temporary, r->path) == 0;
+    if (!error && r->temporary && (!renamed || sync_folder(r->path) < 0)) error = errno;
+    if (error && r->f && r->temporary && !renamed) unlink(r->temporary);
     free(r->path);
     free(r->temporary);
     memset(r, 0, sizeof *r);

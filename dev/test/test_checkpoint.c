@@ -1,30 +1,7 @@
 // test_checkpoint.c - src/checkpoint.h: its bytes, what it refuses, and that no death of a save loses a checkpoint.
 #define _GNU_SOURCE
-#include <errno.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-// A volume without hard links, and one that syncs no folders.
-static int no_links, no_folder_sync;
-
-static int test_link(const char *from, const char *to) {
-    if (!no_links) return link(from, to);
-    errno = EPERM;
-    return -1;
-}
-
-static int test_fsync(int fd) {
-    struct stat st;
-    if (!no_folder_sync || fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode)) return fsync(fd);
-    errno = no_folder_sync;
-    return -1;
-}
-
-#define link test_link
-#define fsync test_fsync
+#include "volume.h"
 #include "../../src/checkpoint.h"
-#undef link
-#undef fsync
 #include "test.h"
 
 #include <signal.h>

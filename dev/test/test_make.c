@@ -149,6 +149,9 @@ TEST(commits_are_the_projects_own) {
     if (run("git --version > " ROOT "/out") != 0) return;
     CHECK(run("cd " TREE " && git init -q . && git add Makefile train_gpt.c && git -c user.name=a -c user.email=b commit -qm x && "
               "make -s build/commit.h && grep -x \"#define MUON_C_COMMIT \\\"$(git rev-parse --short HEAD)\\\"\" build/commit.h") == 0);
+    // by many at once: it is there as a whole or not at all
+    CHECK(run("cd " TREE " && for i in 1 2 3 4; do rm build/commit.h; pids=; for j in 1 2 3; do make -s build/commit.h & pids=\"$pids $!\"; done; "
+              "for p in $pids; do wait $p || exit 1; done; grep -q MUON_C_COMMIT build/commit.h || exit 1; done; test $(ls build | grep -c commit) = 1") == 0);
     CHECK(run("cd " TREE " && echo >> train_gpt.c && make -s build/commit.h && grep -- '-changed\"$' build/commit.h && "
               "rm -rf .git && make -s build/commit.h && grep '\"unknown\"' build/commit.h") == 0);
 }

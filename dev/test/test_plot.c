@@ -620,7 +620,8 @@ TEST(a_bad_line_is_named) {
 
 TEST(a_log_is_cut_to_a_step) {
     char *whole = format("%s{\"event\":\"step\",\"st", log_text), *path = write_log("resume", whole);
-    CHECK(runlog_cut(path, 2, 2) == 0);
+    long last;
+    CHECK(runlog_cut(path, 2, 2, &last) == 0);
     char *left = read_file(path, NULL);
     CHECK(left && count_lines_with(left, "\"start\"") == 1 && count_lines_with(left, "\"eval\"") == 2);
     CHECK(left && count_lines_with(left, "\"event\":\"step\"") == 2 && count_lines_with(left, "\"end\"") == 0);
@@ -632,33 +633,38 @@ TEST(a_log_is_cut_to_a_step) {
     CHECK(runlog_read(path, &log) == 0 && !log.ended && log.n_evals == 2 && log.evals[1].step == 2);
     CHECK(runlog_last_step(&log) == 2);
     runlog_free(&log);
-    CHECK(runlog_cut(path, 0, 0) == 0);
+    CHECK(runlog_cut(path, 0, 0, &last) == 0);
     CHECK(runlog_read(path, &log) == 0 && log.n_steps == 0 && log.n_evals == 1);
     runlog_free(&log);
     free(path);
 
     path = write_log("resume", log_text);                               // at the run's own last step only its end goes
-    CHECK(runlog_cut(path, 4, 4) == 0);
+    CHECK(runlog_cut(path, 4, 4, &last) == 0);
     left = read_file(path, NULL);
     CHECK(left && strlen(left) == (size_t)(strstr(log_text, "{\"event\":\"end\"") - log_text));
     free(left);
     free(path);
 
     path = write_log("resume", "{\"event\":\"step\",\"step\":1}");      // whole but for its newline
-    CHECK(runlog_cut(path, 1, 1) == 0);
+    CHECK(runlog_cut(path, 1, 1, &last) == 0);
     left = read_file(path, NULL);
     CHECK(left && strcmp(left, "{\"event\":\"step\",\"step\":1}\n") == 0);
     free(left);
     free(path);
 
-    path = write_log("resume", "{\"event\":\"step\",\"step\":1}\nbad\n{\"event\":\"step\",\"step\":2}\n");
-    CHECK(runlog_cut(path, 1, 1) == 2);
+    static const char bad[] = "{\"event\":\"step\",\"step\":1}\nbad\n{\"event\":\"step\",\"step\":2}\n";
+    path = write_log("resume", bad);
+    CHECK(runlog_cut(path, 2, 0, &last) == 2 && runlog_cut(path, 1, 1, &last) == 2);    // step 2, the validation of step 1 are missing
     left = read_file(path, NULL);
-    CHECK(left && count_lines_with(left, "\"step\":2") == 1);           // a bad log is left as it was
+    CHECK(left && strcmp(left, bad) == 0);                              // a bad log is left as it was
+    free(left);
+    CHECK(runlog_cut(path, 1, -1, &last) == 0 && last == 1);            // but for what stands behind all that is asked for
+    left = read_file(path, NULL);
+    CHECK(left && strcmp(left, "{\"event\":\"step\",\"step\":1}\n") == 0);
     free(left);
     free(path);
     free(whole);
-    CHECK(runlog_cut("build/test/plot/nowhere/log.jsonl", 1, 1) == -1 && errno == ENOENT);
+    CHECK(runlog_cut("build/test/plot/nowhere/log.jsonl", 1, 1, &last) == -1 && errno == ENOENT);
 }
 
 TEST(a_resumed_run_has_not_ended) {

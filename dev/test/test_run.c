@@ -3,55 +3,18 @@
  * system call.
  */
 #define _GNU_SOURCE
-#include <errno.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "volume.h"
 
-// What the volume lacks, and a shell command that runs just before the folder is locked for the first time.
-static int no_links, no_folder_sync, no_locks;
-static const char *before_lock;
-static int hooked_link(const char *from, const char *to);
-static int hooked_fsync(int fd);
-static int hooked_flock(int fd, int operation);
-
-#define link hooked_link
-#define fsync hooked_fsync
-#define flock(fd, operation) hooked_flock(fd, operation)
 #define GPT_NO_MAIN
 #include "../../train_gpt.c"
-#undef link
-#undef fsync
-#undef flock
 #include "test.h"
 #include "train.h"
-
-static int hooked_link(const char *from, const char *to) {
-    if (!no_links) return link(from, to);
-    errno = EPERM;
-    return -1;
-}
-
-static int hooked_fsync(int fd) {
-    struct stat st;
-    if (!no_folder_sync || fstat(fd, &st) != 0 || !S_ISDIR(st.st_mode)) return fsync(fd);
-    errno = EINVAL;
-    return -1;
-}
-
-static int hooked_flock(int fd, int operation) {
-    const char *command = before_lock;
-    before_lock = NULL;
-    if (command && shell("%s", command) != 0) _exit(99);
-    if (!no_locks) return flock(fd, operation);
-    errno = ENOLCK;
-    return -1;
-}
 
 // The trainer in a child, with the hooks: arguments in one string. Its stderr is in build/test/err.txt.
 static void train_here(void *arguments) {
     char *argv[64] = {"train_gpt"}, *text = xstrdup(arguments);
     int argc = 1;
+    if (power_folder) power_watch();
     for (char *word = strtok(text, " "); word; word = strtok(NULL, " ")) argv[argc++] = word;
     omp_set_num_threads(1);
     if (!freopen("build/test/out.txt", "w", stdout) || !freopen("build/test/err.txt", "w", stderr)) _exit(98);
@@ -233,12 +196,16 @@ TEST(a_volume_without_links_folder_sync_or_locks_trains) {
     prepare_runs();
     for (size_t i = 0; i < COUNT_OF(lacks); i++) {
         shell("rm -rf " RUNS "fat");
-        *lacks[i] = 1;
+        *lacks[i] = EINVAL;
         int code = train_hooked("build/test/run.json --run.dir=" RUNS "fat --train.save_every=2 --train.steps=8");
         *lacks[i] = 0;
         check_error_line(code, 0, words[i]);
         CHECK(step_of(RUNS "fat/checkpoint.bin") == 8 && step_of(RUNS "fat/checkpoint.prev.bin") == 6);
     }
+    no_locks = 1;                                           // asked to go without, it says nothing
+    CHECK(train_hooked("build/test/run.json --run.dir=" RUNS "fat --train.steps=2 --overwrite --run.lock=false") == 0);
+    no_locks = 0;
+    CHECK(shell("test ! -s build/test/err.txt") == 0);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -357,7 +324,7 @@ static void interrupted_with(void *damage) {
     config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), "build/test/run.json",
                 COUNT_OF(overrides), overrides, NULL);
     trainer_open(&t, "build/test/run.json");
-    t.run = run_open(&a, xstrdup(t.config.run.dir), t.config.data.dir, true);
+    t.run = run_open(&a, xstrdup(t.config.run.dir), &t.config, true);
     trainer_begin(&t);
     tensors_init(t.model.params, t.model.table, 1);
     t.log = fopen(t.run.log, "w");
@@ -501,6 +468,15 @@ TEST(a_closed_pipe_saves_the_run) {
     CHECK(file_has("build/test/n.txt", "130"));
     check_error_line(EXIT_INTERRUPTED, EXIT_INTERRUPTED, "and saved; go on with");
     CHECK(is_sound(RUNS "pipe/checkpoint.bin") && log_ends_with(RUNS "pipe", "interrupted"));
+}
+
+// Its exit code says that all is saved, whatever else went wrong.
+TEST(a_full_stdout_does_not_hide_that_a_run_was_saved) {
+    prepare_runs();
+    CHECK(shell("rm -rf " RUNS "deaf; %s build/test/run.json --train.steps=1000000 --run.dir=" RUNS "deaf > /dev/full 2> build/test/err.txt & pid=$!; "
+                "while ! grep -qs '\"step\": 5,' " RUNS "deaf/log.jsonl; do sleep 0.01; done; kill -TERM $pid; wait $pid", trainer) == EXIT_INTERRUPTED);
+    CHECK(file_has("build/test/err.txt", "and saved; go on with") && file_has("build/test/err.txt", "error: stdout: cannot be written"));
+    CHECK(log_ends_with(RUNS "deaf", "interrupted") && is_sound(RUNS "deaf/checkpoint.bin"));
 }
 
 // A step of very many micro-batches is not waited for: what it did so far is thrown away.
@@ -746,6 +722,136 @@ TEST(a_long_path_leaves_room_for_the_reason) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// Power cuts, and what others do to a run's data and folder
+
+// What must stand in a run's folder: a checkpoint with what it depends on, or nothing that keeps a new run from it.
+static void check_after_power_cut(const char *dir) {
+    char *paths[] = {format("%s/checkpoint.bin", dir), format("%s/checkpoint.prev.bin", dir), format("%s/log.jsonl", dir),
+                     format("%s/config.json", dir)};
+    bool begun = file_exists(paths[0]);
+    if (begun) {
+        RunLog log;
+        const char *good = is_sound(paths[0]) ? paths[0] : paths[1];
+        CHECK_MSG(is_sound(good), "%s", dir);
+        char *config = read_file(paths[3], NULL);
+        CHECK_MSG(config && strlen(config) > 2 && !strcmp(config + strlen(config) - 2, "}\n"), "%s: config.json: %.20s", dir, config);
+        free(config);
+        CHECK_MSG(run_wrote_tokenizer(dir, "tokenizer.bin"), "%s: another tokenizer", dir);
+        bool read = runlog_read(paths[2], &log) == 0;
+        CHECK_MSG(read && runlog_last_step(&log) >= step_of(good), "%s: log up to %ld", dir, read ? runlog_last_step(&log) : -1);
+        runlog_free(&log);
+    }
+    char *foreign = run_foreign_file(dir, "build/test/data/tokenizer.bin");
+    CHECK_MSG(!foreign, "%s", foreign);
+    free(foreign);
+    for (size_t i = 0; i < COUNT_OF(paths); i++) free(paths[i]);
+}
+
+// The volume keeps as little as it may, and all its cuts are looked at: of a run, of one that goes on, of one begun anew.
+TEST(a_power_cut_leaves_a_run_that_goes_on) {
+    static const char *const steps[] = {"build/test/run.json --train.steps=6 --train.eval_every=2 --train.save_every=2",
+                                        "--resume --train.steps=9 --train.save_every=1",
+                                        "build/test/run.json --train.steps=6 --train.save_every=3 --overwrite"};
+    prepare_runs();
+    free(test_folder("runs/power"));
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
+        char *arguments = format("%s --run.dir=" RUNS "power", steps[i]), *dir;
+        power_cuts = test_folder("power");
+        power_folder = RUNS "power";
+        CHECK_MSG(train_hooked(arguments) == 0, "%s", arguments);
+        power_folder = NULL;
+        int n = 0;
+        for (; file_exists(dir = format("%s/%d%c", power_cuts, n / 2, 'a' + n % 2)); free(dir), n++)
+            if (i < 2) check_after_power_cut(dir);
+            else CHECK_MSG(run_begun(dir) || !run_foreign_file(dir, "build/test/data/tokenizer.bin"), "%s", dir);
+        CHECK_MSG(n > 40, "%d cuts", n);
+        free(dir), free(arguments), free((char *)(uintptr_t)power_cuts);
+    }
+}
+
+// A log that lacks steps of the checkpoint is said; what a power cut left behind them goes.
+TEST(a_log_behind_its_checkpoint_is_said) {
+    CHECK(TRAIN("build/test/run.json --train.steps=20 --run.dir=" RUNS "behind --overwrite") == 0);
+    shell("cp " RUNS "behind/log.jsonl build/test/kept.jsonl; printf '\\0\\0\\0\\n{\"event\": \"step\", \"step\": 22' >> " RUNS "behind/log.jsonl");
+    CHECK(TRAIN("--resume --train.steps=21 --run.dir=" RUNS "behind") == 0);
+    CHECK(shell("test ! -s build/test/err.txt") == 0);
+    shell("sed '/\"step\": 6,/,$d' build/test/kept.jsonl > " RUNS "behind/log.jsonl");
+    check_error_line(TRAIN("--resume --train.steps=22 --run.dir=" RUNS "behind"), 0,
+                     RUNS "behind/log.jsonl: ends at step 5, the checkpoint is of step 21");
+    RunLog log;
+    CHECK(runlog_read(RUNS "behind/log.jsonl", &log) == 0 && runlog_last_step(&log) == 22);
+    runlog_free(&log);
+}
+
+// The first half of another text in a shard, or half a shard: the run ends at its next save, and saves nothing more.
+TEST(a_shard_that_changes_ends_the_run) {
+    static const char *const changes[] = {"dd if=${f%/*}/val_000000.bin of=$f conv=notrunc 2> build/test/n.txt",
+                                          "truncate -s 2048 $f"};
+    prepare_runs();
+    for (size_t i = 0; i < COUNT_OF(changes); i++) {
+        shell("rm -rf build/test/shards " RUNS "shards; cp -r build/test/data build/test/shards");
+        char *then = format("f=build/test/shards/train_000000.bin; %s; cp " RUNS "shards/checkpoint.bin build/test/kept.bin", changes[i]);
+        int code = train_until("build/test/run.json --train.steps=20000 --data.dir=build/test/shards --run.dir=" RUNS "shards",
+                               RUNS "shards", "\"step\": 30,", then);
+        check_error_line(code, EXIT_FAILED, "build/test/shards/train_000000.bin: was overwritten or cut while in use");
+        CHECK(is_sound(RUNS "shards/checkpoint.bin"));
+        Checkpoint now, kept;
+        char error[512];
+        if (checkpoint_open(&now, RUNS "shards/checkpoint.bin", error, sizeof error) == 0) {
+            if (checkpoint_open(&kept, "build/test/kept.bin", error, sizeof error) == 0) {
+                CHECK(*(const int64_t *)scalar(&now, "data_fingerprint")->data == *(const int64_t *)scalar(&kept, "data_fingerprint")->data);
+                checkpoint_close(&kept);
+            }
+            checkpoint_close(&now);
+        }
+        free(then);
+    }
+    // one that was only touched, and a folder that another one takes the place of, are no change
+    shell("rm -rf build/test/shards " RUNS "shards; cp -r build/test/data build/test/shards");
+    CHECK(train_until("build/test/run.json --train.steps=300 --data.dir=build/test/shards --run.dir=" RUNS "shards", RUNS "shards",
+                      "\"step\": 30,", "touch build/test/shards/*; mv build/test/shards build/test/shards.old; mkdir build/test/shards") == 0);
+    shell("rm -rf build/test/shards.old");
+}
+
+TEST(a_folder_that_is_another_ones_is_left_alone) {
+    static const char *const then[] = {"rm -r " RUNS "lost; mkdir " RUNS "lost", "mv " RUNS "lost " RUNS "lost.moved", "rm -r " RUNS "lost"};
+    prepare_runs();
+    for (size_t i = 0; i < COUNT_OF(then); i++) {
+        shell("rm -rf " RUNS "lost " RUNS "lost.moved");
+        int code = train_until("build/test/run.json --train.steps=20000 --train.eval_every=0 --train.save_every=500 --run.dir=" RUNS "lost", RUNS "lost",
+                               "\"step\": 5,", then[i]);
+        check_error_line(code, EXIT_FAILED, RUNS "lost: was removed, moved or replaced while in use");
+        CHECK_MSG(shell("test -z \"$(ls " RUNS "lost 2> build/test/n.txt)\"") == 0, "%s", then[i]);
+    }
+    CHECK(log_ends_with(RUNS "lost.moved", "failed") || !file_exists(RUNS "lost.moved"));
+}
+
+// What a folder was prepared with is in its fingerprint: sizes, and checksums of what is read whole.
+TEST(a_prepared_folder_that_is_another_is_refused) {
+    static const struct { const char *change, *words; } changes[] = {
+        { "truncate -s 4000 train_000000.bin", "train_000000.bin: the header says" },
+        { ": > val_000000.bin", "val_000000.bin: 0 bytes" },
+        { "cp train_000000.bin val_000000.bin", "val_000000.bin: 13624 bytes, but build/test/sealed/fingerprint says 2424" },
+        { "printf '\\1' | dd of=train_000000.bin bs=1 seek=5000 conv=notrunc 2> out", "train_000000.bin: checksum " },
+        { "rm train_000001.bin", "train_000001.bin: is missing, which build/test/sealed/fingerprint lists" },
+        { "cp train_000000.bin train_000002.bin", "train_000002.bin: is not among the shards that build/test/sealed/fingerprint lists" },
+        { "echo x >> fingerprint", "fingerprint: line 6: \"x\": a shard's checksum, bytes and name expected" },
+    };
+    prepare_runs();
+    for (size_t i = 0; i < COUNT_OF(changes); i++) {
+        CHECK(shell("rm -rf build/test/new build/test/sealed; cp -r build/test/data build/test/new; rm -f build/test/new/fingerprint; "
+                    "cp build/test/new/train_000000.bin build/test/new/train_000001.bin; "
+                    "printf 'words\\nof words\\n' | %s/tokenize install build/test/new build/test/sealed", build) == 0);
+        CHECK(shell("%s/tokenize verify build/test/sealed", build) == 0);
+        CHECK(TRAIN("build/test/run.json --train.steps=1 --data.dir=build/test/sealed --run.dir=" RUNS "sealed --overwrite") == 0);
+        shell("cd build/test/sealed; %s", changes[i].change);
+        check_error_line(TRAIN("build/test/run.json --train.steps=1 --data.dir=build/test/sealed --run.dir=" RUNS "sealed --overwrite"),
+                         EXIT_FAILED, changes[i].words);
+        check_error_line(shell("%s/tokenize verify build/test/sealed 2> build/test/err.txt", build), EXIT_FAILED, changes[i].words);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // The best model
 
 // The step of the lowest validation loss behind step 0, by the log.
@@ -982,6 +1088,11 @@ int main(int argc, char **argv) {
     RUN(a_folder_removed_under_the_lock_is_made_again);
     RUN(runs_without_a_folder_of_their_own_start_together);
     RUN(a_volume_without_links_folder_sync_or_locks_trains);
+    RUN(a_power_cut_leaves_a_run_that_goes_on);
+    RUN(a_log_behind_its_checkpoint_is_said);
+    RUN(a_shard_that_changes_ends_the_run);
+    RUN(a_folder_that_is_another_ones_is_left_alone);
+    RUN(a_prepared_folder_that_is_another_is_refused);
     RUN(a_validation_that_is_no_number_ends_the_run_unsaved);
     RUN(a_run_that_diverges_in_its_last_step_is_not_done);
     RUN(interrupted_in_the_step_that_diverges_is_diverged);
@@ -990,6 +1101,7 @@ int main(int argc, char **argv) {
     RUN(every_signal_that_ends_a_run_saves_it);
     RUN(a_signal_that_was_ignored_stays_ignored);
     RUN(a_closed_pipe_saves_the_run);
+    RUN(a_full_stdout_does_not_hide_that_a_run_was_saved);
     RUN(a_signal_acts_between_micro_batches);
     RUN(a_signal_acts_between_the_tokens_of_a_sample);
     RUN(a_run_goes_on_with_data_that_moved);
