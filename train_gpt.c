@@ -653,7 +653,8 @@ typedef struct {
     void (*forward)(Model *m, float *out, const float *x, int layer, Batch batch);
     // from m->dx, the gradient of out, to m->dnorm, that of m->norm, and the weights' gradients
     void (*backward)(Model *m, int layer, Batch batch);
-    // those of the weights that m->norm itself is multiplied with: the norm's backward pass has brought it back by then
+    // the gradients of the weights that take m->norm as their input. m->dnorm has its memory until the norm's backward pass
+    // writes the normalized input there again: so this comes after that
     void (*backward_first)(Model *m, int layer, Batch batch);
     double (*pair_flops)(const Model *m);    // forward and backward, of a token and each that it sees, beside the products
 } Socket;
@@ -1367,7 +1368,7 @@ static double target_bytes(const Trainer *t, int n) {
 // A loss that doesn't depend on the vocabulary. NaN where the bytes aren't known.
 static double bits_per_byte(double nats, double bytes) { return bytes > 0 ? nats / (log(2.0) * bytes) : NAN; }
 
-// --explain: tells the step that the optimizer has begun, into RUN/stepN. A telling that fails doesn't end a training.
+// --explain: tells the step that the optimizer has begun, into RUN/stepN. Where that can't be written, training goes on.
 static void explain(Trainer *t, const StepResult *result) {
     const Model *m = &t->model;
     const ExplainSize sizes[] = {
@@ -1387,8 +1388,9 @@ static void explain(Trainer *t, const StepResult *result) {
     free(folder);
 }
 
-// The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: clipping, update,
-// QK-Clip. Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
+// The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: gradients clipped, learning
+// rates scheduled, every tensor updated by its rule, heads clipped. Returns false with result->trouble in words where a
+// number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     const Model *m = &t->model;
@@ -1399,18 +1401,20 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
         scale = fmin(1.0, clip / (result->grad_norm + 1e-6));                    // as torch's clip_grad_norm_
 
     t->muon.options.momentum = muon_momentum(c, t->step);
-    int code = muon_begin_step(&t->muon, factor, scale);
+    int code = muon_begin_step(&t->muon, factor, scale);                         // nothing has changed yet
+    bool ready = code == MUON_OK && isfinite(result->loss);
     profile_lap(PASS_GRADIENT, 0, 8.0 * m->n_params);
-    if (code == MUON_OK && t->step + 1 == t->explained) explain(t, result);
+    if (ready && t->step + 1 == t->explained) explain(t, result);
+    if (ready) code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads());     // each tensor by its rule
+    if (ready && code == MUON_OK) code = qk_clip(t, &result->clipped);
+    profile_lap(PASS_OPTIMIZER, optimizer_flops(t), 12.0 * m->n_params + 2.0 * (double)t->state_bytes);
     if (code == MUON_E_NOT_FINITE)
         snprintf(result->trouble, sizeof result->trouble, "NaN or infinity in the gradient of %s, layer %d (loss %g)",
                  t->groups[t->muon.bad_tensor].name, t->muon.bad_matrix, result->loss);
     else if (!isfinite(result->loss))
         snprintf(result->trouble, sizeof result->trouble, "the loss is %s", isnan(result->loss) ? "NaN" : "infinite");
-    else if (code != MUON_OK || (code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads())) != MUON_OK ||
-             (code = qk_clip(t, &result->clipped)) != MUON_OK)
+    else if (code != MUON_OK)
         optimizer_error(t, code, result->trouble, sizeof result->trouble);
-    profile_lap(PASS_OPTIMIZER, optimizer_flops(t), 12.0 * m->n_params + 2.0 * (double)t->state_bytes);
     return !*result->trouble;
 }
 
