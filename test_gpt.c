@@ -1008,7 +1008,8 @@ typedef struct { Trainer *t; MachineMemory memory; } MemoryCase;
 
 static void ask_memory(void *arg) {
     const MemoryCase *m = arg;
-    check_memory(m->t, &m->memory, "x.json");
+    MemoryPlan plan = memory_plan(m->t);
+    check_memory(&plan, &m->memory, &m->t->config, "x.json");
 }
 
 // More than there is, is refused by one line with the keys that help; close to it, a warning.
@@ -1016,7 +1017,8 @@ TEST(a_plan_beyond_the_memory_is_refused) {
     Trainer t;
     char *overrides[] = {"--train.batch=4", "--train.micro_batch=2"};
     small_trainer(&t, sockets[2][1], 2, overrides);
-    double planned = planned_bytes(&t), none = INFINITY;
+    MemoryPlan plan = memory_plan(&t);
+    double planned = memory_total(&plan), none = INFINITY;
     const struct { MachineMemory memory; int code; const char *words; } cases[] = {
         {{none, 0, 0.9 * planned, none}, EXIT_USAGE, "x.json: "}, {{none, 0, 0.9 * planned, none}, EXIT_USAGE, "control group leaves: a smaller train.micro_batch, train.recompute=block, a smaller model.block"},
         {{0.6 * planned, 0.2 * planned, none, none}, EXIT_USAGE, "that the machine has free: "},

@@ -23,7 +23,6 @@
 #endif
 #include <float.h>
 #include <math.h>
-#include <signal.h>
 
 #include "src/util.h"        // defines: fail, fail_usage, xmalloc, format, read_file, mix64, hash64, seconds_now,
                              // Progress
@@ -33,11 +32,9 @@
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
-#include "src/runlog.h"      // defines: RunLog, runlog_read, runlog_cut, runlog_qk_text, runlog_plot
-#include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_load, tokenizer_token
-#include "data/dataloader.h" // defines: DataLoader, dataloader_open, dataloader_batch, dataloader_val, ...
-#include "src/run.h"         // defines: Arguments, arguments_parse, RunFolder, run_open, run_cut, run_write_files, run_draw, ...
-#include "src/resume.h"      // defines: CheckpointState, checkpoint_state, checkpoint_open_sound, checkpoint_check_config, Best, ...
+#include "src/signals.h"     // defines: interrupted, take_signals
+#include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_check, tokenizer_path
+#include "data/dataloader.h" // defines: DataLoader, dataloader_batch, dataloader_val, dataloader_fingerprint, ...
 #ifndef MUON_C_COMMIT
 #define MUON_C_COMMIT "unknown"  // the Makefile says which
 #endif
@@ -50,8 +47,12 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #define MUON_IMPLEMENTATION
 #include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_all, muon_qk_clip
 #include "src/explain.h"     // defines: Explanation, ExplainSize, explain_step
-#include "src/keys.h"        // defines: Config, config_fields, config_presets, config_resolve, Role, tensor_rule
-                             // and by config.h: config_load, config_text, config_help, config_free
+#include "src/keys.h"        // defines: Config, config_fields, Role, tensor_rule, rule_lr, Owners, check_keys, ...; config.h
+#include "src/runlog.h"      // defines: RunStart, RunStep, RunEval, RunEnd, and the functions that log them
+#include "src/run.h"         // defines: Arguments, arguments_parse, RunFolder, run_open, run_write_files, run_draw, ...
+#include "src/corpus.h"      // defines: corpus_open, text_bytes, bits_per_byte, sample_start, TokenText, Validation, ...
+#include "src/resume.h"      // defines: CheckpointState, checkpoint_state, checkpoint_put, checkpoint_take, Best, ...
+#include "src/screen.h"      // defines: MemoryPlan, check_memory, Plan, print_plan, print_validation, print_step, print_done
 
 // =====================================================================================================================
 // 1. Layers
@@ -1155,8 +1156,6 @@ static void model_finish_grads(Model *m) {
     }
 }
 
-static volatile sig_atomic_t interrupted;         // by a signal: see on_signal
-
 // Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
 // at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest. Drawn are the
 // first V of the model's tokens: a vocabulary may be smaller than model.vocab, which is padded then. false where the logits
@@ -1212,7 +1211,7 @@ typedef struct {
     Muon muon;
     MuonParam groups[N_TENSORS];         // one for each row of the tensor table that the model has
     int n_groups;
-    MuonOptions options, sgd_options, adam_options;   // of the optimizer; of tensors under sgd, and adamw and its kin
+    MuonOptions options[KEYS_SECTIONS];  // of the optimizer; of tensors under sgd, and adamw and its kin
     MuonCoefficients own_coefficients;
     void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
     size_t state_bytes, scratch_bytes;
@@ -1231,21 +1230,6 @@ typedef struct {
     FILE *log;
 } Trainer;
 
-// The run saves its last whole step and ends. A second INT, Ctrl-C again, ends the program at once; the others come
-// repeatedly: from a terminal that closes and its shell, from a group's leader and make, which passes TERM on, from a
-// scheduler, or with every second over the CPU time.
-static void on_signal(int number) {
-    interrupted = 1;
-    if (number == SIGINT) signal(number, SIG_DFL);
-}
-
-// SIGPIPE: the reader of our output has gone (make train | head). nohup's programs ignore SIGHUP, and still do.
-static void take_signals(void) {
-    static const int saving[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGPIPE};
-    for (size_t i = 0; i < COUNT_OF(saving); i++)
-        if (signal(saving[i], on_signal) == SIG_IGN && saving[i] == SIGHUP) signal(SIGHUP, SIG_IGN);
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Optimizer
 
@@ -1253,17 +1237,17 @@ static void take_signals(void) {
 static void optimizer_groups(Trainer *t) {
     const Config *c = &t->config;
     Product qkv = product_of(t->model.table, PRODUCT_QKV);
-    const MuonOptions *const options_of[] = {[KEYS_ADAMW] = &t->adam_options, [KEYS_SGD] = &t->sgd_options, [KEYS_MUON] = NULL};
     t->n_groups = 0;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *row = &t->model.table[id];
         bool packed = c->optimizer.muon.packed_qkv && product_has(qkv, (TensorId)id);
         if (!row->count || (packed && (TensorId)id != qkv.first)) continue;
         int rows = packed ? product_rows(t->model.table, qkv) : row->rows;
+        RuleKeys keys = rule_keys(row->rule);
         t->groups[t->n_groups++] = (MuonParam){
             packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
             row->count, rows, row->cols, row->stride, row->rule, rule_lr(c, row->rule, row->role),
-            row->decay ? rule_decay(c, row->rule) : 0.0, options_of[rule_keys(row->rule)]};
+            row->decay ? rule_decay(c, row->rule) : 0.0, keys == KEYS_MUON ? NULL : &t->options[keys]};
     }
 }
 
@@ -1274,30 +1258,6 @@ static Owners owners_of(const Config *c) {
     tensor_table(table, c, 1);           // what there is: sizes don't matter
     for (int id = 0; id < N_TENSORS; id++) owners_add(&owners, table[id].name, table[id].role, table[id].count > 0);
     return owners;
-}
-
-static void optimizer_options(Trainer *t) {
-    const Config *c = &t->config;
-    const ConfigList *own = &c->optimizer.muon.polynomial;
-    t->own_coefficients = (MuonCoefficients){.name = "own", .norm = c->optimizer.muon.polynomial_norm,
-                                           .rows = own->n / 3, .steps = own->n / 3};
-    for (int i = 0; i < own->n; i++) t->own_coefficients.abc[i / 3][i % 3] = own->v[i];
-    MuonOptions o = muon_default_options();
-    o.momentum = c->optimizer.muon.momentum;
-    o.nesterov = c->optimizer.muon.nesterov;
-    o.accumulate = c->optimizer.muon.momentum_form == MOMENTUM_ACCUMULATE;
-    o.coefficients = own->n ? &t->own_coefficients : muon_coefficients(c->optimizer.muon.coefficients);
-    o.ns_steps = c->optimizer.muon.steps;
-    o.scale = c->optimizer.muon.scale;
-    o.cautious = c->optimizer.muon.cautious;
-    o.beta1 = c->optimizer.adamw.beta1;
-    o.beta2 = c->optimizer.adamw.beta2;
-    o.eps = c->optimizer.adamw.eps;
-    t->options = t->sgd_options = t->adam_options = o;
-    t->adam_options.cautious = 0;
-    t->sgd_options.momentum = c->optimizer.sgd.momentum;
-    t->sgd_options.nesterov = c->optimizer.sgd.nesterov;
-    t->sgd_options.accumulate = 1;
 }
 
 // What the schedule multiplies every peak learning rate by in this step, counted from 0.
@@ -1357,17 +1317,6 @@ static void optimizer_error(const Trainer *t, int code, char *text, size_t room)
              m->bad_tensor >= 0 ? ": " : "", m->bad_field ? m->bad_field : "", m->bad_field ? ": " : "", muon_strerror(code));
 }
 
-// The bytes of text that the first n of t->targets stand for, none for an end-of-text token; 0 without a tokenizer.
-static double target_bytes(const Trainer *t, int n) {
-    double bytes = 0.0;
-    for (int i = 0, length; i < n; i++)
-        if (t->targets[i] != t->tokenizer.eot && tokenizer_token(&t->tokenizer, t->targets[i], &length)) bytes += length;
-    return bytes;
-}
-
-// A loss that doesn't depend on the vocabulary. NaN where the bytes aren't known.
-static double bits_per_byte(double nats, double bytes) { return bytes > 0 ? nats / (log(2.0) * bytes) : NAN; }
-
 // --explain: tells the step that the optimizer has begun, into RUN/stepN. Where that can't be written, training goes on.
 static void explain(Trainer *t, const StepResult *result) {
     const Model *m = &t->model;
@@ -1379,7 +1328,7 @@ static void explain(Trainer *t, const StepResult *result) {
     char *folder = format("%s/step%d", t->config.run.dir, t->explained);
     int n = t->config.train.batch * m->T, error = explain_step(&(Explanation){
         .folder = folder, .step = t->step + 1, .steps = t->config.train.steps, .muon = &t->muon, .scratch = t->scratch,
-        .threads = omp_get_max_threads(), .loss = result->loss, .bpb = bits_per_byte(result->loss * n, target_bytes(t, n)),
+        .threads = omp_get_max_threads(), .loss = result->loss, .bpb = bits_per_byte(result->loss * n, text_bytes(&t->tokenizer, t->targets, n)),
         .grad_norm = result->grad_norm, .inputs = t->inputs, .targets = t->targets, .n_tokens = min_int(m->T, 12),
         .tokenizer = &t->tokenizer, .sizes = sizes, .n_sizes = COUNT_OF(sizes), .max_logits = m->max_logits, .layers = m->L,
         .heads = m->NH, .tau = t->config.optimizer.qk_clip.tau});
@@ -1450,7 +1399,7 @@ static bool train_step(Trainer *t, StepResult *result) {
     dataloader_batch(&t->data, (uint64_t)t->step, batch, 0, 1, t->inputs, t->targets);
     profile_lap(PASS_DATA, 0, 12.0 * batch * T);
     bool fine = train_on_batch(t, result);
-    result->bpb = bits_per_byte(result->loss * batch * T, target_bytes(t, batch * T));
+    result->bpb = bits_per_byte(result->loss * batch * T, text_bytes(&t->tokenizer, t->targets, batch * T));
     profile_stop();
     result->seconds = seconds_now() - start;
     result->cpu_seconds = cpu_seconds_now() - cpu_start;
@@ -1458,85 +1407,52 @@ static bool train_step(Trainer *t, StepResult *result) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Validation, dropout off. On the way always the same sample of windows, spread over the split; at the last step the
-// whole split (train.eval_tokens, train.final_eval_tokens). Loss in nats per token, in bits per byte of text, in nats per
-// token of the sample alone, and of each class of frequency. Returns false where interrupted.
+// Validation, without dropout. Returns false where a signal cut it short.
 
 static bool evaluate(Trainer *t) {
-    Model *m = &t->model;
     const Config *c = &t->config;
-    int T = m->T;
-    uint64_t sample = dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens), windows = sample, sampled = 0;
-    if (t->step >= c->train.steps) windows = dataloader_val_windows(&t->data, (uint64_t)c->train.final_eval_tokens);
-    double nats = 0.0, sample_nats = 0.0, bytes = 0.0;
-    bool *in_sample = xmalloc((size_t)m->B * sizeof *in_sample);
-    double class_nats[DATALOADER_CLASSES] = {0}, class_tokens[DATALOADER_CLASSES] = {0};
-    for (uint64_t w = 0; w < windows; ) {
-        int B = 0;
-        for (; B < m->B && w < windows; B++, w++) {
-            uint64_t window = dataloader_val_spread(&t->data, windows, w);
-            dataloader_val(&t->data, window, t->inputs + (size_t)B * T, t->targets + (size_t)B * T);
-            in_sample[B] = sampled < sample && window == dataloader_val_spread(&t->data, sample, sampled);
-            sampled += in_sample[B];
-        }
-        nats += model_loss(m, t->inputs, t->targets, B, T);
-        bytes += target_bytes(t, B * T);
-        for (int n = 0; n < B * T; n++) {
-            class_nats[t->classes[t->targets[n]]] += m->losses[n];
-            class_tokens[t->classes[t->targets[n]]]++;
-            if (in_sample[n / T]) sample_nats += m->losses[n];
-        }
-        if (interrupted) { free(in_sample); return false; }
+    Model *m = &t->model;
+    int64_t tokens = t->step < c->train.steps ? c->train.eval_tokens : c->train.final_eval_tokens;
+    Validation v = validation_begin(&t->data, &t->tokenizer, t->classes, c->train.eval_tokens, tokens, m->B);
+    for (int B; !interrupted && (B = validation_windows(&v, t->inputs, t->targets)) > 0; ) {
+        double nats = model_loss(m, t->inputs, t->targets, B, m->T);
+        validation_add(&v, t->targets, m->losses, nats);
     }
-    free(in_sample);
-    double tokens = (double)windows * T, loss = nats / tokens;
-    t->eval = (RunEval){
-        .step = t->step, .tokens = (double)c->train.batch * T * t->step, .val_loss = loss, .val_bpb = bits_per_byte(nats, bytes),
-        .train_seconds = t->train_seconds, .eval_tokens = tokens, .whole = windows == t->data.val_windows,
-        .sample_loss = windows == sample ? loss : sampled == sample ? sample_nats / ((double)sample * T) : NAN};
-    for (int i = 0; i < DATALOADER_CLASSES; i++)
-        t->val_by_class[i] = class_tokens[i] > 0 ? class_nats[i] / class_tokens[i] : NAN;
+    RunEval eval = validation_end(&v, t->val_by_class);
+    if (interrupted) return false;
+    t->eval = eval;
+    t->eval.step = t->step;
+    t->eval.tokens = (double)c->train.batch * m->T * t->step;
+    t->eval.train_seconds = t->train_seconds;
     return true;
-}
-
-// What the last validation was of, in words, in a buffer that lives until the next call.
-static const char *validated_text(const Trainer *t) {
-    static char text[128];
-    uint64_t all = 0, rest;                              // what fills no window of its shard, beside a first token
-    for (int i = 0; i < t->data.val_shards; i++) all += t->data.val[i].count - 1;
-    rest = all - t->data.val_windows * (uint64_t)t->model.T;
-    int n = snprintf(text, sizeof text, "%s%.0f tokens", t->eval.whole ? "the whole split, " : "", t->eval.eval_tokens);
-    if (t->eval.whole && rest * 50 > all)
-        snprintf(text + n, sizeof text - (size_t)n, " without the %llu that fill no window", (unsigned long long)rest);
-    return text;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Checkpoints: everything that the next step depends on. The order of the data, dropout and initial values are hashes
 // of the seed and the step, so that there is no generator's state besides the step.
 
-enum { CHECKPOINT_MAX_TENSORS = CHECKPOINT_STATE_TENSORS + 1 + 3 * N_TENSORS };      // one is the config
+enum { CHECKPOINT_MAX_TENSORS = CHECKPOINT_STATE_TENSORS + (1 + MUON_SLOT_COUNT) * N_TENSORS + 1 };     // and the config
 
-// The weights w.NAME of all layers, (count, rows, cols).
-static CkptTensor ckpt_weights(const Model *m, TensorId id) {
-    const Tensor *row = &m->table[id];
-    return ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols, row->stride,
-                       weight(m, id, 0));
-}
-
-// The weights w.* of a model.
+// The weights w.NAME of a model, each (count, rows, cols). Returns how many.
 static int checkpoint_weights(const Model *m, CkptTensor *list) {
     int n = 0;
-    for (int id = 0; id < N_TENSORS; id++)
-        if (m->table[id].count) list[n++] = ckpt_weights(m, (TensorId)id);
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *row = &m->table[id];
+        if (row->count)
+            list[n++] = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols,
+                                    row->stride, weight(m, (TensorId)id, 0));
+    }
     return n;
 }
 
-// The list of what a checkpoint holds, for saving and for reading alike: weights w.*, the optimizer's m.* and v.*.
-static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *list) {
+// What a checkpoint holds, for saving and for reading alike: the state, the weights, and the optimizer's m.NAME and v.NAME,
+// but where only the model is wanted.
+static int checkpoint_tensors(Trainer *t, bool whole, CheckpointState *state, CkptTensor *list) {
+    *state = (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
+                               {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
     int n = checkpoint_state(state, list);
     n += checkpoint_weights(&t->model, list + n);
-    for (int g = 0; g < t->n_groups; g++)
+    for (int g = 0; g < t->n_groups && whole; g++)
         for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
             const MuonParam *p = &t->groups[g];
             size_t size, count = (size_t)p->count, rows = (size_t)p->rows;
@@ -1548,40 +1464,18 @@ static int checkpoint_tensors(Trainer *t, CheckpointState *state, CkptTensor *li
     return n;
 }
 
-static CheckpointState checkpoint_state_of(const Trainer *t) {
-    return (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
-                             {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
-}
-
 // Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of its
 // first window. One that isn't finite is what a run ends by; it is then in words.
 static bool state_is_sound(Trainer *t, char *words, size_t room) {
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
-    CheckpointState state = checkpoint_state_of(t);
-    int n = checkpoint_tensors(t, &state, list);
+    CheckpointState state;
+    int n = checkpoint_tensors(t, true, &state, list);
     if (!checkpoint_is_sound(&state, list, n, words, room)) return false;
     if (t->eval.step == t->step) return true;
     dataloader_val(&t->data, 0, t->inputs, t->targets);
     double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
     if (!isfinite(loss)) snprintf(words, room, "the loss is %s", isnan(loss) ? "NaN" : "infinite");
     return isfinite(loss);
-}
-
-// Saves the whole state, or the model alone, to path; what stood there goes to previous where that is given. Returns
-// false with a line in error where the disk won't have it.
-static bool checkpoint_put(Trainer *t, bool whole, const char *path, const char *previous, char *error, size_t room) {
-    static bool warned;
-    CkptTensor list[CHECKPOINT_MAX_TENSORS];
-    CheckpointState state = checkpoint_state_of(t);
-    int n = whole ? checkpoint_tensors(t, &state, list) : checkpoint_state(&state, list);
-    if (!whole) n += checkpoint_weights(&t->model, list + n);
-    char *text = config_text(&t->config, config_fields, N_FIELDS);
-    list[n++] = ckpt_tensor("", "config", CKPT_U8, 1, strlen(text), 1, 1, 0, text);
-    bool saved = checkpoint_save(path, previous, list, n, error, room) == 0;
-    if (saved && *error && !warned) fprintf(stderr, "warning: %s\n", error);
-    warned = warned || (saved && *error);
-    free(text);
-    return saved;
 }
 
 // The end of a run that can't go on.
@@ -1592,38 +1486,43 @@ __attribute__((noreturn)) static void run_failed(Trainer *t, const char *words) 
     fail("%s", words);
 }
 
-// Before anything that was computed from the data is kept: data and folder are still those that the run began with.
+// To be called before anything is kept that was computed from the data.
 static void check_surroundings(Trainer *t) {
-    const Shard *changed = dataloader_changed(&t->data);
-    if (changed) run_failed(t, format("%s: " SHARD_CHANGED "; earlier checkpoints are as they were", changed->path));
-    if (!run_is_at(t->run.lock, t->run.dir))
-        run_failed(t, format("%s: was removed, moved or replaced while in use: nothing more is saved", t->run.dir));
+    const char *disturbed = run_disturbed(&t->run, &t->data);
+    if (disturbed) run_failed(t, disturbed);
 }
 
-static void checkpoint_write(Trainer *t) {
+static void save_run(Trainer *t) {
+    CkptTensor list[CHECKPOINT_MAX_TENSORS];
+    CheckpointState state;
     char error[ERROR_ROOM];
-    if (!checkpoint_put(t, true, t->run.checkpoint, t->current_is_good ? t->run.previous : NULL, error, sizeof error))
+    int n = checkpoint_tensors(t, true, &state, list);
+    const char *previous = t->current_is_good ? t->run.previous : NULL;
+    if (!checkpoint_put(t->run.checkpoint, previous, list, n, &t->config, error, sizeof error))
         run_failed(t, format("%s; earlier checkpoints are as they were", error));
     t->current_is_good = true;
 }
 
-static void checkpoint_resume(Trainer *t, const char *path) {
-    Checkpoint file;
+// Best weights that can't be saved are no reason to end a training: the end says that they aren't kept.
+static void save_best(Trainer *t) {
     CkptTensor list[CHECKPOINT_MAX_TENSORS];
     CheckpointState state;
     char error[ERROR_ROOM];
-    if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0) {
-        if (strcmp(path, t->run.previous) && file_exists(t->run.previous))
-            fail("%s; the one before it: %s", error, run_resume_command(&t->run, t->run.previous));
-        fail("%s", error);
+    int n = checkpoint_tensors(t, false, &state, list);
+    bool saved = checkpoint_put(t->run.best, NULL, list, n, &t->config, error, sizeof error);
+    if (!saved) {
+        printf("%s\n", error);
+        unlink(t->run.best);
     }
-    int n = checkpoint_tensors(t, &state, list);
-    if (!strcmp(path, t->run.best))
-        fail("%s: has the best weights alone, to sample from, and no state of the optimizer: go on with %s", path,
-             run_resume_command(&t->run, NULL));
-    for (int i = 0; i < n; i++)
-        if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
-    checkpoint_close(&file);
+    t->best.kept = saved ? t->step : -1;
+}
+
+static void resume(Trainer *t, const char *path) {
+    Checkpoint file;
+    CkptTensor list[CHECKPOINT_MAX_TENSORS];
+    CheckpointState state;
+    checkpoint_open_to_resume(&file, &t->run, path);
+    checkpoint_take(&file, list, checkpoint_tensors(t, true, &state, list));
     t->step = (int)state.step;
     t->eval.step = state.evaluated;
     if (t->step == t->config.train.steps && t->eval.step == t->step) t->eval.step--;   // it may have been one on the way
@@ -1635,17 +1534,6 @@ static void checkpoint_resume(Trainer *t, const char *path) {
     t->current_is_good = !strcmp(path, t->run.checkpoint);
 }
 
-// No reason to end a training: where it can't be written, the end says that it isn't kept.
-static void best_write(Trainer *t) {
-    char error[ERROR_ROOM];
-    bool saved = checkpoint_put(t, false, t->run.best, NULL, error, sizeof error);
-    if (!saved) {
-        printf("%s\n", error);
-        unlink(t->run.best);
-    }
-    t->best.kept = saved ? t->step : -1;
-}
-
 // Reads the weights of a checkpoint of the same model into it, and its state; ends the program where it can't be.
 static CheckpointState read_weights(const Model *m, const char *path) {
     Checkpoint file;
@@ -1655,15 +1543,63 @@ static CheckpointState read_weights(const Model *m, const char *path) {
     if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0 ||
         checkpoint_check_config(&file, m->config, true, error, sizeof error) != 0)
         fail("%s", error);
-    int n = checkpoint_weights(m, list);
-    for (int i = 0; i < n; i++)
-        if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
-    checkpoint_close(&file);
+    checkpoint_take(&file, list, checkpoint_weights(m, list));
     return state;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// What is printed before and after
+// The log and the samples
+
+// changed: the overrides of a resumed run, n of --section.key=value.
+static void log_start(Trainer *t, char *const *changed, int n) {
+    char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
+    runlog_put_start(t->log, &(RunStart){
+        .step = t->step, .config = text, .cpu = machine_cpu("", cpu, sizeof cpu), .isa = gemm_isa(), .commit = MUON_C_COMMIT,
+        .threads = omp_get_max_threads(), .params = t->model.n_params, .optimizer_bytes = t->state_bytes,
+        .data = dataloader_fingerprint(&t->data), .epoch_tokens = t->data.train_windows * (uint64_t)t->model.T,
+        .resumed_with = changed, .n_resumed = n});
+    free(text);
+    runlog_sync(t->log, t->run.log);
+    if (sync_folder(t->run.log) < 0) fail("%s: its folder cannot be synced: %s", t->run.log, strerror(errno));
+}
+
+enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
+
+static void log_step(Trainer *t, const StepResult *r) {
+    const Model *m = &t->model;
+    double tokens = (double)t->config.train.batch * m->T;
+    runlog_put_step(t->log, &(RunStep){
+        .step = t->step, .tokens = tokens * t->step, .loss = r->loss, .bpb = r->bpb, .lr = r->lr, .grad_norm = r->grad_norm,
+        .max_logit = vec_max(m->max_logits, m->L * m->NH), .ms = 1e3 * r->seconds, .cpu_ms = 1e3 * r->cpu_seconds,
+        .optimizer_ms = 1e3 * r->optimizer_seconds, .tok_per_s = tokens / r->seconds});
+    if (t->step % LOG_QK_EVERY == 0 || r->clipped) runlog_put_qk(t->log, t->step, m->max_logits, m->L, m->NH, r->clipped);
+    runlog_check(t->log, t->run.log);
+}
+
+static void log_end(Trainer *t, const char *reason) {
+    RunEnd end = {t->step, t->eval.step == t->step ? t->eval.val_loss : NAN, t->train_seconds, ""};
+    snprintf(end.reason, sizeof end.reason, "%s", reason);
+    runlog_put_end(t->log, &end);
+    runlog_sync(t->log, t->run.log);
+}
+
+// Draws a sample into the run's sample.txt, unless a signal cuts it short, and onto the screen. step: of the model's weights.
+static void show_sample(Trainer *t, int step) {
+    if (!t->tokenizer.size || t->config.train.sample_tokens == 0) return;
+    TokenText s = {&t->tokenizer, xstrdup(""), 0};
+    int start = sample_start(&t->config, &t->tokenizer);
+    uint64_t seed = hash64((uint64_t)t->config.run.seed, hash_string("sample"));
+    if (!generate(&t->model, min_int(t->model.V, t->tokenizer.size), &start, 1, t->config.train.sample_tokens, 0.8, 0, seed,
+                  token_text_add, &s))
+        fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
+    if (!interrupted) run_add_sample(&t->run, step, s.text);
+    printf("--- sample of step %d ---%s%s\n--------------\n", step, *s.text == '\n' ? "" : "\n", s.text);
+    fflush(stdout);
+    free(s.text);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A trainer: model, optimizer and data
 
 // Called before there are any threads, so that they compute as this one does.
 static void choose_threads(void) {
@@ -1681,201 +1617,21 @@ static void choose_precision(Config *c) {
     muon_precision = c->optimizer.muon.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32;
 }
 
-static double megabytes(double bytes) { return bytes / 1048576.0; }
-
-// What isn't the model's or the optimizer's: Newton-Schulz's room for each thread, the batch, what is read of the mapped
-// shards, and the program with its libraries, gemm.h's blocks and a picture's pixels: PROGRAM_BYTES, as measured.
-enum { PROGRAM_BYTES = 16 << 20 };
-
-static double other_bytes(const Trainer *t) {
-    const DataLoader *d = &t->data;
-    double shards = 0.0, batch = 2.0 * sizeof(int) * t->config.train.batch * t->model.T;
-    for (int i = 0; i < d->train_shards; i++) shards += (double)d->train[i].bytes;
-    for (int i = 0; i < d->val_shards; i++) shards += (double)d->val[i].bytes;
-    return (double)t->scratch_bytes * omp_get_max_threads() + batch + PROGRAM_BYTES
-           + fmin(shards, DATALOADER_RESIDENT);
-}
-
-static double planned_bytes(const Trainer *t) {
-    const Model *m = &t->model;
-    return 4.0 * (2.0 * m->n_params + m->n_acts + m->n_packed) + (double)t->state_bytes + other_bytes(t);
-}
-
-/* Ends the program where the plan is more than the machine or its control groups have left, since the kernel would kill
- * it later without a word; warns where it is close. The line has the keys that help. */
-static void check_memory(const Trainer *t, const MachineMemory *m, const char *where) {
-    const Config *c = &t->config;
-    const struct { double left; bool hard; const char *what; } limits[] = {
-        {m->group, true, "its control group leaves"}, {m->available + m->swap, true, "the machine has free"},
-        {m->group_high, false, "its control group leaves before it slows it down"},
-        {m->available, false, "the machine has free without swapping"}};
-    double planned = planned_bytes(t);
-    char keys[256];
-    snprintf(keys, sizeof keys, "%s%sa smaller model.block, model.width, model.layers or model.vocab takes less",
-             c->train.micro_batch > 1 ? "a smaller train.micro_batch, " : "",
-             c->train.recompute == RECOMPUTE_NONE ? "train.recompute=block, " : "");
-    for (size_t i = 0; i < COUNT_OF(limits); i++)
-        if (limits[i].hard && planned > limits[i].left)
-            fail_usage("%s: %.0f MB of memory planned, more than the %.0f MB that %s: %s", where, megabytes(planned),
-                       megabytes(limits[i].left), limits[i].what, keys);
-    for (size_t i = 0; i < COUNT_OF(limits); i++)
-        if (planned > 0.9 * limits[i].left) {
-            fflush(stdout);
-            fprintf(stderr, "warning: %.0f MB of memory planned of the %.0f MB that %s: %s\n", megabytes(planned),
-                    megabytes(limits[i].left), limits[i].what, keys);
-            return;
-        }
-}
-
-static void print_plan(const Trainer *t) {
-    const Model *m = &t->model;
-    const Config *c = &t->config;
-    static const char *const norms[] = {"layernorm", "rmsnorm", "rmsnorm without gain"},
-                      *const positions[] = {"learned positions", "RoPE"};
-    static const char *const mlps[] = {"GELU (tanh)", "GELU (erf)", "ReLU^2", "SwiGLU"},
-                      *const heads[] = {"tied", "untied"};
-    printf("model      %s: %d layers, width %d, %d heads%s, block %d, vocabulary %d\n",
-           config_choice_name(config_fields, N_FIELDS, "model.arch", c->model.arch),
-           m->L, m->C, m->NH, m->NKV < m->NH ? " with shared keys" : "", m->T, m->V);
-    printf("           %s, %s%s, %s of %d, %s head%s\n",
-           norms[c->model.norm], positions[c->model.position], c->model.qk_norm ? ", QK-norm" : "",
-           mlps[c->model.mlp], m->F, heads[c->model.head], c->model.logit_softcap > 0 ? ", soft-capped logits" : "");
-    printf("size       %.2fM parameters, %.2f MFLOP a token (forward and backward)\n",
-           (double)m->n_params / 1e6, flops_per_token(m) / 1e6);
-    printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, other %.1f\n",
-           megabytes(planned_bytes(t)), megabytes(4.0 * (m->n_params + m->n_packed)), megabytes(4.0 * m->n_params),
-           megabytes((double)t->state_bytes), megabytes(4.0 * m->n_acts), megabytes(other_bytes(t)));
-    printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens (%d at once) are %.2f epochs\n",
-           c->data.dir, (double)t->data.train_tokens / 1e6, c->train.steps, c->train.batch, m->T,
-           c->train.micro_batch, (double)c->train.steps * c->train.batch / (double)t->data.train_windows);
-    uint64_t at_end = dataloader_val_windows(&t->data, (uint64_t)c->train.final_eval_tokens);
-    printf("validation %llu tokens on the way, %s%llu at the end\n",
-           (unsigned long long)(dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens) * (uint64_t)m->T),
-           at_end == t->data.val_windows ? "the whole split of " : "", (unsigned long long)(at_end * (uint64_t)m->T));
-    char cpu[96];
-    printf("machine    %s, %d threads, %s kernels, %s%s\n", machine_cpu("", cpu, sizeof cpu), omp_get_max_threads(),
-           gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",
-           gemm_emulated() ? " (emulated, no faster)" : "");
-    printf("tensors    name      count  rows x cols   rule        lr      decay\n");
-    for (int g = 0; g < t->n_groups; g++) {
-        const MuonParam *p = &t->groups[g];
-        const char *rule = muon_rule_name(p->rule);
-        printf("           %-8s %5d %6d x %-6d  %-6s  %8.3g  %8.3g\n",
-               p->name, p->count, p->rows, p->cols, rule ? rule : "", p->lr, p->weight_decay);
-    }
-    if (c->optimizer.qk_clip.tau > 0)
-        printf("QK-Clip    tau %g, alpha %g\n", c->optimizer.qk_clip.tau, c->optimizer.qk_clip.alpha);
-    fflush(stdout);
-}
-
-typedef struct { const Trainer *trainer; char *text; size_t n; } SampleText;
-
-static void sample_emit(void *arg, int token) {
-    SampleText *s = arg;
-    int length = 0;
-    const char *bytes = tokenizer_token(&s->trainer->tokenizer, token, &length);
-    if (!bytes) return;
-    s->text = xrealloc(s->text, s->n + (size_t)length + 1);
-    memcpy(s->text + s->n, bytes, (size_t)length);
-    s->text[s->n += (size_t)length] = '\0';
-}
-
-// What a text begins with where nobody says it: the end-of-text token that stands before each document, where the model
-// was trained by documents; else a line end, or the first token of a vocabulary without one.
-static int sample_start(const Config *c, const Tokenizer *t) {
-    if (c->data.order == ORDER_BY_DOCUMENTS && t->eot >= 0) return t->eot;
-    int newline = t->bpe ? (int)t->bpe->byte_id['\n'] : t->byte_id['\n'];
-    return newline >= 0 ? newline : 0;
-}
-
-// Returns a sample, to be freed; NULL where none is wanted or the data has no tokenizer. Appends it to the run's sample.txt,
-// unless a signal has cut it short. step: of the model's weights.
-static char *write_sample(Trainer *t, int step) {
-    if (!t->tokenizer.size || t->config.train.sample_tokens == 0) return NULL;
-    SampleText s = {t, xstrdup(""), 0};
-    int start = sample_start(&t->config, &t->tokenizer), V = t->model.V < t->tokenizer.size ? t->model.V : t->tokenizer.size;
-    if (!generate(&t->model, V, &start, 1, t->config.train.sample_tokens, 0.8, 0,
-                  hash64((uint64_t)t->config.run.seed, hash_string("sample")), sample_emit, &s))
-        fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
-    if (!interrupted) run_add_sample(&t->run, step, s.text);
-    return s.text;
-}
-
-// The same on the screen.
-static void show_sample(Trainer *t, int step) {
-    char *sample = write_sample(t, step);
-    if (sample) printf("--- sample of step %d ---%s%s\n--------------\n", step, *sample == '\n' ? "" : "\n", sample);
-    fflush(stdout);
-    free(sample);
-}
-
-// The log: one JSON object a line
-
-static void log_check(Trainer *t) {
-    int error = stream_error(t->log);
-    if (error) fail("%s: cannot be written: %s", t->run.log, strerror(error));
-}
-
-// The log as it is now survives a power cut: before a checkpoint that knows its last step, and before the files that
-// belong to a run only where there is a log.
-static void log_sync(Trainer *t) {
-    log_check(t);
-    if (sync_fd(fileno(t->log)) < 0) fail("%s: cannot be synced: %s", t->run.log, strerror(errno));
-}
-
-// changed: the overrides of a resumed run, n of --section.key=value.
-static void log_start(Trainer *t, char *const *changed, int n) {
-    char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
-    runlog_put_start(t->log, &(RunStart){
-        .step = t->step, .config = text, .cpu = machine_cpu("", cpu, sizeof cpu), .isa = gemm_isa(), .commit = MUON_C_COMMIT,
-        .threads = omp_get_max_threads(), .params = t->model.n_params, .optimizer_bytes = t->state_bytes,
-        .data = dataloader_fingerprint(&t->data), .epoch_tokens = t->data.train_windows * (uint64_t)t->model.T,
-        .resumed_with = changed, .n_resumed = n});
-    free(text);
-    log_sync(t);
-    if (sync_folder(t->run.log) < 0) fail("%s: its folder cannot be synced: %s", t->run.log, strerror(errno));
-}
-
-enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
-
-static void log_step(Trainer *t, const StepResult *r) {
-    const Model *m = &t->model;
-    double tokens = (double)t->config.train.batch * m->T;
-    runlog_put_step(t->log, &(RunStep){
-        .step = t->step, .tokens = tokens * t->step, .loss = r->loss, .bpb = r->bpb, .lr = r->lr, .grad_norm = r->grad_norm,
-        .max_logit = vec_max(m->max_logits, m->L * m->NH), .ms = 1e3 * r->seconds, .cpu_ms = 1e3 * r->cpu_seconds,
-        .optimizer_ms = 1e3 * r->optimizer_seconds, .tok_per_s = tokens / r->seconds});
-    if (t->step % LOG_QK_EVERY == 0 || r->clipped) runlog_put_qk(t->log, t->step, m->max_logits, m->L, m->NH, r->clipped);
-    log_check(t);
-}
-
-static void log_end(Trainer *t, const char *reason) {
-    RunEnd end = {t->step, t->eval.step == t->step ? t->eval.val_loss : NAN, t->train_seconds, ""};
-    snprintf(end.reason, sizeof end.reason, "%s", reason);
-    runlog_put_end(t->log, &end);
-    log_sync(t);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The loop
-
 // Sizes of model and optimizer; config must be resolved, with its vocabulary.
 static void trainer_plan(Trainer *t) {
     t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
-    optimizer_options(t);
+    optimizer_options(&t->config, t->options, &t->own_coefficients);
     optimizer_groups(t);
-    t->state_bytes = muon_state_bytes(t->groups, t->n_groups, &t->options);
-    t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options);
+    t->state_bytes = muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
+    t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
 }
 
-// A rule that transforms matrices would only scale a vector to unit length.
-static void check_vectors(const Trainer *t, const char *where) {
-    for (int i = 0; i < t->n_groups; i++) {
-        const MuonParam *p = &t->groups[i];
-        if (muon_rule_is_for_matrices(p->rule) && (p->rows == 1 || p->cols == 1))
-            fail_usage("%s: optimizer.route: %s, %d x %d, is a vector, and %s is for matrices; adamw is for both", where, p->name,
-                       p->rows, p->cols, muon_rule_name(p->rule));
-    }
+static MemoryPlan memory_plan(const Trainer *t) {
+    const Model *m = &t->model;
+    double batch = 2.0 * sizeof(int) * t->config.train.batch * m->T;
+    return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params,
+                        .optimizer = (double)t->state_bytes, .activations = 4.0 * m->n_acts,
+                        .other = (double)t->scratch_bytes * omp_get_max_threads() + batch + memory_of_program(&t->data)};
 }
 
 // Model and optimizer as planned, with zero weights.
@@ -1887,7 +1643,7 @@ static void trainer_allocate(Trainer *t) {
     t->targets = xmalloc(ids);
     t->state = xmalloc(t->state_bytes);
     t->scratch = xaligned(t->scratch_bytes * (size_t)omp_get_max_threads());
-    int code = muon_init(&t->muon, t->groups, t->n_groups, &t->options, t->state);
+    int code = muon_init(&t->muon, t->groups, t->n_groups, &t->options[KEYS_MUON], t->state);
     if (code == MUON_OK) return;
     char error[160];
     optimizer_error(t, code, error, sizeof error);
@@ -1906,40 +1662,20 @@ static void trainer_free(Trainer *t) {
 
 // The data that the config asks for, and the plan of model and optimizer on it.
 static void trainer_open(Trainer *t, const char *where) {
-    Config *c = &t->config;
-    char error[ERROR_ROOM];
-    config_resolve(c, where);
-    char *path = tokenizer_path(c->data.dir);
-    if (file_exists(path) && (tokenizer_load(&t->tokenizer, path, error, sizeof error) != 0 ||
-                              tokenizer_check(&t->tokenizer, path, c->data.dir, error, sizeof error) != 0))
-        fail("%s", error);
-    if (c->model.vocab == 0) c->model.vocab = t->tokenizer.size;
-    if (c->model.vocab == 0) {
-        if (!file_exists(c->data.dir))
-            fail("%s: no such folder: `make data` prepares build/data/kjv; data.dir names another", c->data.dir);
-        fail_usage("%s: model.vocab: 0, and %s does not exist to tell the vocabulary: give its size", where, path);
-    }
-    free(path);
-    choose_precision(c);
-    dataloader_open(&t->data, c->data.dir, c->model.block, c->model.vocab, (uint64_t)c->run.seed);
-    if (c->data.order == ORDER_BY_DOCUMENTS) {
-        if (t->tokenizer.size == 0 || t->tokenizer.eot < 0)
-            fail_usage("%s: data.order: documents, but %s has no tokenizer with an end-of-text token", where, c->data.dir);
-        if (!dataloader_by_documents(&t->data, t->tokenizer.eot))
-            fail_usage("%s: data.order: documents, but no training shard of %s has an end-of-text token (%d)", where,
-                       c->data.dir, t->tokenizer.eot);
-    }
+    config_resolve(&t->config, where);
+    choose_precision(&t->config);
+    corpus_open(&t->config, where, &t->tokenizer, &t->data);
     t->classes = dataloader_classes(&t->data);
-
     trainer_plan(t);
-    check_vectors(t, where);
+    check_vectors(t->groups, t->n_groups, where);
     MachineMemory memory = machine_memory("");
-    check_memory(t, &memory, where);
+    MemoryPlan plan = memory_plan(t);
+    check_memory(&plan, &memory, &t->config, where);
 }
 
 // Says the plan and carries it out: a trainer before its first step, with zero weights.
 static void trainer_begin(Trainer *t) {
-    print_plan(t);
+    print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups, t->n_groups});
     trainer_allocate(t);
     t->eval.step = -1;
     t->best = (Best){-1, -1, INFINITY};
@@ -1955,71 +1691,81 @@ static void trainer_close(Trainer *t) {
     trainer_free(t);
 }
 
-// Where a model is weak: the loss of frequent and of rare tokens.
-static void print_by_frequency(const Trainer *t) {
-    printf("\nloss by frequency, from the commonest tenth of the tokens to the rarest:");
-    for (int i = 0; i < DATALOADER_CLASSES; i++)
-        if (isfinite(t->val_by_class[i])) printf(" %.2f", t->val_by_class[i]);
-        else printf(" -");
-}
-
-// Whether QK-Clip had anything to do, in all of the run, as the log has it.
-static void print_qk(const Trainer *t) {
-    RunLog log;
-    char *text = runlog_read(t->run.log, &log) == 0 ? runlog_qk_text(&log) : NULL;
-    if (text) printf("\nQK-Clip: %s", text);
-    free(text);
-    runlog_free(&log);
-}
+// ---------------------------------------------------------------------------------------------------------------------
+// The loop
 
 static bool due(int every, int step, int steps) { return step == steps || (every > 0 && step % every == 0); }
+
+// Says how the run ended. trouble: why its step `failed` was the last one, or "". Returns the program's exit code.
+static int train_end(Trainer *t, const char *trouble, int failed) {
+    bool whole = t->step == t->config.train.steps && t->eval.step == t->step;
+    const char *reason = *trouble ? "diverged" : interrupted && !whole ? "interrupted" : "done";
+    log_end(t, reason);
+    run_draw(&t->run);
+    if (*trouble) {
+        print_diverged(&t->run, &t->config, failed, trouble);
+        return EXIT_FAILED;
+    }
+    if (interrupted && !whole) {
+        print_interrupted(&t->run, t->step);
+        return EXIT_INTERRUPTED;
+    }
+    int sampled = t->step;
+    if (t->best.step >= 0 && t->best.step != t->step && t->best.kept == t->best.step)
+        sampled = (int)read_weights(&t->model, t->run.best).step;
+    printf("\n");
+    show_sample(t, sampled);
+    MemoryPlan plan = memory_plan(t);
+    print_done(&t->run, &t->eval, t->val_by_class, &t->best, &t->data, memory_total(&plan), t->tokenizer.size > 0);
+    return 0;
+}
 
 // Trains until all steps are done, a signal comes or a number isn't finite. Returns the program's exit code.
 static int train(Trainer *t) {
     const Config *c = &t->config;
-    int steps = c->train.steps;
-    double tokens = (double)c->train.batch * c->model.block, start = seconds_now();
+    int steps = c->train.steps, saved = t->step > 0 ? t->step : -1;
+    double tokens = (double)c->train.batch * c->model.block, begun = seconds_now();
+    char trouble[200] = "";
+    StepResult result = {0};
+    Progress progress = progress_start();
     Rate rate = {0};
     rate_note(&rate, t->train_seconds, t->step);
-    char trouble[200] = "";
-    int saved = t->step > 0 ? t->step : -1;
-    Progress progress = progress_start();
-    StepResult result = {0};
-    char a[32], b[32];
     for (;; ) {
-        bool validated = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !interrupted;
-        if (validated && (validated = evaluate(t))) {
+        // Validate: every eval_every steps, and what the last step has made
+        bool validates = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !interrupted;
+        if (validates && (validates = evaluate(t))) {
             check_surroundings(t);
             runlog_put_eval(t->log, &t->eval, t->val_by_class, DATALOADER_CLASSES);
-            log_check(t);
+            runlog_check(t->log, t->run.log);
             best_compare(&t->best, &t->eval);
             progress_end(&progress);
-            printf("step %d/%d: validation loss %.4f", t->step, steps, t->eval.val_loss);
-            if (isfinite(t->eval.val_bpb)) printf(", %.4f bits per byte", t->eval.val_bpb);
-            printf(", of %s\n", validated_text(t));
+            print_validation(&t->eval, steps, &t->data);
         }
+
+        // Save, show: what isn't sound is not kept
         bool last = t->step >= steps || interrupted;
-        bool save = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
-        bool sample = c->train.sample_every && t->step > 0 && t->step % c->train.sample_every == 0 && !last;
-        if ((validated || save || sample) && !state_is_sound(t, trouble, sizeof trouble)) break;
+        bool saves = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
+        bool samples = !last && t->step > 0 && c->train.sample_every && t->step % c->train.sample_every == 0;
+        if ((validates || saves || samples) && !state_is_sound(t, trouble, sizeof trouble)) break;
         if (t->best.step == t->step && t->best.kept != t->step) {
-            if (last) unlink(t->run.best);              // checkpoint.bin is the best
-            else best_write(t);
+            if (last) unlink(t->run.best);               // checkpoint.bin is the best
+            else save_best(t);
         }
-        if (save) {
+        if (saves) {
             check_surroundings(t);
-            log_sync(t);
-            checkpoint_write(t);
+            runlog_sync(t->log, t->run.log);
+            save_run(t);
             saved = t->step;
         }
         if (last) break;
-        if (validated) run_draw(&t->run);                     // the end draws too
-        if (sample) {
+        if (validates) run_draw(&t->run);                // the end draws too
+        if (samples) {
             check_surroundings(t);
             progress_end(&progress);
             show_sample(t, t->step);
         }
 
+        // Step
         if (!train_step(t, &result)) {
             if (!*result.trouble) continue;              // a signal: this step is for the resume
             snprintf(trouble, sizeof trouble, "%s", result.trouble);
@@ -2027,78 +1773,19 @@ static int train(Trainer *t) {
         }
         t->step++;
         t->train_seconds += result.seconds;
+        t->smooth_loss = isfinite(t->smooth_loss) ? 0.95 * t->smooth_loss + 0.05 * result.loss : result.loss;
+
+        // Tell
         if (t->step == t->explained) {
             progress_end(&progress);
             printf("explained step %d: %s/step%d/step.md\n", t->step, c->run.dir, t->step);
         }
-        t->smooth_loss = isfinite(t->smooth_loss) ? 0.95 * t->smooth_loss + 0.05 * result.loss : result.loss;
         log_step(t, &result);
-        double speed = rate_note(&rate, t->train_seconds, t->step);      // steps a second
-        if (progress_due(&progress, t->step == steps)) {
-            char bpb[48] = "";
-            if (isfinite(result.bpb)) snprintf(bpb, sizeof bpb, " (%.3f bits per byte)", result.bpb);
-            progress_line(&progress, "step %d/%d  loss %.4f%s  smoothed %.4f  %.0f tok/s  %s, ETA %s",
-                          t->step, steps, result.loss, bpb, t->smooth_loss, tokens * speed,
-                          format_seconds(a, seconds_now() - start), format_seconds(b, (steps - t->step) / speed));
-        }
+        print_step(&progress, &(StepLine){t->step, steps, result.loss, result.bpb, t->smooth_loss, tokens,
+                                          rate_note(&rate, t->train_seconds, t->step), begun});
     }
     progress_end(&progress);
-    const char *reason = *trouble ? "diverged"
-                       : interrupted && (t->step < steps || t->eval.step != t->step) ? "interrupted" : "done";
-    log_end(t, reason);
-    run_draw(&t->run);
-    if (!strcmp(reason, "diverged")) {
-        char *saved_ones = checkpoints_of(&t->run), *command = run_resume_command(&t->run, previous_is_better(&t->run) ? t->run.previous : NULL);
-        fflush(stdout);
-        fprintf(stderr, "error: step %d: %s; ", t->step + (*result.trouble != '\0'), trouble);
-        if (*saved_ones)
-            fprintf(stderr, "saved before: %s; with another learning rate: %s --%s=RATE\n", saved_ones, command, lr_key(c));
-        else fprintf(stderr, "nothing was saved yet\n");
-        free(saved_ones);
-        free(command);
-        return EXIT_FAILED;
-    }
-    if (!strcmp(reason, "interrupted")) {
-        char *command = run_resume_command(&t->run, NULL);
-        fprintf(ferror(stdout) ? stderr : stdout, "interrupted at step %d and saved; go on with: %s\n", t->step, command);
-        free(command);
-        int error = stream_error(stdout);                // no other exit code for it: all is saved
-        if (error && error != EPIPE) {
-            fprintf(stderr, "error: stdout: cannot be written: %s\n", strerror(error));
-            _exit(EXIT_INTERRUPTED);
-        }
-        return EXIT_INTERRUPTED;
-    }
-    bool best_was_before = t->best.step >= 0 && t->best.step != t->step;
-    int sampled = t->step;
-    if (best_was_before && t->best.kept == t->best.step)
-        sampled = (int)read_weights(&t->model, t->run.best).step;
-    printf("\n");
-    show_sample(t, sampled);
-    printf("done: %d steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f",
-           t->step, tokens * t->step / 1e6, format_seconds(a, t->train_seconds),
-           tokens * t->step / t->train_seconds, t->eval.val_loss);
-    if (isfinite(t->eval.val_bpb)) printf(" (%.4f bits per byte)", t->eval.val_bpb);
-    printf(" of %s", validated_text(t));
-    if (resident_bytes() > 0)
-        printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned_bytes(t)));
-    print_by_frequency(t);
-    print_qk(t);
-    if (best_was_before)
-        printf("\nbest validation loss %.4f at step %ld%s%s: the last %ld steps made the model %s", t->best.loss, t->best.step,
-               t->best.kept == t->best.step ? ", kept in " : ", no longer kept",
-               t->best.kept == t->best.step ? t->run.best : "", t->step - t->best.step,
-               t->eval.sample_loss > t->best.loss ? "worse" : "no better");
-    printf("\npicture: %s/loss.png", c->run.dir);
-    if (t->tokenizer.size) {
-        const char *build = getenv("BUILD");             // make's
-        char *run = shell_quoted(c->run.dir);
-        printf("   more text: make sample RUN=%s", run);
-        if (build && *build && strcmp(build, "build")) printf(" BUILD=%s", build);
-        free(run);
-    }
-    printf("\n");
-    return 0;
+    return train_end(t, trouble, t->step + (*result.trouble != '\0'));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -2115,29 +1802,40 @@ static void check_config(const Config *c, const ConfigSource *from, const Argume
     if (!resumed || c->train.steps != file.train.steps) check_schedule(&whole, where);
     if (!resumed && !a->print_config) print_kept(&whole, from, &file, where);
     config_free(&file, config_fields, N_FIELDS);
+    if (a->explained > c->train.steps)
+        fail_usage("--explain=%d: train.steps is %d: there is no such step", a->explained, c->train.steps);
+}
+
+// Goes on from a checkpoint: the run's own, or the one that the command line names.
+static void resume_run(Trainer *t, const Arguments *a) {
+    const Config *c = &t->config;
+    char *vocabulary = tokenizer_path(c->data.dir), error[ERROR_ROOM];
+    if (t->tokenizer.size && tokenizer_check(&t->tokenizer, vocabulary, c->run.dir, error, sizeof error) != 0) fail("%s", error);
+    free(vocabulary);
+    resume(t, *a->resume_from ? a->resume_from : t->run.checkpoint);
+    if (t->step > c->train.steps)
+        fail_usage("train.steps: %d, but the run is already at step %d", c->train.steps, t->step);
+    if (a->explained && a->explained <= t->step)
+        fail_usage("--explain=%d: the run is already at step %d", a->explained, t->step);
+    printf("resumed    %s at step %d", c->run.dir, t->step);
+    for (int i = 0; i < a->n_overrides; i++)
+        if (strncmp(a->overrides[i], "--run.dir=", 10)) printf(", now with %s", a->overrides[i] + 2);
+    printf("\n");
+    run_cut(&t->run, t->step, t->eval.step);
+    best_resume(&t->best, &t->run, t->step, &t->eval);
 }
 
 // The whole program but for main's name, so that tests can run it in a child process.
 static int train_main(int argc, char **argv) {
+    // The config: of a file, or where a run goes on of its folder
     Arguments a = arguments_parse(argc, argv);
-    if (!a.config_path && !a.resume && !a.print_config)
-        fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
-
+    char *dir = a.resume && !a.print_config ? run_resumed_dir(&a) : NULL, *where = run_config_path(&a, dir);
     Trainer t = {.explained = a.explained};
     Config *c = &t.config;
     ConfigSource sources[N_FIELDS];
-    char error[ERROR_ROOM], *dir = a.resume && !a.print_config ? run_resumed_dir(&a) : NULL;
-    char *where = dir ? format("%s/config.json", dir) : xstrdup(a.config_path ? a.config_path : "defaults");
-    for (int i = 0; dir && i < a.n_overrides; i++)
-        if (!may_change(a.overrides[i] + 2))
-            fail_usage("%s: a resumed run keeps its config; only data.dir, train.steps, train.*_every and optimizer.*.lr, "
-                       ".embed_lr and .head_lr may change", a.overrides[i]);
-    if (dir && !file_exists(where)) fail_usage("--resume: %s does not exist: %s holds no run", where, dir);
     config_load(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
                 dir || a.config_path ? where : NULL, a.n_overrides, a.overrides, sources);
     check_config(c, sources, &a, dir != NULL, where);
-    if (a.explained > c->train.steps)
-        fail_usage("--explain=%d: train.steps is %d: there is no such step", a.explained, c->train.steps);
     if (a.print_config) {
         config_resolve(c, where);
         config_write(stdout, c, config_fields, N_FIELDS);
@@ -2146,34 +1844,20 @@ static int train_main(int argc, char **argv) {
         return 0;
     }
 
+    // The plan, and a folder for the run
     choose_threads();
-    char *checkpoint = dir ? *a.resume_from ? xstrdup(a.resume_from) : format("%s/checkpoint.bin", dir) : NULL;
-    if (checkpoint) check_resumed(c, checkpoint);
-    free(checkpoint);
+    if (dir) check_resumed(c, dir, a.resume_from);
     trainer_open(&t, where);
     t.run = run_open(&a, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), c, t.tokenizer.size > 0);
     free(c->run.dir);
     c->run.dir = xstrdup(t.run.dir);
     trainer_begin(&t);
     take_signals();
-    if (a.resume) {
-        char *from = tokenizer_path(c->data.dir);
-        if (t.tokenizer.size && tokenizer_check(&t.tokenizer, from, c->run.dir, error, sizeof error) != 0) fail("%s", error);
-        free(from);
-        checkpoint_resume(&t, *a.resume_from ? a.resume_from : t.run.checkpoint);
-        if (t.step > c->train.steps)
-            fail_usage("train.steps: %d, but the run is already at step %d", c->train.steps, t.step);
-        if (a.explained && a.explained <= t.step)
-            fail_usage("--explain=%d: the run is already at step %d", a.explained, t.step);
-        printf("resumed    %s at step %d", c->run.dir, t.step);
-        for (int i = 0; i < a.n_overrides; i++)
-            if (strncmp(a.overrides[i], "--run.dir=", 10)) printf(", now with %s", a.overrides[i] + 2);
-        printf("\n");
-        run_cut(&t.run, t.step, t.eval.step);
-        best_resume(&t.best, &t.run, t.step, &t.eval);
-    } else {
-        char *stays = run_remove(c->run.dir);
-        if (stays) fail("%s: cannot be removed: %s", stays, strerror(errno));
+
+    // The weights
+    if (a.resume) resume_run(&t, &a);
+    else {
+        run_clear(&t.run);
         tensors_init(t.model.params, t.model.table, (uint64_t)c->run.seed);
     }
     t.log = fopen(t.run.log, a.resume ? "a" : "w");
@@ -2182,6 +1866,7 @@ static int train_main(int argc, char **argv) {
     run_write_files(&t.run, c, &t.tokenizer);
     free(where); free(a.overrides);
     printf("run        %s\n\n", c->run.dir);
+
     int code = train(&t);
     if (a.profile) profile_print(c->train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
     trainer_close(&t);

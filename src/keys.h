@@ -1,8 +1,8 @@
 /* keys.h - every key of a config: what it is called, its type, default, range and help; the presets; what doesn't go together.
  *
  * defines: Config, config_fields, N_FIELDS, config_presets, config_resolve, Role, role_is_hidden, role_is_vector,
- *          optimizer_rule, rule_named, tensor_rule, tensor_decays, rule_keys, rule_lr, rule_decay, lr_key, warmup_steps,
- *          cooldown_steps, momentum_warmup_steps, Owners, owners_add, check_keys, check_schedule, print_kept, and the
+ *          optimizer_rule, rule_named, tensor_rule, tensor_decays, rule_keys, rule_lr, rule_decay, optimizer_options, lr_key,
+ *          warmup_steps, cooldown_steps, momentum_warmup_steps, Owners, owners_add, check_keys, check_schedule, print_kept, and the
  *          enums of the keys with choices
  *
  * One table of fields drives the JSON file, --section.key=value, --help, --print-config and configs/README.md's table
@@ -264,6 +264,30 @@ static inline double rule_decay(const Config *c, int rule) {
     RuleKeys keys = rule_keys(rule);
     return keys == KEYS_SGD ? c->optimizer.sgd.weight_decay
          : keys == KEYS_MUON ? c->optimizer.muon.weight_decay : c->optimizer.adamw.weight_decay;
+}
+
+// The optimizer's options: of the tensors under a rule of each section. own: room for optimizer.muon.polynomial, to be kept.
+static inline void optimizer_options(const Config *c, MuonOptions of[KEYS_SECTIONS], MuonCoefficients *own) {
+    const ConfigList *polynomial = &c->optimizer.muon.polynomial;
+    *own = (MuonCoefficients){.name = "own", .norm = c->optimizer.muon.polynomial_norm, .rows = polynomial->n / 3,
+                              .steps = polynomial->n / 3};
+    for (int i = 0; i < polynomial->n; i++) own->abc[i / 3][i % 3] = polynomial->v[i];
+    MuonOptions o = muon_default_options();
+    o.momentum = c->optimizer.muon.momentum;
+    o.nesterov = c->optimizer.muon.nesterov;
+    o.accumulate = c->optimizer.muon.momentum_form == MOMENTUM_ACCUMULATE;
+    o.coefficients = polynomial->n ? own : muon_coefficients(c->optimizer.muon.coefficients);
+    o.ns_steps = c->optimizer.muon.steps;
+    o.scale = c->optimizer.muon.scale;
+    o.cautious = c->optimizer.muon.cautious;
+    o.beta1 = c->optimizer.adamw.beta1;
+    o.beta2 = c->optimizer.adamw.beta2;
+    o.eps = c->optimizer.adamw.eps;
+    of[KEYS_MUON] = of[KEYS_SGD] = of[KEYS_ADAMW] = o;
+    of[KEYS_ADAMW].cautious = 0;
+    of[KEYS_SGD].momentum = c->optimizer.sgd.momentum;
+    of[KEYS_SGD].nesterov = c->optimizer.sgd.nesterov;
+    of[KEYS_SGD].accumulate = 1;
 }
 
 // The key of the learning rate of most of the model: what may make a diverged run go on.

@@ -2,13 +2,17 @@
  * this run, and which weights were the best.
  *
  * defines: CheckpointState, ckpt_tensor, checkpoint_state, checkpoint_is_sound, checkpoint_open_sound, may_change,
- *          checkpoint_check_config, checkpoints_of, previous_is_better, check_resumed, Best, best_compare, best_resume
+ *          checkpoint_check_config, checkpoints_of, previous_is_better, check_resumed, checkpoint_open_to_resume, checkpoint_take,
+ *          checkpoint_put, run_config_path, Best, best_compare, best_resume
  */
 #ifndef RESUME_H
 #define RESUME_H
 
 #include <float.h>
 #include "run.h"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The state beside the weights
 
 enum { CHECKPOINT_STATE_TENSORS = 5, PROGRESS_NUMBERS = 4 };
 
@@ -156,25 +160,75 @@ static inline bool previous_is_better(const RunFolder *r) {
     return loss[1] < loss[0];
 }
 
-// Fails where the checkpoint at path is of another config, or data.dir holds other data than it was trained on: before
+// Fails where the checkpoint of the run in dir, or the one `from` where that isn't "", is of another config, or data.dir holds other data than it was trained on: before
 // anything else of the data is looked at, which could only say that a token or a shard is wrong. A checkpoint that can't be
 // read is told later.
-static inline void check_resumed(const Config *c, const char *path) {
+static inline void check_resumed(const Config *c, const char *dir, const char *from) {
+    char *path = *from ? xstrdup(from) : format("%s/checkpoint.bin", dir);
     Checkpoint file;
     int64_t kept;
     char error[ERROR_ROOM];
     CkptTensor tensor = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &kept);
-    if (checkpoint_open(&file, path, error, sizeof error) != 0) return;
+    if (checkpoint_open(&file, path, error, sizeof error) != 0) { free(path); return; }
     if (checkpoint_check_config(&file, c, false, error, sizeof error) != 0) fail_usage("%s", error);
     bool read = checkpoint_read(&file, &tensor, error, sizeof error) == 0;
     checkpoint_close(&file);
-    if (!read || (uint64_t)kept == dataloader_fingerprint_of(c->data.dir)) return;
+    if (!read || (uint64_t)kept == dataloader_fingerprint_of(c->data.dir)) { free(path); return; }
     char *made_of_path = format("%s/fingerprint", c->data.dir), *made_of = read_file(made_of_path, NULL);
     const char *origin = made_of ? strchr(made_of, '\n') : NULL;
     bool told = origin && origin[1] && origin[1] != '\n';
     fail("%s: was trained on other data than %s now holds (%s%.*s); prepare the same text again, name its folder by --data.dir=, "
          "or start a new run", path, c->data.dir, told ? "that " : "prepared anew, or another folder",
          told ? (int)strcspn(origin + 1, "\n") : 0, told ? origin + 1 : "");
+}
+
+/* Opens a checkpoint to go on from; ends the program where it can't be, or has the best weights alone. */
+static inline void checkpoint_open_to_resume(Checkpoint *file, const RunFolder *r, const char *path) {
+    CheckpointState state;
+    char error[ERROR_ROOM];
+    if (checkpoint_open_sound(file, path, &state, error, sizeof error) != 0) {
+        if (strcmp(path, r->previous) && file_exists(r->previous))
+            fail("%s; the one before it: %s", error, run_resume_command(r, r->previous));
+        fail("%s", error);
+    }
+    if (!strcmp(path, r->best))
+        fail("%s: has the best weights alone, to sample from, and no state of the optimizer: go on with %s", path,
+             run_resume_command(r, NULL));
+}
+
+// Reads n tensors to where the list says, and closes the file; ends the program where one isn't there or is another.
+static inline void checkpoint_take(Checkpoint *file, const CkptTensor *list, int n) {
+    char error[ERROR_ROOM];
+    for (int i = 0; i < n; i++)
+        if (checkpoint_read(file, &list[i], error, sizeof error) != 0) fail("%s", error);
+    checkpoint_close(file);
+}
+
+// Saves n tensors and the config, for which the list has room, to path; what stood there goes to previous where that is
+// given. Returns false with a line in error where the disk won't have it.
+static inline bool checkpoint_put(const char *path, const char *previous, CkptTensor *list, int n, const Config *c, char *error,
+                                  size_t room) {
+    static bool warned;
+    char *text = config_text(c, config_fields, N_FIELDS);
+    list[n++] = ckpt_tensor("", "config", CKPT_U8, 1, strlen(text), 1, 1, 0, text);
+    bool saved = checkpoint_save(path, previous, list, n, error, room) == 0;
+    if (saved && *error && !warned) fprintf(stderr, "warning: %s\n", error);
+    warned = warned || (saved && *error);
+    free(text);
+    return saved;
+}
+
+// The config of a run that begins, or that goes on in dir; to be freed. What the command line may not change then, and a
+// folder without a run, end the program.
+static inline char *run_config_path(const Arguments *a, const char *dir) {
+    if (!dir) return xstrdup(a->config_path ? a->config_path : "defaults");
+    for (int i = 0; i < a->n_overrides; i++)
+        if (!may_change(a->overrides[i] + 2))
+            fail_usage("%s: a resumed run keeps its config; only data.dir, train.steps, train.*_every and optimizer.*.lr, "
+                       ".embed_lr and .head_lr may change", a->overrides[i]);
+    char *path = format("%s/config.json", dir);
+    if (!file_exists(path)) fail_usage("--resume: %s does not exist: %s holds no run", path, dir);
+    return path;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

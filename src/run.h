@@ -1,9 +1,9 @@
 /* run.h - a run's folder: which one, which files in it are the run's and which somebody else's, one process at a time, and
  * what is written there beside the log and the checkpoints.
  *
- * defines: run_begun, run_lock, run_is_at, run_data_conflict, run_foreign_file, run_remove, Arguments, arguments_parse, run_name,
- *          run_resumed_dir, RunFolder, run_open, run_close, run_resume_command, run_write_files, run_add_sample, run_cut,
- *          run_draw
+ * defines: run_begun, run_lock, run_is_at, run_disturbed, run_data_conflict, run_foreign_file, run_remove,
+ *          Arguments, arguments_parse, run_name, run_resumed_dir, RunFolder, run_open, run_close,
+ *          run_resume_command, run_write_files, run_add_sample, run_clear, run_cut, run_draw
  *
  * A run writes into its folder, in this order: log.jsonl, config.json, the tokenizer (a copy of the data's, and
  * `vocabulary`, its sidecar), then checkpoints, loss.png and sample.txt. So a folder is a run's where log.jsonl is a
@@ -261,6 +261,8 @@ static inline Arguments arguments_parse(int argc, char **argv) {
         else a.config_path = s;
     }
     if (a.resume && a.overwrite) fail_usage("--resume and --overwrite: one of the two");
+    if (!a.config_path && !a.resume && !a.print_config)
+        fail_usage("a config is expected, such as configs/default.json; --help lists all keys");
     return a;
 }
 
@@ -458,6 +460,21 @@ static inline void run_add_sample(const RunFolder *r, int step, const char *samp
     if (!there && (!f || fprintf(f, "--- step %d ---\n%s\n\n", step, sample) < 0 || fclose(f) != 0))
         fail("%s: %s", path, strerror(errno));
     free(path);
+}
+
+// Why nothing that was computed from the data is to be kept: data or folder are no longer those that the run began with.
+// NULL, or words to be freed.
+static inline char *run_disturbed(const RunFolder *r, const DataLoader *data) {
+    const Shard *changed = dataloader_changed(data);
+    if (changed) return format("%s: " SHARD_CHANGED "; earlier checkpoints are as they were", changed->path);
+    if (run_is_at(r->lock, r->dir)) return NULL;
+    return format("%s: was removed, moved or replaced while in use: nothing more is saved", r->dir);
+}
+
+// Removes what an earlier run left in the folder.
+static inline void run_clear(const RunFolder *r) {
+    char *stays = run_remove(r->dir);
+    if (stays) fail("%s: cannot be removed: %s", stays, strerror(errno));
 }
 
 // Takes back what was written behind the checkpoint that the run goes on from, which is of `step` and knows the validation

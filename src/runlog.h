@@ -1,7 +1,7 @@
 /* runlog.h - a run's log.jsonl: writing it, reading it, cutting it back for a resume, and drawing the picture of training.
  *
  * defines: RunStart, RunStep, RunEval, RunQk, RunEnd, runlog_put_start, runlog_put_step, runlog_put_eval, runlog_put_qk,
- *          runlog_put_end, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
+ *          runlog_put_end, runlog_check, runlog_sync, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
  *          runlog_sample_loss, runlog_best_val_loss, runlog_qk_text, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
  *          runlog_draw, runlog_plot; Flat, flat_of, flat_value, flat_free, config_item, config_value, run_optimizer, run_labels
  * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. It is
@@ -49,7 +49,19 @@ typedef struct { long step; double max_logit; long clipped; } RunQk;        // o
 typedef struct { long step; double val_loss, train_seconds; char reason[32]; } RunEnd;
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Writing. An error stays with the stream: stream_error tells.
+// Writing. An error stays with the stream: runlog_check ends the program by it, naming the log's path.
+
+static inline void runlog_check(FILE *f, const char *path) {
+    int error = stream_error(f);
+    if (error) fail("%s: cannot be written: %s", path, strerror(error));
+}
+
+// The log as it is now survives a power cut: before a checkpoint that knows its last step, and before the files that belong
+// to a run only where there is a log.
+static inline void runlog_sync(FILE *f, const char *path) {
+    runlog_check(f, path);
+    if (sync_fd(fileno(f)) < 0) fail("%s: cannot be synced: %s", path, strerror(errno));
+}
 
 static inline const char *number_or_null(char buffer[32], double x) {
     if (isfinite(x)) snprintf(buffer, 32, "%.9g", x);

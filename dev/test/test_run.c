@@ -495,7 +495,7 @@ TEST(a_signal_acts_between_micro_batches) {
 TEST(a_signal_acts_between_the_tokens_of_a_sample) {
     char *overrides[] = {"--run.dir=" RUNS "none"};
     Trainer t = {0};
-    SampleText text = {&t, xstrdup(""), 0};
+    TokenText text = {&t.tokenizer, xstrdup(""), 0};
     int start = 0;
     prepare_runs();
     config_load(&t.config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), "build/test/run.json",
@@ -504,7 +504,7 @@ TEST(a_signal_acts_between_the_tokens_of_a_sample) {
     trainer_allocate(&t);
     for (interrupted = 0; interrupted < 2; interrupted++) {
         text.n = 0;
-        generate(&t.model, t.tokenizer.size, &start, 1, 50, 0.8, 0, 1, sample_emit, &text);
+        generate(&t.model, t.tokenizer.size, &start, 1, 50, 0.8, 0, 1, token_text_add, &text);
         CHECK_MSG(interrupted ? text.n == 0 : text.n > 0, "%zu bytes", text.n);
     }
     interrupted = 0;
@@ -678,8 +678,8 @@ TEST(the_page_of_a_step_is_made) {
     CHECK(file_has("build/test/page/a-step.md", "Step 3 of 4. Loss ") && file_has("build/test/page/a-step.md", "| w_out | 2 of 16 x 64 | muon |"));
     CHECK(file_has("build/test/page/a-step.md", "tau is 0.01: QK-Clip scales "));
     CHECK(file_exists("build/test/page/singular_values.png") && file_exists("build/test/page/directions.png"));
-    CHECK(shell("sed -n '/^<!-- explain/,/^<!-- end/!p' docs/a-step.md | sed 's/#L[0-9]*//' > build/test/a.txt; "
-                "sed -n '/^<!-- explain/,/^<!-- end/!p' build/test/page/a-step.md | sed 's/#L[0-9]*//' | cmp - build/test/a.txt") == 0);
+    CHECK(shell("sed -n '/^<!-- explain/,/^<!-- end/!p' docs/a-step.md | sed 's/#L[0-9]*//g' > build/test/a.txt; "
+                "sed -n '/^<!-- explain/,/^<!-- end/!p' build/test/page/a-step.md | sed 's/#L[0-9]*//g' | cmp - build/test/a.txt") == 0);
     CHECK(shell("echo '[`no_such`](../train_gpt.c#L1)' > build/test/page/bad.md; PAGE=build/test/page/bad.md dev/a_step.sh --links 2> build/test/err.txt") == 1);
     CHECK(file_has("build/test/err.txt", "error: build/test/page/bad.md: train_gpt.c has no function no_such\n"));
 }
