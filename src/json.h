@@ -40,17 +40,18 @@ static inline const char *json_number(char *buffer, double x) {
     return buffer;
 }
 
-// s as a JSON string, at most `limit` of its bytes.
+// s as a JSON string; of a longer one than `limit` bytes "..." behind as many, or those of a whole character.
 static inline void json_put_string(FILE *out, const char *s, size_t limit) {
     static const char plain[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
     fputc('"', out);
-    for (size_t i = 0; s[i] && i < limit; i++) {
+    size_t i = 0;
+    for (; s[i] && (i < limit || (unsigned char)s[i] >> 6 == 0x2); i++) {
         const char *escaped = strchr(plain, s[i]);
         if (escaped) fprintf(out, "\\%c", letter[escaped - plain]);
         else if ((unsigned char)s[i] < 0x20) fprintf(out, "\\u%04x", s[i]);
         else fputc(s[i], out);
     }
-    fputs(strlen(s) > limit ? "...\"" : "\"", out);
+    fputs(s[i] ? "...\"" : "\"", out);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -220,6 +220,8 @@ TEST(wrong_types) {
     FILE_FAILS(X "1: model.arch: \"GPT2\" is unknown, expected one of gpt2, speedrun, llama",
                "{\"model\": {\"arch\": \"GPT2\"}}");
     FILE_FAILS(X "1: model.arch: \"gpt\" is unknown", "{\"model\": {\"arch\": \"gpt\"}}");
+#define TEN "0123456789"
+    FILE_FAILS("\"" TEN TEN TEN TEN TEN "abcdefghi\xc3\xa9...\" is unknown", "{\"model\": {\"arch\": \"" TEN TEN TEN TEN TEN "abcdefghi\xc3\xa9z\"}}");
     FILE_FAILS(X "1: model.arch: \"gpt2|speedrun\" is unknown", "{\"model\": {\"arch\": \"gpt2|speedrun\"}}");
     FILE_FAILS(X "1: train.betas: 0.9 is a number, expected a list of numbers from 0 to 0.999",
                "{\"train\": {\"betas\": 0.9}}");

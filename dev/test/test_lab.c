@@ -181,6 +181,10 @@ TEST(charts) {
         { "", "no panel" }, { "line a\\n", "stdin:1: " }, { "panel A\\n1 2\\n", "stdin:2: a point before any series" },
         { "panel A\\nline a\\n1 2 3\\n", "stdin:3: " }, { "panel A\\nlnie a\\n", "stdin:2: " }, { "panel A\\nline a\\n1 x\\n", "stdin:3: " },
     };
+    const char *build = getenv("BUILD") ? getenv("BUILD") : "build";
+    char *size = format("%s/chart %s 'A title' 900x 460 1 < /dev/null 2>&1 | grep -qx 'error: WIDTH=900x: an integer from 100 to 10000 expected'", build, path);
+    CHECK(system(size) == 0);
+    free(size);
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         CHECK_MSG(chart(bad[i].text, folder) != 0, "%s", bad[i].text);
         char *text = read_file(said, NULL);
