@@ -248,6 +248,7 @@ $(BUILD)/test_tiles: dev/test/test_gemm.c
 $(BUILD)/test_attn_tiles: dev/test/test_attn.c
 $(BUILD)/test_tokenize: data/tokenize.c
 $(BUILD)/test_ab: tools/ab.c $(wildcard tools/*.h)
+$(BUILD)/test_plot: tools/plot.c
 $(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/test_lab: dev/test/test_lab.c dev/exp/lab.h dev/test/test.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
