@@ -220,7 +220,7 @@ $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h)
 $(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
-$(BUILD)/generate: tools/generate.c train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/generate: tools/generate.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/plot: tools/plot.c $(HEADERS) | setup
 	$(call compile,$<)

@@ -8,14 +8,7 @@
  */
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
-
-// A run's best model: checkpoint.best.bin where it has one, else its last; to be freed.
-static char *best_checkpoint(const char *run) {
-    char *best = format("%s/checkpoint.best.bin", run);
-    if (file_exists(best)) return best;
-    free(best);
-    return format("%s/checkpoint.bin", run);
-}
+#include "model.h"           // defines: OpenModel, model_open, model_close
 
 static void print_token(void *tokenizer, int token) {
     int length = 0;
@@ -57,47 +50,30 @@ int main(int argc, char **argv) {
     }
     if (!run) fail_usage("the folder of a run is expected, such as runs/default");
 
-    char *config_path = format("%s/config.json", run), *vocabulary = tokenizer_path(run);
-    char *checkpoint_path = chosen ? xstrdup(chosen) : best_checkpoint(run), error[ERROR_ROOM];
-    if (!file_exists(config_path)) fail("%s: no such file: %s holds no run", config_path, run);
-    Config config;
-    Tokenizer tokenizer;
-    config_load(&config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), config_path, 0, NULL, NULL);
-    config_resolve(&config, config_path);
-    if (tokenizer_load(&tokenizer, vocabulary, error, sizeof error) != 0 ||
-        tokenizer_check(&tokenizer, vocabulary, run, error, sizeof error) != 0)
-        fail("%s", error);
-    if (tokenizer.size > config.model.vocab)
-        fail("%s: %d tokens, but the model of %s has %d",
-             vocabulary, tokenizer.size, config_path, config.model.vocab);
-
+    OpenModel o;
+    char error[ERROR_ROOM];
     choose_threads();
-    choose_precision(&config);
-    Model model = model_plan(&config, 1, config.model.vocab, false);
-    model_allocate(&model);
-    CheckpointState state = read_weights(&model, checkpoint_path);
-    if (!chosen && strstr(checkpoint_path, "/checkpoint.best.bin"))
-        fprintf(stderr, "%s: step %lld, validation loss %.4f\n", checkpoint_path, (long long)state.step, state.progress[2]);
+    model_open(&o, run, chosen);
+    if (!chosen && strstr(o.checkpoint, "/checkpoint.best.bin"))
+        fprintf(stderr, "%s: step %ld, validation loss %.4f\n", o.checkpoint, o.step, o.val_loss);
 
     size_t n = strlen(prompt);
-    uint32_t *ids = xmalloc((tokenizer_room(&tokenizer, n) + 1) * sizeof *ids);
-    int *start = xmalloc((tokenizer_room(&tokenizer, n) + 1) * sizeof *start), n_start = 0;
-    long n_prompt = tokenizer_encode(&tokenizer, prompt, n, ids, error, sizeof error);
+    uint32_t *ids = xmalloc((tokenizer_room(&o.tokenizer, n) + 1) * sizeof *ids);
+    int *start = xmalloc((tokenizer_room(&o.tokenizer, n) + 1) * sizeof *start), n_start = 0;
+    long n_prompt = tokenizer_encode(&o.tokenizer, prompt, n, ids, error, sizeof error);
     if (n > 0 && n_prompt < 0) fail_usage("--prompt: %s", error);
-    if (after_eot && tokenizer.eot < 0) fail_usage("--start=eot: %s has no end-of-text token", vocabulary);
-    if (after_eot) start[n_start++] = tokenizer.eot;
-    else if (n == 0) start[n_start++] = sample_start(&config, &tokenizer);
-    if (n == 0 && start[0] != tokenizer.eot) print_token(&tokenizer, start[0]);
+    if (after_eot && o.tokenizer.eot < 0) fail_usage("--start=eot: the tokenizer of %s has no end-of-text token", run);
+    if (after_eot) start[n_start++] = o.tokenizer.eot;
+    else if (n == 0) start[n_start++] = sample_start(&o.config, &o.tokenizer);
+    if (n == 0 && start[0] != o.tokenizer.eot) print_token(&o.tokenizer, start[0]);
     for (long i = 0; i < n_prompt; i++) start[n_start++] = (int)ids[i];
     fputs(prompt, stdout);
-    bool finite = generate(&model, tokenizer.size, start, n_start, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
-                           print_token, &tokenizer);
+    bool finite = generate(&o.model, o.tokenizer.size, start, n_start, (int)tokens, temperature, (int)top_k, (uint64_t)seed,
+                           print_token, &o.tokenizer);
     putchar('\n');
     fflush(stdout);
-    if (!finite) fail("%s: a model that diverged: its logits aren't finite", checkpoint_path);
-    free(start); free(ids); free(config_path); free(vocabulary); free(checkpoint_path);
-    model_free(&model);
-    tokenizer_free(&tokenizer);
-    config_free(&config, config_fields, N_FIELDS);
+    if (!finite) fail("%s: a model that diverged: its logits aren't finite", o.checkpoint);
+    free(start); free(ids);
+    model_close(&o);
     return 0;
 }

@@ -1,0 +1,48 @@
+/* model.h - opens the model of a run's folder, to be used: by generate, and by whatever else needs weights and no training.
+ *
+ * defines: OpenModel, model_open, model_close
+ * Included behind ../train_gpt.c. Needs only the folder: config.json, a checkpoint and the tokenizer.
+ */
+#ifndef MODEL_H
+#define MODEL_H
+
+typedef struct {
+    Config config;                       // resolved; the model points to it
+    Model model;                         // without gradients, for one sequence at a time
+    Tokenizer tokenizer;
+    char *checkpoint;                    // the file that the weights are from
+    long step;                           // of the weights
+    double val_loss;                     // the last that was known when they were saved
+} OpenModel;
+
+// from: a checkpoint, or NULL: checkpoint.best.bin where the run has one, else its last. Threads are chosen already. Ends
+// the program by a line that names the file where something is missing, damaged or of another model.
+static inline void model_open(OpenModel *o, const char *run, const char *from) {
+    char *path = format("%s/config.json", run), *vocabulary = tokenizer_path(run), *best = format("%s/checkpoint.best.bin", run);
+    char error[ERROR_ROOM];
+    if (!file_exists(path)) fail("%s: no such file: %s holds no run", path, run);
+    config_load(&o->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), path, 0, NULL, NULL);
+    config_resolve(&o->config, path);
+    choose_precision(&o->config);
+    if (tokenizer_load(&o->tokenizer, vocabulary, error, sizeof error) != 0 ||
+        tokenizer_check(&o->tokenizer, vocabulary, run, error, sizeof error) != 0)
+        fail("%s", error);
+    if (o->tokenizer.size > o->config.model.vocab)
+        fail("%s: %d tokens, but the model of %s has %d", vocabulary, o->tokenizer.size, path, o->config.model.vocab);
+    o->model = model_plan(&o->config, 1, o->config.model.vocab, false);
+    model_allocate(&o->model);
+    o->checkpoint = from ? xstrdup(from) : file_exists(best) ? xstrdup(best) : format("%s/checkpoint.bin", run);
+    CheckpointState state = read_weights(&o->model, o->checkpoint);
+    o->step = state.step;
+    o->val_loss = state.progress[2];
+    free(path), free(vocabulary), free(best);
+}
+
+static inline void model_close(OpenModel *o) {
+    free(o->checkpoint);
+    model_free(&o->model);
+    tokenizer_free(&o->tokenizer);
+    config_free(&o->config, config_fields, N_FIELDS);
+}
+
+#endif // MODEL_H
