@@ -5,8 +5,8 @@
  *     build/ab report runs/ab-default_adamw-default
  *
  * OUT/study.json says what belongs together, OUT/runs/NAME are the runs (runs.h), and everything else in OUT is made
- * from these (report.h): report.md, whose end says what each figure means, report.json with the same, runs.csv with a line for each
- * run, curves.csv with one for each validation, and ab.png or sweep.png.
+ * from these (figures.h, report.h): report.md, whose end says what each figure means, report.json with the same,
+ * runs.csv with a line for each run, curves.csv with one for each validation, and ab.png or sweep.png.
  */
 #define _GNU_SOURCE
 #include "report.h"
