@@ -7,6 +7,7 @@
  * What only makes it fast or moves bytes is elsewhere: muon.h (the optimizers), src/gemm.h (matrix products),
  * src/attn.h (attention), src/vec.h (loops compiled for every instruction set), src/profile.h (where time goes),
  * src/config.h (JSON), src/checkpoint.h, src/run.h (a run's folder), data/ (text to tokens), src/plot.h (pictures).
+ * docs/a-step.md follows one step through it, in real numbers.
  *
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
  *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP
