@@ -257,8 +257,8 @@ TEST(pages_lead_somewhere) {
         "test -e \"$(dirname $page)/$file\" || echo \"$page: $file\"; done; done > " ROOT "/lost";
     CHECK(run(links) == 0);
     CHECK(run("test ! -s " ROOT "/lost || { cat " ROOT "/lost; exit 1; }") == 0);
-    CHECK(run("sed -n '/^## Read it/,/^## Use/p' README.md | grep -oE '^[a-z_]+(/[a-z_]+)*[./][a-z]*|; dev/[a-z]+/' | sed 's/^; //' > " ROOT "/tree "
-              "&& test $(grep -c . " ROOT "/tree) -ge 12 && ls -d $(cat " ROOT "/tree) > " ROOT "/out") == 0);
+    CHECK(run("sed -n '/^## Read it/,/^## Use/p' README.md | grep -oE '^[a-z_]+(/[a-z_]+)*[./][a-z]*|; dev/[a-z]+/' | sed 's/^; //' > " ROOT "/rooms "
+              "&& test $(grep -c . " ROOT "/rooms) -ge 12 && ls -d $(cat " ROOT "/rooms) > " ROOT "/out") == 0);
 }
 
 int main(int argc, char **argv) {
