@@ -10,7 +10,7 @@ space := $() $()
 # too, which make would expand: recipes have it as "$$PROMPT". NAME isn't taken from the environment, where some systems keep
 # the machine's name.
 TAKEN := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS OUT ARGS STEPS SEED RUN RUNS RUNS_DIR PROMPT A B C D CONFIGS SEEDS GRID \
-    RANDOM BUDGET QUICK KEEP DATA_ROOT
+    RANDOM BUDGET QUICK KEEP DATA_ROOT PARSER
 KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
     MUON_FONT MUON_VENV WIDTHS OMP_% GOMP_% KMP_% %SAN_OPTIONS %_proxy LANG LC_% HOME PATH TMPDIR
 given    = $(filter command $(2),$(firstword $(origin $(1))))
@@ -27,7 +27,7 @@ USES_ab         = A B C D CONFIGS DATA $(if $(DATA),TOKENIZER VOCAB) DOCUMENTS E
 USES_sweep     := $(TEXT) GRID SEED SEEDS RANDOM BUDGET STEPS QUICK OUT ARGS
 USES_sample    := RUN PROMPT SEED ARGS
 USES_plot      := RUN RUNS OUT ARGS
-USES_fuzz      := RUNS ARGS
+USES_fuzz      := PARSER RUNS ARGS
 USES_pictures  := OUT KEEP
 USES_study     := NAME QUICK KEEP OUT SEEDS
 $(foreach t,bench bench-torch bench-muon bench-tokenizer,$(eval USES_$(t) := KEEP ARGS))
@@ -57,6 +57,7 @@ B      ?= configs/default.json
 SEEDS  ?= $(or $(SEED),1)
 GRID   ?= optimizer.muon.lr=0.0025,0.005,0.01
 NAME    =
+PARSER ?= config
 QUICK_ARGS = --train.steps=20 --train.batch=4 --train.eval_every=5 --train.eval_tokens=4096 --train.final_eval_tokens=4096 --train.save_every=0
 
 # What is built and prepared: build, or a folder of the user's own where this one may only be read. make can't have a blank in
@@ -72,7 +73,7 @@ override BUILD := $(BUILD)/san
 CFLAGS := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
 TRAINER := $(if $(filter build,$(BUILD)),.,$(BUILD))/train_gpt
-export CONFIG DATA TOKENIZER VOCAB RUNS_DIR A B GRID BUILD TRAINER
+export CONFIG DATA TOKENIZER VOCAB RUNS_DIR A B GRID BUILD TRAINER PARSER
 ifneq ($(DATA_ROOT),build/data)
 export DATA_ROOT                # the programs look there for what a config has in build/data
 endif
@@ -88,7 +89,7 @@ EXACT    := $(if $(FAST),$(if $(filter -Ofast,$(FAST)),-O3) -fno-fast-math -fno-
     -fno-associative-math -fno-reciprocal-math -fsigned-zeros -fno-math-errno -fno-trapping-math)
 LIBS      = -lcjson -lpcre2-8 -lutf8proc -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
-TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz_tokenizer
+TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz
 
 STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
 PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).c),$(BUILD)/study_$(s)))
@@ -136,10 +137,11 @@ test: $(TESTED)                                          ## run every test; SAN=
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
 
 # Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
-# New inputs that reach other code are kept in build/fuzz/corpus, one that fails as build/fuzz/crash-...
-fuzz: $(BUILD)/fuzz/fuzz_tokenizer                       ## try RUNS=1000000 inputs on the tokenizer, found by clang's libFuzzer
-	$(Q)mkdir -p $(BUILD)/fuzz/corpus && $(BUILD)/fuzz/fuzz_tokenizer -runs=$(or $(RUNS),1000000) -max_len=4096 \
-	    -artifact_prefix=$(BUILD)/fuzz/ -print_final_stats=1 $(ARGS) $(BUILD)/fuzz/corpus dev/test/fuzz_corpus
+# New inputs that reach other code are kept in build/fuzz_found/PARSER, one that fails beside them as crash-... Memory that a parser
+# loses where the program would have ended is no leak.
+fuzz: $(BUILD)/libfuzzer                                 ## try RUNS=1000000 inputs on a PARSER=config, found by clang's libFuzzer
+	$(Q)found="$(BUILD)/fuzz_found/$$PARSER"; mkdir -p "$$found" && PARSER="$$PARSER" $(BUILD)/libfuzzer -runs=$(or $(RUNS),1000000) -max_len=4096 \
+	    -detect_leaks=0 -artifact_prefix="$$found-" -print_final_stats=1 $(ARGS) "$$found" "dev/test/fuzz_corpus/$$PARSER"
 
 ab: all $(BUILD)/ab | setup                              ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
 	$(Q)$(if $(CONFIGS),$(call as_words,CONFIGS),set -- "$$A" "$$B" $(if $(C),"$$C") $(if $(D),"$$D")); for arm; do \
@@ -183,6 +185,7 @@ study: $(STUDY_NEEDS)                                    ## re-measure a claim o
 #   CONFIG=FILE.json         what is trained (configs/default.json)
 #   DATA= TOKENIZER= VOCAB=  the text and what its tokens are; also DOCUMENTS= EXT= of data/tokenize.c, SHARDS=
 #   STEPS= SEED= ARGS="..."  train.steps, run.seed (of sample its --seed) and any other key or flag of the program: ARGS="--train.batch=8"
+#   PARSER=config           what fuzz tries: config, checkpoint, shard, tokenizer, merges, log, picture, text
 #   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list
 #   QUICK=1 KEEP=1           a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/
 #   RUNS_DIR=$HOME/runs BUILD=$HOME/build      runs, and what is built and prepared, somewhere else: one source tree for many users
@@ -234,12 +237,12 @@ $(BUILD)/bench_muon: dev/bench/bench_muon.c dev/bench/table.h train_gpt.c $(HEAD
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/bench_tokenizer: dev/bench/bench_tokenizer.c $(HEADERS) | setup
 	$(call compile,$<)
-$(BUILD)/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
-	$(call compile,$<,-DPLAIN)
-$(BUILD)/fuzz/fuzz_tokenizer: dev/test/fuzz_tokenizer.c $(wildcard dev/test/*.h) $(HEADERS) | setup
+$(BUILD)/fuzz: dev/test/fuzz.c $(wildcard dev/test/*.h) data/tokenize.c $(HEADERS) | setup
+	$(call compile,$<,-Wno-unused-function)
+$(BUILD)/libfuzzer: dev/test/fuzz.c $(wildcard dev/test/*.h) data/tokenize.c $(HEADERS) | setup
 	$(Q)dev/setup.sh fuzz
-	@mkdir -p $(@D); echo "CC $@"; clang $(CPPFLAGS) -std=gnu11 -Wall -Wextra -Wshadow -fopenmp-simd -O2 -g -fno-omit-frame-pointer \
-	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-sanitize-coverage=trace-cmp $< -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
+	@mkdir -p $(@D); echo "CC $@"; clang $(CPPFLAGS) -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -fopenmp-simd -O2 -g -fno-omit-frame-pointer \
+	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-sanitize-coverage=trace-cmp -DLIBFUZZER $< -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)
 $(BUILD)/chart: dev/exp/chart.c $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup

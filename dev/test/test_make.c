@@ -261,6 +261,14 @@ TEST(pages_lead_somewhere) {
               "&& test $(grep -c . " ROOT "/rooms) -ge 12 && ls -d $(cat " ROOT "/rooms) > " ROOT "/out") == 0);
 }
 
+// docs/promises.md names tests that are there, and its every line one.
+TEST(promises_are_held_by_tests) {
+    CHECK(run("for t in $(grep '^|' docs/promises.md | sed 's/.*| \\(.*\\) |$/\\1/' | grep -oE '[a-z0-9]+(_[a-z0-9]+){2,}'); do "
+              "grep -q \"^TEST($t)\" dev/test/test_*.c || { echo \"    $t\"; exit 1; }; done") == 0);
+    CHECK(run("! grep '^| [A-Z]' docs/promises.md | grep -vE '(test_[a-z]+ [a-z]|faults.sh [a-z]|fuzz.c|the same).* \\|$'") == 0);
+    CHECK(run("for p in kill study data disk memory; do grep -q \"^test_$p()\" dev/test/faults.sh || exit 1; done") == 0);
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     unsetenv("MAKEFLAGS");                      // of the make that runs the tests
@@ -290,5 +298,6 @@ int main(int argc, char **argv) {
     RUN(a_missing_font_is_no_error);
     RUN(studies_say_their_cost_and_leave_what_is_kept);
     RUN(pages_lead_somewhere);
+    RUN(promises_are_held_by_tests);
     return tests_end();
 }

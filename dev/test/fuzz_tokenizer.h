@@ -1,47 +1,21 @@
-/* fuzz_tokenizer.c - the tokenizer on any bytes: what is encoded comes back, no file makes the loader crash.
- *
- * Built with clang's libFuzzer (make fuzz) it looks for inputs by itself. Built plainly (-DPLAIN; `make test` does) it
- * runs the files named on its command line, else those of dev/test/fuzz_corpus. Writes under build/test only.
+/* fuzz_tokenizer.h - part of fuzz.c: texts and files of tokenizers.
  *
  * The first byte of an input says what the others are: '0' a text, '1' a tokenizer.json, '2' a tokenizer.bin, '3'
- * GPT-2's two files, the merges from the first "#version" on (of any other byte its last two bits count). A wrong
- * result ends the program by abort, as libFuzzer expects it.
+ * GPT-2's two files, the merges from the first "#version" on (of any other byte its last two bits count). What is encoded
+ * comes back, and no file makes the loader crash.
  */
-#define _GNU_SOURCE
-#include "test.h"
-#include "tokens.h"
-#include <dirent.h>
-
 enum { PATTERNS = COUNT_OF(bpe_patterns), CHARS = 0x100000 };
 
-static Tokenizer bytes, chars;      // chars: every code point below CHARS, which is about as many as there may be
+static Tokenizer byte_tokens, chars;      // chars: every code point below CHARS, which is about as many as there may be
 static Bpe bpe[PATTERNS];           // one small vocabulary, with each pattern
 static BpeEncoder encoders[PATTERNS];
-static char *folder;
+static bool tokenizers_made;
 
-#define REQUIRE(condition, ...)                                                            \
-    do {                                                                                   \
-        if (condition) break;                                                              \
-        printf("%s:%d: failed: %s: ", __FILE__, __LINE__, #condition);                     \
-        printf(__VA_ARGS__);                                                               \
-        putchar('\n');                                                                     \
-        fflush(stdout);                                                                    \
-        abort();                                                                           \
-    } while (0)
-
-static void remove_folder(void) {
-    char *command = format("rm -rf '%s'", folder);
-    if (system(command) != 0) fprintf(stderr, "%s stays\n", folder);
-    free(command);
-}
-
-static void start(void) {
+static void tokenizers_make(void) {
     static const char *const special[] = { BPE_EOT };
     char error[512];
-    folder = format("build/test/fuzz_tokenizer.%d", (int)getpid());
-    if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
-    atexit(remove_folder);
-    tokenizer_bytes(&bytes);
+    tokenizers_made = true;
+    tokenizer_bytes(&byte_tokens);
     uint8_t *seen = (uint8_t *)xcalloc(UTF8_CODE_POINTS, 1);
     for (uint32_t c = 0; c < CHARS; c++) seen[c] = c < 0xd800 || c >= 0xe000;
     if (tokenizer_train_chars(&chars, seen, error, sizeof error) != 0) fail("%s", error);
@@ -115,12 +89,12 @@ static void round_trip_bpe(BpeEncoder *e, const char *text, size_t n) {
     free(back);
 }
 
-static void try_text(const char *text, size_t n) {
+static void try_tokens_of(const char *text, size_t n) {
     uint32_t *ids = (uint32_t *)xcalloc(n, sizeof *ids);
     char error[256];
-    long count = tokenizer_encode(&bytes, text, n, ids, error, sizeof error);
+    long count = tokenizer_encode(&byte_tokens, text, n, ids, error, sizeof error);
     REQUIRE(count == (long)n, "%s", error);
-    same_bytes(&bytes, ids, count, text, n);
+    same_bytes(&byte_tokens, ids, count, text, n);
     count = tokenizer_encode(&chars, text, n, ids, error, sizeof error);
     REQUIRE((count >= 0) == is_utf8(text, n), "%ld", count);
     if (count >= 0) same_bytes(&chars, ids, count, text, n);
@@ -156,24 +130,15 @@ static void try_file(const char *name) {
     free(saved);
 }
 
-static void put(const char *name, const char *content, size_t n) {
-    char *path = format("%s/%s", folder, name);
-    if (write_file(path, content, n) != 0) fail("%s: %s", path, strerror(errno));
-    free(path);
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (!folder) start();
-    if (size == 0) return 0;
-    // A copy of its own length: reading behind it is seen.
-    char *input = (char *)memcpy(xmalloc(size - 1), data + 1, size - 1);
+static void try_tokenizer(const char *data, size_t size) {
+    if (!tokenizers_made) tokenizers_make();
+    if (size == 0) return;
+    const char *input = data + 1;
     size_t n = size - 1;
-    if (data[0] % 4 == 0) try_text(input, n);
-    else if (data[0] % 4 < 3) {
-        put(data[0] % 4 == 1 ? "tokenizer.json" : "tokenizer.bin", input, n);
-        try_file(data[0] % 4 == 1 ? "tokenizer.json" : "tokenizer.bin");
+    if (data[0] % 4 == 0) try_tokens_of(input, n);
+    else if ((uint8_t)data[0] % 4 < 3) {
+        put((uint8_t)data[0] % 4 == 1 ? "tokenizer.json" : "tokenizer.bin", input, n);
+        try_file((uint8_t)data[0] % 4 == 1 ? "tokenizer.json" : "tokenizer.bin");
     } else {
         const char *merges = (const char *)memmem(input, n, "#version", 8);
         size_t first = merges ? (size_t)(merges - input) : n;
@@ -182,39 +147,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         try_file("encoder.json");
         try_file("vocab.bpe");
     }
-    free(input);
-    return 0;
 }
 
-#ifdef PLAIN
-static void run_file(const char *path) {
-    size_t n;
-    char *input = read_file(path, &n);
-    if (!input) fail("%s: cannot be read: %s", path, strerror(errno));
-    LLVMFuzzerTestOneInput((const uint8_t *)input, n);
-    free(input);
-    tests_passed++;
-}
-
-int main(int argc, char **argv) {
-    static const char corpus[] = "dev/test/fuzz_corpus";
-    for (int i = 1; i < argc; i++) run_file(argv[i]);
-    DIR *dir = argc > 1 ? NULL : opendir(corpus);
-    if (argc == 1 && !dir) fail("%s: %s", corpus, strerror(errno));
-    for (struct dirent *entry; dir && (entry = readdir(dir)); ) {
-        if (entry->d_name[0] == '.') continue;
-        char *path = format("%s/%s", corpus, entry->d_name);
-        run_file(path);
-        free(path);
-    }
-    if (dir) closedir(dir);
+static void tokenizers_free(void) {
+    if (!tokenizers_made) return;
     for (int i = 0; i < PATTERNS; i++) {
-        if (!folder) break;
         bpe_encoder_close(&encoders[i]);
         bpe_free(&bpe[i]);
     }
-    tokenizer_free(&bytes);
+    tokenizer_free(&byte_tokens);
     tokenizer_free(&chars);
-    return tests_end();
 }
-#endif
