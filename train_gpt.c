@@ -4,13 +4,16 @@
  *
  * How to read it. The chapters stand in the order of the program: each layer's forward pass next to its backward,
  * then the table of tensors that everything else loops over, then the model, the optimizer's glue and the loop.
- * What only makes it fast or moves bytes is elsewhere: muon.h (the optimizers), src/gemm.h (matrix products),
- * src/attn.h (attention), src/vec.h (loops compiled for every instruction set), src/profile.h (where time goes),
- * src/config.h (JSON), src/checkpoint.h, src/run.h (a run's folder), data/ (text to tokens), src/plot.h (pictures).
+ * This file is what is trained and how. What it stands on is elsewhere: muon.h has the optimizers; src/gemm.h (matrix
+ * products), src/attn.h (attention), src/vec.h (loops compiled for every instruction set) and src/profile.h (where time
+ * goes) make it fast; src/keys.h has every key of a config, data/ turns text into tokens, src/corpus.h and src/run.h are a
+ * run's data and its folder, src/runlog.h its log, src/resume.h what it goes on from, src/screen.h what it prints.
  * docs/a-step.md follows one step through it, in real numbers.
  *
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
- *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP
+ *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP   IC, OC a product's inputs, outputs
+ *           QKV = (NH + 2 NKV)*HS   H width of the MLP's first product: F, or 2F with a gate
+ *           b, t, n, l, h, v, i count sequences, places, tokens, layers, heads, the vocabulary, channels
  * Weights are (out, in), row-major: y = x W^T. All numbers in memory are fp32. `d` in front of a name is the loss's
  * gradient.
  * Forward functions take: outputs, then what they keep for the backward pass, inputs, weights, sizes. Backward
@@ -1446,32 +1449,24 @@ static int checkpoint_weights(const Model *m, CkptTensor *list) {
     return n;
 }
 
-// What a checkpoint holds, for saving and for reading alike: the state, the weights, and the optimizer's m.NAME and v.NAME,
-// but where only the model is wanted.
-static int checkpoint_tensors(Trainer *t, bool whole, CheckpointState *state, CkptTensor *list) {
-    *state = (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
-                               {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
-    int n = checkpoint_state(state, list);
-    n += checkpoint_weights(&t->model, list + n);
-    for (int g = 0; g < t->n_groups && whole; g++)
-        for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
-            const MuonParam *p = &t->groups[g];
-            size_t size, count = (size_t)p->count, rows = (size_t)p->rows;
-            float *data = muon_state(&t->muon, g, slot, &size);
-            if (data)
-                list[n++] = ckpt_tensor(slot == MUON_SLOT_MOMENTUM ? "m." : "v.", p->name, CKPT_F32, 3,
-                                        count, rows, size / count / rows, 0, data);
-        }
-    return n;
+typedef struct { CheckpointState state; CkptTensor list[CHECKPOINT_MAX_TENSORS]; int n; } Saved;
+
+// What a checkpoint holds, for saving and for reading alike: the state, the weights w.NAME, and unless only the model is
+// wanted the optimizer's m.NAME and v.NAME.
+static void saved_list(Saved *s, Trainer *t, bool whole) {
+    s->state = (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
+                                 {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
+    s->n = checkpoint_state(&s->state, s->list);
+    s->n += checkpoint_weights(&t->model, s->list + s->n);
+    if (whole) s->n += checkpoint_moments(&t->muon, s->list + s->n);
 }
 
 // Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of its
 // first window. One that isn't finite is what a run ends by; it is then in words.
 static bool state_is_sound(Trainer *t, char *words, size_t room) {
-    CkptTensor list[CHECKPOINT_MAX_TENSORS];
-    CheckpointState state;
-    int n = checkpoint_tensors(t, true, &state, list);
-    if (!checkpoint_is_sound(&state, list, n, words, room)) return false;
+    Saved s;
+    saved_list(&s, t, true);
+    if (!checkpoint_is_sound(&s.state, s.list, s.n, words, room)) return false;
     if (t->eval.step == t->step) return true;
     dataloader_val(&t->data, 0, t->inputs, t->targets);
     double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
@@ -1494,23 +1489,21 @@ static void check_surroundings(Trainer *t) {
 }
 
 static void save_run(Trainer *t) {
-    CkptTensor list[CHECKPOINT_MAX_TENSORS];
-    CheckpointState state;
+    Saved s;
     char error[ERROR_ROOM];
-    int n = checkpoint_tensors(t, true, &state, list);
+    saved_list(&s, t, true);
     const char *previous = t->current_is_good ? t->run.previous : NULL;
-    if (!checkpoint_put(t->run.checkpoint, previous, list, n, &t->config, error, sizeof error))
+    if (!checkpoint_put(t->run.checkpoint, previous, s.list, s.n, &t->config, error, sizeof error))
         run_failed(t, format("%s; earlier checkpoints are as they were", error));
     t->current_is_good = true;
 }
 
 // Best weights that can't be saved are no reason to end a training: the end says that they aren't kept.
 static void save_best(Trainer *t) {
-    CkptTensor list[CHECKPOINT_MAX_TENSORS];
-    CheckpointState state;
+    Saved s;
     char error[ERROR_ROOM];
-    int n = checkpoint_tensors(t, false, &state, list);
-    bool saved = checkpoint_put(t->run.best, NULL, list, n, &t->config, error, sizeof error);
+    saved_list(&s, t, false);
+    bool saved = checkpoint_put(t->run.best, NULL, s.list, s.n, &t->config, error, sizeof error);
     if (!saved) {
         printf("%s\n", error);
         unlink(t->run.best);
@@ -1520,18 +1513,18 @@ static void save_best(Trainer *t) {
 
 static void resume(Trainer *t, const char *path) {
     Checkpoint file;
-    CkptTensor list[CHECKPOINT_MAX_TENSORS];
-    CheckpointState state;
+    Saved s;
     checkpoint_open_to_resume(&file, &t->run, path);
-    checkpoint_take(&file, list, checkpoint_tensors(t, true, &state, list));
-    t->step = (int)state.step;
-    t->eval.step = state.evaluated;
+    saved_list(&s, t, true);
+    checkpoint_take(&file, s.list, s.n);
+    t->step = (int)s.state.step;
+    t->eval.step = s.state.evaluated;
     if (t->step == t->config.train.steps && t->eval.step == t->step) t->eval.step--;   // it may have been one on the way
-    t->muon.t = state.muon_t;
-    t->train_seconds = state.progress[0];
-    t->smooth_loss = state.progress[1];
-    t->eval.val_loss = state.progress[2];
-    t->eval.val_bpb = state.progress[3];
+    t->muon.t = s.state.muon_t;
+    t->train_seconds = s.state.progress[0];
+    t->smooth_loss = s.state.progress[1];
+    t->eval.val_loss = s.state.progress[2];
+    t->eval.val_bpb = s.state.progress[3];
     t->current_is_good = !strcmp(path, t->run.checkpoint);
 }
 
@@ -1792,36 +1785,16 @@ static int train(Trainer *t) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The program
 
-// What a config is asked, beside its file alone. A run that goes on has been asked already, but for its new steps.
-static void check_config(const Config *c, const ConfigSource *from, const Arguments *a, bool resumed, const char *where) {
-    Config file;
-    ConfigSource from_file[N_FIELDS];
-    config_load(&file, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), resumed ? where : a->config_path, 0,
-                NULL, from_file);
-    Owners whole = owners_of(c), alone = owners_of(&file);
-    check_keys(&whole, from, &alone, from_file, where);
-    if (!resumed || c->train.steps != file.train.steps) check_schedule(&whole, where);
-    if (!resumed && !a->print_config) print_kept(&whole, from, &file, where);
-    config_free(&file, config_fields, N_FIELDS);
-    if (a->explained > c->train.steps)
-        fail_usage("--explain=%d: train.steps is %d: there is no such step", a->explained, c->train.steps);
-}
-
 // Goes on from a checkpoint: the run's own, or the one that the command line names.
 static void resume_run(Trainer *t, const Arguments *a) {
     const Config *c = &t->config;
-    char *vocabulary = tokenizer_path(c->data.dir), error[ERROR_ROOM];
-    if (t->tokenizer.size && tokenizer_check(&t->tokenizer, vocabulary, c->run.dir, error, sizeof error) != 0) fail("%s", error);
-    free(vocabulary);
+    run_check_tokenizer(&t->run, c->data.dir, &t->tokenizer);
     resume(t, *a->resume_from ? a->resume_from : t->run.checkpoint);
     if (t->step > c->train.steps)
         fail_usage("train.steps: %d, but the run is already at step %d", c->train.steps, t->step);
     if (a->explained && a->explained <= t->step)
         fail_usage("--explain=%d: the run is already at step %d", a->explained, t->step);
-    printf("resumed    %s at step %d", c->run.dir, t->step);
-    for (int i = 0; i < a->n_overrides; i++)
-        if (strncmp(a->overrides[i], "--run.dir=", 10)) printf(", now with %s", a->overrides[i] + 2);
-    printf("\n");
+    print_resumed(a, &t->run, t->step);
     run_cut(&t->run, t->step, t->eval.step);
     best_resume(&t->best, &t->run, t->step, &t->eval);
 }
@@ -1836,7 +1809,7 @@ static int train_main(int argc, char **argv) {
     ConfigSource sources[N_FIELDS];
     config_load(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
                 dir || a.config_path ? where : NULL, a.n_overrides, a.overrides, sources);
-    check_config(c, sources, &a, dir != NULL, where);
+    check_config(c, sources, &a, dir != NULL, where, owners_of);
     if (a.print_config) {
         config_resolve(c, where);
         config_write(stdout, c, config_fields, N_FIELDS);

@@ -1,7 +1,7 @@
 /* resume.h - what a run goes on from: the state beside the weights that its checkpoints have, whether that is sound and of
  * this run, and which weights were the best.
  *
- * defines: CheckpointState, ckpt_tensor, checkpoint_state, checkpoint_is_sound, checkpoint_open_sound, may_change,
+ * defines: CheckpointState, ckpt_tensor, checkpoint_state, checkpoint_moments, checkpoint_is_sound, checkpoint_open_sound, may_change,
  *          checkpoint_check_config, checkpoints_of, previous_is_better, check_resumed, checkpoint_open_to_resume, checkpoint_take,
  *          checkpoint_put, run_config_path, Best, best_compare, best_resume
  */
@@ -36,6 +36,22 @@ static inline int checkpoint_state(CheckpointState *state, CkptTensor *list) {
     list[n++] = ckpt_tensor("", "optimizer_t", CKPT_I64, 1, 1, 1, 1, 0, &state->muon_t);
     list[n++] = ckpt_tensor("", "data_fingerprint", CKPT_I64, 1, 1, 1, 1, 0, &state->fingerprint);
     list[n++] = ckpt_tensor("", "progress", CKPT_F64, 1, PROGRESS_NUMBERS, 1, 1, 0, state->progress);
+    return n;
+}
+
+// The optimizer's state of every tensor, the momenta m.NAME and the second moments v.NAME, (count, rows, cols or 1). Returns
+// how many.
+static inline int checkpoint_moments(const Muon *m, CkptTensor *list) {
+    int n = 0;
+    for (int i = 0; i < m->n; i++)
+        for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
+            const MuonParam *p = &m->params[i];
+            size_t size, count = (size_t)p->count, rows = (size_t)p->rows;
+            float *data = muon_state(m, i, slot, &size);
+            if (data)
+                list[n++] = ckpt_tensor(slot == MUON_SLOT_MOMENTUM ? "m." : "v.", p->name, CKPT_F32, 3,
+                                        count, rows, size / count / rows, 0, data);
+        }
     return n;
 }
 

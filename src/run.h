@@ -2,8 +2,9 @@
  * what is written there beside the log and the checkpoints.
  *
  * defines: run_begun, run_lock, run_is_at, run_disturbed, run_data_conflict, run_foreign_file, run_remove,
- *          Arguments, arguments_parse, run_name, run_resumed_dir, RunFolder, run_open, run_close,
- *          run_resume_command, run_write_files, run_add_sample, run_clear, run_cut, run_draw
+ *          Arguments, arguments_parse, run_name, run_resumed_dir, check_config, RunFolder, run_open, run_close,
+ *          run_resume_command, run_write_files, run_add_sample, run_check_tokenizer, print_resumed,
+ *          run_clear, run_cut, run_draw
  *
  * A run writes into its folder, in this order: log.jsonl, config.json, the tokenizer (a copy of the data's, and
  * `vocabulary`, its sidecar), then checkpoints, loss.png and sample.txt. So a folder is a run's where log.jsonl is a
@@ -329,6 +330,23 @@ static inline char *run_resumed_dir(const Arguments *a) {
     return found;
 }
 
+// What a config is asked, beside its file alone. A run that goes on has been asked already, but for its new steps.
+// owners_of: which tensors the model of a config has.
+static inline void check_config(const Config *c, const ConfigSource *from, const Arguments *a, bool resumed, const char *where,
+                                Owners (*owners_of)(const Config *)) {
+    Config file;
+    ConfigSource from_file[N_FIELDS];
+    config_load(&file, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), resumed ? where : a->config_path, 0,
+                NULL, from_file);
+    Owners whole = owners_of(c), alone = owners_of(&file);
+    check_keys(&whole, from, &alone, from_file, where);
+    if (!resumed || c->train.steps != file.train.steps) check_schedule(&whole, where);
+    if (!resumed && !a->print_config) print_kept(&whole, from, &file, where);
+    config_free(&file, config_fields, N_FIELDS);
+    if (a->explained > c->train.steps)
+        fail_usage("--explain=%d: train.steps is %d: there is no such step", a->explained, c->train.steps);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The folder of a run that trains
 
@@ -469,6 +487,20 @@ static inline char *run_disturbed(const RunFolder *r, const DataLoader *data) {
     if (changed) return format("%s: " SHARD_CHANGED "; earlier checkpoints are as they were", changed->path);
     if (run_is_at(r->lock, r->dir)) return NULL;
     return format("%s: was removed, moved or replaced while in use: nothing more is saved", r->dir);
+}
+
+// Ends the program where the data's tokenizer is not the one that the run began with.
+static inline void run_check_tokenizer(const RunFolder *r, const char *data_dir, const Tokenizer *t) {
+    char *path = tokenizer_path(data_dir), error[ERROR_ROOM];
+    if (t->size && tokenizer_check(t, path, r->dir, error, sizeof error) != 0) fail("%s", error);
+    free(path);
+}
+
+static inline void print_resumed(const Arguments *a, const RunFolder *r, int step) {
+    printf("resumed    %s at step %d", r->dir, step);
+    for (int i = 0; i < a->n_overrides; i++)
+        if (strncmp(a->overrides[i], "--run.dir=", 10)) printf(", now with %s", a->overrides[i] + 2);
+    printf("\n");
 }
 
 // Removes what an earlier run left in the folder.
