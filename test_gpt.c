@@ -205,7 +205,7 @@ TEST(gradients_match_pytorch) {
     gemm_use(NULL);
 }
 
-#define SMALL_MODEL "\"layers\": 2, \"heads\": 4, \"width\": 32, \"block\": 72, \"vocab\": 29, \"mlp_width\": 64"
+#define SMALL_MODEL "\"layers\": 2, \"heads\": 4, \"width\": 32, \"context\": 72, \"vocab\": 29, \"mlp_width\": 64"
 
 static const char *const sockets[][2] = {
     {"gpt2",
@@ -404,7 +404,7 @@ TEST(micro_batches_are_chosen_by_tokens) {
                                                             {5, 8192, 1}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         Config c;
-        char *text = format("{\"model\": {\"block\": %d}, \"train\": {\"batch\": %d}}", cases[i].block, cases[i].batch);
+        char *text = format("{\"model\": {\"context\": %d}, \"train\": {\"batch\": %d}}", cases[i].block, cases[i].batch);
         config_of_text(&c, text, "test", 0, NULL);
         CHECK_MSG(c.train.micro_batch == cases[i].expected, "%d x %d: %d", cases[i].batch, cases[i].block,
                   c.train.micro_batch);
@@ -568,7 +568,7 @@ TEST(every_rule_trains) {
         Trainer t = {0};
         char *name = format("--optimizer.name=%s", rules[i].name);
         config_of_text(&t.config, "{\"model\": {\"arch\": \"llama\", \"layers\": 1, \"heads\": 2, \"width\": 32,"
-                       "\"block\": 16, \"vocab\": 37}, \"train\": {\"steps\": 200, \"batch\": 4, \"precision\": \"fp32\"},"
+                       "\"context\": 16, \"vocab\": 37}, \"train\": {\"steps\": 200, \"batch\": 4, \"precision\": \"fp32\"},"
                        "\"schedule\": {\"kind\": \"trapezoid\", \"cooldown\": 0.5, \"final\": 0}}", "test", 1, &name);
         trainer_plan(&t);
         trainer_allocate(&t);
@@ -862,8 +862,8 @@ TEST(the_same_bits_with_any_number_of_threads) {
     // small, where one thread computes each product, and large enough that threads share all of them
     static const char *const forms[] = {
         "--train.precision=fp32", "--train.precision=bf16",
-        "--train.precision=fp32 --train.steps=2 --model.width=192 --model.block=80 --train.recompute=block",
-        ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.block=80 --model.arch=llama "
+        "--train.precision=fp32 --train.steps=2 --model.width=192 --model.context=80 --train.recompute=block",
+        ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --model.arch=llama "
          "--model.kv_heads=1")};
     for (size_t f = 0; f < COUNT_OF(forms); f++) {
         for (int threads = 1; threads <= 3; threads++)
@@ -985,7 +985,7 @@ TEST(samples_are_text_and_begin_as_in_training) {
     check_error_line(shell("%s/generate build/test/runs/fox --start=eot 2> build/test/err.txt", build), EXIT_USAGE, "has no end-of-text token");
     check_error_line(shell("%s/generate build/test/runs/fox --start=x 2> build/test/err.txt", build), EXIT_USAGE, "--start=eot is expected");
     for (int by_documents = 0; by_documents < 2; by_documents++) {
-        CHECK(TRAIN(FOX "--run.dir=build/test/runs/foxes --data.dir=build/test/foxes --model.block=16 --data.order=%s",
+        CHECK(TRAIN(FOX "--run.dir=build/test/runs/foxes --data.dir=build/test/foxes --model.context=16 --data.order=%s",
                     by_documents ? "documents" : "windows") == 0);
         CHECK(shell("%s/generate build/test/runs/foxes --tokens=40 > build/test/a.txt && "
                     "%s/generate build/test/runs/foxes --tokens=40 --start=eot > build/test/b.txt && "
@@ -1020,7 +1020,7 @@ TEST(a_plan_beyond_the_memory_is_refused) {
     MemoryPlan plan = memory_plan(&t);
     double planned = memory_total(&plan), none = INFINITY;
     const struct { MachineMemory memory; int code; const char *words; } cases[] = {
-        {{none, 0, 0.9 * planned, none}, EXIT_USAGE, "x.json: "}, {{none, 0, 0.9 * planned, none}, EXIT_USAGE, "control group leaves: a smaller train.micro_batch, train.recompute=block, a smaller model.block"},
+        {{none, 0, 0.9 * planned, none}, EXIT_USAGE, "x.json: "}, {{none, 0, 0.9 * planned, none}, EXIT_USAGE, "control group leaves: a smaller train.micro_batch, train.recompute=block, a smaller model.context"},
         {{0.6 * planned, 0.2 * planned, none, none}, EXIT_USAGE, "that the machine has free: "},
         {{0.8 * planned, 0.4 * planned, none, none}, 0, "without swapping"},
         {{none, 0, 1.05 * planned, none}, 0, "warning: "}, {{none, 0, none, 0.9 * planned}, 0, "before it slows it down"}};
@@ -1153,6 +1153,30 @@ TEST(keys_that_change_nothing_are_refused) {
     CHECK(TRAIN("build/test/wrong.json --optimizer.name=muon --print-config") == 0);
 }
 
+// model.context was model.block: configs, command lines and runs from then are read, with a note.
+TEST(a_former_name_of_a_key_is_still_read) {
+    static const char *const config = "{\"model\": {\"layers\": 1, \"heads\": 1, \"width\": 16, \"%s\": 24%s}, \"train\": {\"steps\": 2, \"batch\": 2}, "
+                                      "\"data\": {\"dir\": \"build/test/data\"}}";
+    static const char *const note = "note: model.block is called model.context now";
+    char text[512];
+    for (int old = 0; old < 2; old++) {
+        snprintf(text, sizeof text, config, old ? "block" : "context", "");
+        write_text("build/test/former.json", text);
+        CHECK(TRAIN("build/test/former.json --overwrite --run.dir=build/test/runs/former%d", old) == 0);
+        CHECK(shell("grep -q '%s' build/test/err.txt", note) == (old ? 0 : 1));
+    }
+    check_same_checkpoint("build/test/runs/former0/checkpoint.bin", "build/test/runs/former1/checkpoint.bin");
+    // a run whose folder has the former name: its config, what its log tells, and going on
+    CHECK(shell("cd build/test/runs/former1 && sed -i 's/\"context\"/\"block\"/' config.json log.jsonl && grep -q block config.json && grep -q block log.jsonl") == 0);
+    CHECK(TRAIN("--resume --run.dir=build/test/runs/former1 --train.steps=3") == 0 && shell("grep -q '%s' build/test/err.txt", note) == 0);
+    CHECK(shell("%s/generate build/test/runs/former1 --tokens=3 > build/test/out.txt 2> build/test/err.txt", build) == 0);
+    CHECK(TRAIN("build/test/former.json --model.block=32 --print-config") == 0 && shell("grep -q '\"context\": 32' build/test/out.txt") == 0);
+    snprintf(text, sizeof text, config, "context", ", \"block\": 24");
+    write_text("build/test/former.json", text);
+    CHECK(TRAIN("build/test/former.json --print-config") == EXIT_USAGE &&
+          shell("grep -q 'model.block: is model.context, which is given, too' build/test/err.txt") == 0);
+}
+
 TEST(schedules_that_the_steps_cut_off_are_refused) {
     static const struct { const char *arguments, *words; } cases[] = {
         {"--schedule.kind=trapezoid --schedule.warmup=8 --schedule.cooldown=8", "schedule.warmup and schedule.cooldown: 8 and 8 steps, but train.steps is 10"},
@@ -1190,7 +1214,7 @@ TEST(values_that_a_file_keeps_from_a_chosen_preset_are_said) {
         {"--optimizer.name=muon --optimizer.muon.lr=0.01 --optimizer.muon.weight_decay=0.1", NULL}};
     prepare_runs();
     write_text("build/test/keeps.json", "{\"data\": {\"dir\": \"build/test/data\"}, \"model\": {\"layers\": 1, \"heads\": 2, \"width\": 16, "
-               "\"block\": 16, \"head\": \"tied\"}, \"train\": {\"steps\": 1}, \"optimizer\": {\"name\": \"muonclip\", "
+               "\"context\": 16, \"head\": \"tied\"}, \"train\": {\"steps\": 1}, \"optimizer\": {\"name\": \"muonclip\", "
                "\"muon\": {\"lr\": 0.005, \"weight_decay\": 0.1}}}");
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         CHECK(TRAIN("build/test/keeps.json %s --run.dir=build/test/runs/keeps --overwrite", cases[i].arguments) == 0);
@@ -1313,7 +1337,7 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"--model.logit_softcap=1e-39", "model.logit_softcap: 1e-39 is zero as a float; 0 is off"},
         {"--model.position=rope --model.width=6 --model.heads=2", "odd"},
         {"--train.micro_batch=4", "train.micro_batch: 4 does not divide train.batch (6)"},
-        {"--model.block=1048576 --train.batch=2048", "train.batch: 2048 sequences of model.block (1048576)"},
+        {"--model.context=1048576 --train.batch=2048", "train.batch: 2048 sequences of model.context (1048576)"},
         {"--train.stepz=4", "train.steps"},
         {"--train.steps=ten", "train.steps"},
         {"--model.arch=gpt5", "gpt2"},
@@ -1345,7 +1369,7 @@ TEST(bad_data_is_refused_in_one_line) {
                      EXIT_FAILED, "build/test/none");
     check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/small_vocab --model.vocab=5"),
                      EXIT_FAILED, "token");
-    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad --model.block=5000"),
+    check_error_line(TRAIN("build/test/run.json --run.dir=build/test/runs/bad --model.context=5000"),
                      EXIT_FAILED, "5001");
     shell("rm -rf build/test/runs/bad build/test/cut && mkdir build/test/cut && "
           "cp build/test/data/* build/test/cut && truncate -s -3 build/test/cut/train_000000.bin");
@@ -1459,6 +1483,7 @@ int main(int argc, char **argv) {
     RUN(samples_on_the_way_are_shown);
     RUN(a_plan_beyond_the_memory_is_refused);
     RUN(keys_that_change_nothing_are_refused);
+    RUN(a_former_name_of_a_key_is_still_read);
     RUN(schedules_that_the_steps_cut_off_are_refused);
     RUN(values_that_a_file_keeps_from_a_chosen_preset_are_said);
     RUN(memory_is_as_planned_and_time_is_accounted_for);

@@ -507,7 +507,7 @@ static size_t tensors_place(Tensor table[N_TENSORS]) {
 
 // Fills the table, returns the number of parameters.
 static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
-    int L = c->model.layers, C = c->model.width, F = c->model.mlp_width, T = c->model.block;
+    int L = c->model.layers, C = c->model.width, F = c->model.mlp_width, T = c->model.context;
     int HS = C / c->model.heads, KV = c->model.kv_heads * HS;
     bool speedrun = c->model.init == INIT_SPEEDRUN;
     bool bias = c->model.bias, gate = c->model.mlp == MLP_SWIGLU, learned = c->model.position == POSITION_LEARNED,
@@ -959,10 +959,10 @@ static void model_pack(Model *m, bool on) {
     if (m->packed) profile_lap(PASS_PACK, 0, on ? 8.0 * m->n_packed : 0);
 }
 
-// The sizes of a model for micro-batches of up to B sequences of up to config.model.block tokens; nothing of it is
+// The sizes of a model for micro-batches of up to B sequences of up to config.model.context tokens; nothing of it is
 // allocated yet, so that it can be printed first. backward: with gradients. `config` must be resolved, and outlive the model.
 static Model model_plan(const Config *config, int B, int V, bool backward) {
-    Model m = {.config = config, .mixer = &mixer_attention, .mlp = &mlp_dense, .B = B, .T = config->model.block,
+    Model m = {.config = config, .mixer = &mixer_attention, .mlp = &mlp_dense, .B = B, .T = config->model.context,
                .C = config->model.width, .V = V, .L = config->model.layers, .backward = backward,
                .NH = config->model.heads, .NKV = config->model.kv_heads, .F = config->model.mlp_width};
     m.HS = m.C / m.NH;
@@ -1718,7 +1718,7 @@ static int train_end(Trainer *t, const char *trouble, int failed) {
 static int train(Trainer *t) {
     const Config *c = &t->config;
     int steps = c->train.steps, saved = t->step > 0 ? t->step : -1;
-    double tokens = (double)c->train.batch * c->model.block, begun = seconds_now();
+    double tokens = (double)c->train.batch * c->model.context, begun = seconds_now();
     char trouble[200] = "";
     StepResult result = {0};
     Progress progress = progress_start();

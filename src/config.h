@@ -2,7 +2,7 @@
  *
  * defines: Field, FieldType, ConfigList, ConfigMap, ConfigPreset, ConfigSource, config_load, config_load_text, config_try,
  *          config_write, config_text, config_value_text, config_help, config_choice_name, config_differences,
- *          config_find, config_free
+ *          config_find, config_name_now, config_free
  *
  * The table says of every key "section.key" (any depth) where in the program's struct it goes, of what type it is, its
  * default, its range and its help. Nothing here knows a key. The sources of a value, weakest first:
@@ -63,6 +63,24 @@ static inline const Field *config_find(const Field *fields, int n, const char *k
     for (int i = 0; i < n; i++)
         if (strcmp(fields[i].key, key) == 0) return &fields[i];
     return NULL;
+}
+
+// Keys that have another name now. The former one is still read, in files, on the command line and in logs.
+static inline const char *config_name_now(const char *key) {
+    static const char *const former[][2] = { { "model.block", "model.context" } };
+    for (size_t i = 0; i < COUNT_OF(former); i++)
+        if (strcmp(key, former[i][0]) == 0) return former[i][1];
+    return key;
+}
+
+// The field of a key that a user has written, by its former name too, with a note; NULL where there is none.
+static inline const Field *config_find_given(const Field *fields, int n, const char *key) {
+    static bool noted;
+    const Field *f = config_find(fields, n, key);
+    if (f || !(f = config_find(fields, n, config_name_now(key)))) return f;
+    if (!noted) fprintf(stderr, "note: %s is called %s now\n", key, f->key);
+    noted = true;
+    return f;
 }
 
 // The first key of a section ("train", "optimizer.muon"), or NULL where it is none.
@@ -471,9 +489,11 @@ static inline bool config_take_key(ConfigReader *r, const cJSON *object, const c
         if (strcmp(earlier->string, item->string) == 0) return json_error(&r->json, line, key, "the key is given twice");
     if (strchr(item->string, '.'))
         return json_error(&r->json, line, key, "a key has no dot, expected sections as objects, {\"a\": {\"b\": ...}}");
-    const Field *f = config_find(r->fields, r->n_fields, key);
+    const Field *f = config_find_given(r->fields, r->n_fields, key);
     const Field *first = config_find_section(r->fields, r->n_fields, key);
     if (f) {
+        if (strcmp(f->key, key) != 0 && r->from[f - r->fields] == CONFIG_FILE)
+            return json_error(&r->json, line, key, "is %s, which is given, too", f->key);
         if (!config_set(r, *position, f, item)) return false;
         r->from[f - r->fields] = CONFIG_FILE;
         if (f->type == FIELD_MAP) *position += cJSON_GetArraySize(item);
@@ -542,7 +562,7 @@ static inline bool config_take_override(ConfigReader *r, const char *text) {
     const char *equals = strchr(text, '=');
     if (strncmp(text, "--", 2) != 0) return json_error(&r->json, 0, NULL, "expected --section.key=value");
     char *key = format("%.*s", equals ? (int)(equals - text - 2) : (int)strlen(text + 2), text + 2);
-    const Field *f = config_find(r->fields, r->n_fields, key);
+    const Field *f = config_find_given(r->fields, r->n_fields, key);
     const Field *first = config_find_section(r->fields, r->n_fields, key);
     bool fine = false;
     if (f && equals) {

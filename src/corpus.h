@@ -26,7 +26,7 @@ static inline void corpus_open(Config *c, const char *where, Tokenizer *tokenize
         fail_usage("%s: model.vocab: 0, and %s does not exist to tell the vocabulary: give its size", where, path);
     }
     free(path);
-    dataloader_open(data, c->data.dir, c->model.block, c->model.vocab, (uint64_t)c->run.seed);
+    dataloader_open(data, c->data.dir, c->model.context, c->model.vocab, (uint64_t)c->run.seed);
     if (c->data.order != ORDER_BY_DOCUMENTS) return;
     if (tokenizer->size == 0 || tokenizer->eot < 0)
         fail_usage("%s: data.order: documents, but %s has no tokenizer with an end-of-text token", where, c->data.dir);

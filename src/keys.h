@@ -33,7 +33,7 @@ typedef struct {
     struct { char *dir; int64_t seed; bool lock; } run;
     struct { char *dir; int order; } data;
     struct {
-        int arch, layers, heads, kv_heads, width, block, vocab;
+        int arch, layers, heads, kv_heads, width, context, vocab;
         double dropout;
         int norm, position, mlp, mlp_width, head, init;
         double norm_eps, rope_theta, attn_softcap, logit_softcap;
@@ -97,7 +97,7 @@ static const Field config_fields[] = {
     {"model.heads", FIELD_INT, F_(model.heads), "4", 1, 1024, NULL, "NH, query heads"},
     {"model.kv_heads", FIELD_INT, F_(model.kv_heads), "0", 0, 1024, NULL, "NKV, key/value heads shared by groups of query heads; 0: as many as heads"},
     {"model.width", FIELD_INT, F_(model.width), "128", 1, 65536, NULL, "C, channels of the residual stream"},
-    {"model.block", FIELD_INT, F_(model.block), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
+    {"model.context", FIELD_INT, F_(model.context), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
     {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 1048576, NULL, "V; 0: what the tokenizer in data.dir says"},
     {"model.dropout", FIELD_FLOAT, F_(model.dropout), "0", 0, 0.95, NULL, "rate, on the embedding, the attention weights and both residual branches"},
     {"model.attn_dropout", FIELD_BOOL, F_(model.attn_dropout), "true", 0, 0, NULL, "false: none on the attention weights"},
@@ -345,7 +345,7 @@ static inline void config_resolve(Config *c, const char *where) {
     config_resolve_data(c);
     if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
     if (c->train.micro_batch == 0) {
-        int most = c->model.block < MICRO_TOKENS ? MICRO_TOKENS / c->model.block : 1;
+        int most = c->model.context < MICRO_TOKENS ? MICRO_TOKENS / c->model.context : 1;
         for (int n = 1; n <= c->train.batch && n <= most; n++)
             if (c->train.batch % n == 0) c->train.micro_batch = n;
     }
@@ -361,9 +361,9 @@ static inline void config_resolve(Config *c, const char *where) {
     if (NH % NKV) fail_usage("%s: model.kv_heads: %d does not divide model.heads (%d)", where, NKV, NH);
     if (c->model.position == POSITION_ROPE && C / NH % 2)
         fail_usage("%s: model.heads: RoPE rotates pairs, but width/heads = %d is odd", where, C / NH);
-    if ((double)c->train.batch * c->model.block > 1e9)
-        fail_usage("%s: train.batch: %d sequences of model.block (%d) tokens are more than a step can have, 10^9",
-                   where, c->train.batch, c->model.block);
+    if ((double)c->train.batch * c->model.context > 1e9)
+        fail_usage("%s: train.batch: %d sequences of model.context (%d) tokens are more than a step can have, 10^9",
+                   where, c->train.batch, c->model.context);
     if (c->train.batch % c->train.micro_batch)
         fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)",
                    where, c->train.micro_batch, c->train.batch);

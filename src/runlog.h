@@ -401,7 +401,7 @@ static inline void flat_add(Flat *f, const cJSON *item, const char *prefix) {
     }
     f->keys = (char **)runlog_grow(f->keys, f->n, sizeof *f->keys);
     f->values = (char **)runlog_grow(f->values, f->n, sizeof *f->values);
-    f->keys[f->n] = xstrdup(prefix);
+    f->keys[f->n] = xstrdup(config_name_now(prefix));
     char number[32];
     if (cJSON_IsNumber(item)) f->values[f->n++] = xstrdup(json_number(number, item->valuedouble));
     else f->values[f->n++] = cJSON_IsString(item) ? xstrdup(item->valuestring) : cJSON_PrintUnformatted(item);
@@ -430,8 +430,16 @@ static inline const char *flat_value(const Flat *f, const char *key) {
     return "-";
 }
 
+// A key's value in a config of any age.
 static inline cJSON *config_item(const cJSON *config, const char *section, const char *key) {
-    return cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(config, section), key);
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(config, section)) {
+        char *name = format("%s.%s", section, item->string), *wanted = format("%s.%s", section, key);
+        bool found = strcmp(config_name_now(name), wanted) == 0;
+        free(name), free(wanted);
+        if (found) return (cJSON *)(uintptr_t)item;
+    }
+    return NULL;
 }
 
 static inline double config_value(const cJSON *config, const char *section, const char *key) {

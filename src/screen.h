@@ -41,7 +41,7 @@ static inline void check_memory(const MemoryPlan *plan, const MachineMemory *m, 
         {m->available, false, "the machine has free without swapping"}};
     double planned = memory_total(plan);
     char keys[256];
-    snprintf(keys, sizeof keys, "%s%sa smaller model.block, model.width, model.layers or model.vocab takes less",
+    snprintf(keys, sizeof keys, "%s%sa smaller model.context, model.width, model.layers or model.vocab takes less",
              c->train.micro_batch > 1 ? "a smaller train.micro_batch, " : "",
              c->train.recompute == RECOMPUTE_NONE ? "train.recompute=block, " : "");
     for (size_t i = 0; i < COUNT_OF(limits); i++)
@@ -81,8 +81,8 @@ static inline void print_plan(const Config *c, const Plan *p) {
                       *const heads[] = {"tied", "untied"};
     const MemoryPlan *m = &p->memory;
     const DataLoader *d = p->data;
-    int T = c->model.block;
-    printf("model      %s: %d layers, width %d, %d heads%s, block %d, vocabulary %d\n",
+    int T = c->model.context;
+    printf("model      %s: %d layers, width %d, %d heads%s, context %d, vocabulary %d\n",
            config_choice_name(config_fields, N_FIELDS, "model.arch", c->model.arch), c->model.layers, c->model.width,
            c->model.heads, c->model.kv_heads < c->model.heads ? " with shared keys" : "", T, c->model.vocab);
     printf("           %s, %s%s, %s of %d, %s head%s\n",

@@ -222,7 +222,7 @@ static bool same_file(const char *a, const char *b) {
 // Opens an arm's data: its fingerprint as the trainer logs it, and how many tokens the last validation predicts.
 static char *look_at_data(const Arm *arm, double *validated) {
     DataLoader d;
-    double T = config_value(arm->resolved, "model", "block");
+    double T = config_value(arm->resolved, "model", "context");
     double most = config_value(arm->resolved, "train", "final_eval_tokens");
     dataloader_open(&d, data_dir(arm), (int)T, INT_MAX, 1);
     char *fingerprint = format("%016llx", (unsigned long long)dataloader_fingerprint(&d));
@@ -270,9 +270,9 @@ static void check_pair(const Arm *first, const Arm *arm, const char *data, const
                        va, vb);
     }
     if (validated != other)
-        fail_usage("%s and %s don't compare: at model.block %s and %s a validation predicts %.0f and %.0f tokens; "
-                   "give a train.final_eval_tokens that both blocks divide", first->label, arm->label,
-                   flat_value(&fa, "model.block"), flat_value(&fb, "model.block"), validated, other);
+        fail_usage("%s and %s don't compare: at model.context %s and %s a validation predicts %.0f and %.0f tokens; "
+                   "give a train.final_eval_tokens that both contexts divide", first->label, arm->label,
+                   flat_value(&fa, "model.context"), flat_value(&fb, "model.context"), validated, other);
     if (!differ) fail_usage("%s and %s are the same: no key differs", first->label, arm->label);
     flat_free(&fa);
     flat_free(&fb);
@@ -296,7 +296,7 @@ static void check_arms(void) {
             free(other);
         }
         free(name);
-        const char *same[][2] = { { "data", "dir" }, { "model", "block" }, { "train", "final_eval_tokens" } };
+        const char *same[][2] = { { "data", "dir" }, { "model", "context" }, { "train", "final_eval_tokens" } };
         bool as_first = a > 0;
         for (size_t k = 0; k < COUNT_OF(same); k++)
             as_first = as_first && cJSON_Compare(config_item(arm->resolved, same[k][0], same[k][1]),

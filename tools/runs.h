@@ -100,7 +100,7 @@ static inline void runs_make(RunList *l) {
         r->seed = i / l->n_arms / l->n_budgets;
         const cJSON *config = l->arms[r->arm].resolved;
         r->steps = (long)fmax(1, round(l->budgets[r->budget] * config_value(config, "train", "steps")));
-        r->tokens = (double)r->steps * config_value(config, "train", "batch") * config_value(config, "model", "block");
+        r->tokens = (double)r->steps * config_value(config, "train", "batch") * config_value(config, "model", "context");
         char *label = safe_name(l->arms[r->arm].label), budget[32], seed[32];
         bool whole = l->budgets[r->budget] == 1;
         json_number(budget, l->budgets[r->budget]);

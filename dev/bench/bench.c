@@ -503,7 +503,7 @@ typedef struct { double tok_per_s, ms, flops_per_token, resident_mb, activations
 
 // gpt2 with AdamW and gradient clipping where the overrides don't say otherwise, and random tokens.
 static void step_open(Trainer *t, const Size *size, GemmPrecision precision, char **overrides, int n_overrides) {
-    char *text = format("{\"model\": {\"arch\": \"gpt2\", \"layers\": %d, \"heads\": %d, \"width\": %d, \"block\": %d, "
+    char *text = format("{\"model\": {\"arch\": \"gpt2\", \"layers\": %d, \"heads\": %d, \"width\": %d, \"context\": %d, "
                         "\"vocab\": %d}, \"train\": {\"batch\": %d, \"precision\": \"%s\", \"grad_clip\": 1}, "
                         "\"schedule\": {\"kind\": \"constant\"}, "
                         "\"optimizer\": {\"name\": \"adamw\", \"adamw\": {\"lr\": 1e-4}}}",
@@ -733,7 +733,7 @@ typedef struct {
 } Growth;
 
 static Growth growth_of(int T, int V, const char *recompute) {
-    char *block = format("model.block=%d", T), *batch = format("train.batch=%d", GROWTH_TOKENS / T),
+    char *block = format("model.context=%d", T), *batch = format("train.batch=%d", GROWTH_TOKENS / T),
          *vocab = format("model.vocab=%d", V), *again = format("train.recompute=%s", recompute);
     StepTask task = { "4x128", GEMM_FP32, omp_get_max_threads(), 1, true,
                       { block, batch, vocab, again, "model.width=256" } };

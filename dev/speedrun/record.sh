@@ -41,7 +41,7 @@ done
 verdict=$(awk -v l="$losses" -v t="$target" -v s="$sigma" 'BEGIN { n = split(l, x, " "); for (i = 1; i <= n; i++) m += x[i] / n
     z = (t - m) * sqrt(n); ok = s > 0 ? z >= 3.09 * s : m <= t
     printf "mean %.4f of %d, (target - mean) sqrt(n) = %.4f, needed %.4f: %s", m, n, z, (s > 0 ? 3.09 * s : 0), (ok ? "a record" : "not significant") }')
-whole=$(flat <<< "$base" | awk -F= '/^train.steps=|^train.batch=|^model.block=/ { n = (n ? n : 1) * $2 } END { print n }')
+whole=$(flat <<< "$base" | awk -F= '/^train.steps=|^train.batch=|^model.context=/ { n = (n ? n : 1) * $2 } END { print n }')
 case $track in open_*) ;; *) [ "$tokens" -lt "$whole" ] || fail "$tokens tokens: no fewer than the baseline's $whole" ;; esac
 case $verdict in *"not significant") fail "$verdict" ;; esac
 out=$here/records/$name

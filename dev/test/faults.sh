@@ -27,7 +27,7 @@ mkdir -p $work
 seq -f 'light and water, heaven and earth: %g' 400 > $work/text
 "$BUILD/tokenize" shards --out=$work/data $work/text > $work/out || exit 1
 cat > $work/run.json <<END
-{"data": {"dir": "$work/data"}, "model": {"layers": 2, "heads": 2, "width": 16, "block": 16, "dropout": 0.1},
+{"data": {"dir": "$work/data"}, "model": {"layers": 2, "heads": 2, "width": 16, "context": 16, "dropout": 0.1},
  "train": {"steps": 600, "batch": 6, "micro_batch": 3, "eval_every": 50, "eval_tokens": 256, "final_eval_tokens": 256, "save_every": 7,
            "sample_every": 100, "sample_tokens": 20}, "optimizer": {"qk_clip": {"tau": 0.01}}}
 END

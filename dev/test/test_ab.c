@@ -696,7 +696,7 @@ static void make_world(void) {
     make_data(ROOT "/bare", 0, false);
     static const char config[] =
         "{\"data\": {\"dir\": \"" ROOT "/data\"}, "
-        "\"model\": {\"layers\": 1, \"heads\": 2, \"width\": 16, \"block\": 16, \"vocab\": 256}, "
+        "\"model\": {\"layers\": 1, \"heads\": 2, \"width\": 16, \"context\": 16, \"vocab\": 256}, "
         "\"train\": {\"steps\": 6, \"batch\": 2, \"eval_every\": 3, \"eval_tokens\": 256, \"final_eval_tokens\": 256, \"save_every\": 0}, "
         "\"optimizer\": {\"name\": \"%s\"}}\n";
     char *a = format(config, "adamw"), *b = format(config, "muon");
@@ -715,7 +715,7 @@ TEST(what_does_not_compare_is_refused) {
         { "x=" ROOT "/b.json,--data.dir=" ROOT "/bare", "--seeds=1", "other tokenizers" },
         { "x=" ROOT "/b.json,--train.eval_tokens=128", "--seeds=1", "train.eval_tokens is 256 and 128" },
         { "x=" ROOT "/b.json,--train.final_eval_tokens=128", "--seeds=1", "train.final_eval_tokens is 256 and 128" },
-        { "x=" ROOT "/b.json,--model.block=24", "--seeds=1", "16 and 24 a validation predicts 256 and 240" },
+        { "x=" ROOT "/b.json,--model.context=24", "--seeds=1", "16 and 24 a validation predicts 256 and 240" },
         { "x=" ROOT "/b.json,--train.stepz=1", "--seeds=1", "did you mean" },
         { "x=" ROOT "/none.json", "--seeds=1", "none.json" },
         { "a=" ROOT "/b.json", "--seeds=1", "two arms are called a" },
@@ -761,7 +761,7 @@ TEST(what_does_not_compare_is_refused) {
 }
 
 TEST(another_block_with_the_same_validation_compares) {
-    Call c = { { ROOT "/a.json", "x=" ROOT "/a.json,--model.block=32", "--out=" ROOT "/block", "--train.steps=2",
+    Call c = { { ROOT "/a.json", "x=" ROOT "/a.json,--model.context=32", "--out=" ROOT "/block", "--train.steps=2",
                  trainer }, NULL };
     CHECK(run_ab(&c) == 0);
 }

@@ -109,7 +109,7 @@ TEST(jobs_leave_their_results_and_a_failed_one_ends_the_program) {
 
 // Token v is followed by v + 1. Leaves the losses before and after 30 steps.
 static void train_bare(int i) {
-    char *keys[] = { "--model.layers=1", "--model.heads=1", "--model.width=16", "--model.block=3", "--model.vocab=5",
+    char *keys[] = { "--model.layers=1", "--model.heads=1", "--model.width=16", "--model.context=3", "--model.vocab=5",
                      "--train.batch=4", "--train.steps=30", "--optimizer.name=adam", "--optimizer.adamw.lr=0.02" };
     Trainer t = {0};
     lab_open_bare(&t, "configs/gpt2.json", COUNT_OF(keys), keys, i + 1);

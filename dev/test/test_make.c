@@ -10,7 +10,7 @@
 #define TRAINER "${TRAINER:-./train_gpt}"
 #define SHARDS ROOT "/it costs $5"              // a folder of data that needs quotes
 // A training of a second, by options: some are repeated by a test, and the last counts.
-#define TINY "configs/gpt2.json --model.layers=1 --model.heads=2 --model.width=32 --model.block=16 --train.batch=2 " \
+#define TINY "configs/gpt2.json --model.layers=1 --model.heads=2 --model.width=32 --model.context=16 --train.batch=2 " \
              "--train.steps=3 --train.eval_every=0 --train.eval_tokens=64 --train.final_eval_tokens=64 --schedule.kind=constant --schedule.warmup=0 "
 
 TEST(words_are_quoted_where_a_shell_needs_it) {

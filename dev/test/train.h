@@ -14,7 +14,7 @@ static void find_programs(void) {
 
 #define RUN_CONFIG \
     "{\"data\": {\"dir\": \"build/test/data\"}, " \
-    "\"model\": {\"layers\": 2, \"heads\": 2, \"width\": 16, \"block\": 16, \"dropout\": 0.1},\n" \
+    "\"model\": {\"layers\": 2, \"heads\": 2, \"width\": 16, \"context\": 16, \"dropout\": 0.1},\n" \
     " \"train\": {\"steps\": 60, \"batch\": 6, \"micro_batch\": 3, \"eval_every\": 20, \"save_every\": 25, \"sample_tokens\": 40},\n" \
     " \"optimizer\": {\"qk_clip\": {\"tau\": 0.01}}}\n"
 

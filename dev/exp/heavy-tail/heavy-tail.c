@@ -135,7 +135,7 @@ static void open_arm(Trainer *t, int part, int arm, const double rates[RATES], d
         dataloader_open(&t->data, t->config.data.dir, m->T, m->V, (uint64_t)seed);
         t->classes = dataloader_classes(&t->data);
     } else if (m->T != POSITIONS || m->V != VOCABULARY || m->logit_rows != t->config.train.batch * m->T) {
-        fail_usage("%s: model.block %d, model.vocab %d and a batch that fits at once expected", parts[part].config,
+        fail_usage("%s: model.context %d, model.vocab %d and a batch that fits at once expected", parts[part].config,
                    POSITIONS, VOCABULARY);
     }
 }
