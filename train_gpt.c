@@ -1207,7 +1207,7 @@ static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new
 }
 
 // =====================================================================================================================
-// 7. Training: the optimizer's glue, validation, checkpoints, the run's folder, the loop
+// 7. Training: the optimizer's glue and the step, validation, checkpoints, log and samples, the loop, main
 
 typedef struct {
     Config config;
@@ -1215,7 +1215,7 @@ typedef struct {
     Muon muon;
     MuonParam groups[N_TENSORS];         // one for each row of the tensor table that the model has
     int n_groups;
-    MuonOptions options[KEYS_SECTIONS];  // of the optimizer; of tensors under sgd, and adamw and its kin
+    MuonOptions options[KEYS_SECTIONS];  // of the tensors under muon and its family, under sgd, under adamw and its kin
     MuonCoefficients own_coefficients;
     void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
     size_t state_bytes, scratch_bytes;
@@ -1332,7 +1332,8 @@ static void explain(Trainer *t, const StepResult *result) {
     char *folder = format("%s/step%d", t->config.run.dir, t->explained);
     int n = t->config.train.batch * m->T, error = explain_step(&(Explanation){
         .folder = folder, .step = t->step + 1, .steps = t->config.train.steps, .muon = &t->muon, .scratch = t->scratch,
-        .threads = omp_get_max_threads(), .loss = result->loss, .bpb = bits_per_byte(result->loss * n, text_bytes(&t->tokenizer, t->targets, n)),
+        .threads = omp_get_max_threads(), .loss = result->loss,
+        .bpb = bits_per_byte(result->loss * n, text_bytes(&t->tokenizer, t->targets, n)),
         .grad_norm = result->grad_norm, .inputs = t->inputs, .targets = t->targets, .n_tokens = min_int(m->T, 12),
         .tokenizer = &t->tokenizer, .sizes = sizes, .n_sizes = COUNT_OF(sizes), .max_logits = m->max_logits, .layers = m->L,
         .heads = m->NH, .tau = t->config.optimizer.qk_clip.tau});
@@ -1669,7 +1670,8 @@ static void trainer_open(Trainer *t, const char *where) {
 
 // Says the plan and carries it out: a trainer before its first step, with zero weights.
 static void trainer_begin(Trainer *t) {
-    print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups, t->n_groups});
+    print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups,
+                                   t->n_groups});
     trainer_allocate(t);
     t->eval.step = -1;
     t->best = (Best){-1, -1, INFINITY};
