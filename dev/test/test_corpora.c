@@ -728,6 +728,7 @@ TEST(prepare_says_that_the_disk_is_full) {
     if (system("command -v bible >/dev/null") == 0)
         CHECK_FAILS(shell_on_full_disk, PREPARE "kjv >/dev/null", 1, "/all.txt: cannot be written: File too large");
     CHECK(run("test -z \"$(ls " ROOT "/out)\"") == 0);
+    CHECK_FAILS(shell, PREPARE "README.md byte >/dev/full", 1, "error: stdout: cannot be written");
 }
 
 TEST(prepare_takes_ready_shards) {
