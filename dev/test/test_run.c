@@ -656,6 +656,13 @@ TEST(a_step_is_explained_and_stays_the_same) {
                 "> build/test/norm.txt && grep -q \"^| w_out | 2 of 16 x 64 | muon | $(cat build/test/norm.txt) |\" "
                 RUNS "told/step7/step.md") == 0);
 
+    // Zeros are no NaN: biases, gradients and projections of a first step, a tensor that no rule owns.
+    CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "told --train.steps=7 --train.save_every=6 --overwrite --explain=1 "
+                "--model.init=speedrun --optimizer.route=wpe=none") == 0);
+    CHECK(file_has(RUNS "told/step1/step.md", "| wo "));
+    CHECK(shell("grep -qE '^\\| wpe \\| 1 of 16 x 16 \\| none .* \\| 0 \\| 0 \\| 0 %% \\|$' " RUNS "told/step1/step.md") == 0);
+    CHECK(shell("! grep -iE 'nan|inf' " RUNS "told/step1/step.md " RUNS "told/step1/spectra.csv") == 0);
+
     // What can't be written is said, and the training goes on.
     CHECK(shell("rm -r " RUNS "told/step7 && touch " RUNS "told/step7") == 0);
     CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "told --train.steps=7 --train.save_every=6 --overwrite --explain=7") == 0);
