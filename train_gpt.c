@@ -352,8 +352,8 @@ static void linear_forward(float *out, const float *x, const Linear *l, int N, E
               false, true, N, l->OC, l->IC, 1.0f, x, l->IC, l->w, l->IC, 0.0f, out, l->OC);
 }
 
-// Where x is the MLP's activation of h, its gradient is taken through the activation piece by piece: h becomes dh and dx
-// becomes x. h is NULL where x is no activation.
+// What follows the gradient dx where x is the MLP's activation of h: as soon as a piece of dx is finished, h becomes dh there,
+// and dx becomes x, which the gradient of w needs. h is NULL where x is something else.
 typedef struct { float *h; MlpKind mlp; } InputEpilogue;
 
 static void linear_input_epilogue(void *arg, int row, int column, int rows, int columns, float *dx, size_t stride) {
@@ -480,20 +480,20 @@ typedef struct {
     int rows, cols;          // (out, in) of a copy; a vector is one row
     Fill fill;
     double size;
-    bool joined;             // in one group with the row above
+    bool stacked;            // below the row above
     size_t offset, stride;   // floats from the start of the parameters to copy 0, and from each copy to the next
     int rule;                // who updates it
     bool decay;              // is it subject to weight decay
 } Tensor;
 
-// Rows that are joined are a group. Its tensors lie end to end, so that one product serves all of them, and its copies
-// one after the other: copy i of a tensor is at offset + stride * i. Returns the number of floats of all groups.
+// Rows that are stacked make one taller matrix: their tensors lie end to end, so that one product serves all of them, and
+// the stack's copies one after the other: copy i of a tensor is at offset + stride * i. Returns the number of floats of all.
 static size_t tensors_place(Tensor table[N_TENSORS]) {
     size_t end = 0;
     for (int first = 0, next; first < N_TENSORS; first = next) {
         size_t stride = 0;
         int copies = 0;
-        for (next = first; next < N_TENSORS && (next == first || table[next].joined); next++) {
+        for (next = first; next < N_TENSORS && (next == first || table[next].stacked); next++) {
             Tensor *t = &table[next];
             if (!t->count) continue;
             t->offset = end + stride;
@@ -520,27 +520,27 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     Fill hidden = speedrun ? FILL_UNIFORM : FILL_NORMAL, residual = speedrun ? FILL_ZERO : FILL_NORMAL;
     double from_c = speedrun ? sqrt(3.0) * 0.5 / sqrt(C) : 0.02, into = 0.02 / sqrt(2.0 * L);
 
-    enum { ALONE, JOINED };              // in one group with the row above
-    const struct { const char *name; Role role; int joined, first_layer, count, rows, cols; Fill fill; double size; }
-    kinds[N_TENSORS] = {                 // name, role, group, first layer, copies, rows, cols, fill, size
+    enum { ALONE, STACKED };             // below the row above
+    const struct { const char *name; Role role; int stacked, first_layer, count, rows, cols; Fill fill; double size; }
+    kinds[N_TENSORS] = {                 // name, role, stack, first layer, copies, rows, cols, fill, size
         [WTE]     = {"wte", ROLE_EMBED, ALONE, 0, 1, V, C, FILL_NORMAL, speedrun ? 1.0 : 0.02},
         [WPE]     = {"wpe", ROLE_EMBED, ALONE, 0, learned, T, C, FILL_NORMAL, 0.02},
         [NORM1_W] = {"norm1_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
         [NORM1_B] = {"norm1_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
         [WQ]      = {"wq", ROLE_Q, ALONE, 0, L, C, C, hidden, from_c},
-        [WK]      = {"wk", ROLE_K, JOINED, 0, L, KV, C, hidden, from_c},
-        [WV]      = {"wv", ROLE_V, JOINED, 0, L, KV, C, hidden, from_c},
+        [WK]      = {"wk", ROLE_K, STACKED, 0, L, KV, C, hidden, from_c},
+        [WV]      = {"wv", ROLE_V, STACKED, 0, L, KV, C, hidden, from_c},
         [BQ]      = {"bq", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
-        [BK]      = {"bk", ROLE_BIAS, JOINED, 0, L * bias, 1, KV, FILL_ZERO, 0},
-        [BV]      = {"bv", ROLE_BIAS, JOINED, 0, L * bias, 1, KV, FILL_ZERO, 0},
+        [BK]      = {"bk", ROLE_BIAS, STACKED, 0, L * bias, 1, KV, FILL_ZERO, 0},
+        [BV]      = {"bv", ROLE_BIAS, STACKED, 0, L * bias, 1, KV, FILL_ZERO, 0},
         [WO]      = {"wo", ROLE_O, ALONE, 0, L, C, C, residual, into},
         [BO]      = {"bo", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
         [NORM2_W] = {"norm2_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
         [NORM2_B] = {"norm2_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
         [W_GATE]  = {"w_gate", ROLE_MLP_GATE, ALONE, 0, L * gate, F, C, hidden, from_c},
-        [W_IN]    = {"w_in", ROLE_MLP_IN, JOINED, 0, L, F, C, hidden, from_c},
+        [W_IN]    = {"w_in", ROLE_MLP_IN, STACKED, 0, L, F, C, hidden, from_c},
         [B_GATE]  = {"b_gate", ROLE_BIAS, ALONE, 0, L * gate * bias, 1, F, FILL_ZERO, 0},
-        [B_IN]    = {"b_in", ROLE_BIAS, JOINED, 0, L * bias, 1, F, FILL_ZERO, 0},
+        [B_IN]    = {"b_in", ROLE_BIAS, STACKED, 0, L * bias, 1, F, FILL_ZERO, 0},
         [W_OUT]   = {"w_out", ROLE_MLP_OUT, ALONE, 0, L, C, F, residual, into},
         [B_OUT]   = {"b_out", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
         [NORMF_W] = {"normf_w", ROLE_NORM, ALONE, 0, gain, 1, C, FILL_ONE, 0},
@@ -551,7 +551,7 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
         table[id] = (Tensor){
             .name = kinds[id].name, .role = kinds[id].role, .first_layer = kinds[id].first_layer, .count = kinds[id].count,
             .rows = kinds[id].rows, .cols = kinds[id].cols, .fill = kinds[id].fill, .size = kinds[id].size,
-            .joined = kinds[id].joined, .rule = tensor_rule(c, kinds[id].role, kinds[id].name),
+            .stacked = kinds[id].stacked, .rule = tensor_rule(c, kinds[id].role, kinds[id].name),
             .decay = tensor_decays(c, kinds[id].role)};
     return tensors_place(table);
 }
@@ -578,7 +578,7 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Products: y = x W^T + b, where W is a group of tensors and b a group of biases. Each has as many copies as its tensors.
+// Products: y = x W^T + b, where W is a stack of tensors and b a stack of biases. Each has as many copies as its tensors.
 
 typedef enum { PRODUCT_QKV, PRODUCT_O, PRODUCT_MLP_IN, PRODUCT_MLP_OUT, PRODUCT_OUTPUT, PRODUCTS } ProductId;
 

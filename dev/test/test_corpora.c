@@ -508,7 +508,7 @@ TEST(prepare_makes_a_folder_once) {
     // A folder that is not whole is none: a shard missing, empty or with another byte.
     static const char *const harm[] = { "rm val_000000.bin", ": >train_000000.bin", "printf 1 | dd of=train_000000.bin bs=1 seek=1030 conv=notrunc 2>&-" };
     for (size_t i = 0; i < COUNT_OF(harm); i++) {
-        char *command = format("(cd " ROOT "/out/my_text.v2; %s); " PREPARE MY_TEXT " | tee " ROOT "/said | grep 'kind char' && "
+        char *command = format("(cd " ROOT "/out/my_text.v2 || exit; %s); " PREPARE MY_TEXT " | tee " ROOT "/said | grep 'kind char' && "
                                "grep -q 'preparing .* anew: .*_000000.bin' " ROOT "/said && " PREPARE MY_TEXT " | grep 'up to date'", harm[i]);
         CHECK(run(command) == 0);
         free(command);
