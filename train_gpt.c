@@ -867,6 +867,9 @@ static const Socket mlp_dense = {mlp_dense_plan, mlp_dense_forward, mlp_dense_ba
 // =====================================================================================================================
 // 6. Model
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Its memory, planned, allocated and linked
+
 enum { LOGITS_AT_A_TIME = 1 << 25 };     // at most: 128 MB
 
 // The N tokens of a micro-batch in equal pieces.
@@ -1017,6 +1020,9 @@ static double flops_per_token(const Model *m) {
     return 6.0 * weights + m->mixer->pair_flops(m) * m->L * (m->T / 2.0);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Forward and backward: a block, the trunk of all blocks, the output product with the loss
+
 static void block_forward(Model *m, float *x_next, int l, Batch batch) {
     BlockActs *a = &m->blocks[l];
     int N = batch.B * batch.T, C = m->C;
@@ -1139,6 +1145,9 @@ static double model_gradients(Model *m, const int *tokens, const int *targets, i
     return loss;
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Gradients, before the first micro-batch and after the last one
+
 // Gradients of zero, and no largest logits. A product's gradient is only marked as fresh: the first one is written over
 // what is there, which saves two passes over memory. model_finish_grads must follow the last micro-batch.
 static void model_zero_grads(Model *m) {
@@ -1160,6 +1169,9 @@ static void model_finish_grads(Model *m) {
         l->fresh = false;
     }
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sampling
 
 // Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
 // at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest. Drawn are the
