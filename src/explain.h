@@ -252,8 +252,8 @@ static inline void explain_heads(FILE *out, const Explanation *e) {
     if (e->tau > 0) fprintf(out, "\ntau is %g: QK-Clip scales %d of the %d heads in this step.", e->tau, scaled, n);
     else fprintf(out, "\nQK-Clip is off.");
     if (scaled == 0 && largest > 0)
-        fprintf(out, " With a tau of %.3g, half of the largest logit, it would scale %d: the head with the largest by gamma = 0.5, "
-                     "its queries' and its keys' rows by %.3f each.", largest / 2, explain_count_above(e, largest / 2), sqrt(0.5));
+        fprintf(out, " With a tau of %.3g, half of the largest logit, it would scale %d, the head with the largest by gamma = 0.5.",
+                largest / 2, explain_count_above(e, largest / 2));
     fputs("\n<!-- end -->\n", out);
 }
 
