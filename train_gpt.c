@@ -659,8 +659,8 @@ typedef struct {
     void (*forward)(Model *m, float *out, const float *x, int layer, Batch batch);
     // from m->dx, the gradient of out, to m->dnorm, that of m->norm, and the weights' gradients
     void (*backward)(Model *m, int layer, Batch batch);
-    // the gradients of the weights that take m->norm as their input. m->dnorm has its memory until the norm's backward pass
-    // writes the normalized input there again: so this comes after that
+    // the gradients of the weights whose input is m->norm; called last, after the norm's backward pass, which writes the
+    // normalized input back over m->dnorm. So m->dx must stay, and other weights' gradients come before m->dnorm is written
     void (*backward_first)(Model *m, int layer, Batch batch);
     double (*pair_flops)(const Model *m);    // forward and backward, of a token and each that it sees, beside the products
 } Socket;
@@ -1354,7 +1354,9 @@ static double optimizer_flops(const Trainer *t) {
     return flops;
 }
 
-// QK-Clip of every layer, after the update, by the logits that this step's forward passes saw. *clipped: heads scaled.
+// QK-Clip of every layer, after the update. The logits are those of this step's batch, so before the update (as in Kimi K2) and
+// before a soft-cap. Each head with one above tau gets gamma = tau / its largest: queries and keys are scaled so that their
+// products shrink by gamma. *clipped: how many heads.
 static int qk_clip(Trainer *t, int *clipped) {
     Model *m = &t->model;
     *clipped = 0;
@@ -1369,20 +1371,20 @@ static int qk_clip(Trainer *t, int *clipped) {
     return MUON_OK;
 }
 
-// The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: gradients clipped, learning
-// rates scheduled, every tensor updated by its rule, heads clipped. Returns false with result->trouble in words where a
+// The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: the factor that clips the
+// gradients is passed on (they stay), learning rates are scheduled, every tensor is updated by its rule, heads are clipped. Returns false with result->trouble in words where a
 // number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     const Model *m = &t->model;
     double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
-    result->lr = factor * rule_lr(c, optimizer_rule(c), ROLE_O);
+    result->lr = factor * rule_lr(c, optimizer_rule(c), ROLE_O);                 // for the log: that of hidden matrices
     result->grad_norm = muon_grad_norm(&t->muon);
     if (clip > 0 && isfinite(result->grad_norm))
         scale = fmin(1.0, clip / (result->grad_norm + 1e-6));                    // as torch's clip_grad_norm_
 
-    t->muon.options.momentum = muon_momentum(c, t->step);
-    int code = muon_begin_step(&t->muon, factor, scale);                         // nothing has changed yet
+    t->muon.options.momentum = muon_momentum(c, t->step);                        // of Muon and its family
+    int code = muon_begin_step(&t->muon, factor, scale);                         // looks for NaN; no weight has changed yet
     bool ready = code == MUON_OK && isfinite(result->loss);
     profile_lap(PASS_GRADIENT, 0, 8.0 * m->n_params);
     if (ready && t->step + 1 == t->explained) explain(t, result);
@@ -1420,7 +1422,7 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     }
     model_finish_grads(m);
     result->loss = sum / tokens;
-    model_pack(m, false);
+    model_pack(m, false);                                                        // what is packed is of the old weights
     double before = seconds_now();
     bool fine = optimizer_step(t, result);
     result->optimizer_seconds = seconds_now() - before;
@@ -1467,15 +1469,17 @@ static bool evaluate(Trainer *t) {
 
 static bool due(int every, int step, int steps) { return step == steps || (every > 0 && step % every == 0); }
 
-// Trains until all steps are done, a signal comes or a number isn't finite. Returns the program's exit code.
+// Trains until all steps are done, a signal comes or a number isn't finite. Each turn first deals with the weights of t->step
+// steps (validates, saves, samples), ends where they are the last, and else makes the next step: so step 0 is validated, too.
+// Returns the program's exit code.
 static int train(Trainer *t) {
     const Config *c = &t->config;
-    int steps = c->train.steps, saved = t->step > 0 ? t->step : -1;
+    int steps = c->train.steps, saved = t->step > 0 ? t->step : -1;      // the step that checkpoint.bin has; -1: none
     char trouble[200] = "";
     StepResult result = {0};
     tell_begin(t);
     for (;; ) {
-        // Validate: every eval_every steps, and what the last step has made
+        // Validate: every eval_every steps and at the end, but not again after a resume
         bool validates = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !interrupted && evaluate(t);
         if (validates) tell_validation(t);
 
@@ -1484,22 +1488,25 @@ static int train(Trainer *t) {
         bool saves = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
         bool samples = !last && t->step > 0 && c->train.sample_every && t->step % c->train.sample_every == 0;
         if ((validates || saves || samples) && !state_is_sound(t, trouble, sizeof trouble)) break;
-        keep_best(t, last);
+        if (!last) keep_best(t);
         if (saves) {
             save_run(t);
             saved = t->step;
         }
-        if (last) break;
+        if (last) {
+            drop_older_best(t);
+            break;
+        }
         if (validates) run_draw(&t->run);                // the end draws too
         if (samples) {
-            check_surroundings(t);
+            check_undisturbed(t);
             progress_end(&t->progress);
             show_sample(t, t->step);
         }
 
         // Step
         if (!train_step(t, &result)) {
-            if (!*result.trouble) continue;              // a signal: this step is for the resume
+            if (!*result.trouble) continue;              // a signal, nothing has changed: the next turn saves and ends
             snprintf(trouble, sizeof trouble, "%s", result.trouble);
             break;
         }
@@ -1509,7 +1516,7 @@ static int train(Trainer *t) {
         tell_step(t, &result);
     }
     progress_end(&t->progress);
-    return train_end(t, trouble, t->step + (*result.trouble != '\0'));
+    return train_end(t, trouble, *result.trouble ? t->step + 1 : t->step);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

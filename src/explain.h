@@ -81,7 +81,7 @@ static inline ExplainedMatrix explain_matrix(const Muon *m, const Muon *after, i
     const float *w = p->w + at, *stepped = after->params[i].w + at, *g = p->g + at;
     const bool matrix = p->rows > 1 && p->cols > 1, transforms = muon_rule_is_for_matrices(p->rule);
     const bool looks_ahead = (muon_rule_uses(p->rule) & MUON_USES_MOMENTUM) && o->nesterov;
-    const bool adds_decay = p->rule == MUON_RULE_SGD || p->rule == MUON_RULE_RMSPROP || p->rule == MUON_RULE_ADAM;
+    const bool adds_decay = muon_rule_uses(p->rule) & MUON_USES_ADDED_DECAY;
     const double lr = p->rule == MUON_RULE_NONE ? 0 : p->lr * m->lr_factor, decay = adds_decay ? 0 : lr * p->weight_decay;
     size_t floats;
     float *b = muon_state(after, i, MUON_SLOT_MOMENTUM, &floats);

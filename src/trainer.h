@@ -2,8 +2,8 @@
  * knows what is trained, and the services, which know no model: run.h, runlog.h, resume.h, screen.h, corpus.h, explain.h.
  *
  * defines: owners_of, choose_threads, choose_precision, memory_plan, trainer_open, trainer_begin, trainer_close,
- *          checkpoint_weights, state_is_sound, check_surroundings, save_run, keep_best, read_weights, resume_run,
- *          log_start, tell_begin, tell_step, tell_validation, show_sample, explain, train_end
+ *          checkpoint_weights, state_is_sound, check_undisturbed, save_run, keep_best, drop_older_best, read_weights,
+ *          resume_run, log_start, tell_begin, tell_step, tell_validation, show_sample, explain, train_end
  *
  * Included by train_gpt.c, behind Trainer and what it is made of. Nothing here has a say in what is learned.
  */
@@ -130,7 +130,7 @@ __attribute__((noreturn)) static inline void run_failed(Trainer *t, const char *
 }
 
 // To be called before anything is kept that was computed from the data.
-static inline void check_surroundings(Trainer *t) {
+static inline void check_undisturbed(Trainer *t) {
     const char *disturbed = run_disturbed(&t->run, &t->data);
     if (disturbed) run_failed(t, disturbed);
 }
@@ -138,7 +138,7 @@ static inline void check_surroundings(Trainer *t) {
 static inline void save_run(Trainer *t) {
     Saved s;
     char error[ERROR_ROOM];
-    check_surroundings(t);
+    check_undisturbed(t);
     runlog_sync(t->log, t->run.log);
     saved_list(&s, t, true);
     const char *previous = t->current_is_good ? t->run.previous : NULL;
@@ -160,11 +160,14 @@ static inline void save_best(Trainer *t) {
     t->best.kept = saved ? t->step : -1;
 }
 
-// Where the weights of now are the best ones: keeps them before the next step changes them. last: checkpoint.bin will have them.
-static inline void keep_best(Trainer *t, bool last) {
-    if (t->best.step != t->step || t->best.kept == t->step) return;
-    if (last) unlink(t->run.best);
-    else save_best(t);
+// Where the weights of now are the best ones: keeps them before the next step changes them.
+static inline void keep_best(Trainer *t) {
+    if (t->best.step == t->step && t->best.kept != t->step) save_best(t);
+}
+
+// At the end: checkpoint.bin has the weights of now, so that where they are the best ones an older checkpoint of these goes.
+static inline void drop_older_best(Trainer *t) {
+    if (t->best.step == t->step && t->best.kept != t->step) unlink(t->run.best);
 }
 
 static inline void resume(Trainer *t, const char *path) {
@@ -263,7 +266,7 @@ static inline void tell_step(Trainer *t, const StepResult *r) {
 
 // A validation's likewise, compared with the best one so far.
 static inline void tell_validation(Trainer *t) {
-    check_surroundings(t);
+    check_undisturbed(t);
     runlog_put_eval(t->log, &t->eval, t->val_by_class, DATALOADER_CLASSES);
     runlog_check(t->log, t->run.log);
     best_compare(&t->best, &t->eval);
