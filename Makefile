@@ -137,11 +137,10 @@ test: $(TESTED)                                          ## run every test; SAN=
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
 
 # Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
-# New inputs that reach other code are kept in build/fuzz_found/PARSER, one that fails beside them as crash-... Memory that a parser
-# loses where the program would have ended is no leak.
+# New inputs that reach other code are kept in build/fuzz_found/PARSER, one that fails beside it as PARSER-crash-...
 fuzz: $(BUILD)/libfuzzer                                 ## try RUNS=1000000 inputs on a PARSER=config, found by clang's libFuzzer
 	$(Q)found="$(BUILD)/fuzz_found/$$PARSER"; mkdir -p "$$found" && PARSER="$$PARSER" $(BUILD)/libfuzzer -runs=$(or $(RUNS),1000000) -max_len=4096 \
-	    -detect_leaks=0 -artifact_prefix="$$found-" -print_final_stats=1 $(ARGS) "$$found" "dev/test/fuzz_corpus/$$PARSER"
+	    -artifact_prefix="$$found-" -print_final_stats=1 $(ARGS) "$$found" "dev/test/fuzz_corpus/$$PARSER"
 
 ab: all $(BUILD)/ab | setup                              ## compare A=configs/x.json B=configs/y.json (or CONFIGS="..."), SEEDS="1 2 3", ARGS="--budgets=0.5,1,2"
 	$(Q)$(if $(CONFIGS),$(call as_words,CONFIGS),set -- "$$A" "$$B" $(if $(C),"$$C") $(if $(D),"$$D")); for arm; do \

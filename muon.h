@@ -263,7 +263,8 @@ enum { MUON_SCALE_NONE, MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCAL
        MUON_SCALE_COUNT };
 enum { MUON_USES_MOMENTUM = 1,         // momentum, nesterov, accumulate
        MUON_USES_BETA1 = 2, MUON_USES_BETA2 = 4 /* and eps */, MUON_USES_NEWTON_SCHULZ = 8 /* coefficients, ns_steps */,
-       MUON_USES_SCALE = 16 };
+       MUON_USES_SCALE = 16,
+       MUON_USES_ADDED_DECAY = 32 };   // its weight decay is added to the gradient; the others' is decoupled
 enum { MUON_SLOT_MOMENTUM, MUON_SLOT_SECOND_MOMENT, MUON_SLOT_COUNT };   // of muon_state
 
 enum {                      // what the functions return; muon_strerror puts it into words
@@ -445,7 +446,7 @@ MUONDEF int muon_qk_clip_mla(float *wq, int q_cols, float *wk, int k_cols, int k
 MUONDEF const char *muon_rule_name(int rule);
 // 1 where the rule transforms whole matrices, 0 where it works on single weights (or for `none`).
 MUONDEF int muon_rule_is_for_matrices(int rule);
-// The sum of MUON_USES_* for the options that change a step of the rule; 0 for `none` and for any other number.
+// The sum of MUON_USES_* for the options that change a step of the rule, and for how it decays; 0 for `none` and for any other number.
 MUONDEF int muon_rule_uses(int rule);
 MUONDEF const char *muon_scale_name(int scale);
 MUONDEF const char *muon_strerror(int code);
@@ -510,7 +511,8 @@ MUONDEF int muon_rule_uses(int rule) {
          | (r->direction == MUON__ADAM ? MUON_USES_BETA1 : 0)
          | (r->direction == MUON__ADAM || r->direction == MUON__RMS || r->transform == MUON__ROWS ? MUON_USES_BETA2 : 0)
          | (r->transform == MUON__NEWTON_SCHULZ || r->transform == MUON__ROWS ? MUON_USES_NEWTON_SCHULZ : 0)
-         | (r->transform != MUON__ELEMENTWISE ? MUON_USES_SCALE : 0);
+         | (r->transform != MUON__ELEMENTWISE ? MUON_USES_SCALE : 0)
+         | (r->adds_decay ? MUON_USES_ADDED_DECAY : 0);
 }
 
 MUONDEF const char *muon_rule_name(int rule) {

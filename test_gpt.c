@@ -1159,6 +1159,7 @@ TEST(a_former_name_of_a_key_is_still_read) {
                                       "\"data\": {\"dir\": \"build/test/data\"}}";
     static const char *const note = "note: model.block is called model.context now";
     char text[512];
+    prepare_runs();
     for (int old = 0; old < 2; old++) {
         snprintf(text, sizeof text, config, old ? "block" : "context", "");
         write_text("build/test/former.json", text);
@@ -1171,10 +1172,12 @@ TEST(a_former_name_of_a_key_is_still_read) {
     CHECK(TRAIN("--resume --run.dir=build/test/runs/former1 --train.steps=3") == 0 && shell("grep -q '%s' build/test/err.txt", note) == 0);
     CHECK(shell("%s/generate build/test/runs/former1 --tokens=3 > build/test/out.txt 2> build/test/err.txt", build) == 0);
     CHECK(TRAIN("build/test/former.json --model.block=32 --print-config") == 0 && shell("grep -q '\"context\": 32' build/test/out.txt") == 0);
-    snprintf(text, sizeof text, config, "context", ", \"block\": 24");
-    write_text("build/test/former.json", text);
-    CHECK(TRAIN("build/test/former.json --print-config") == EXIT_USAGE &&
-          shell("grep -q 'model.block: is model.context, which is given, too' build/test/err.txt") == 0);
+    for (int old = 0; old < 2; old++) {                  // both in one file, the former name first or last
+        snprintf(text, sizeof text, config, old ? "block" : "context", old ? ", \"context\": 24" : ", \"block\": 24");
+        write_text("build/test/former.json", text);
+        CHECK(TRAIN("build/test/former.json --print-config") == EXIT_USAGE &&
+              shell("grep -q 'model.%s: is given by its other name, too' build/test/err.txt", old ? "context" : "block") == 0);
+    }
 }
 
 TEST(schedules_that_the_steps_cut_off_are_refused) {

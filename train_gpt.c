@@ -7,7 +7,8 @@
  * This file is what is trained and how. What it stands on is elsewhere: muon.h has the optimizers; src/gemm.h (matrix
  * products), src/attn.h (attention), src/vec.h (loops compiled for every instruction set) and src/profile.h (where time
  * goes) make it fast; src/keys.h has every key of a config, data/ turns text into tokens, src/corpus.h and src/run.h are a
- * run's data and its folder, src/runlog.h its log, src/resume.h what it goes on from, src/screen.h what it prints.
+ * run's data and its folder, src/runlog.h its log, src/resume.h what it goes on from, src/screen.h what it prints;
+ * src/trainer.h binds these to a model: what opens, resumes, saves and logs a training, around its steps.
  * docs/a-step.md follows one step through it, in real numbers.
  *
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
@@ -351,8 +352,8 @@ static void linear_forward(float *out, const float *x, const Linear *l, int N, E
               false, true, N, l->OC, l->IC, 1.0f, x, l->IC, l->w, l->IC, 0.0f, out, l->OC);
 }
 
-// Where x is the MLP's activation of h, its gradient is taken through the activation piece by piece: h becomes dh and dx
-// becomes x. h is NULL where x is no activation.
+// What follows the gradient dx where x is the MLP's activation of h: as soon as a piece of dx is finished, h becomes dh there,
+// and dx becomes x, which the gradient of w needs. h is NULL where x is something else.
 typedef struct { float *h; MlpKind mlp; } InputEpilogue;
 
 static void linear_input_epilogue(void *arg, int row, int column, int rows, int columns, float *dx, size_t stride) {
@@ -479,20 +480,20 @@ typedef struct {
     int rows, cols;          // (out, in) of a copy; a vector is one row
     Fill fill;
     double size;
-    bool joined;             // in one group with the row above
+    bool stacked;            // below the row above
     size_t offset, stride;   // floats from the start of the parameters to copy 0, and from each copy to the next
     int rule;                // who updates it
     bool decay;              // is it subject to weight decay
 } Tensor;
 
-// Rows that are joined are a group. Its tensors lie end to end, so that one product serves all of them, and its copies
-// one after the other: copy i of a tensor is at offset + stride * i. Returns the number of floats of all groups.
+// Rows that are stacked make one taller matrix: their tensors lie end to end, so that one product serves all of them, and
+// the stack's copies one after the other: copy i of a tensor is at offset + stride * i. Returns the number of floats of all.
 static size_t tensors_place(Tensor table[N_TENSORS]) {
     size_t end = 0;
     for (int first = 0, next; first < N_TENSORS; first = next) {
         size_t stride = 0;
         int copies = 0;
-        for (next = first; next < N_TENSORS && (next == first || table[next].joined); next++) {
+        for (next = first; next < N_TENSORS && (next == first || table[next].stacked); next++) {
             Tensor *t = &table[next];
             if (!t->count) continue;
             t->offset = end + stride;
@@ -519,27 +520,27 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     Fill hidden = speedrun ? FILL_UNIFORM : FILL_NORMAL, residual = speedrun ? FILL_ZERO : FILL_NORMAL;
     double from_c = speedrun ? sqrt(3.0) * 0.5 / sqrt(C) : 0.02, into = 0.02 / sqrt(2.0 * L);
 
-    enum { ALONE, JOINED };              // in one group with the row above
-    const struct { const char *name; Role role; int joined, first_layer, count, rows, cols; Fill fill; double size; }
-    kinds[N_TENSORS] = {                 // name, role, group, first layer, copies, rows, cols, fill, size
+    enum { ALONE, STACKED };             // below the row above
+    const struct { const char *name; Role role; int stacked, first_layer, count, rows, cols; Fill fill; double size; }
+    kinds[N_TENSORS] = {                 // name, role, stack, first layer, copies, rows, cols, fill, size
         [WTE]     = {"wte", ROLE_EMBED, ALONE, 0, 1, V, C, FILL_NORMAL, speedrun ? 1.0 : 0.02},
         [WPE]     = {"wpe", ROLE_EMBED, ALONE, 0, learned, T, C, FILL_NORMAL, 0.02},
         [NORM1_W] = {"norm1_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
         [NORM1_B] = {"norm1_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
         [WQ]      = {"wq", ROLE_Q, ALONE, 0, L, C, C, hidden, from_c},
-        [WK]      = {"wk", ROLE_K, JOINED, 0, L, KV, C, hidden, from_c},
-        [WV]      = {"wv", ROLE_V, JOINED, 0, L, KV, C, hidden, from_c},
+        [WK]      = {"wk", ROLE_K, STACKED, 0, L, KV, C, hidden, from_c},
+        [WV]      = {"wv", ROLE_V, STACKED, 0, L, KV, C, hidden, from_c},
         [BQ]      = {"bq", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
-        [BK]      = {"bk", ROLE_BIAS, JOINED, 0, L * bias, 1, KV, FILL_ZERO, 0},
-        [BV]      = {"bv", ROLE_BIAS, JOINED, 0, L * bias, 1, KV, FILL_ZERO, 0},
+        [BK]      = {"bk", ROLE_BIAS, STACKED, 0, L * bias, 1, KV, FILL_ZERO, 0},
+        [BV]      = {"bv", ROLE_BIAS, STACKED, 0, L * bias, 1, KV, FILL_ZERO, 0},
         [WO]      = {"wo", ROLE_O, ALONE, 0, L, C, C, residual, into},
         [BO]      = {"bo", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
         [NORM2_W] = {"norm2_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
         [NORM2_B] = {"norm2_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
         [W_GATE]  = {"w_gate", ROLE_MLP_GATE, ALONE, 0, L * gate, F, C, hidden, from_c},
-        [W_IN]    = {"w_in", ROLE_MLP_IN, JOINED, 0, L, F, C, hidden, from_c},
+        [W_IN]    = {"w_in", ROLE_MLP_IN, STACKED, 0, L, F, C, hidden, from_c},
         [B_GATE]  = {"b_gate", ROLE_BIAS, ALONE, 0, L * gate * bias, 1, F, FILL_ZERO, 0},
-        [B_IN]    = {"b_in", ROLE_BIAS, JOINED, 0, L * bias, 1, F, FILL_ZERO, 0},
+        [B_IN]    = {"b_in", ROLE_BIAS, STACKED, 0, L * bias, 1, F, FILL_ZERO, 0},
         [W_OUT]   = {"w_out", ROLE_MLP_OUT, ALONE, 0, L, C, F, residual, into},
         [B_OUT]   = {"b_out", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
         [NORMF_W] = {"normf_w", ROLE_NORM, ALONE, 0, gain, 1, C, FILL_ONE, 0},
@@ -550,7 +551,7 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
         table[id] = (Tensor){
             .name = kinds[id].name, .role = kinds[id].role, .first_layer = kinds[id].first_layer, .count = kinds[id].count,
             .rows = kinds[id].rows, .cols = kinds[id].cols, .fill = kinds[id].fill, .size = kinds[id].size,
-            .joined = kinds[id].joined, .rule = tensor_rule(c, kinds[id].role, kinds[id].name),
+            .stacked = kinds[id].stacked, .rule = tensor_rule(c, kinds[id].role, kinds[id].name),
             .decay = tensor_decays(c, kinds[id].role)};
     return tensors_place(table);
 }
@@ -577,7 +578,7 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Products: y = x W^T + b, where W is a group of tensors and b a group of biases. Each has as many copies as its tensors.
+// Products: y = x W^T + b, where W is a stack of tensors and b a stack of biases. Each has as many copies as its tensors.
 
 typedef enum { PRODUCT_QKV, PRODUCT_O, PRODUCT_MLP_IN, PRODUCT_MLP_OUT, PRODUCT_OUTPUT, PRODUCTS } ProductId;
 
@@ -658,8 +659,8 @@ typedef struct {
     void (*forward)(Model *m, float *out, const float *x, int layer, Batch batch);
     // from m->dx, the gradient of out, to m->dnorm, that of m->norm, and the weights' gradients
     void (*backward)(Model *m, int layer, Batch batch);
-    // the gradients of the weights that take m->norm as their input. m->dnorm has its memory until the norm's backward pass
-    // writes the normalized input there again: so this comes after that
+    // the gradients of the weights whose input is m->norm; called last, after the norm's backward pass, which writes the
+    // normalized input back over m->dnorm. So m->dx must stay, and other weights' gradients come before m->dnorm is written
     void (*backward_first)(Model *m, int layer, Batch batch);
     double (*pair_flops)(const Model *m);    // forward and backward, of a token and each that it sees, beside the products
 } Socket;
@@ -866,6 +867,9 @@ static const Socket mlp_dense = {mlp_dense_plan, mlp_dense_forward, mlp_dense_ba
 // =====================================================================================================================
 // 6. Model
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Its memory, planned, allocated and linked
+
 enum { LOGITS_AT_A_TIME = 1 << 25 };     // at most: 128 MB
 
 // The N tokens of a micro-batch in equal pieces.
@@ -1016,6 +1020,9 @@ static double flops_per_token(const Model *m) {
     return 6.0 * weights + m->mixer->pair_flops(m) * m->L * (m->T / 2.0);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Forward and backward: a block, the trunk of all blocks, the output product with the loss
+
 static void block_forward(Model *m, float *x_next, int l, Batch batch) {
     BlockActs *a = &m->blocks[l];
     int N = batch.B * batch.T, C = m->C;
@@ -1138,6 +1145,9 @@ static double model_gradients(Model *m, const int *tokens, const int *targets, i
     return loss;
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Gradients, before the first micro-batch and after the last one
+
 // Gradients of zero, and no largest logits. A product's gradient is only marked as fresh: the first one is written over
 // what is there, which saves two passes over memory. model_finish_grads must follow the last micro-batch.
 static void model_zero_grads(Model *m) {
@@ -1159,6 +1169,9 @@ static void model_finish_grads(Model *m) {
         l->fresh = false;
     }
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Sampling
 
 // Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
 // at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest. Drawn are the
@@ -1207,7 +1220,7 @@ static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new
 }
 
 // =====================================================================================================================
-// 7. Training: the optimizer's glue, validation, checkpoints, the run's folder, the loop
+// 7. Training: the optimizer's glue, the step, validation, the loop, main
 
 typedef struct {
     Config config;
@@ -1215,7 +1228,7 @@ typedef struct {
     Muon muon;
     MuonParam groups[N_TENSORS];         // one for each row of the tensor table that the model has
     int n_groups;
-    MuonOptions options[KEYS_SECTIONS];  // of the optimizer; of tensors under sgd, and adamw and its kin
+    MuonOptions options[KEYS_SECTIONS];  // of the tensors under muon and its family, under sgd, under adamw and its kin
     MuonCoefficients own_coefficients;
     void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
     size_t state_bytes, scratch_bytes;
@@ -1232,10 +1245,20 @@ typedef struct {
     bool current_is_good;                // run.checkpoint was read or written by this process: worth keeping as run.previous
     int explained;                       // the step that --explain tells, counted from 1; 0: none
     FILE *log;
+    Progress progress;                   // on the screen, since this process began to train
+    Rate rate;
+    double begun;
 } Trainer;
 
+typedef struct {
+    double loss, bpb, lr, grad_norm;
+    double seconds, cpu_seconds, optimizer_seconds;     // the last is a part of the first
+    int clipped;
+    char trouble[160];
+} StepResult;
+
 // ---------------------------------------------------------------------------------------------------------------------
-// Optimizer
+// What the optimizer updates, and the memory of a training
 
 // One group for each kind of tensor; with packed_qkv one for q, k and v, which lie end to end in every layer.
 static void optimizer_groups(Trainer *t) {
@@ -1255,14 +1278,53 @@ static void optimizer_groups(Trainer *t) {
     }
 }
 
-// Which rule owns which of the model's tensors, for what the keys' checks ask.
-static Owners owners_of(const Config *c) {
-    Owners owners = {.c = c};
-    Tensor table[N_TENSORS];
-    tensor_table(table, c, 1);           // what there is: sizes don't matter
-    for (int id = 0; id < N_TENSORS; id++) owners_add(&owners, table[id].name, table[id].role, table[id].count > 0);
-    return owners;
+// What muon.h refused, in words: of which tensor, and which field, where it says so.
+static void optimizer_error(const Trainer *t, int code, char *text, size_t room) {
+    const Muon *m = &t->muon;
+    snprintf(text, room, "optimizer: %s%s%s%s%s", m->bad_tensor >= 0 ? t->groups[m->bad_tensor].name : "",
+             m->bad_tensor >= 0 ? ": " : "", m->bad_field ? m->bad_field : "", m->bad_field ? ": " : "", muon_strerror(code));
 }
+
+// Sizes of model and optimizer; config must be resolved, with its vocabulary.
+static void trainer_plan(Trainer *t) {
+    t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
+    optimizer_options(&t->config, t->options, &t->own_coefficients);
+    optimizer_groups(t);
+    t->state_bytes = muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
+    t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
+}
+
+// Model and optimizer as planned, with zero weights.
+static void trainer_allocate(Trainer *t) {
+    model_allocate(&t->model);
+    optimizer_groups(t);                                 // again, now that weights and gradients have addresses
+    size_t ids = (size_t)t->config.train.batch * (size_t)t->model.T * sizeof *t->inputs;
+    t->inputs = xmalloc(ids);
+    t->targets = xmalloc(ids);
+    t->state = xmalloc(t->state_bytes);
+    t->scratch = xaligned(t->scratch_bytes * (size_t)omp_get_max_threads());
+    int code = muon_init(&t->muon, t->groups, t->n_groups, &t->options[KEYS_MUON], t->state);
+    if (code == MUON_OK) return;
+    char error[160];
+    optimizer_error(t, code, error, sizeof error);
+    fail("%s", error);
+}
+
+static void trainer_free(Trainer *t) {
+    free(t->inputs);
+    free(t->targets);
+    free(t->state);
+    free(t->scratch);
+    free(t->classes);
+    model_free(&t->model);
+    config_free(&t->config, config_fields, N_FIELDS);
+}
+
+// What is around the steps, and has no say in what is learned:
+#include "src/trainer.h"     // defines: trainer_open, resume_run, save_run, tell_step, show_sample, explain, train_end, ...
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The optimizer's step
 
 // What the schedule multiplies every peak learning rate by in this step, counted from 0.
 static double schedule_factor(const Config *c, int step) {
@@ -1292,7 +1354,9 @@ static double optimizer_flops(const Trainer *t) {
     return flops;
 }
 
-// QK-Clip of every layer, after the update, by the logits that this step's forward passes saw. *clipped: heads scaled.
+// QK-Clip of every layer, after the update. The logits are those of this step's batch, so before the update (as in Kimi K2) and
+// before a soft-cap. Each head with one above tau gets gamma = tau / its largest: queries and keys are scaled so that their
+// products shrink by gamma. *clipped: how many heads.
 static int qk_clip(Trainer *t, int *clipped) {
     Model *m = &t->model;
     *clipped = 0;
@@ -1307,54 +1371,20 @@ static int qk_clip(Trainer *t, int *clipped) {
     return MUON_OK;
 }
 
-typedef struct {
-    double loss, bpb, lr, grad_norm;
-    double seconds, cpu_seconds, optimizer_seconds;     // the last is a part of the first
-    int clipped;
-    char trouble[160];
-} StepResult;
-
-// What muon.h refused, in words: of which tensor, and which field, where it says so.
-static void optimizer_error(const Trainer *t, int code, char *text, size_t room) {
-    const Muon *m = &t->muon;
-    snprintf(text, room, "optimizer: %s%s%s%s%s", m->bad_tensor >= 0 ? t->groups[m->bad_tensor].name : "",
-             m->bad_tensor >= 0 ? ": " : "", m->bad_field ? m->bad_field : "", m->bad_field ? ": " : "", muon_strerror(code));
-}
-
-// --explain: tells the step that the optimizer has begun, into RUN/stepN. Where that can't be written, training goes on.
-static void explain(Trainer *t, const StepResult *result) {
-    const Model *m = &t->model;
-    const ExplainSize sizes[] = {
-        {"B", "sequences", t->config.train.batch}, {"T", "tokens of each", m->T}, {"V", "vocabulary", m->V},
-        {"C", "channels", m->C}, {"L", "layers", m->L}, {"NH", "query heads", m->NH}, {"NKV", "key/value heads", m->NKV},
-        {"HS", "size of a head", m->HS}, {"F", "width of the MLP", m->F},
-    };
-    char *folder = format("%s/step%d", t->config.run.dir, t->explained);
-    int n = t->config.train.batch * m->T, error = explain_step(&(Explanation){
-        .folder = folder, .step = t->step + 1, .steps = t->config.train.steps, .muon = &t->muon, .scratch = t->scratch,
-        .threads = omp_get_max_threads(), .loss = result->loss, .bpb = bits_per_byte(result->loss * n, text_bytes(&t->tokenizer, t->targets, n)),
-        .grad_norm = result->grad_norm, .inputs = t->inputs, .targets = t->targets, .n_tokens = min_int(m->T, 12),
-        .tokenizer = &t->tokenizer, .sizes = sizes, .n_sizes = COUNT_OF(sizes), .max_logits = m->max_logits, .layers = m->L,
-        .heads = m->NH, .tau = t->config.optimizer.qk_clip.tau});
-    if (error) fprintf(stderr, "warning: %s: step %d is not explained: %s\n", folder, t->explained, strerror(error));
-    if (error) t->explained = 0;
-    free(folder);
-}
-
-// The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: gradients clipped, learning
-// rates scheduled, every tensor updated by its rule, heads clipped. Returns false with result->trouble in words where a
+// The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: the factor that clips the
+// gradients is passed on (they stay), learning rates are scheduled, every tensor is updated by its rule, heads are clipped. Returns false with result->trouble in words where a
 // number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     const Model *m = &t->model;
     double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
-    result->lr = factor * rule_lr(c, optimizer_rule(c), ROLE_O);
+    result->lr = factor * rule_lr(c, optimizer_rule(c), ROLE_O);                 // for the log: that of hidden matrices
     result->grad_norm = muon_grad_norm(&t->muon);
     if (clip > 0 && isfinite(result->grad_norm))
         scale = fmin(1.0, clip / (result->grad_norm + 1e-6));                    // as torch's clip_grad_norm_
 
-    t->muon.options.momentum = muon_momentum(c, t->step);
-    int code = muon_begin_step(&t->muon, factor, scale);                         // nothing has changed yet
+    t->muon.options.momentum = muon_momentum(c, t->step);                        // of Muon and its family
+    int code = muon_begin_step(&t->muon, factor, scale);                         // looks for NaN; no weight has changed yet
     bool ready = code == MUON_OK && isfinite(result->loss);
     profile_lap(PASS_GRADIENT, 0, 8.0 * m->n_params);
     if (ready && t->step + 1 == t->explained) explain(t, result);
@@ -1370,6 +1400,9 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
         optimizer_error(t, code, result->trouble, sizeof result->trouble);
     return !*result->trouble;
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The step
 
 // One step on the batch in t->inputs and t->targets: forward and backward of every micro-batch, then the optimizer.
 // False as optimizer_step; or without words where a signal came before the last micro-batch: then nothing has changed.
@@ -1389,7 +1422,7 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     }
     model_finish_grads(m);
     result->loss = sum / tokens;
-    model_pack(m, false);
+    model_pack(m, false);                                                        // what is packed is of the old weights
     double before = seconds_now();
     bool fine = optimizer_step(t, result);
     result->optimizer_seconds = seconds_now() - before;
@@ -1432,372 +1465,62 @@ static bool evaluate(Trainer *t) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Checkpoints: everything that the next step depends on. The order of the data, dropout and initial values are hashes
-// of the seed and the step, so that there is no generator's state besides the step.
-
-enum { CHECKPOINT_MAX_TENSORS = CHECKPOINT_STATE_TENSORS + (1 + MUON_SLOT_COUNT) * N_TENSORS + 1 };     // and the config
-
-// The weights w.NAME of a model, each (count, rows, cols). Returns how many.
-static int checkpoint_weights(const Model *m, CkptTensor *list) {
-    int n = 0;
-    for (int id = 0; id < N_TENSORS; id++) {
-        const Tensor *row = &m->table[id];
-        if (row->count)
-            list[n++] = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols,
-                                    row->stride, weight(m, (TensorId)id, 0));
-    }
-    return n;
-}
-
-typedef struct { CheckpointState state; CkptTensor list[CHECKPOINT_MAX_TENSORS]; int n; } Saved;
-
-// What a checkpoint holds, for saving and for reading alike: the state, the weights w.NAME, and unless only the model is
-// wanted the optimizer's m.NAME and v.NAME.
-static void saved_list(Saved *s, Trainer *t, bool whole) {
-    s->state = (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
-                                 {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
-    s->n = checkpoint_state(&s->state, s->list);
-    s->n += checkpoint_weights(&t->model, s->list + s->n);
-    if (whole) s->n += checkpoint_moments(&t->muon, s->list + s->n);
-}
-
-// Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of its
-// first window. One that isn't finite is what a run ends by; it is then in words.
-static bool state_is_sound(Trainer *t, char *words, size_t room) {
-    Saved s;
-    saved_list(&s, t, true);
-    if (!checkpoint_is_sound(&s.state, s.list, s.n, words, room)) return false;
-    if (t->eval.step == t->step) return true;
-    dataloader_val(&t->data, 0, t->inputs, t->targets);
-    double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
-    if (!isfinite(loss)) snprintf(words, room, "the loss is %s", isnan(loss) ? "NaN" : "infinite");
-    return isfinite(loss);
-}
-
-// The end of a run that can't go on.
-__attribute__((noreturn)) static void run_failed(Trainer *t, const char *words) {
-    runlog_put_end(t->log, &(RunEnd){t->step, NAN, t->train_seconds, "failed"});
-    fflush(t->log);
-    putchar('\n');
-    fail("%s", words);
-}
-
-// To be called before anything is kept that was computed from the data.
-static void check_surroundings(Trainer *t) {
-    const char *disturbed = run_disturbed(&t->run, &t->data);
-    if (disturbed) run_failed(t, disturbed);
-}
-
-static void save_run(Trainer *t) {
-    Saved s;
-    char error[ERROR_ROOM];
-    saved_list(&s, t, true);
-    const char *previous = t->current_is_good ? t->run.previous : NULL;
-    if (!checkpoint_put(t->run.checkpoint, previous, s.list, s.n, &t->config, error, sizeof error))
-        run_failed(t, format("%s; earlier checkpoints are as they were", error));
-    t->current_is_good = true;
-}
-
-// Best weights that can't be saved are no reason to end a training: the end says that they aren't kept.
-static void save_best(Trainer *t) {
-    Saved s;
-    char error[ERROR_ROOM];
-    saved_list(&s, t, false);
-    bool saved = checkpoint_put(t->run.best, NULL, s.list, s.n, &t->config, error, sizeof error);
-    if (!saved) {
-        printf("%s\n", error);
-        unlink(t->run.best);
-    }
-    t->best.kept = saved ? t->step : -1;
-}
-
-static void resume(Trainer *t, const char *path) {
-    Checkpoint file;
-    Saved s;
-    checkpoint_open_to_resume(&file, &t->run, path);
-    saved_list(&s, t, true);
-    checkpoint_take(&file, s.list, s.n);
-    t->step = (int)s.state.step;
-    t->eval.step = s.state.evaluated;
-    if (t->step == t->config.train.steps && t->eval.step == t->step) t->eval.step--;   // it may have been one on the way
-    t->muon.t = s.state.muon_t;
-    t->train_seconds = s.state.progress[0];
-    t->smooth_loss = s.state.progress[1];
-    t->eval.val_loss = s.state.progress[2];
-    t->eval.val_bpb = s.state.progress[3];
-    t->current_is_good = !strcmp(path, t->run.checkpoint);
-}
-
-// Reads the weights of a checkpoint of the same model into it, and its state; ends the program where it can't be.
-static CheckpointState read_weights(const Model *m, const char *path) {
-    Checkpoint file;
-    CkptTensor list[N_TENSORS];
-    CheckpointState state;
-    char error[ERROR_ROOM];
-    if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0 ||
-        checkpoint_check_config(&file, m->config, true, error, sizeof error) != 0)
-        fail("%s", error);
-    checkpoint_take(&file, list, checkpoint_weights(m, list));
-    return state;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The log and the samples
-
-// changed: the overrides of a resumed run, n of --section.key=value.
-static void log_start(Trainer *t, char *const *changed, int n) {
-    char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
-    runlog_put_start(t->log, &(RunStart){
-        .step = t->step, .config = text, .cpu = machine_cpu("", cpu, sizeof cpu), .isa = gemm_isa(), .commit = MUON_C_COMMIT,
-        .threads = omp_get_max_threads(), .params = t->model.n_params, .optimizer_bytes = t->state_bytes,
-        .data = dataloader_fingerprint(&t->data), .epoch_tokens = t->data.train_windows * (uint64_t)t->model.T,
-        .resumed_with = changed, .n_resumed = n});
-    free(text);
-    runlog_sync(t->log, t->run.log);
-    if (sync_folder(t->run.log) < 0) fail("%s: its folder cannot be synced: %s", t->run.log, strerror(errno));
-}
-
-enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
-
-static void log_step(Trainer *t, const StepResult *r) {
-    const Model *m = &t->model;
-    double tokens = (double)t->config.train.batch * m->T;
-    runlog_put_step(t->log, &(RunStep){
-        .step = t->step, .tokens = tokens * t->step, .loss = r->loss, .bpb = r->bpb, .lr = r->lr, .grad_norm = r->grad_norm,
-        .max_logit = vec_max(m->max_logits, m->L * m->NH), .ms = 1e3 * r->seconds, .cpu_ms = 1e3 * r->cpu_seconds,
-        .optimizer_ms = 1e3 * r->optimizer_seconds, .tok_per_s = tokens / r->seconds});
-    if (t->step % LOG_QK_EVERY == 0 || r->clipped) runlog_put_qk(t->log, t->step, m->max_logits, m->L, m->NH, r->clipped);
-    runlog_check(t->log, t->run.log);
-}
-
-static void log_end(Trainer *t, const char *reason) {
-    RunEnd end = {t->step, t->eval.step == t->step ? t->eval.val_loss : NAN, t->train_seconds, ""};
-    snprintf(end.reason, sizeof end.reason, "%s", reason);
-    runlog_put_end(t->log, &end);
-    runlog_sync(t->log, t->run.log);
-}
-
-// Draws a sample into the run's sample.txt, unless a signal cuts it short, and onto the screen. step: of the model's weights.
-static void show_sample(Trainer *t, int step) {
-    if (!t->tokenizer.size || t->config.train.sample_tokens == 0) return;
-    TokenText s = {&t->tokenizer, xstrdup(""), 0};
-    int start = sample_start(&t->config, &t->tokenizer);
-    uint64_t seed = hash64((uint64_t)t->config.run.seed, hash_string("sample"));
-    if (!generate(&t->model, min_int(t->model.V, t->tokenizer.size), &start, 1, t->config.train.sample_tokens, 0.8, 0, seed,
-                  token_text_add, &s))
-        fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
-    if (!interrupted) run_add_sample(&t->run, step, s.text);
-    printf("--- sample of step %d ---%s%s\n--------------\n", step, *s.text == '\n' ? "" : "\n", s.text);
-    fflush(stdout);
-    free(s.text);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// A trainer: model, optimizer and data
-
-// Called before there are any threads, so that they compute as this one does.
-static void choose_threads(void) {
-    int threads = machine_threads();
-    vec_flush_subnormals();
-    if (threads > 0) omp_set_num_threads(threads);
-}
-
-// "auto" is decided once and kept with the run.
-static void choose_precision(Config *c) {
-    if (c->train.precision == PRECISION_AUTO)
-        c->train.precision = strcmp(gemm_isa(), "amx") ? PRECISION_FP32 : PRECISION_BF16;
-    if (c->optimizer.muon.precision == PRECISION_AUTO) c->optimizer.muon.precision = c->train.precision;
-    gemm_use_precision(c->train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
-    muon_precision = c->optimizer.muon.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32;
-}
-
-// Sizes of model and optimizer; config must be resolved, with its vocabulary.
-static void trainer_plan(Trainer *t) {
-    t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
-    optimizer_options(&t->config, t->options, &t->own_coefficients);
-    optimizer_groups(t);
-    t->state_bytes = muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
-    t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
-}
-
-static MemoryPlan memory_plan(const Trainer *t) {
-    const Model *m = &t->model;
-    double batch = 2.0 * sizeof(int) * t->config.train.batch * m->T;
-    return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params,
-                        .optimizer = (double)t->state_bytes, .activations = 4.0 * m->n_acts,
-                        .other = (double)t->scratch_bytes * omp_get_max_threads() + batch + memory_of_program(&t->data)};
-}
-
-// Model and optimizer as planned, with zero weights.
-static void trainer_allocate(Trainer *t) {
-    model_allocate(&t->model);
-    optimizer_groups(t);                                 // again, now that weights and gradients have addresses
-    size_t ids = (size_t)t->config.train.batch * (size_t)t->model.T * sizeof *t->inputs;
-    t->inputs = xmalloc(ids);
-    t->targets = xmalloc(ids);
-    t->state = xmalloc(t->state_bytes);
-    t->scratch = xaligned(t->scratch_bytes * (size_t)omp_get_max_threads());
-    int code = muon_init(&t->muon, t->groups, t->n_groups, &t->options[KEYS_MUON], t->state);
-    if (code == MUON_OK) return;
-    char error[160];
-    optimizer_error(t, code, error, sizeof error);
-    fail("%s", error);
-}
-
-static void trainer_free(Trainer *t) {
-    free(t->inputs);
-    free(t->targets);
-    free(t->state);
-    free(t->scratch);
-    free(t->classes);
-    model_free(&t->model);
-    config_free(&t->config, config_fields, N_FIELDS);
-}
-
-// The data that the config asks for, and the plan of model and optimizer on it.
-static void trainer_open(Trainer *t, const char *where) {
-    config_resolve(&t->config, where);
-    choose_precision(&t->config);
-    corpus_open(&t->config, where, &t->tokenizer, &t->data);
-    t->classes = dataloader_classes(&t->data);
-    trainer_plan(t);
-    check_vectors(t->groups, t->n_groups, where);
-    MachineMemory memory = machine_memory("");
-    MemoryPlan plan = memory_plan(t);
-    check_memory(&plan, &memory, &t->config, where);
-}
-
-// Says the plan and carries it out: a trainer before its first step, with zero weights.
-static void trainer_begin(Trainer *t) {
-    print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups, t->n_groups});
-    trainer_allocate(t);
-    t->eval.step = -1;
-    t->best = (Best){-1, -1, INFINITY};
-    t->eval.val_loss = t->eval.sample_loss = t->eval.val_bpb = t->smooth_loss = NAN;
-    for (int i = 0; i < DATALOADER_CLASSES; i++) t->val_by_class[i] = NAN;
-}
-
-static void trainer_close(Trainer *t) {
-    if (t->log) fclose(t->log);
-    run_close(&t->run);
-    dataloader_close(&t->data);
-    if (t->tokenizer.size) tokenizer_free(&t->tokenizer);
-    trainer_free(t);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
 // The loop
 
 static bool due(int every, int step, int steps) { return step == steps || (every > 0 && step % every == 0); }
 
-// Says how the run ended. trouble: why its step `failed` was the last one, or "". Returns the program's exit code.
-static int train_end(Trainer *t, const char *trouble, int failed) {
-    bool whole = t->step == t->config.train.steps && t->eval.step == t->step;
-    const char *reason = *trouble ? "diverged" : interrupted && !whole ? "interrupted" : "done";
-    log_end(t, reason);
-    run_draw(&t->run);
-    if (*trouble) {
-        print_diverged(&t->run, &t->config, failed, trouble);
-        return EXIT_FAILED;
-    }
-    if (interrupted && !whole) {
-        print_interrupted(&t->run, t->step);
-        return EXIT_INTERRUPTED;
-    }
-    int sampled = t->step;
-    if (t->best.step >= 0 && t->best.step != t->step && t->best.kept == t->best.step)
-        sampled = (int)read_weights(&t->model, t->run.best).step;
-    printf("\n");
-    show_sample(t, sampled);
-    MemoryPlan plan = memory_plan(t);
-    print_done(&t->run, &t->eval, t->val_by_class, &t->best, &t->data, memory_total(&plan), t->tokenizer.size > 0);
-    return 0;
-}
-
-// Trains until all steps are done, a signal comes or a number isn't finite. Returns the program's exit code.
+// Trains until all steps are done, a signal comes or a number isn't finite. Each turn first deals with the weights of t->step
+// steps (validates, saves, samples), ends where they are the last, and else makes the next step: so step 0 is validated, too.
+// Returns the program's exit code.
 static int train(Trainer *t) {
     const Config *c = &t->config;
-    int steps = c->train.steps, saved = t->step > 0 ? t->step : -1;
-    double tokens = (double)c->train.batch * c->model.context, begun = seconds_now();
+    int steps = c->train.steps, saved = t->step > 0 ? t->step : -1;      // the step that checkpoint.bin has; -1: none
     char trouble[200] = "";
     StepResult result = {0};
-    Progress progress = progress_start();
-    Rate rate = {0};
-    rate_note(&rate, t->train_seconds, t->step);
+    tell_begin(t);
     for (;; ) {
-        // Validate: every eval_every steps, and what the last step has made
-        bool validates = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !interrupted;
-        if (validates && (validates = evaluate(t))) {
-            check_surroundings(t);
-            runlog_put_eval(t->log, &t->eval, t->val_by_class, DATALOADER_CLASSES);
-            runlog_check(t->log, t->run.log);
-            best_compare(&t->best, &t->eval);
-            progress_end(&progress);
-            print_validation(&t->eval, steps, &t->data);
-        }
+        // Validate: every eval_every steps and at the end, but not again after a resume
+        bool validates = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !interrupted && evaluate(t);
+        if (validates) tell_validation(t);
 
         // Save, show: what isn't sound is not kept
         bool last = t->step >= steps || interrupted;
         bool saves = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
         bool samples = !last && t->step > 0 && c->train.sample_every && t->step % c->train.sample_every == 0;
         if ((validates || saves || samples) && !state_is_sound(t, trouble, sizeof trouble)) break;
-        if (t->best.step == t->step && t->best.kept != t->step) {
-            if (last) unlink(t->run.best);               // checkpoint.bin is the best
-            else save_best(t);
-        }
+        if (!last) keep_best(t);
         if (saves) {
-            check_surroundings(t);
-            runlog_sync(t->log, t->run.log);
             save_run(t);
             saved = t->step;
         }
-        if (last) break;
+        if (last) {
+            drop_older_best(t);
+            break;
+        }
         if (validates) run_draw(&t->run);                // the end draws too
         if (samples) {
-            check_surroundings(t);
-            progress_end(&progress);
+            check_undisturbed(t);
+            progress_end(&t->progress);
             show_sample(t, t->step);
         }
 
         // Step
         if (!train_step(t, &result)) {
-            if (!*result.trouble) continue;              // a signal: this step is for the resume
+            if (!*result.trouble) continue;              // a signal, nothing has changed: the next turn saves and ends
             snprintf(trouble, sizeof trouble, "%s", result.trouble);
             break;
         }
         t->step++;
         t->train_seconds += result.seconds;
         t->smooth_loss = isfinite(t->smooth_loss) ? 0.95 * t->smooth_loss + 0.05 * result.loss : result.loss;
-
-        // Tell
-        if (t->step == t->explained) {
-            progress_end(&progress);
-            printf("explained step %d: %s/step%d/step.md\n", t->step, c->run.dir, t->step);
-        }
-        log_step(t, &result);
-        print_step(&progress, &(StepLine){t->step, steps, result.loss, result.bpb, t->smooth_loss, tokens,
-                                          rate_note(&rate, t->train_seconds, t->step), begun});
+        tell_step(t, &result);
     }
-    progress_end(&progress);
-    return train_end(t, trouble, t->step + (*result.trouble != '\0'));
+    progress_end(&t->progress);
+    return train_end(t, trouble, *result.trouble ? t->step + 1 : t->step);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The program
-
-// Goes on from a checkpoint: the run's own, or the one that the command line names.
-static void resume_run(Trainer *t, const Arguments *a) {
-    const Config *c = &t->config;
-    run_check_tokenizer(&t->run, c->data.dir, &t->tokenizer);
-    resume(t, *a->resume_from ? a->resume_from : t->run.checkpoint);
-    if (t->step > c->train.steps)
-        fail_usage("train.steps: %d, but the run is already at step %d", c->train.steps, t->step);
-    if (a->explained && a->explained <= t->step)
-        fail_usage("--explain=%d: the run is already at step %d", a->explained, t->step);
-    print_resumed(a, &t->run, t->step);
-    run_cut(&t->run, t->step, t->eval.step);
-    best_resume(&t->best, &t->run, t->step, &t->eval);
-}
 
 // The whole program but for main's name, so that tests can run it in a child process.
 static int train_main(int argc, char **argv) {

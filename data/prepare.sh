@@ -54,6 +54,7 @@ tokenize=${BUILD:-build}/tokenize
 setup=$(dirname "$0")/../dev/setup.sh
 
 fail() { echo "error: $*" >&2; exit 1; }
+say() { echo "$*" 2>/dev/null || fail "stdout: cannot be written"; }
 fail_usage() { echo "error: $*" >&2; exit 2; }
 
 # A file-size limit is an error of the write, as a full disk is, here and in what is called.
@@ -157,7 +158,7 @@ fetch() {
     url=$2/${1##*/}
     [ -z "${DATA_URL:-}" ] || url=$DATA_URL/$1
     mkdir -p "${kept%/*}" 2>/dev/null || fail "${kept%/*}: cannot be made"
-    if [ -s "$kept.part" ]; then echo "going on with the download of $url"; else echo "downloading $url"; fi
+    if [ -s "$kept.part" ]; then say "going on with the download of $url"; else say "downloading $url"; fi
     if ! download "$url" "$kept.part"; then
         [ -s "$kept.part" ] || rm -f "$kept.part"
         [ -z "${3:-}" ] || return 1
@@ -416,7 +417,7 @@ if [ -n "$origin" ]; then
     other=$folder-$(printf %s "$origin" | sum sha256 | cut -c1-6)
     if [ -e "$other" ] || ! is_ours "$folder"; then taken=$folder folder=$other; fi
 fi
-if [ "$mode" = folder ]; then echo "$folder"; exit 0; fi
+if [ "$mode" = folder ]; then say "$folder"; exit 0; fi
 
 if [ -n "$row" ]; then
     [ -z "$documents$ext" ] || fail_usage "DOCUMENTS and EXT are for a text or a folder: $name has its own"
@@ -443,7 +444,7 @@ is_up_to_date() {
 
 [ "$mode" != prepare ] || [ -x "$tokenize" ] || fail "$tokenize is missing: run make $(quoted "$tokenize") first"
 if [ "$mode" = prepare ] && is_up_to_date; then
-    echo "$folder: up to date"
+    say "$folder: up to date"
     exit 0
 fi
 
@@ -457,11 +458,11 @@ fi
 
 [ -x "$tokenize" ] || fail "$tokenize is missing: run make $(quoted "$tokenize") first"
 if [ "$mode" = tokenizer ]; then
-    [ -n "$out" ] || [ ! -e "$folder.json" ] || echo "$folder.json: replaced"
+    [ -n "$out" ] || [ ! -e "$folder.json" ] || say "$folder.json: replaced"
     : "${out:=$folder.json}"
 else
-    [ -z "$taken" ] || [ -e "$folder" ] || echo "$taken is $(sed -n 2p "$taken/fingerprint"): not what is asked for"
-    if [ -e "$folder" ]; then echo "preparing $folder anew: $why"; else echo "preparing $folder"; fi
+    [ -z "$taken" ] || [ -e "$folder" ] || say "$taken is $(sed -n 2p "$taken/fingerprint"): not what is asked for"
+    if [ -e "$folder" ]; then say "preparing $folder anew: $why"; else say "preparing $folder"; fi
 fi
 mkdir -p "$root" 2>/dev/null || fail "$root: cannot be made; make DATA_ROOT=FOLDER has prepared data elsewhere"
 

@@ -492,8 +492,8 @@ static inline bool config_take_key(ConfigReader *r, const cJSON *object, const c
     const Field *f = config_find_given(r->fields, r->n_fields, key);
     const Field *first = config_find_section(r->fields, r->n_fields, key);
     if (f) {
-        if (strcmp(f->key, key) != 0 && r->from[f - r->fields] == CONFIG_FILE)
-            return json_error(&r->json, line, key, "is %s, which is given, too", f->key);
+        if (r->from[f - r->fields] == CONFIG_FILE)
+            return json_error(&r->json, line, key, "is given by its other name, too");
         if (!config_set(r, *position, f, item)) return false;
         r->from[f - r->fields] = CONFIG_FILE;
         if (f->type == FIELD_MAP) *position += cJSON_GetArraySize(item);

@@ -58,7 +58,7 @@ static inline double explain_squares(const float *x, size_t n) {
     return sum;
 }
 
-// Singular values of x / unit, descending; to be freed.
+// Singular values of x / unit, descending; zeros where the unit is zero. To be freed.
 static inline double *explain_spectrum(const float *x, int rows, int cols, double unit) {
     int n = rows < cols ? rows : cols;
     double *sigma = xmalloc((size_t)n * sizeof *sigma);
@@ -68,7 +68,7 @@ static inline double *explain_spectrum(const float *x, int rows, int cols, doubl
         sigma[i] = sigma[n - 1 - i];
         sigma[n - 1 - i] = swapped;
     }
-    for (int i = 0; i < n; i++) sigma[i] = unit > 0 ? sqrt(sigma[i]) / unit : NAN;
+    for (int i = 0; i < n; i++) sigma[i] = unit > 0 ? sqrt(sigma[i]) / unit : 0;
     return sigma;
 }
 
@@ -81,8 +81,8 @@ static inline ExplainedMatrix explain_matrix(const Muon *m, const Muon *after, i
     const float *w = p->w + at, *stepped = after->params[i].w + at, *g = p->g + at;
     const bool matrix = p->rows > 1 && p->cols > 1, transforms = muon_rule_is_for_matrices(p->rule);
     const bool looks_ahead = (muon_rule_uses(p->rule) & MUON_USES_MOMENTUM) && o->nesterov;
-    const bool adds_decay = p->rule == MUON_RULE_SGD || p->rule == MUON_RULE_RMSPROP || p->rule == MUON_RULE_ADAM;
-    const double lr = p->lr * m->lr_factor, decay = adds_decay ? 0 : lr * p->weight_decay;
+    const bool adds_decay = muon_rule_uses(p->rule) & MUON_USES_ADDED_DECAY;
+    const double lr = p->rule == MUON_RULE_NONE ? 0 : p->lr * m->lr_factor, decay = adds_decay ? 0 : lr * p->weight_decay;
     size_t floats;
     float *b = muon_state(after, i, MUON_SLOT_MOMENTUM, &floats);
     float *change = xmalloc(n * sizeof *change), *momentum = xmalloc(n * sizeof *momentum);
@@ -183,21 +183,24 @@ static inline void explain_update(FILE *out, const Muon *m, const ExplainedMatri
             sum.weight += all->weight, sum.change += all->change, sum.decay += all->decay;
             sum.gradient += all->gradient, sum.momentum += all->momentum;
         }
-        markdown_cell(&t, "%s\t%d of %d x %d\t%s\t%.2g\t%.2g\t%.3g\t%.2g\t%.2g\t%.2g %%", p->name, p->count, p->rows, p->cols,
+        markdown_cell(&t, "%s\t%d of %d x %d\t%s\t%.2g\t%.2g\t%.3g\t%.2g\t%.2g", p->name, p->count, p->rows, p->cols,
                       rule ? rule : "", sqrt(sum.gradient), sqrt(sum.momentum), sqrt(sum.weight / n), sqrt(sum.change / n),
-                      sqrt(sum.decay / n), 100 * sqrt(sum.change / sum.weight));
+                      sqrt(sum.decay / n));
+        if (sum.weight > 0) markdown_cell(&t, "%.2g %%", 100 * sqrt(sum.change / sum.weight));
+        else markdown_cell(&t, "-");
     }
     fputs("<!-- explain: update -->\n", out);
     markdown_end(out, &t, false);
     fputs("<!-- end -->\n\n", out);
 }
 
+// 0 for a matrix of zeros.
 static inline double explain_effective_rank(const double *sigma, int n) {
     double *squares = xmalloc((size_t)n * sizeof *squares), entropy;
     for (int i = 0; i < n; i++) squares[i] = sigma[i] * sigma[i];
     entropy = spectrum_entropy(squares, n);
     free(squares);
-    return exp(entropy);
+    return isnan(entropy) ? 0 : exp(entropy);
 }
 
 // A tensor's copies each have a spectrum; here are their means.
@@ -249,8 +252,8 @@ static inline void explain_heads(FILE *out, const Explanation *e) {
     if (e->tau > 0) fprintf(out, "\ntau is %g: QK-Clip scales %d of the %d heads in this step.", e->tau, scaled, n);
     else fprintf(out, "\nQK-Clip is off.");
     if (scaled == 0 && largest > 0)
-        fprintf(out, " With a tau of %.3g, half of the largest logit, it would scale %d: the head with the largest by gamma = 0.5, "
-                     "its queries' and its keys' rows by %.3f each.", largest / 2, explain_count_above(e, largest / 2), sqrt(0.5));
+        fprintf(out, " With a tau of %.3g, half of the largest logit, it would scale %d, the head with the largest by gamma = 0.5.",
+                largest / 2, explain_count_above(e, largest / 2));
     fputs("\n<!-- end -->\n", out);
 }
 

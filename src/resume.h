@@ -1,9 +1,9 @@
 /* resume.h - what a run goes on from: the state beside the weights that its checkpoints have, whether that is sound and of
  * this run, and which weights were the best.
  *
- * defines: CheckpointState, ckpt_tensor, checkpoint_state, checkpoint_moments, checkpoint_is_sound, checkpoint_open_sound, may_change,
- *          checkpoint_check_config, checkpoints_of, previous_is_better, check_resumed, checkpoint_open_to_resume, checkpoint_take,
- *          checkpoint_put, run_config_path, Best, best_compare, best_resume
+ * defines: CheckpointState, ckpt_tensor, checkpoint_state, checkpoint_moments, checkpoint_is_sound, checkpoint_open_sound,
+ *          may_change, checkpoint_check_config, checkpoints_of, previous_is_better, check_resumed, checkpoint_open_to_resume,
+ *          checkpoint_take, checkpoint_put, run_config_path, Best, best_compare, best_resume
  */
 #ifndef RESUME_H
 #define RESUME_H
@@ -96,8 +96,8 @@ static inline int checkpoint_open_sound(Checkpoint *file, const char *path, Chec
 // A run's own config rules when it goes on. What may change: where its folders are now (the data's fingerprint is in the
 // checkpoint), how long and how often, and the learning rates, which a run that diverged needs. key: up to its end or "=".
 static inline bool may_change(const char *key) {
-    static const char *const allowed[] = {"run.dir", "run.lock", "data.dir", "train.steps", "train.eval_every", "train.save_every",
-                                          "train.sample_every", "train.sample_tokens"};
+    static const char *const allowed[] = {"run.dir", "run.lock", "data.dir", "train.steps", "train.eval_every",
+                                          "train.save_every", "train.sample_every", "train.sample_tokens"};
     static const char *const rates[] = {".lr", ".embed_lr", ".head_lr"};
     size_t n = strcspn(key, "=");
     for (size_t i = 0; i < COUNT_OF(allowed); i++)
@@ -176,9 +176,9 @@ static inline bool previous_is_better(const RunFolder *r) {
     return loss[1] < loss[0];
 }
 
-// Fails where the checkpoint of the run in dir, or the one `from` where that isn't "", is of another config, or data.dir holds other data than it was trained on: before
-// anything else of the data is looked at, which could only say that a token or a shard is wrong. A checkpoint that can't be
-// read is told later.
+// Fails where the checkpoint of the run in dir, or `from` where that isn't "", is of another config, or data.dir holds other
+// data than it was trained on: before anything else of the data is looked at, which could only say that a token or a shard
+// is wrong. A checkpoint that can't be read is told later.
 static inline void check_resumed(const Config *c, const char *dir, const char *from) {
     char *path = *from ? xstrdup(from) : format("%s/checkpoint.bin", dir);
     Checkpoint file;
@@ -240,8 +240,8 @@ static inline char *run_config_path(const Arguments *a, const char *dir) {
     if (!dir) return xstrdup(a->config_path ? a->config_path : "defaults");
     for (int i = 0; i < a->n_overrides; i++)
         if (!may_change(a->overrides[i] + 2))
-            fail_usage("%s: a resumed run keeps its config; only data.dir, train.steps, train.*_every and optimizer.*.lr, "
-                       ".embed_lr and .head_lr may change", a->overrides[i]);
+            fail_usage("%s: a resumed run keeps its config; only data.dir, run.lock, train.steps, train.*_every, train.sample_tokens "
+                       "and optimizer.*.lr, .embed_lr and .head_lr may change", a->overrides[i]);
     char *path = format("%s/config.json", dir);
     if (!file_exists(path)) fail_usage("--resume: %s does not exist: %s holds no run", path, dir);
     return path;

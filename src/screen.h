@@ -87,7 +87,8 @@ static inline void print_plan(const Config *c, const Plan *p) {
            c->model.heads, c->model.kv_heads < c->model.heads ? " with shared keys" : "", T, c->model.vocab);
     printf("           %s, %s%s, %s of %d, %s head%s\n",
            norms[c->model.norm], positions[c->model.position], c->model.qk_norm ? ", QK-norm" : "",
-           mlps[c->model.mlp], c->model.mlp_width, heads[c->model.head], c->model.logit_softcap > 0 ? ", soft-capped logits" : "");
+           mlps[c->model.mlp], c->model.mlp_width, heads[c->model.head],
+           c->model.logit_softcap > 0 ? ", soft-capped logits" : "");
     printf("size       %.2fM parameters, %.2f MFLOP a token (forward and backward)\n", (double)p->params / 1e6, p->flops / 1e6);
     printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, other %.1f\n",
            megabytes(memory_total(m)), megabytes(m->weights), megabytes(m->gradients), megabytes(m->optimizer),

@@ -48,6 +48,9 @@ killed() {
     sleep "$(printf '0.%03d' $((20 + RANDOM % 380)))"
     kill -KILL -- -$pid 2> /dev/null
     wait $pid 2> /dev/null
+    code=$?
+    while kill -0 -- -$pid 2> /dev/null; do sleep 0.01; done       # a child that draws may die later, with the folder's lock
+    return $code
 }
 
 go_on() {      # FOLDER: what the command needs to go on with a run, or to begin it

@@ -508,7 +508,7 @@ TEST(prepare_makes_a_folder_once) {
     // A folder that is not whole is none: a shard missing, empty or with another byte.
     static const char *const harm[] = { "rm val_000000.bin", ": >train_000000.bin", "printf 1 | dd of=train_000000.bin bs=1 seek=1030 conv=notrunc 2>&-" };
     for (size_t i = 0; i < COUNT_OF(harm); i++) {
-        char *command = format("(cd " ROOT "/out/my_text.v2; %s); " PREPARE MY_TEXT " | tee " ROOT "/said | grep 'kind char' && "
+        char *command = format("(cd " ROOT "/out/my_text.v2 || exit; %s); " PREPARE MY_TEXT " | tee " ROOT "/said | grep 'kind char' && "
                                "grep -q 'preparing .* anew: .*_000000.bin' " ROOT "/said && " PREPARE MY_TEXT " | grep 'up to date'", harm[i]);
         CHECK(run(command) == 0);
         free(command);
@@ -728,6 +728,7 @@ TEST(prepare_says_that_the_disk_is_full) {
     if (system("command -v bible >/dev/null") == 0)
         CHECK_FAILS(shell_on_full_disk, PREPARE "kjv >/dev/null", 1, "/all.txt: cannot be written: File too large");
     CHECK(run("test -z \"$(ls " ROOT "/out)\"") == 0);
+    CHECK_FAILS(shell, PREPARE "README.md byte >/dev/full", 1, "error: stdout: cannot be written");
 }
 
 TEST(prepare_takes_ready_shards) {

@@ -1224,6 +1224,18 @@ TEST(rules_use_the_options_they_say) {
             bool differs = memcmp(w[0], w[1], sizeof w[0]) != 0, uses = muon_rule_uses(rule) & bits[i];
             CHECK_MSG(differs == uses, "%s, option %d: %s", muon_rule_name(rule), i, differs ? "changes it" : "changes nothing");
         }
+    for (int rule = MUON_RULE_SGD; rule < MUON_RULE_COUNT; rule++) {     // no gradient, and a decay of half a step
+        float w[N], before[N], none[N] = { 0 };
+        fill_normal(w, N, 53);
+        memcpy(before, w, sizeof w);
+        MuonParam p = matrix_param(w, none, ROWS, COLS, rule, 0.1, 5.0);
+        Optimizer o = optimizer(&p, 1, &common);
+        CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+        double worst = 0;
+        for (int i = 0; i < N; i++) worst = fmax(worst, fabs(w[i] - 0.5 * before[i]));
+        CHECK_MSG((worst > 1e-3) == !!(muon_rule_uses(rule) & MUON_USES_ADDED_DECAY), "%s: %g", muon_rule_name(rule), worst);
+        release(&o);
+    }
     CHECK(muon_rule_uses(MUON_RULE_NONE) == 0 && muon_rule_uses(MUON_RULE_COUNT) == 0 && muon_rule_uses(-1) == 0);
 }
 

@@ -174,7 +174,7 @@ TEST(runs_without_a_folder_of_their_own_start_together) {
     prepare_runs();
     shell("rm -rf build/test/three && mkdir -p build/test/three/runs/run-2 && ln -s ../../../build build/test/three/build && "
           "echo mine > build/test/three/runs/run-2/config.json");            // somebody's folder: not to be taken
-    CHECK(shell("p=$(realpath %s); cd build/test/three; for seed in 1 2 3; do "
+    CHECK(shell("p=$(realpath %s); cd build/test/three || exit; for seed in 1 2 3; do "
                 "{ $p build/test/run.json --train.steps=100 --train.eval_every=0 --run.seed=$seed > out$seed.txt 2> err$seed.txt; "
                 "echo $? > code$seed.txt; } & done; wait; cat code?.txt > codes.txt; cat err?.txt", trainer) == 0);
     CHECK(file_has("build/test/three/codes.txt", "0\n0\n0\n"));
@@ -185,7 +185,7 @@ TEST(runs_without_a_folder_of_their_own_start_together) {
         free(path);
     }
     CHECK(file_has("build/test/three/runs/run-2/config.json", "mine"));
-    CHECK(shell("p=$(realpath %s); cd build/test/three; $p build/test/run.json --resume > out.txt", trainer) == 0);
+    CHECK(shell("p=$(realpath %s); cd build/test/three || exit; $p build/test/run.json --resume > out.txt", trainer) == 0);
     CHECK(file_has("build/test/three/out.txt", "resumed    runs/run-4 at step 100"));
 }
 
@@ -656,6 +656,13 @@ TEST(a_step_is_explained_and_stays_the_same) {
                 "> build/test/norm.txt && grep -q \"^| w_out | 2 of 16 x 64 | muon | $(cat build/test/norm.txt) |\" "
                 RUNS "told/step7/step.md") == 0);
 
+    // Zeros are no NaN: biases, gradients and projections of a first step, a tensor that no rule owns.
+    CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "told --train.steps=7 --train.save_every=6 --overwrite --explain=1 "
+                "--model.init=speedrun --optimizer.route=wpe=none") == 0);
+    CHECK(file_has(RUNS "told/step1/step.md", "| wo "));
+    CHECK(shell("grep -qE '^\\| wpe \\| 1 of 16 x 16 \\| none .* \\| 0 \\| 0 \\| 0 %% \\|$' " RUNS "told/step1/step.md") == 0);
+    CHECK(shell("! grep -iE 'nan|inf' " RUNS "told/step1/step.md " RUNS "told/step1/spectra.csv") == 0);
+
     // What can't be written is said, and the training goes on.
     CHECK(shell("rm -r " RUNS "told/step7 && touch " RUNS "told/step7") == 0);
     CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "told --train.steps=7 --train.save_every=6 --overwrite --explain=7") == 0);
@@ -844,7 +851,7 @@ TEST(a_prepared_folder_that_is_another_is_refused) {
                     "printf 'words\\nof words\\n' | %s/tokenize install build/test/new build/test/sealed", build) == 0);
         CHECK(shell("%s/tokenize verify build/test/sealed", build) == 0);
         CHECK(TRAIN("build/test/run.json --train.steps=1 --data.dir=build/test/sealed --run.dir=" RUNS "sealed --overwrite") == 0);
-        shell("cd build/test/sealed; %s", changes[i].change);
+        CHECK(shell("cd build/test/sealed && { %s; }", changes[i].change) == 0);
         check_error_line(TRAIN("build/test/run.json --train.steps=1 --data.dir=build/test/sealed --run.dir=" RUNS "sealed --overwrite"),
                          EXIT_FAILED, changes[i].words);
         check_error_line(shell("%s/tokenize verify build/test/sealed 2> build/test/err.txt", build), EXIT_FAILED, changes[i].words);

@@ -140,9 +140,9 @@ TEST(a_power_cut_leaves_no_shard_half) {
 // Many at once: each succeeds, the folder is there at any time, and no folder lies in another one.
 TEST(folders_that_are_installed_at_once) {
     free(test_folder("tokenize"));
-    CHECK(system("cd " ROOT "; for i in 1 2 3 4 5 6 7 8; do mkdir $i; cp ../../../dev/test/run.sh $i/tokenizer; done") == 0);
+    CHECK(system("cd " ROOT " || exit; for i in 1 2 3 4 5 6 7 8; do mkdir $i; cp ../../../dev/test/run.sh $i/tokenizer; done") == 0);
     const char *tokenize_program = getenv("BUILD") ? getenv("BUILD") : "build";
-    char *command = format("cd " ROOT "; t=../../../%s/tokenize; head -c 3000 ../../../muon.h > text; for i in 1 2 3 4 5 6 7 8; do rm $i/*; "
+    char *command = format("cd " ROOT " || exit; t=../../../%s/tokenize; head -c 3000 ../../../muon.h > text; for i in 1 2 3 4 5 6 7 8; do rm $i/*; "
                            "$t shards --tokenizer=byte --out=$i text > out || exit 1; done; "
                            "for i in 1 2 3 4 5 6 7 8; do printf \"text\\n$i\\n\" | $t install $i data & pids=\"$pids $!\"; done; "
                            "for p in $pids; do wait $p || exit 2; done; test $(ls -d [1-8] | wc -l) = 7 && "

@@ -1,0 +1,347 @@
+/* trainer.h - a Trainer around its steps: opened, resumed, saved, logged, told, ended. The glue between train_gpt.c, which
+ * knows what is trained, and the services, which know no model: run.h, runlog.h, resume.h, screen.h, corpus.h, explain.h.
+ *
+ * defines: owners_of, choose_threads, choose_precision, memory_plan, trainer_open, trainer_begin, trainer_close,
+ *          checkpoint_weights, state_is_sound, check_undisturbed, save_run, keep_best, drop_older_best, read_weights,
+ *          resume_run, log_start, tell_begin, tell_step, tell_validation, show_sample, explain, train_end
+ *
+ * Included by train_gpt.c, behind Trainer and what it is made of. Nothing here has a say in what is learned.
+ */
+#ifndef TRAINER_H
+#define TRAINER_H
+
+// ---------------------------------------------------------------------------------------------------------------------
+// From a config to a trainer before its first step
+
+// Which rule owns which of the model's tensors, for what the keys' checks ask.
+static inline Owners owners_of(const Config *c) {
+    Owners owners = {.c = c};
+    Tensor table[N_TENSORS];
+    tensor_table(table, c, 1);           // what there is: sizes don't matter
+    for (int id = 0; id < N_TENSORS; id++) owners_add(&owners, table[id].name, table[id].role, table[id].count > 0);
+    return owners;
+}
+
+// Called before there are any threads, so that they compute as this one does.
+static inline void choose_threads(void) {
+    int threads = machine_threads();
+    vec_flush_subnormals();
+    if (threads > 0) omp_set_num_threads(threads);
+}
+
+// "auto" is decided once and kept with the run.
+static inline void choose_precision(Config *c) {
+    if (c->train.precision == PRECISION_AUTO)
+        c->train.precision = strcmp(gemm_isa(), "amx") ? PRECISION_FP32 : PRECISION_BF16;
+    if (c->optimizer.muon.precision == PRECISION_AUTO) c->optimizer.muon.precision = c->train.precision;
+    gemm_use_precision(c->train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
+    muon_precision = c->optimizer.muon.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32;
+}
+
+static inline MemoryPlan memory_plan(const Trainer *t) {
+    const Model *m = &t->model;
+    double batch = 2.0 * sizeof(int) * t->config.train.batch * m->T;
+    return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params,
+                        .optimizer = (double)t->state_bytes, .activations = 4.0 * m->n_acts,
+                        .other = (double)t->scratch_bytes * omp_get_max_threads() + batch + memory_of_program(&t->data)};
+}
+
+// The data that the config asks for, and the plan of model and optimizer on it.
+static inline void trainer_open(Trainer *t, const char *where) {
+    config_resolve(&t->config, where);
+    choose_precision(&t->config);
+    corpus_open(&t->config, where, &t->tokenizer, &t->data);
+    t->classes = dataloader_classes(&t->data);
+    trainer_plan(t);
+    check_vectors(t->groups, t->n_groups, where);
+    MachineMemory memory = machine_memory("");
+    MemoryPlan plan = memory_plan(t);
+    check_memory(&plan, &memory, &t->config, where);
+}
+
+// Says the plan and carries it out: a trainer before its first step, with zero weights.
+static inline void trainer_begin(Trainer *t) {
+    print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups,
+                                   t->n_groups});
+    trainer_allocate(t);
+    t->eval.step = -1;
+    t->best = (Best){-1, -1, INFINITY};
+    t->eval.val_loss = t->eval.sample_loss = t->eval.val_bpb = t->smooth_loss = NAN;
+    for (int i = 0; i < DATALOADER_CLASSES; i++) t->val_by_class[i] = NAN;
+}
+
+static inline void trainer_close(Trainer *t) {
+    if (t->log) fclose(t->log);
+    run_close(&t->run);
+    dataloader_close(&t->data);
+    if (t->tokenizer.size) tokenizer_free(&t->tokenizer);
+    trainer_free(t);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Checkpoints: everything that the next step depends on. The order of the data, dropout and initial values are hashes
+// of the seed and the step, so that there is no generator's state besides the step.
+
+enum { CHECKPOINT_MAX_TENSORS = CHECKPOINT_STATE_TENSORS + (1 + MUON_SLOT_COUNT) * N_TENSORS + 1 };     // and the config
+
+// The weights w.NAME of a model, each (count, rows, cols). Returns how many.
+static inline int checkpoint_weights(const Model *m, CkptTensor *list) {
+    int n = 0;
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *row = &m->table[id];
+        if (row->count)
+            list[n++] = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols,
+                                    row->stride, weight(m, (TensorId)id, 0));
+    }
+    return n;
+}
+
+typedef struct { CheckpointState state; CkptTensor list[CHECKPOINT_MAX_TENSORS]; int n; } Saved;
+
+// What a checkpoint holds, for saving and for reading alike: the state, the weights w.NAME, and unless only the model is
+// wanted the optimizer's m.NAME and v.NAME.
+static inline void saved_list(Saved *s, Trainer *t, bool whole) {
+    s->state = (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
+                                 {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
+    s->n = checkpoint_state(&s->state, s->list);
+    s->n += checkpoint_weights(&t->model, s->list + s->n);
+    if (whole) s->n += checkpoint_moments(&t->muon, s->list + s->n);
+}
+
+// Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of its
+// first window. One that isn't finite is what a run ends by; it is then in words.
+static inline bool state_is_sound(Trainer *t, char *words, size_t room) {
+    Saved s;
+    saved_list(&s, t, true);
+    if (!checkpoint_is_sound(&s.state, s.list, s.n, words, room)) return false;
+    if (t->eval.step == t->step) return true;
+    dataloader_val(&t->data, 0, t->inputs, t->targets);
+    double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
+    if (!isfinite(loss)) snprintf(words, room, "the loss is %s", isnan(loss) ? "NaN" : "infinite");
+    return isfinite(loss);
+}
+
+// The end of a run that can't go on.
+__attribute__((noreturn)) static inline void run_failed(Trainer *t, const char *words) {
+    runlog_put_end(t->log, &(RunEnd){t->step, NAN, t->train_seconds, "failed"});
+    fflush(t->log);
+    putchar('\n');
+    fail("%s", words);
+}
+
+// To be called before anything is kept that was computed from the data.
+static inline void check_undisturbed(Trainer *t) {
+    const char *disturbed = run_disturbed(&t->run, &t->data);
+    if (disturbed) run_failed(t, disturbed);
+}
+
+static inline void save_run(Trainer *t) {
+    Saved s;
+    char error[ERROR_ROOM];
+    check_undisturbed(t);
+    runlog_sync(t->log, t->run.log);
+    saved_list(&s, t, true);
+    const char *previous = t->current_is_good ? t->run.previous : NULL;
+    if (!checkpoint_put(t->run.checkpoint, previous, s.list, s.n, &t->config, error, sizeof error))
+        run_failed(t, format("%s; earlier checkpoints are as they were", error));
+    t->current_is_good = true;
+}
+
+// Best weights that can't be saved are no reason to end a training: the end says that they aren't kept.
+static inline void save_best(Trainer *t) {
+    Saved s;
+    char error[ERROR_ROOM];
+    saved_list(&s, t, false);
+    bool saved = checkpoint_put(t->run.best, NULL, s.list, s.n, &t->config, error, sizeof error);
+    if (!saved) {
+        printf("%s\n", error);
+        unlink(t->run.best);
+    }
+    t->best.kept = saved ? t->step : -1;
+}
+
+// Where the weights of now are the best ones: keeps them before the next step changes them.
+static inline void keep_best(Trainer *t) {
+    if (t->best.step == t->step && t->best.kept != t->step) save_best(t);
+}
+
+// At the end: checkpoint.bin has the weights of now, so that where they are the best ones an older checkpoint of these goes.
+static inline void drop_older_best(Trainer *t) {
+    if (t->best.step == t->step && t->best.kept != t->step) unlink(t->run.best);
+}
+
+static inline void resume(Trainer *t, const char *path) {
+    Checkpoint file;
+    Saved s;
+    checkpoint_open_to_resume(&file, &t->run, path);
+    saved_list(&s, t, true);
+    checkpoint_take(&file, s.list, s.n);
+    t->step = (int)s.state.step;
+    t->eval.step = s.state.evaluated;
+    if (t->step == t->config.train.steps && t->eval.step == t->step) t->eval.step--;   // it may have been one on the way
+    t->muon.t = s.state.muon_t;
+    t->train_seconds = s.state.progress[0];
+    t->smooth_loss = s.state.progress[1];
+    t->eval.val_loss = s.state.progress[2];
+    t->eval.val_bpb = s.state.progress[3];
+    t->current_is_good = !strcmp(path, t->run.checkpoint);
+}
+
+// Reads the weights of a checkpoint of the same model into it, and its state; ends the program where it can't be.
+static inline CheckpointState read_weights(const Model *m, const char *path) {
+    Checkpoint file;
+    CkptTensor list[N_TENSORS];
+    CheckpointState state;
+    char error[ERROR_ROOM];
+    if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0 ||
+        checkpoint_check_config(&file, m->config, true, error, sizeof error) != 0)
+        fail("%s", error);
+    checkpoint_take(&file, list, checkpoint_weights(m, list));
+    return state;
+}
+
+// Goes on from a checkpoint: the run's own, or the one that the command line names.
+static inline void resume_run(Trainer *t, const Arguments *a) {
+    const Config *c = &t->config;
+    run_check_tokenizer(&t->run, c->data.dir, &t->tokenizer);
+    resume(t, *a->resume_from ? a->resume_from : t->run.checkpoint);
+    if (t->step > c->train.steps)
+        fail_usage("train.steps: %d, but the run is already at step %d", c->train.steps, t->step);
+    if (a->explained && a->explained <= t->step)
+        fail_usage("--explain=%d: the run is already at step %d", a->explained, t->step);
+    print_resumed(a, &t->run, t->step);
+    run_cut(&t->run, t->step, t->eval.step);
+    best_resume(&t->best, &t->run, t->step, &t->eval);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The log, the screen and the samples
+
+// changed: the overrides of a resumed run, n of --section.key=value.
+static inline void log_start(Trainer *t, char *const *changed, int n) {
+    char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
+    runlog_put_start(t->log, &(RunStart){
+        .step = t->step, .config = text, .cpu = machine_cpu("", cpu, sizeof cpu), .isa = gemm_isa(), .commit = MUON_C_COMMIT,
+        .threads = omp_get_max_threads(), .params = t->model.n_params, .optimizer_bytes = t->state_bytes,
+        .data = dataloader_fingerprint(&t->data), .epoch_tokens = t->data.train_windows * (uint64_t)t->model.T,
+        .resumed_with = changed, .n_resumed = n});
+    free(text);
+    runlog_sync(t->log, t->run.log);
+    if (sync_folder(t->run.log) < 0) fail("%s: its folder cannot be synced: %s", t->run.log, strerror(errno));
+}
+
+enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
+
+static inline void log_step(Trainer *t, const StepResult *r) {
+    const Model *m = &t->model;
+    double tokens = (double)t->config.train.batch * m->T;
+    runlog_put_step(t->log, &(RunStep){
+        .step = t->step, .tokens = tokens * t->step, .loss = r->loss, .bpb = r->bpb, .lr = r->lr, .grad_norm = r->grad_norm,
+        .max_logit = vec_max(m->max_logits, m->L * m->NH), .ms = 1e3 * r->seconds, .cpu_ms = 1e3 * r->cpu_seconds,
+        .optimizer_ms = 1e3 * r->optimizer_seconds, .tok_per_s = tokens / r->seconds});
+    if (t->step % LOG_QK_EVERY == 0 || r->clipped) runlog_put_qk(t->log, t->step, m->max_logits, m->L, m->NH, r->clipped);
+    runlog_check(t->log, t->run.log);
+}
+
+// When training begins in this process.
+static inline void tell_begin(Trainer *t) {
+    t->begun = seconds_now();
+    t->progress = progress_start();
+    t->rate = (Rate){0};
+    rate_note(&t->rate, t->train_seconds, t->step);
+}
+
+// A step's result, into the log and onto the screen.
+static inline void tell_step(Trainer *t, const StepResult *r) {
+    const Config *c = &t->config;
+    if (t->step == t->explained) {
+        progress_end(&t->progress);
+        printf("explained step %d: %s/step%d/step.md\n", t->step, c->run.dir, t->step);
+    }
+    log_step(t, r);
+    print_step(&t->progress, &(StepLine){t->step, c->train.steps, r->loss, r->bpb, t->smooth_loss,
+                                         (double)c->train.batch * c->model.context,
+                                         rate_note(&t->rate, t->train_seconds, t->step), t->begun});
+}
+
+// A validation's likewise, compared with the best one so far.
+static inline void tell_validation(Trainer *t) {
+    check_undisturbed(t);
+    runlog_put_eval(t->log, &t->eval, t->val_by_class, DATALOADER_CLASSES);
+    runlog_check(t->log, t->run.log);
+    best_compare(&t->best, &t->eval);
+    progress_end(&t->progress);
+    print_validation(&t->eval, t->config.train.steps, &t->data);
+}
+
+static inline void log_end(Trainer *t, const char *reason) {
+    RunEnd end = {t->step, t->eval.step == t->step ? t->eval.val_loss : NAN, t->train_seconds, ""};
+    snprintf(end.reason, sizeof end.reason, "%s", reason);
+    runlog_put_end(t->log, &end);
+    runlog_sync(t->log, t->run.log);
+}
+
+// Draws a sample into the run's sample.txt, unless a signal cuts it short, and onto the screen. step: of the model's weights.
+static inline void show_sample(Trainer *t, int step) {
+    if (!t->tokenizer.size || t->config.train.sample_tokens == 0) return;
+    TokenText s = {&t->tokenizer, xstrdup(""), 0};
+    int start = sample_start(&t->config, &t->tokenizer);
+    uint64_t seed = hash64((uint64_t)t->config.run.seed, hash_string("sample"));
+    if (!generate(&t->model, min_int(t->model.V, t->tokenizer.size), &start, 1, t->config.train.sample_tokens, 0.8, 0, seed,
+                  token_text_add, &s))
+        fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
+    if (!interrupted) run_add_sample(&t->run, step, s.text);
+    printf("--- sample of step %d ---%s%s\n--------------\n", step, *s.text == '\n' ? "" : "\n", s.text);
+    fflush(stdout);
+    free(s.text);
+}
+
+// --explain: tells the step that the optimizer has begun, into RUN/stepN. Where that can't be written, training goes on.
+static inline void explain(Trainer *t, const StepResult *result) {
+    const Model *m = &t->model;
+    const ExplainSize sizes[] = {
+        {"B", "sequences", t->config.train.batch}, {"T", "tokens of each", m->T}, {"V", "vocabulary", m->V},
+        {"C", "channels", m->C}, {"L", "layers", m->L}, {"NH", "query heads", m->NH}, {"NKV", "key/value heads", m->NKV},
+        {"HS", "size of a head", m->HS}, {"F", "width of the MLP", m->F},
+    };
+    char *folder = format("%s/step%d", t->config.run.dir, t->explained);
+    int n = t->config.train.batch * m->T, error = explain_step(&(Explanation){
+        .folder = folder, .step = t->step + 1, .steps = t->config.train.steps, .muon = &t->muon, .scratch = t->scratch,
+        .threads = omp_get_max_threads(), .loss = result->loss,
+        .bpb = bits_per_byte(result->loss * n, text_bytes(&t->tokenizer, t->targets, n)),
+        .grad_norm = result->grad_norm, .inputs = t->inputs, .targets = t->targets, .n_tokens = min_int(m->T, 12),
+        .tokenizer = &t->tokenizer, .sizes = sizes, .n_sizes = COUNT_OF(sizes), .max_logits = m->max_logits, .layers = m->L,
+        .heads = m->NH, .tau = t->config.optimizer.qk_clip.tau});
+    if (error) fprintf(stderr, "warning: %s: step %d is not explained: %s\n", folder, t->explained, strerror(error));
+    if (error) t->explained = 0;
+    free(folder);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The end
+
+// Says how the run ended. trouble: why its step `failed` was the last one, or "". Returns the program's exit code.
+static inline int train_end(Trainer *t, const char *trouble, int failed) {
+    bool whole = t->step == t->config.train.steps && t->eval.step == t->step;
+    const char *reason = *trouble ? "diverged" : interrupted && !whole ? "interrupted" : "done";
+    log_end(t, reason);
+    run_draw(&t->run);
+    if (*trouble) {
+        print_diverged(&t->run, &t->config, failed, trouble);
+        return EXIT_FAILED;
+    }
+    if (interrupted && !whole) {
+        print_interrupted(&t->run, t->step);
+        return EXIT_INTERRUPTED;
+    }
+    int sampled = t->step;
+    if (t->best.step >= 0 && t->best.step != t->step && t->best.kept == t->best.step)
+        sampled = (int)read_weights(&t->model, t->run.best).step;
+    printf("\n");
+    show_sample(t, sampled);
+    MemoryPlan plan = memory_plan(t);
+    print_done(&t->run, &t->eval, t->val_by_class, &t->best, &t->data, memory_total(&plan), t->tokenizer.size > 0);
+    return 0;
+}
+
+#endif // TRAINER_H
