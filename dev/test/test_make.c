@@ -204,6 +204,17 @@ TEST(make_takes_fast_math_back) {
     }
 }
 
+// Where the compiler has no OpenMP, make builds with -fopenmp-simd, and without a warning.
+TEST(programs_compile_without_openmp) {
+    static const char *const compilers[] = {"gcc", "clang"};
+    for (size_t c = 0; c < COUNT_OF(compilers); c++) {
+        setenv("compiler", compilers[c], 1);
+        if (system("command -v $compiler > " ROOT "/out") != 0) continue;
+        CHECK_MSG(run("$compiler -std=gnu11 -Wall -Wextra -Wshadow -Werror -fopenmp-simd -fsyntax-only train_gpt.c tools/ab.c data/tokenize.c") == 0,
+                  "%s", compilers[c]);
+    }
+}
+
 /* dev/setup.sh, as a user who can install nothing: it must find by itself what is there. A compiler of several words that has its own
  * broken cJSON.h, which only the user's flags lead around, stands for a library in a folder of the user's. */
 TEST(setup_looks_where_the_flags_say) {
@@ -294,6 +305,7 @@ int main(int argc, char **argv) {
     RUN(commits_are_the_projects_own);
     RUN(a_built_tree_may_be_read_only);
     RUN(make_takes_fast_math_back);
+    RUN(programs_compile_without_openmp);
     RUN(setup_looks_where_the_flags_say);
     RUN(a_missing_font_is_no_error);
     RUN(studies_say_their_cost_and_leave_what_is_kept);
