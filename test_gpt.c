@@ -1321,7 +1321,7 @@ TEST(without_run_dir_runs_are_numbered) {
     prepare_runs();
     shell("rm -rf build/test/cwd && mkdir -p build/test/cwd && ln -s ../../../build build/test/cwd/build");
     for (int i = 0; i < 3; i++)
-        CHECK(shell("p=$(realpath %s); cd build/test/cwd && $p build/test/run.json --train.steps=2 > out.txt",
+        CHECK(shell("p=$(realpath %s); cd build/test/cwd && \"$p\" build/test/run.json --train.steps=2 > out.txt",
                     trainer) == 0);
     CHECK(file_exists("build/test/cwd/runs/run/checkpoint.bin") &&
           file_exists("build/test/cwd/runs/run-2/checkpoint.bin") &&

@@ -1372,8 +1372,8 @@ static int qk_clip(Trainer *t, int *clipped) {
 }
 
 // The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: the factor that clips the
-// gradients is passed on (they stay), learning rates are scheduled, every tensor is updated by its rule, heads are clipped. Returns false with result->trouble in words where a
-// number isn't finite: the run then ends without saving.
+// gradients is passed on (they stay), learning rates are scheduled, every tensor is updated by its rule, heads are clipped.
+// Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     const Model *m = &t->model;

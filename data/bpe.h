@@ -650,34 +650,29 @@ static inline int bpe_count(BpeWords *words, const char *text, size_t n, char *e
         size_t from = n / BPE_PARTS * i;
         cuts[i] = i == BPE_PARTS ? n : bpe_cut(text, from > cuts[i - 1] ? from : cuts[i - 1] + 1, n);
     }
-    bool failed = false;
+    long lengths[BPE_PARTS];                    // of a part's last piece: 0 behind its end, -1 where it failed
+    char reasons[BPE_PARTS][256];
     #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < BPE_PARTS; i++) {
         BpeSplitter splitter;
-        char reason[256];
         const char *piece;
-        long length = bpe_splitter_open(&splitter, 0, reason, sizeof reason);
-        if (length == 0) {
-            bpe_splitter_start(&splitter, text + cuts[i], cuts[i + 1] - cuts[i]);
-            while ((length = bpe_split(&splitter, &piece, reason, sizeof reason)) > 0)
-                bpe_words_add(&parts[i], piece, (size_t)length, 1);
-            bpe_splitter_close(&splitter);
-        }
-        if (length < 0) {
-            #pragma omp critical
-            {
-                failed = true;
-                snprintf(error, room, "%s", reason);
-            }
-        }
+        lengths[i] = bpe_splitter_open(&splitter, 0, reasons[i], sizeof reasons[i]);
+        if (lengths[i] < 0) continue;
+        bpe_splitter_start(&splitter, text + cuts[i], cuts[i + 1] - cuts[i]);
+        while ((lengths[i] = bpe_split(&splitter, &piece, reasons[i], sizeof reasons[i])) > 0)
+            bpe_words_add(&parts[i], piece, (size_t)lengths[i], 1);
+        bpe_splitter_close(&splitter);
     }
+    const char *reason = NULL;
     for (int i = 0; i < BPE_PARTS; i++) {
         const BpeStrings *s = &parts[i].strings;
         for (size_t k = 0; k < s->count; k++)
             bpe_words_add(words, s->bytes + s->start[k], bpe_string_length(s, k), parts[i].counts[k]);
         bpe_words_free(&parts[i]);
+        if (lengths[i] < 0 && !reason) reason = reasons[i];
     }
-    return failed ? -1 : 0;
+    if (reason) snprintf(error, room, "%.255s", reason);
+    return reason ? -1 : 0;
 }
 
 typedef struct {            // a token of a word

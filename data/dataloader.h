@@ -334,7 +334,7 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
     for (int i = 0; i < d->train_shards && whole; i++) dataloader_check_tokens(&d->train[i], V);
     for (int i = 0; i < d->val_shards; i++) dataloader_check_tokens(&d->val[i], V);
     const char *few = d->train_windows == 0 ? "training" : d->val_windows == 0 ? "validation" : NULL;
-    if (few) fail("%s: no %s shard holds the %d tokens of one window (block %d and a target)", dir, few, T + 1, T);
+    if (few) fail("%s: no %s shard holds the %d tokens of one window (context %d and a target)", dir, few, T + 1, T);
 }
 
 // The first shard that was overwritten or cut since it was opened, so that what was read of it may be of another text; NULL

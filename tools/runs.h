@@ -45,7 +45,7 @@ typedef struct { RunState state; double of[FIGURES]; } Metrics;      // all from
 typedef struct {
     int arm, budget, seed;          // their numbers in the list
     long steps;
-    double tokens;                  // steps * batch * block
+    double tokens;                  // steps * batch * context
     char *name, *folder;
     RunLog log;
     Metrics m;
@@ -187,6 +187,15 @@ static inline char *stream_text(FILE *f) {
     return text;
 }
 
+// The last line of what a program has written that begins with "error: ", without these words and to be freed; NULL where
+// there is none. Notes and warnings stand before it.
+static inline char *error_line(const char *text) {
+    const char *found = NULL;
+    for (const char *at = text; at && *at; at += strcspn(at, "\n"), at += *at == '\n')
+        if (strncmp(at, "error: ", 7) == 0) found = at + 7;
+    return found ? format("%.*s", (int)strcspn(found, "\n"), found) : NULL;
+}
+
 // Resolves an arm's config by the trainer itself. Returns NULL, or the trainer's one line, to be freed.
 static inline char *runs_resolve(const char *trainer, Arm *arm) {
     char **argv = (char **)xcalloc((size_t)arm->n_overrides + 4, sizeof *argv), *error = NULL;
@@ -199,18 +208,15 @@ static inline char *runs_resolve(const char *trainer, Arm *arm) {
     int status = 0;
     pid_t pid = start_program(argv, fileno(out), fileno(errors));
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
-    char *text = stream_text(out), *line = stream_text(errors);
+    char *text = stream_text(out), *said = stream_text(errors);
     fclose(out);
     fclose(errors);
     cJSON_Delete(arm->resolved);
     arm->resolved = exit_code(status) == 0 ? cJSON_Parse(text) : NULL;
-    if (!arm->resolved) {
-        line[strcspn(line, "\n")] = '\0';
-        error = *line ? xstrdup(strncmp(line, "error: ", 7) ? line : line + 7)
-                      : format("%s --print-config: exit code %d", trainer, exit_code(status));
-    }
+    if (!arm->resolved && !(error = error_line(said)))
+        error = format("%s --print-config: exit code %d", trainer, exit_code(status));
     free(text);
-    free(line);
+    free(said);
     free(argv);
     return error;
 }
@@ -332,16 +338,6 @@ static inline long last_logged_step(const Run *r, double *loss) {
     return step;
 }
 
-// The trainer's last line that says what was wrong, to be freed.
-static inline char *error_line(const char *path) {
-    char *text = read_file(path, NULL), *found = NULL;
-    for (char *at = text; at && *at; at += strcspn(at, "\n"), at += *at == '\n')
-        if (strncmp(at, "error: ", 7) == 0) found = at + 7;
-    char *line = found ? format("%.*s", (int)strcspn(found, "\n"), found) : xstrdup("it says nothing");
-    free(text);
-    return line;
-}
-
 static inline pid_t run_start(const RunList *l, const Run *r, bool resume) {
     const Arm *arm = &l->arms[r->arm];
     char **argv = (char **)xcalloc((size_t)arm->n_overrides + 8, sizeof *argv), number[32];
@@ -407,8 +403,8 @@ static inline void run_train(const RunList *l, Run *r, bool resume, Progress *p,
     bool diverged = code == EXIT_FAILED && r->m.state == RUN_DIVERGED;
     if (code == 0 || diverged) return;
     progress_end(p);
-    char *output = format("%s/output.txt", r->folder), *line = error_line(output);
-    fail("%s: exit code %d: %s (%s)", r->name, code, line, output);
+    char *output = format("%s/output.txt", r->folder), *said = read_file(output, NULL), *line = error_line(said);
+    fail("%s: exit code %d: %s (%s)", r->name, code, line ? line : "it says nothing", output);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -443,7 +443,7 @@ static const struct { const char *name; void (*try_bytes)(const char *input, siz
 static int parser_named(const char *name) {
     for (int i = 0; i < (int)COUNT_OF(parsers); i++)
         if (name && strcmp(name, parsers[i].name) == 0) return i;
-    fail_usage("%s: config, checkpoint, shard, tokenizer, merges, log, picture or text expected", name ? name : "PARSER");
+    fail_usage("PARSER=%s: config, checkpoint, shard, tokenizer, merges, log, picture or text expected", name ? name : "");
 }
 
 static void begin(void) {
@@ -462,15 +462,19 @@ static void run_input(int parser, const void *bytes, size_t n) {
 }
 
 #ifdef LIBFUZZER
+int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+static int chosen;
+
+int LLVMFuzzerInitialize(int *argc, char ***argv) {
+    (void)argc, (void)argv;
+    chosen = parser_named(getenv("PARSER"));
+    begin();
+    return 0;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static int parser = -1;
-    if (parser < 0) {
-        begin();
-        parser = parser_named(getenv("PARSER"));
-    }
-    if (size) run_input(parser, data, size);
+    if (size) run_input(chosen, data, size);
     return 0;
 }
 #else

@@ -717,6 +717,7 @@ TEST(what_does_not_compare_is_refused) {
         { "x=" ROOT "/b.json,--train.final_eval_tokens=128", "--seeds=1", "train.final_eval_tokens is 256 and 128" },
         { "x=" ROOT "/b.json,--model.context=24", "--seeds=1", "16 and 24 a validation predicts 256 and 240" },
         { "x=" ROOT "/b.json,--train.stepz=1", "--seeds=1", "did you mean" },
+        { "x=" ROOT "/b.json,--model.block=16,--train.stepz=1", "--seeds=1", "did you mean" },        // behind a note
         { "x=" ROOT "/none.json", "--seeds=1", "none.json" },
         { "a=" ROOT "/b.json", "--seeds=1", "two arms are called a" },
         { ROOT "/b.json", "--run.seed=3", "--seeds sets it" },
@@ -760,8 +761,8 @@ TEST(what_does_not_compare_is_refused) {
     CHECK_FAILS(call, (&(Call){ { "report", ROOT "/refused" }, NULL }), 2, "expected the folder of a comparison");
 }
 
-TEST(another_block_with_the_same_validation_compares) {
-    Call c = { { ROOT "/a.json", "x=" ROOT "/a.json,--model.context=32", "--out=" ROOT "/block", "--train.steps=2",
+TEST(another_context_with_the_same_validation_compares) {
+    Call c = { { ROOT "/a.json", "x=" ROOT "/a.json,--model.context=32", "--out=" ROOT "/context", "--train.steps=2",
                  trainer }, NULL };
     CHECK(run_ab(&c) == 0);
 }
@@ -972,7 +973,7 @@ int main(int argc, char **argv) {
     RUN(cpu_seconds_and_curves);
     RUN(random_points_lie_in_their_range);
     RUN(what_does_not_compare_is_refused);
-    RUN(another_block_with_the_same_validation_compares);
+    RUN(another_context_with_the_same_validation_compares);
     RUN(a_diverging_arm_is_a_row);
     RUN(a_failing_run_stops_everything);
     RUN(killed_and_interrupted_comparisons_go_on);

@@ -675,7 +675,7 @@ TEST(prepare_removes_what_a_killed_one_left) {
 // Downloads and mirrors
 
 #define MIRRORED "DATA_MIRROR=" ROOT "/mirror " PREPARE
-#define FROM_URL "DATA_URL=\"file://$PWD/" ROOT "/mirror\" " PREPARE
+#define FROM_URL "DATA_URL=\"file://$(echo \"$PWD\" | sed 's/ /%20/g')/" ROOT "/mirror\" " PREPARE
 #define STORIES ROOT "/mirror/tinystories/TinyStoriesV2-GPT4-"
 #define KEPT ROOT "/out/.downloads/tinystories/TinyStoriesV2-GPT4-"
 

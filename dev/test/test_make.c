@@ -50,7 +50,7 @@ TEST(runs_go_where_RUNS_DIR_says) {
     CHECK(run("RUNS_DIR='" ROOT "/my runs' " TRAINER " " TINY "'--data.dir=" SHARDS "' > " ROOT "/out") == 0);
     CHECK(run("test -s '" ROOT "/my runs/'gpt2*/checkpoint.bin") == 0);
     CHECK(run("grep -F \"make sample RUN='" ROOT "/my runs/gpt2\" " ROOT "/out") == 0);
-    CHECK_FAILS(shell_as_nobody, "RUNS_DIR=" ROOT "/locked " TRAINER " " TINY "'--data.dir=" SHARDS "'", 1,
+    CHECK_FAILS(shell_as_nobody, "RUNS_DIR=" ROOT "/locked/runs " TRAINER " " TINY "'--data.dir=" SHARDS "'", 1,
                 "cannot be made: Permission denied; RUNS_DIR=FOLDER has runs elsewhere");
 }
 
@@ -160,18 +160,18 @@ TEST(a_built_tree_may_be_read_only) {
     CHECK(run("rm -rf " TREE " && mkdir -p " TREE "/dev " TREE "/build " ROOT "/open && chmod 777 " ROOT "/open && "
               "cp -r Makefile muon.h train_gpt.c src data tools " TREE "/ && cp dev/*.* " TREE "/dev/ && "
               "echo '#define MUON_C_COMMIT \"abc\"' > " TREE "/build/commit.h && cd " TREE " && touch build/tokenize build/plot && "
-              "printf '#!/bin/sh\\necho \"$@\" $RUNS_DIR' | tee build/generate > train_gpt && chmod +x build/* train_gpt") == 0);
+              "printf '#!/bin/sh\\necho \"$@\" $RUNS_DIR' | tee build/generate > train_gpt && chmod +x build/* train_gpt && chmod -R a-w .") == 0);
     CHECK(run_child(shell_as_nobody, (void *)(uintptr_t)"cd " TREE " && make && make sample RUN=r PROMPT=x | grep -x 'r --prompt=x runs' && "
               "make -o data train RUNS_DIR=" ROOT "/open | grep -x 'configs/default.json " ROOT "/open'", (char[1024]){0}, 1024) == 0);
     CHECK(same_file(TREE "/build/commit.h", "#define MUON_C_COMMIT \"abc\"\n", 28));
     // Nothing is built: what then helps is said, and helps.
-    CHECK(run("rm -r " TREE "/build") == 0);
+    CHECK(run("chmod u+w " TREE " " TREE "/build && rm -rf " TREE "/build && chmod a-w " TREE) == 0);
     CHECK(run_child(shell_as_nobody, (void *)(uintptr_t)"make -C " TREE " build/commit.h 2>&1 | grep '^error: build cannot be written; make BUILD=FOLDER'",
                     (char[1024]){0}, 1024) == 0);
-    CHECK(run_child(shell_as_nobody, (void *)(uintptr_t)"make -s -C " TREE " BUILD=$PWD/" ROOT "/open/b $PWD/" ROOT "/open/b/commit.h && test -s " ROOT "/open/b/commit.h",
+    CHECK(run_child(shell_as_nobody, (void *)(uintptr_t)"make -s -C " TREE " BUILD=../open/b ../open/b/commit.h && test -s " ROOT "/open/b/commit.h",
                     (char[1024]){0}, 1024) == 0);
     CHECK_FAILS(shell, "make -s clean BUILD=" ROOT "/open/b 2>&1 >&2 | grep -v '^make' >&2; exit 1", 1, "not the project's own folder: remove it yourself");
-    CHECK(run("test -s " ROOT "/open/b/commit.h") == 0);
+    CHECK(run("test -s " ROOT "/open/b/commit.h && chmod -R u+w " TREE) == 0);
 }
 
 // What -ffast-math allows: NaN taken for impossible, sums in another order, no denormals.
@@ -201,6 +201,17 @@ TEST(make_takes_fast_math_back) {
         // By hand it is refused.
         if (system(known) == 0)
             CHECK(run("$compiler -Ofast -I. " ROOT "/fast.c -o " BIN "/fast -lm 2>&1 | grep -q 'error.*NaN must be NaN'") == 0);
+    }
+}
+
+// Where the compiler has no OpenMP, make builds with -fopenmp-simd, and without a warning.
+TEST(programs_compile_without_openmp) {
+    static const char *const compilers[] = {"gcc", "clang"};
+    for (size_t c = 0; c < COUNT_OF(compilers); c++) {
+        setenv("compiler", compilers[c], 1);
+        if (system("command -v $compiler > " ROOT "/out") != 0) continue;
+        CHECK_MSG(run("$compiler -std=gnu11 -Wall -Wextra -Wshadow -Werror -fopenmp-simd -fsyntax-only train_gpt.c tools/ab.c data/tokenize.c") == 0,
+                  "%s", compilers[c]);
     }
 }
 
@@ -278,7 +289,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < COUNT_OF(taken); i++) unsetenv(taken[i]);
     unsetenv("DATA_ROOT");
     free(test_folder("test_make"));
-    if (system(TOKENIZE " shards --out='" SHARDS "' data/README.md > /dev/null && mkdir -m 755 " ROOT "/locked") != 0)
+    if (system(TOKENIZE " shards --out='" SHARDS "' data/README.md > /dev/null && mkdir -m 555 " ROOT "/locked") != 0)
         fail(TOKENIZE ": failed");
     if (system("mkdir -p " BIN " && " STUB BIN "/generate && chmod +x " BIN "/generate && for p in plot ab train_gpt study_tail-memory; do "
                "cp " BIN "/generate " BIN "/$p; done") != 0) fail(BIN ": cannot be made");
@@ -294,6 +305,7 @@ int main(int argc, char **argv) {
     RUN(commits_are_the_projects_own);
     RUN(a_built_tree_may_be_read_only);
     RUN(make_takes_fast_math_back);
+    RUN(programs_compile_without_openmp);
     RUN(setup_looks_where_the_flags_say);
     RUN(a_missing_font_is_no_error);
     RUN(studies_say_their_cost_and_leave_what_is_kept);

@@ -175,7 +175,7 @@ TEST(runs_without_a_folder_of_their_own_start_together) {
     shell("rm -rf build/test/three && mkdir -p build/test/three/runs/run-2 && ln -s ../../../build build/test/three/build && "
           "echo mine > build/test/three/runs/run-2/config.json");            // somebody's folder: not to be taken
     CHECK(shell("p=$(realpath %s); cd build/test/three || exit; for seed in 1 2 3; do "
-                "{ $p build/test/run.json --train.steps=100 --train.eval_every=0 --run.seed=$seed > out$seed.txt 2> err$seed.txt; "
+                "{ \"$p\" build/test/run.json --train.steps=100 --train.eval_every=0 --run.seed=$seed > out$seed.txt 2> err$seed.txt; "
                 "echo $? > code$seed.txt; } & done; wait; cat code?.txt > codes.txt; cat err?.txt", trainer) == 0);
     CHECK(file_has("build/test/three/codes.txt", "0\n0\n0\n"));
     for (int i = 1; i < 5; i++) {
@@ -185,7 +185,7 @@ TEST(runs_without_a_folder_of_their_own_start_together) {
         free(path);
     }
     CHECK(file_has("build/test/three/runs/run-2/config.json", "mine"));
-    CHECK(shell("p=$(realpath %s); cd build/test/three || exit; $p build/test/run.json --resume > out.txt", trainer) == 0);
+    CHECK(shell("p=$(realpath %s); cd build/test/three || exit; \"$p\" build/test/run.json --resume > out.txt", trainer) == 0);
     CHECK(file_has("build/test/three/out.txt", "resumed    runs/run-4 at step 100"));
 }
 
