@@ -1085,6 +1085,7 @@ TEST(every_main_begins_as_it_must) {
 }
 
 int main(int argc, char **argv) {
+    signal(SIGHUP, SIG_DFL);            // what nohup starts ignores it, and so would the trainers
     tests_only = argc > 1 ? argv[1] : NULL;
     setenv("OMP_NUM_THREADS", "1", 0);                  // models so small that more threads would only wait for each other
     omp_set_num_threads(1);
