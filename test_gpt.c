@@ -875,29 +875,19 @@ TEST(the_same_bits_with_any_number_of_threads) {
     }
 }
 
-static int last_logged_step(const char *path) {
-    char *log = read_file(path, NULL), *at = log;
-    int step = 0;
-    while ((at = strstr(at, "\"event\": \"step\", \"step\": "))) sscanf(at += 25, "%d", &step);
-    free(log);
-    return step;
-}
-
 // A run that SIGTERM stops in the middle, once or twice, ends in the same bits and the same log as one that isn't.
 TEST(an_interrupted_run_resumes_to_the_same_bits) {
-    prepare_runs();
     // so long that no machine is done with it before the signal comes, and with a rate that doesn't depend on the length
-    CHECK(shell("%s build/test/run.json --schedule.kind=constant --train.steps=1000000 --run.dir=build/test/runs/cut > build/test/out.txt & pid=$!; "
-                "while ! grep -qs '\"step\": 30,' build/test/runs/cut/log.jsonl; do sleep 0.01; kill -0 $pid || exit 97; done; "
-                "kill -TERM $pid; wait $pid", trainer) == EXIT_INTERRUPTED);
+    CHECK(train_until("build/test/run.json --schedule.kind=constant --train.steps=1000000 --run.dir=build/test/runs/cut",
+                      "build/test/runs/cut", "\"step\": 30,", "kill -TERM $pid") == EXIT_INTERRUPTED);
     char *out = read_file("build/test/out.txt", NULL);
     CHECK_MSG(strstr(out, "--run.dir=build/test/runs/cut --resume"), "%s", out);
     free(out);
-    CHECK(shell("%s --run.dir=build/test/runs/cut --resume > build/test/out.txt & pid=$!; "
-                "while ! grep -qs '\"step\": %d,' build/test/runs/cut/log.jsonl; do sleep 0.01; kill -0 $pid || exit 97; done; "
-                "kill -INT $pid; kill -TERM $pid; wait $pid", trainer, last_logged_step("build/test/runs/cut/log.jsonl") + 100) != 0);
+    char *later = format("\"step\": %lld,", step_of("build/test/runs/cut/checkpoint.bin") + 100);
+    CHECK(train_until("--run.dir=build/test/runs/cut --resume", "build/test/runs/cut", later, "kill -INT $pid; kill -TERM $pid") != 0);
+    free(later);
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=10") != 0);      // beyond which it is
-    int steps = last_logged_step("build/test/runs/cut/log.jsonl") + 20;
+    int steps = (int)step_of("build/test/runs/cut/checkpoint.bin") + 100;
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=%d", steps) == 0);
     CHECK(TRAIN("build/test/run.json --schedule.kind=constant --train.steps=%d --run.dir=build/test/runs/whole", steps) == 0);
     check_same_checkpoint("build/test/runs/whole/checkpoint.bin", "build/test/runs/cut/checkpoint.bin");

@@ -230,6 +230,11 @@ static inline void dataloader_check_tokens(const Shard *s, int V) {
     }
 }
 
+// Shard i of all, those of training first.
+static inline const Shard *dataloader_shard(const DataLoader *d, int i) {
+    return i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+}
+
 // What names the shard in DIR/fingerprint, which is the file's name.
 static inline const char *shard_name(const Shard *s) { return strrchr(s->path, '/') + 1; }
 
@@ -250,7 +255,7 @@ static inline void dataloader_check_prepared(const DataLoader *d, const char *di
             fail("%s: line %d: \"%.80s\": a shard's checksum, bytes and name expected", path, listed + 3, line);
         const Shard *s = NULL;
         for (int i = 0; i < n && !s; i++) {
-            const Shard *one = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+            const Shard *one = dataloader_shard(d, i);
             if (strcmp(shard_name(one), line + name) != 0) continue;
             s = one;
             found[i] = true;
@@ -264,7 +269,7 @@ static inline void dataloader_check_prepared(const DataLoader *d, const char *di
     }
     for (int i = 0; i < n && listed; i++)
         if (!found[i]) fail("%s: is not among the shards that %s lists: prepare the folder anew, or move it away",
-                            (i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards])->path, path);
+                            dataloader_shard(d, i)->path, path);
     free(found);
     free(text);
     free(path);
@@ -289,7 +294,7 @@ static inline void dataloader_on_sigbus(int number, siginfo_t *info, void *conte
     (void)context;
     (void)number;
     for (int i = 0; d && i < d->train_shards + d->val_shards; i++) {
-        const Shard *s = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+        const Shard *s = dataloader_shard(d, i);
         if (at >= (const char *)s->map && at < (const char *)s->map + s->bytes) path = s->path;
     }
     const char *words[] = { "error: ", path, ": " SHARD_CHANGED "\n" };
@@ -341,7 +346,7 @@ static inline void dataloader_open(DataLoader *d, const char *dir, int T, int V,
 // where there is none. O(number of shards).
 static inline const Shard *dataloader_changed(const DataLoader *d) {
     for (int i = 0; i < d->train_shards + d->val_shards; i++) {
-        const Shard *s = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+        const Shard *s = dataloader_shard(d, i);
         if (!shard_is_unchanged(s)) return s;
     }
     return NULL;
@@ -381,7 +386,7 @@ static inline uint64_t dataloader_fingerprint(const DataLoader *d) {
     enum { ENDS = 64 * 1024 };
     uint64_t h = hash64((uint64_t)d->train_shards, (uint64_t)d->val_shards);
     for (int i = 0; i < d->train_shards + d->val_shards; i++) {
-        const Shard *s = i < d->train_shards ? &d->train[i] : &d->val[i - d->train_shards];
+        const Shard *s = dataloader_shard(d, i);
         size_t n = s->bytes < ENDS ? s->bytes : ENDS;
         h = dataloader_hash_bytes(hash64(h, s->bytes), s->map, n);
         h = dataloader_hash_bytes(h, (const char *)s->map + s->bytes - n, n);

@@ -57,19 +57,24 @@ go_on() {      # FOLDER: what the command needs to go on with a run, or to begin
     if [ -e "$1/checkpoint.bin" ] || [ -e "$1/checkpoint.prev.bin" ]; then echo "--resume"; else echo "$work/run.json --overwrite"; fi
 }
 
+train_killed() { killed $TRAINER $(go_on $work/run) --run.dir=$work/run; }
+
+# until_done PART COMMAND ...: again and again while it is killed, which counts in kills. Fails where it ends by an error.
+until_done() {
+    part=$1
+    shift
+    while "$@"; code=$?; [ $code = 137 ]; do kills=$((kills + 1)); done
+    [ $code = 0 ] || wrong "$part, kill $kills: exit code $code: $(cat $work/err)"
+    return $code
+}
+
 test_kill() {
     $TRAINER $work/run.json --run.dir=$work/run > $work/out || { wrong "the run that is compared with"; return; }
     mv $work/run $work/whole                # a checkpoint has the run's config, and its folder in it
     kills=0 runs=0
     while [ $kills -lt "$KILLS" ]; do
         rm -rf $work/run
-        while :; do
-            killed $TRAINER $(go_on $work/run) --run.dir=$work/run
-            code=$?
-            [ $code = 137 ] && kills=$((kills + 1)) && continue
-            [ $code = 0 ] || wrong "kill $kills: exit code $code: $(cat $work/err)"
-            break
-        done
+        until_done kill train_killed
         runs=$((runs + 1))
         [ $code = 0 ] || return
         [ "$(weights $work/run/checkpoint.bin)" = "$(weights $work/whole/checkpoint.bin)" ] || wrong "run $runs, kill $kills: other weights"
@@ -86,13 +91,7 @@ test_study() {
     kills=0 studies=0
     while [ $kills -lt $((KILLS / 10)) ]; do
         rm -rf $work/again
-        while :; do
-            killed "$BUILD/ab" "$@" --out=$work/again
-            code=$?
-            [ $code = 137 ] && kills=$((kills + 1)) && continue
-            [ $code = 0 ] || wrong "study, kill $kills: exit code $code: $(cat $work/err)"
-            break
-        done
+        until_done study killed "$BUILD/ab" "$@" --out=$work/again
         studies=$((studies + 1))
         [ $code = 0 ] || return
         for run in $work/study/runs/*; do
@@ -111,13 +110,7 @@ test_data() {
     while [ $kills -lt $((KILLS / 10)) ]; do
         [ $((RANDOM % 3)) = 0 ] || rm -rf $work/root/long-byte          # now and then a damaged one is made anew
         [ ! -e $work/root/long-byte ] || truncate -s 5000 $work/root/long-byte/train_000000.bin
-        while :; do
-            killed env DATA_ROOT=$work/root data/prepare.sh $work/long byte
-            code=$?
-            [ $code = 137 ] && kills=$((kills + 1)) && continue
-            [ $code = 0 ] || wrong "data, kill $kills: exit code $code: $(cat $work/err)"
-            break
-        done
+        until_done data killed env DATA_ROOT=$work/root data/prepare.sh $work/long byte
         folders=$((folders + 1))
         diff -r $work/prepared/long-byte $work/root/long-byte > /dev/null || wrong "data, kill $kills: another folder"
         [ "$(ls $work/root)" = long-byte ] || wrong "data, kill $kills: left behind: $(ls $work/root)"

@@ -964,7 +964,7 @@ TEST(tokenize_shards_splits_as_nanogpt) {
     size_t at = 0;
     bool same = true;
     for (int i = 0; i < d.train_shards + d.val_shards; i++) {
-        const Shard *s = i < d.train_shards ? &d.train[i] : &d.val[i - d.train_shards];
+        const Shard *s = dataloader_shard(&d, i);
         CHECK(s->count <= 100);
         if (i == d.train_shards) CHECK((text[at] & 0xc0) != 0x80);
         for (size_t k = 0; k < s->count; k++) same = same && at < n && shard_token(s, k) == (uint8_t)text[at++];

@@ -64,15 +64,6 @@ static void check_refused(const char *folder, const char *words, int code, char 
 
 static const CkptTensor *scalar(const Checkpoint *c, const char *name) { return checkpoint_find(c, name); }
 
-static long long step_of(const char *path) {
-    Checkpoint c;
-    char error[512];
-    if (checkpoint_open(&c, path, error, sizeof error) != 0) return -1;
-    long long step = *(const int64_t *)scalar(&c, "step")->data;
-    checkpoint_close(&c);
-    return step;
-}
-
 static double val_loss_of(const char *path) {
     Checkpoint c;
     char error[512];
@@ -416,14 +407,6 @@ TEST(a_checkpoint_of_another_config_is_refused) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Signals
-
-// Starts the trainer, waits until the log has `words`, then does `then` with its process in $pid.
-static int train_until(const char *arguments, const char *folder, const char *words, const char *then) {
-    prepare_runs();
-    return shell("%s %s > build/test/out.txt 2> build/test/err.txt & pid=$!; "
-                 "while ! grep -qs '%s' %s/log.jsonl; do sleep 0.01; kill -0 $pid 2> build/test/n.txt || exit 97; done; "
-                 "%s; wait $pid", trainer, arguments, words, folder, then);
-}
 
 // One run is ended by every signal in turn, wherever in a step it comes, and comes to the bits of one that isn't.
 TEST(every_signal_that_ends_a_run_saves_it) {

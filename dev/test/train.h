@@ -60,6 +60,24 @@ static int train_command(char *arguments) {
     return code;
 }
 
+// Starts the trainer, waits until the log has `words`, then does `then` with its process in $pid.
+static int train_until(const char *arguments, const char *folder, const char *words, const char *then) {
+    prepare_runs();
+    return shell("%s %s > build/test/out.txt 2> build/test/err.txt & pid=$!; "
+                 "while ! grep -qs '%s' %s/log.jsonl; do sleep 0.01; kill -0 $pid 2> build/test/n.txt || exit 97; done; "
+                 "%s; wait $pid", trainer, arguments, words, folder, then);
+}
+
+// The step of a checkpoint; -1 where it is none.
+static long long step_of(const char *path) {
+    Checkpoint c;
+    char error[512];
+    if (checkpoint_open(&c, path, error, sizeof error) != 0) return -1;
+    long long step = *(const int64_t *)checkpoint_find(&c, "step")->data;
+    checkpoint_close(&c);
+    return step;
+}
+
 static void check_error_line(int code, int expected, const char *words) {
     char *text = read_file("build/test/err.txt", NULL), *newline = strchr(text, '\n');
     CHECK_MSG(code == expected, "exit code %d instead of %d: %s", code, expected, text);
