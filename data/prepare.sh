@@ -443,6 +443,24 @@ is_up_to_date() {
 }
 
 [ "$mode" != prepare ] || [ -x "$tokenize" ] || fail "$tokenize is missing: run make $(quoted "$tokenize") first"
+# A folder is made beside its place, by a name that says who makes it: what a killed preparation left goes, of this folder or
+# of another one of the user's, also where the killed one was done but for that. One that is at work on this machine or
+# another is left alone.
+host=$(uname -n)
+for left in "$root"/*.new.*; do
+    maker=${left##*.new.}
+    maker=${maker%.old}
+    process=${maker##*.}
+    case $maker in
+        "$host.$process") ;;
+        "$process") [ "$left" = "$folder.new.$process" ] || continue ;;
+        *) continue ;;
+    esac
+    case $process in '' | *[!0-9]*) continue ;; esac
+    if [ -d "$left" ] && [ -O "$left" ] && [ ! -d "/proc/$process" ] && ! kill -0 "$process" 2>/dev/null; then
+        rm -rf "$left" 2>/dev/null || :             # another preparation may be at it, too
+    fi
+done
 if [ "$mode" = prepare ] && is_up_to_date; then
     say "$folder: up to date"
     exit 0
@@ -466,23 +484,6 @@ else
 fi
 mkdir -p "$root" 2>/dev/null || fail "$root: cannot be made; make DATA_ROOT=FOLDER has prepared data elsewhere"
 
-# Made beside the folder, by a name that says who makes it: what a killed preparation left goes, of this folder or of
-# another one of the user's. One that is at work on this machine or another is left alone.
-host=$(uname -n)
-for left in "$root"/*.new.*; do
-    maker=${left##*.new.}
-    maker=${maker%.old}
-    process=${maker##*.}
-    case $maker in
-        "$host.$process") ;;
-        "$process") [ "$left" = "$folder.new.$process" ] || continue ;;
-        *) continue ;;
-    esac
-    case $process in '' | *[!0-9]*) continue ;; esac
-    if [ -d "$left" ] && [ -O "$left" ] && [ ! -d "/proc/$process" ] && ! kill -0 "$process" 2>/dev/null; then
-        rm -rf "$left" 2>/dev/null || :             # another preparation may be at it, too
-    fi
-done
 new=$folder.new.$host.$$
 trap 'rm -rf "$new" "$new.old"' EXIT
 trap 'exit 130' INT

@@ -665,6 +665,9 @@ TEST(prepare_removes_what_a_killed_one_left) {
               "a.new.$host.$$ d.new.elsewhere.4194999 e.new.4194999 f.new.$host.4194999x g.new.$host && echo x >h.new.$host.4194999 && "
               "cd - >/dev/null && " PREPARE ROOT "/text byte && ls " ROOT "/out | sed \"s/$host/HOST/; s/T.$$\\$/T.PID/\" | tr '\n' ' ' | grep -qx "
               "'a.new.HOST.PID d.new.elsewhere.4194999 e.new.4194999 f.new.HOST.4194999x g.new.HOST h.new.HOST.4194999 text-byte '") == 0);
+    // Killed when its folder stood in its place, but the one that it replaced was not gone yet.
+    CHECK(run("mkdir " ROOT "/out/text-byte.new.$(uname -n).4194999 && " PREPARE ROOT "/text byte | grep 'text-byte: up to date' && "
+              "! test -e " ROOT "/out/text-byte.new.$(uname -n).4194999") == 0);
     // Several at once: all succeed, and the folder is one whole one.
     CHECK(run("rm -r " ROOT "/out/*; for i in 1 2 3 4 5 6 7 8; do " PREPARE ROOT "/text byte & pids=\"$pids $!\"; done; "
               "for p in $pids; do wait $p || exit 1; done; ls " ROOT "/out/text-byte | tr '\n' ' ' | "
