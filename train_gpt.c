@@ -652,9 +652,11 @@ static float *arena_take(Arena *arena, size_t floats) {
     return place;
 }
 
-// What fills a socket of a block. In all of them m->norm holds the normalized input.
+// What fills a socket of a block. In all of them m->norm holds the normalized input. A member may be NULL where it says so.
 typedef struct {
-    void (*plan)(Model *m, BlockActs *acts, Arena *arena);          // places what is kept
+    size_t (*work)(const Model *m);          // floats of m->work that it needs while one of its functions runs
+    void (*plan_shared)(Model *m, Arena *arena);                    // places what its layers share; or NULL
+    void (*plan)(Model *m, BlockActs *acts, Arena *arena);          // places what a layer keeps
     // out = x + socket(m->norm); out NULL: only what the backward pass needs
     void (*forward)(Model *m, float *out, const float *x, int layer, Batch batch);
     // from m->dx, the gradient of out, to m->dnorm, that of m->norm, and the weights' gradients
@@ -662,13 +664,15 @@ typedef struct {
     // the gradients of the weights whose input is m->norm; called last, after the norm's backward pass, which writes the
     // normalized input back over m->dnorm. So m->dx must stay, and other weights' gradients come before m->dnorm is written
     void (*backward_first)(Model *m, int layer, Batch batch);
-    double (*pair_flops)(const Model *m);    // forward and backward, of a token and each that it sees, beside the products
+    // QK-Clip of a layer's heads with a logit above tau, counted into *clipped; a MUON_ code. NULL: it has no such heads
+    int (*clip)(Model *m, int layer, double tau, double alpha, int *clipped);
+    double (*pair_flops)(const Model *m);    // forward and backward, of a token and each that it sees, beside the products; or NULL
 } Socket;
 
 struct Model {
     const Config *config;    // the caller's, which must outlive the model
-    const Socket *mixer, *mlp;
     int B, T, C, V, L, NH, NKV, HS, F;
+    int rotated;             // channels of a head that RoPE turns; 0: none
     int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS; of h, F or for swiglu 2F
     int logit_rows;          // tokens whose logits are computed at a time; 1 without gradients
     int threads;             // that there is scratch memory for
@@ -686,15 +690,15 @@ struct Model {
     float *embedding, *embed_rstd;   // before and for the norm of the embedding, where there is one
     float *x_last, *normf_mean, *normf_rstd;
     float *norm, *dnorm;             // (N, C) a norm's output on its way into a product; its gradient takes its place
-    float *act, *datt;               // (N, max(F, C)) the activation, likewise; elsewhere the gradient of att
+    float *work;                     // what a socket needs while one of its functions runs; (N, C) at least
     float *dx;                       // (N, C) the residual stream's gradient
     float *logits, *losses;          // (logit_rows, V), (N)
-    float *sums;                     // (sum_pieces(N), the widest of all gradients of a vector)
+    float *sums;                     // (sum_pieces(N), widest_sum)
     float *dqkv;                     // (N, QKV) with QK-norm
     float *scratch;                  // of the attention, per thread
     float *sequence_max;             // (L, B, NH) largest attention logit of each sequence in this micro-batch
     float *max_logits;               // (L, NH) likewise since model_zero_grads; training forwards only
-    float *rope_cos, *rope_sin;      // (T, HS/2)
+    float *rope_cos, *rope_sin;      // (T, rotated/2)
 };
 
 // Copy i of a tensor, such as that of the i-th layer that has one; NULL where the model has none.
@@ -763,6 +767,14 @@ static Attention attention_of(const Model *m, int layer, Batch batch) {
     };
 }
 
+static size_t mixer_attention_work(const Model *m) { return (size_t)m->B * m->T * m->C; }
+
+static void mixer_attention_plan_shared(Model *m, Arena *arena) {
+    if (m->backward && m->config->model.qk_norm) m->dqkv = arena_take(arena, (size_t)m->B * m->T * m->QKV);
+    Attention attention = attention_of(m, 0, (Batch){.B = m->B, .T = m->T});
+    m->scratch = arena_take(arena, (size_t)m->threads * attention_scratch_floats(&attention));
+}
+
 static void mixer_attention_plan(Model *m, BlockActs *acts, Arena *arena) {
     AttentionActs *a = &acts->attention;
     size_t N = (size_t)m->B * m->T;
@@ -795,11 +807,12 @@ static void mixer_attention_backward(Model *m, int layer, Batch batch) {
     AttentionActs *a = &m->blocks[layer].attention;
     int B = batch.B, T = batch.T, N = B * T, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
     float *q = a->qkv, *k = q + m->C, *v = k + KV, *dq = a->dqkv, *dk = dq + m->C, *dv = dk + KV;
+    float *datt = m->work;
     Linear *o = model_linear(m, PRODUCT_O, layer);
     const float *dout = branch_gradient(m, dropout_of(m, DROP_MIXER, layer, batch), batch);
-    product_backward_input(m->datt, dout, o, N, (InputEpilogue){0});
+    product_backward_input(datt, dout, o, N, (InputEpilogue){0});
     product_backward_weight(dout, a->att, o, N, m->sums);
-    attention_backward(dq, dk, dv, m->datt, a->att, a->lse, q, k, v, attention_of(m, layer, batch), m->scratch);
+    attention_backward(dq, dk, dv, datt, a->att, a->lse, q, k, v, attention_of(m, layer, batch), m->scratch);
     profile_lap(PASS_ATTENTION_BACKWARD, 10.0 * N * m->C * (T + 1) / 2, 8.0 * N * (m->QKV + m->C));
     if (a->qk_rstd) qk_norm_backward(a->dqkv, a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV);
     if (m->rope_cos) rope_apply(a->dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, heads, m->HS, m->QKV);
@@ -813,16 +826,25 @@ static void mixer_attention_backward_first(Model *m, int layer, Batch batch) {
                             batch.B * batch.T, m->sums);
 }
 
+static int mixer_attention_clip(Model *m, int layer, double tau, double alpha, int *clipped) {
+    return muon_qk_clip(weight(m, WQ, layer), weight(m, BQ, layer), weight(m, WK, layer), weight(m, BK, layer), m->NH, m->NKV,
+                        m->HS, m->C, m->max_logits + layer * m->NH, tau, alpha, clipped);
+}
+
 static double mixer_attention_pair_flops(const Model *m) { return 12.0 * m->C; }
 
-static const Socket mixer_attention = {mixer_attention_plan, mixer_attention_forward, mixer_attention_backward,
-                                       mixer_attention_backward_first, mixer_attention_pair_flops};
+static const Socket mixer_attention = {
+    .work = mixer_attention_work, .plan_shared = mixer_attention_plan_shared, .plan = mixer_attention_plan,
+    .forward = mixer_attention_forward, .backward = mixer_attention_backward,
+    .backward_first = mixer_attention_backward_first, .clip = mixer_attention_clip, .pair_flops = mixer_attention_pair_flops};
 
 // =====================================================================================================================
 // 5. MLPs: each token by itself. out = x + mlp(norm(x))
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Dense: one hidden layer of width F for all tokens
+
+static size_t mlp_dense_work(const Model *m) { return (size_t)m->B * m->T * m->F; }
 
 static void mlp_dense_plan(Model *m, BlockActs *acts, Arena *arena) {
     acts->dense.h = acts->dense.dh = arena_take(arena, (size_t)m->B * m->T * m->H);
@@ -832,28 +854,30 @@ static void mlp_dense_forward(Model *m, float *out, const float *x, int layer, B
     DenseActs *a = &m->blocks[layer].dense;
     MlpKind kind = (MlpKind)m->config->model.mlp;
     int N = batch.B * batch.T;
+    float *act = m->work;
     bool gate = kind == MLP_SWIGLU;                      // gate and input come from one product: both must be there
     product_forward(a->h, m->norm, model_linear(m, PRODUCT_MLP_IN, layer), N,
-                    (Epilogue){.act = gate || !out ? NULL : m->act, .mlp = kind});
+                    (Epilogue){.act = gate || !out ? NULL : act, .mlp = kind});
     if (!out) return;
     if (gate) {
         #pragma omp parallel for
         for (int n = 0; n < N; n++)
-            mlp_act_forward(m->act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, kind);
+            mlp_act_forward(act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, kind);
         profile_lap(PASS_ACTIVATION, 0, 12.0 * N * m->F);
     }
-    product_forward(out, m->act, model_linear(m, PRODUCT_MLP_OUT, layer), N,
+    product_forward(out, act, model_linear(m, PRODUCT_MLP_OUT, layer), N,
                     (Epilogue){.residual = x, .dropout = dropout_of(m, DROP_MLP, layer, batch), .T = batch.T});
 }
 
-// m->act is computed again from h on the way.
+// The activation is computed again from h on the way.
 static void mlp_dense_backward(Model *m, int layer, Batch batch) {
     DenseActs *a = &m->blocks[layer].dense;
     int N = batch.B * batch.T;
+    float *act = m->work;
     Linear *in = model_linear(m, PRODUCT_MLP_IN, layer), *out = model_linear(m, PRODUCT_MLP_OUT, layer);
     const float *dout = branch_gradient(m, dropout_of(m, DROP_MLP, layer, batch), batch);
-    product_backward_input(m->act, dout, out, N, (InputEpilogue){a->h, (MlpKind)m->config->model.mlp});
-    product_backward_weight(dout, m->act, out, N, m->sums);
+    product_backward_input(act, dout, out, N, (InputEpilogue){a->h, (MlpKind)m->config->model.mlp});
+    product_backward_weight(dout, act, out, N, m->sums);
     product_backward_input(m->dnorm, a->dh, in, N, (InputEpilogue){0});
 }
 
@@ -862,7 +886,8 @@ static void mlp_dense_backward_first(Model *m, int layer, Batch batch) {
                             batch.B * batch.T, m->sums);
 }
 
-static const Socket mlp_dense = {mlp_dense_plan, mlp_dense_forward, mlp_dense_backward, mlp_dense_backward_first, NULL};
+static const Socket mlp_dense = {.work = mlp_dense_work, .plan = mlp_dense_plan, .forward = mlp_dense_forward,
+                                 .backward = mlp_dense_backward, .backward_first = mlp_dense_backward_first};
 
 // =====================================================================================================================
 // 6. Model
@@ -878,17 +903,49 @@ static int logit_rows(int N, int V) {
     return (N + pieces - 1) / pieces;
 }
 
-// What a block keeps beside its input.
-static void block_plan(Model *m, BlockActs *a, Arena *arena) {
+// What fills the sockets of layer l.
+static const Socket *mixer_of(const Model *m, int l) { (void)m, (void)l; return &mixer_attention; }
+static const Socket *mlp_of(const Model *m, int l) { (void)m, (void)l; return &mlp_dense; }
+
+// What the block of layer l keeps beside its input.
+static void block_plan(Model *m, int l, Arena *arena) {
+    BlockActs *a = &m->blocks[l];
     size_t N = (size_t)m->B * m->T;
     bool mean = m->config->model.norm == NORM_LAYERNORM;
     if (mean) a->norm1_mean = arena_take(arena, N);
     a->norm1_rstd = arena_take(arena, N);
-    m->mixer->plan(m, a, arena);
+    mixer_of(m, l)->plan(m, a, arena);
     a->x_mid = arena_take(arena, N * m->C);
     if (mean) a->norm2_mean = arena_take(arena, N);
     a->norm2_rstd = arena_take(arena, N);
-    m->mlp->plan(m, a, arena);
+    mlp_of(m, l)->plan(m, a, arena);
+}
+
+// The most floats that a gradient of vectors sums up over tokens: that of a bias, or of a norm's gain and bias.
+static size_t widest_sum(const Model *m) {
+    int widest = 0;
+    for (int id = 0; id < PRODUCTS; id++) widest = max_int(widest, product_rows(m->table, product_of(m->table, (ProductId)id)));
+    for (int id = 0; id < N_TENSORS; id++) if (m->table[id].rows == 1) widest = max_int(widest, 2 * m->table[id].cols);
+    return (size_t)max_int(widest, 2 * m->C);
+}
+
+// Is layer l the first one with this socket?
+static bool socket_is_new(const Model *m, int l, const Socket *socket) {
+    for (int before = 0; before < l; before++)
+        if (mixer_of(m, before) == socket || mlp_of(m, before) == socket) return false;
+    return true;
+}
+
+// Places what each kind of socket shares among its layers, and the room in which all of them work.
+static void sockets_plan_shared(Model *m, Arena *arena) {
+    size_t work = (size_t)m->B * m->T * m->C;
+    for (int i = 0; i < 2 * m->L; i++) {
+        const Socket *socket = i % 2 ? mlp_of(m, i / 2) : mixer_of(m, i / 2);
+        if (!socket_is_new(m, i / 2, socket)) continue;
+        if (socket->work(m) > work) work = socket->work(m);
+        if (socket->plan_shared) socket->plan_shared(m, arena);
+    }
+    m->work = arena_take(arena, work);
 }
 
 // Gives every activation its place from `base` on; base NULL only measures n_acts.
@@ -900,31 +957,30 @@ static void model_plan_acts(Model *m, float *base) {
         m->embedding = arena_take(&at, N * C);
         m->embed_rstd = arena_take(&at, N);
     }
-    if (backward && m->config->model.qk_norm) m->dqkv = arena_take(&at, N * m->QKV);
+    sockets_plan_shared(m, &at);
+    for (int l = 0; l < m->L; l++) m->blocks[l].x = l == 0 || backward ? arena_take(&at, N * C) : m->blocks[0].x;
+    size_t first = at.end, end = at.end;                 // blocks that share lie over each other
     for (int l = 0; l < m->L; l++) {
-        BlockActs *a = &m->blocks[l];
-        if (l == 0 || !share) block_plan(m, a, &at);
-        else *a = m->blocks[0];
-        if (l == 0 || backward) a->x = arena_take(&at, N * C);
+        if (share) at.end = first;
+        block_plan(m, l, &at);
+        if (at.end > end) end = at.end;
     }
+    at.end = end;
     m->x_last = arena_take(&at, N * C);
     if (m->config->model.norm == NORM_LAYERNORM) m->normf_mean = arena_take(&at, N);
     m->normf_rstd = arena_take(&at, N);
     m->norm = m->dnorm = arena_take(&at, N * C);
-    m->act = m->datt = arena_take(&at, N * max_int(m->F, m->C));
     m->logits = arena_take(&at, (size_t)m->logit_rows * m->V);
     m->losses = arena_take(&at, N);
     if (backward) {
         m->dx = arena_take(&at, N * C);
-        m->sums = arena_take(&at, (size_t)sum_pieces((int)N) * max_int(2 * m->C, max_int(m->QKV, m->H)));
+        m->sums = arena_take(&at, (size_t)sum_pieces((int)N) * widest_sum(m));
     }
-    Attention attention = attention_of(m, 0, (Batch){.B = m->B, .T = m->T});
-    m->scratch = arena_take(&at, (size_t)m->threads * attention_scratch_floats(&attention));
     m->sequence_max = arena_take(&at, (size_t)m->L * m->B * m->NH);
     m->max_logits = arena_take(&at, (size_t)m->L * m->NH);
-    if (m->config->model.position == POSITION_ROPE) {
-        m->rope_cos = arena_take(&at, (size_t)m->T * m->HS / 2);
-        m->rope_sin = arena_take(&at, (size_t)m->T * m->HS / 2);
+    if (m->rotated) {
+        m->rope_cos = arena_take(&at, (size_t)m->T * m->rotated / 2);
+        m->rope_sin = arena_take(&at, (size_t)m->T * m->rotated / 2);
     }
     m->n_acts = at.end;
 }
@@ -966,10 +1022,11 @@ static void model_pack(Model *m, bool on) {
 // The sizes of a model for micro-batches of up to B sequences of up to config.model.context tokens; nothing of it is
 // allocated yet, so that it can be printed first. backward: with gradients. `config` must be resolved, and outlive the model.
 static Model model_plan(const Config *config, int B, int V, bool backward) {
-    Model m = {.config = config, .mixer = &mixer_attention, .mlp = &mlp_dense, .B = B, .T = config->model.context,
+    Model m = {.config = config, .B = B, .T = config->model.context,
                .C = config->model.width, .V = V, .L = config->model.layers, .backward = backward,
                .NH = config->model.heads, .NKV = config->model.kv_heads, .F = config->model.mlp_width};
     m.HS = m.C / m.NH;
+    m.rotated = config->model.position == POSITION_ROPE ? m.HS : 0;
     m.QKV = (m.NH + 2 * m.NKV) * m.HS;
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
     m.logit_rows = backward ? logit_rows(B * m.T, V) : 1;
@@ -994,13 +1051,13 @@ static void model_allocate(Model *m) {
     if (m->n_packed) m->packed = xaligned(m->n_packed * sizeof(float));
     model_plan_acts(m, m->acts);
     model_link(m);
-    if (m->rope_cos)
-        for (int t = 0; t < m->T; t++)
-            for (int i = 0; i < m->HS / 2; i++) {
-                double angle = t * pow(m->config->model.rope_theta, -2.0 * i / m->HS);
-                m->rope_cos[(size_t)t * (m->HS / 2) + i] = (float)cos(angle);
-                m->rope_sin[(size_t)t * (m->HS / 2) + i] = (float)sin(angle);
-            }
+    int pairs = m->rotated / 2;
+    for (int t = 0; t < m->T && pairs; t++)
+        for (int i = 0; i < pairs; i++) {
+            double angle = t * pow(m->config->model.rope_theta, -2.0 * i / m->rotated);
+            m->rope_cos[(size_t)t * pairs + i] = (float)cos(angle);
+            m->rope_sin[(size_t)t * pairs + i] = (float)sin(angle);
+        }
 }
 
 static void model_free(Model *m) {
@@ -1017,7 +1074,9 @@ static void model_free(Model *m) {
 static double flops_per_token(const Model *m) {
     double weights = 0.0;
     for (const Linear *l = m->linears; l < m->linears + m->n_linears; l++) weights += (double)l->IC * l->OC;
-    return 6.0 * weights + m->mixer->pair_flops(m) * m->L * (m->T / 2.0);
+    double pairs = 0.0;
+    for (int l = 0; l < m->L; l++) pairs += mixer_of(m, l)->pair_flops ? mixer_of(m, l)->pair_flops(m) : 0.0;
+    return 6.0 * weights + pairs * (m->T / 2.0);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1029,31 +1088,32 @@ static void block_forward(Model *m, float *x_next, int l, Batch batch) {
     float eps = (float)m->config->model.norm_eps;
     norm_forward(m->norm, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
     profile_lap(PASS_NORM, 0, 8.0 * N * C);
-    m->mixer->forward(m, a->x_mid, a->x, l, batch);      // x_mid = x + mixer(norm(x))
+    mixer_of(m, l)->forward(m, a->x_mid, a->x, l, batch);      // x_mid = x + mixer(norm(x))
     norm_forward(m->norm, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
                  N, C, eps);
     profile_lap(PASS_NORM, 0, 8.0 * N * C);
-    m->mlp->forward(m, x_next, a->x_mid, l, batch);      // x_next = x_mid + mlp(norm(x_mid))
+    mlp_of(m, l)->forward(m, x_next, a->x_mid, l, batch);      // x_next = x_mid + mlp(norm(x_mid))
 }
 
 // On entry m->dx is the gradient of x_next, on return that of x.
 static void block_backward(Model *m, int l, Batch batch) {
     BlockActs *a = &m->blocks[l];
+    const Socket *mixer = mixer_of(m, l), *mlp = mlp_of(m, l);
     int N = batch.B * batch.T, C = m->C;
     bool gone = m->config->train.recompute == RECOMPUTE_BLOCK && l + 1 < m->L;    // but the last block is still there
     if (gone) block_forward(m, NULL, l, batch);
 
-    m->mlp->backward(m, l, batch);
+    mlp->backward(m, l, batch);
     norm_backward(m->dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), m->dnorm, a->x_mid, a->norm2_mean,
                   a->norm2_rstd, weight(m, NORM2_W, l), weight(m, NORM2_B, l), N, C, m->sums);
     profile_lap(PASS_NORM, 0, 20.0 * N * C);
-    m->mlp->backward_first(m, l, batch);
+    mlp->backward_first(m, l, batch);
 
-    m->mixer->backward(m, l, batch);
+    mixer->backward(m, l, batch);
     norm_backward(m->dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), m->dnorm, a->x, a->norm1_mean,
                   a->norm1_rstd, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, m->sums);
     profile_lap(PASS_NORM, 0, 20.0 * N * C);
-    m->mixer->backward_first(m, l, batch);
+    mixer->backward_first(m, l, batch);
 }
 
 // From tokens to m->norm, the normalized residual stream in front of the output product. tokens: (B, T).
@@ -1092,7 +1152,7 @@ static void trunk_backward(Model *m, const int *tokens, Batch batch) {
     }
     float *dx0 = m->dx;
     if (m->embedding) {
-        dx0 = m->act;
+        dx0 = m->work;
         memset(dx0, 0, (size_t)N * C * sizeof(float));
         norm_backward(dx0, NULL, NULL, m->dx, m->embedding, NULL, m->embed_rstd, NULL, NULL, N, C, m->sums);
         profile_lap(PASS_NORM, 0, 20.0 * N * C);
@@ -1361,10 +1421,10 @@ static int qk_clip(Trainer *t, int *clipped) {
     Model *m = &t->model;
     *clipped = 0;
     for (int l = 0; l < m->L; l++) {
-        int here = 0;
-        int code = muon_qk_clip(weight(m, WQ, l), weight(m, BQ, l), weight(m, WK, l), weight(m, BK, l),
-                                m->NH, m->NKV, m->HS, m->C, m->max_logits + l * m->NH,
-                                t->config.optimizer.qk_clip.tau, t->config.optimizer.qk_clip.alpha, &here);
+        const Socket *mixer = mixer_of(m, l);
+        int here = 0, code = MUON_OK;
+        if (mixer->clip)
+            code = mixer->clip(m, l, t->config.optimizer.qk_clip.tau, t->config.optimizer.qk_clip.alpha, &here);
         if (code != MUON_OK) return code;
         *clipped += here;
     }
