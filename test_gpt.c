@@ -148,7 +148,7 @@ TEST(vec_functions_keep_their_stated_error) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Gradients
 
-static const char *const presets[] = {"gpt2", "speedrun", "llama", "mixed"};
+static const char *const presets[] = {"gpt2", "speedrun", "llama", "mixed", "mla", "mla_plain"};
 
 // What a precision may be off from float64 PyTorch: the loss, the largest logits, and ||g - ref|| of each tensor relative
 // to max(||ref||, floor ||all gradients||). A bf16 number has 8 bits: an operand is off by up to 2^-9, a chain of products
@@ -223,6 +223,12 @@ static const char *const sockets[][2] = {
     {"erf, shared key, capped",
      "{\"model\": {\"arch\": \"gpt2\", \"mlp\": \"gelu_erf\", \"kv_heads\": 1, \"attn_softcap\": 4, "
      "\"logit_softcap\": 6, \"embed_norm\": true, \"bias\": false, " SMALL_MODEL "}, \"train\": {\"batch\": 4}}"},
+    {"latent",
+     "{\"model\": {\"arch\": \"llama\", \"mixer\": \"mla\", \"q_lora\": 40, \"kv_lora\": 20, \"nope\": 10, \"rope\": 6, \"v_head\": 12, "
+     SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
+    {"latent, plain queries, capped",
+     "{\"model\": {\"arch\": \"speedrun\", \"qk_norm\": false, \"mixer\": \"mla\", \"kv_lora\": 36, \"nope\": 6, \"rope\": 4, \"v_head\": 5, "
+     "\"attn_softcap\": 4, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
 };
 
 static void random_tokens(const Model *m, int *inputs, int *targets, uint64_t seed) {
@@ -287,26 +293,28 @@ TEST(gradients_match_finite_differences) {
 // Two half batches give the gradient of the whole one, dropout and maximum logits included.
 TEST(micro_batches_add_up) {
     char *whole[] = {"--model.dropout=0.2"}, *halves[] = {"--model.dropout=0.2", "--train.micro_batch=2"};
-    Trainer a, b;
-    small_trainer(&a, sockets[2][1], 1, whole);
-    small_trainer(&b, sockets[2][1], 2, halves);
-    Model *ma = &a.model, *mb = &b.model;
-    int T = ma->T, *inputs = xmalloc(sizeof(int) * 4 * T), *targets = xmalloc(sizeof(int) * 4 * T);
-    random_tokens(ma, inputs, targets, 8);
-    model_zero_grads(ma);
-    model_zero_grads(mb);
-    double la = model_gradients(ma, inputs, targets, 4, T, 20, 1.0f), lb = 0.0;
-    for (int half = 0; half < 2; half++) {
-        const int *in = inputs + 2 * half * T, *out = targets + 2 * half * T;
-        lb += model_gradients(mb, in, out, 2, T, 20 + 2 * (uint64_t)half, 1.0f);
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
+        Trainer a, b;
+        small_trainer(&a, sockets[i][1], 1, whole);
+        small_trainer(&b, sockets[i][1], 2, halves);
+        Model *ma = &a.model, *mb = &b.model;
+        int T = ma->T, *inputs = xmalloc(sizeof(int) * 4 * T), *targets = xmalloc(sizeof(int) * 4 * T);
+        random_tokens(ma, inputs, targets, 8);
+        model_zero_grads(ma);
+        model_zero_grads(mb);
+        double la = model_gradients(ma, inputs, targets, 4, T, 20, 1.0f), lb = 0.0;
+        for (int half = 0; half < 2; half++) {
+            const int *in = inputs + 2 * half * T, *out = targets + 2 * half * T;
+            lb += model_gradients(mb, in, out, 2, T, 20 + 2 * (uint64_t)half, 1.0f);
+        }
+        CHECK_MSG(fabs(la / lb - 1) < 1e-6, "%s: %.9g and %.9g", sockets[i][0], la, lb);
+        double error = distance(ma->grads, mb->grads, ma->n_params) / norm_of(ma->grads, ma->n_params);
+        CHECK_MSG(error < 1e-5, "%s: %g", sockets[i][0], error);
+        CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
+        free(inputs); free(targets);
+        trainer_free(&a);
+        trainer_free(&b);
     }
-    CHECK_MSG(fabs(la / lb - 1) < 1e-6, "%.9g and %.9g", la, lb);
-    double error = distance(ma->grads, mb->grads, ma->n_params) / norm_of(ma->grads, ma->n_params);
-    CHECK_MSG(error < 1e-5, "%g", error);
-    CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
-    free(inputs); free(targets);
-    trainer_free(&a);
-    trainer_free(&b);
 }
 
 // A product that no micro-batch reaches (an expert without tokens) has no gradient, whatever an earlier step left there.
@@ -444,12 +452,12 @@ TEST(packed_weights_change_nothing) {
 // Optimizer steps
 
 static const char *const parts[] = {"clip", "decay", "adamw_decay", "nesterov", "bias_scaling", "separate_qkv",
-                                    "grad_clip"};
+                                    "grad_clip", "rotated_clip", "rotated_root"};
 
 // The losses of 10 steps within 2e-6 of float64 PyTorch; a run that leaves out any part is further away.
 TEST(training_steps_match_pytorch) {
-    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa"},
-               *const finals[] = {"wq", "bk", "w_out", "wte"};
+    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_mla", "muonclip_mla_plain"},
+               *const finals[] = {"wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char *path = format("dev/golden/steps_%s.golden", names[i]), name[96];
         Golden golden;
@@ -481,6 +489,7 @@ TEST(training_steps_match_pytorch) {
         CHECK_MSG(worst < 2e-6, "%s: losses off by %g", names[i], worst);
         for (size_t k = 0; k < COUNT_OF(finals); k++) {
             snprintf(name, sizeof name, "final.%s", finals[k]);
+            if (!golden_size(&golden, name)) continue;
             const float *reference = golden_data(&golden, name);
             for (int g = 0; g < t->n_groups; g++) {
                 const MuonParam *p = &t->groups[g];
@@ -493,6 +502,7 @@ TEST(training_steps_match_pytorch) {
                 }
             }
         }
+        CHECK(golden_size(&golden, "final.w_out") && golden_size(&golden, "final.wte"));
         int compared = 0;
         for (size_t k = 0; k < COUNT_OF(parts); k++) {
             snprintf(name, sizeof name, "losses_without_%s", parts[k]);
@@ -634,6 +644,43 @@ TEST(qk_clip_scales_logits_by_gamma) {
     }
 }
 
+// The same of latent attention; the rotated key, which all heads share, and the values stay.
+TEST(qk_clip_of_latent_attention_scales_logits_by_gamma) {
+    for (size_t i = 5; i < 7; i++) {
+        Trainer t;
+        small_trainer(&t, sockets[i][1], 0, NULL);
+        Model *m = &t.model;
+        LatentSizes s = latent_sizes(m);
+        int clipped, expected = 0, cols = s.QR ? s.QR : m->C;
+        random_tokens(m, t.inputs, t.targets, 9);
+        float *wq = weight(m, s.QR ? W_QB : WQ, 0);
+        for (int h = 0; h < m->NH; h++)                  // heads of different sizes, the last one silent
+            for (int e = 0; e < m->HS * cols; e++) wq[(size_t)h * m->HS * cols + e] *= (float)(m->NH - 1 - h);
+        model_zero_grads(m);
+        model_gradients(m, t.inputs, t.targets, m->B, m->T, 0, 1.0f);
+        float before[16];
+        memcpy(before, m->max_logits, sizeof(float) * m->NH);
+        t.config.optimizer.qk_clip.tau = 0.6 * before[0];
+        CHECK(before[0] > 0 && before[m->NH - 1] == 0);
+        for (int h = 0; h < m->L * m->NH; h++) expected += m->max_logits[h] > t.config.optimizer.qk_clip.tau;
+        size_t down = (size_t)m->table[W_KVA].rows * m->C, values = (size_t)m->NH * s.HV * s.KVR;
+        float *kept = xmalloc((down + values) * sizeof *kept), *of_values = weight(m, W_KVB, 0) + (size_t)m->NH * s.nope * s.KVR;
+        memcpy(kept, weight(m, W_KVA, 0), down * sizeof *kept);
+        memcpy(kept + down, of_values, values * sizeof *kept);
+        CHECK(qk_clip(&t, &clipped) == MUON_OK && clipped == expected && clipped > 0);
+        CHECK(!memcmp(kept, weight(m, W_KVA, 0), down * sizeof *kept) && !memcmp(kept + down, of_values, values * sizeof *kept));
+        model_zero_grads(m);
+        model_gradients(m, t.inputs, t.targets, m->B, m->T, 0, 1.0f);
+        for (int h = 0; h < m->NH; h++) {
+            double after = before[h] * muon_qk_gamma(before[h], t.config.optimizer.qk_clip.tau);
+            CHECK_MSG(fabs(m->max_logits[h] - after) <= 1e-5 * fabs(after), "%s: head %d: %g became %g instead of %g",
+                      sockets[i][0], h, before[h], m->max_logits[h], after);
+        }
+        free(kept);
+        trainer_free(&t);
+    }
+}
+
 TEST(schedules_follow_their_formulas) {
     Config c = {0};
     c.train.steps = 100;
@@ -680,8 +727,15 @@ TEST(tensor_table_covers_every_parameter_once) {
             }
         for (int id = 0; id < N_TENSORS; id++)
             CHECK(!m->table[id].count || config_name_index(TENSORS "|head", m->table[id].name) == id);
-        size_t qk = (size_t)m->C * m->C, kv = (size_t)m->NKV * m->HS * m->C;
-        CHECK(weight(m, WK, 1) == weight(m, WQ, 1) + qk && weight(m, WV, 1) == weight(m, WK, 1) + kv);
+        Product first = product_of(m->table, PRODUCT_QKV);       // its tensors lie end to end
+        float *next = weight(m, first.first, 1);
+        for (int id = (int)first.first; id <= (int)first.last; id++) {
+            const Tensor *row = &m->table[id];
+            if (!row->count) continue;
+            CHECK(weight(m, (TensorId)id, 1) == next);
+            next += (size_t)row->rows * row->cols;
+        }
+        CHECK(next == weight(m, first.first, 1) + (size_t)m->QKV * m->C);
         for (int g = 0; g < t.n_groups; g++) {
             const MuonParam *p = &t.groups[g];
             bool hidden = p->name[0] == 'w' && p->rows > 1 && strcmp(p->name, "wte") && strcmp(p->name, "wpe");
@@ -854,8 +908,50 @@ TEST(generate_is_reproducible_and_obeys_its_options) {
     trainer_free(&t);
 }
 
+// The logits of the last of n tokens, as sampling has them, of a forward pass over all of them.
+static void last_logits(Model *m, const int *tokens, Batch batch) {
+    trunk_forward(m, tokens, batch);
+    linear_forward(m->logits, m->norm + (size_t)(batch.T - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
+}
+
+// Token after token on what the caches keep: the logits of a forward pass over all of them, behind prompts of 1 token and
+// more; and so the same text, also where it is longer than the context.
+TEST(cached_logits_are_those_of_the_whole) {
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
+        Trainer t;
+        small_trainer(&t, sockets[i][1], 0, NULL);
+        Model *m = &t.model;
+        int V = m->V, tokens[100], text[100], *end = text;
+        float *expected = xmalloc((size_t)V * m->T * sizeof *expected);
+        for (int n = 0; n < 100; n++) tokens[n] = (int)(hash64(12, n) % (uint64_t)V);
+        for (int n = 0; n < m->T; n++) {
+            last_logits(m, tokens, (Batch){.B = 1, .T = n + 1});
+            memcpy(expected + (size_t)n * V, m->logits, (size_t)V * sizeof *expected);
+        }
+        for (int prompt = 1; prompt < m->T; prompt += 33)
+            for (int n = prompt; n <= m->T; n++) {
+                int past = n == prompt ? 0 : n - 1;
+                last_logits(m, tokens + past, (Batch){.B = 1, .T = n - past, .cached = true, .past = past});
+                double error = distance(m->logits, expected + (size_t)(n - 1) * V, V) / norm_of(expected + (size_t)(n - 1) * V, V);
+                CHECK_MSG(error < 1e-5, "%s: token %d behind %d: logits are off by %g", sockets[i][0], n, prompt, error);
+            }
+        generate(m, V, tokens, 5, 95, 0.0, 0, 11, collect, &end);
+        for (int n = 5; n < 100; n++) {
+            int seen = n < m->T ? n : m->T, best = 0;
+            last_logits(m, tokens + n - seen, (Batch){.B = 1, .T = seen});
+            for (int v = 0; v < V; v++) if (m->logits[v] > m->logits[best]) best = v;
+            tokens[n] = best;
+        }
+        CHECK_MSG(!memcmp(tokens + 5, text, 95 * sizeof *text), "%s", sockets[i][0]);
+        free(expected);
+        trainer_free(&t);
+    }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Whole runs of the program
+
+#define MLA " --model.mixer=mla --model.q_lora=24 --model.kv_lora=16 --model.nope=12 --model.rope=8 --model.v_head=10"
 
 TEST(the_same_bits_with_any_number_of_threads) {
     prepare_runs();
@@ -864,14 +960,21 @@ TEST(the_same_bits_with_any_number_of_threads) {
         "--train.precision=fp32", "--train.precision=bf16",
         "--train.precision=fp32 --train.steps=2 --model.width=192 --model.context=80 --train.recompute=block",
         ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --model.arch=llama "
-         "--model.kv_heads=1")};
+         "--model.kv_heads=1"),
+        "--train.precision=fp32 --model.arch=llama --model.dropout=0.1" MLA,
+        ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --train.recompute=block "
+         "--model.arch=llama" MLA " --model.q_lora=0")};
+    static const int counts[] = {1, 2, 3, 8};
     for (size_t f = 0; f < COUNT_OF(forms); f++) {
-        for (int threads = 1; threads <= 3; threads++)
+        for (size_t i = 0; i < COUNT_OF(counts); i++) {
+            int threads = counts[i];
             CHECK(shell("OMP_NUM_THREADS=%d %s build/test/run.json %s "
                         "--run.dir=build/test/runs/threads%d --overwrite > build/test/out.txt",
                         threads, trainer, forms[f], threads) == 0);
+        }
         check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads2/checkpoint.bin");
         check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads3/checkpoint.bin");
+        check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads8/checkpoint.bin");
     }
 }
 
@@ -1286,7 +1389,8 @@ TEST(memory_is_as_planned_and_time_is_accounted_for) {
     bool exact = true;
 #endif
     static const char *const forms[] = {"", "--model.arch=speedrun --optimizer.qk_clip.tau=0",
-                                        "--train.recompute=block --train.micro_batch=1"};
+                                        "--train.recompute=block --train.micro_batch=1",
+                                        "--model.arch=llama" MLA " --model.kv_lora=128 --model.v_head=200"};
     for (size_t f = 0; f < COUNT_OF(forms); f++) {
         CHECK(shell("%s build/test/run.json --profile --model.width=384 --model.layers=3 --train.steps=3 %s "
                     "--run.dir=build/test/runs/plan --overwrite > build/test/out.txt", trainer, forms[f]) == 0);
@@ -1326,6 +1430,22 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"--model.width=130 --model.heads=4", "model.width: 130 is not a multiple of model.heads (4)"},
         {"--model.heads=4 --model.kv_heads=3", "model.kv_heads: 3 does not divide model.heads (4)"},
         {"--model.qk_norm=true", "optimizer.qk_clip.tau"},
+        {"--model.arch=llama" MLA " --model.qk_norm=true", "model.qk_norm: model.mixer mla has norms of its own"},
+        {"--model.arch=llama" MLA " --model.rope=7", "model.rope: 7 is odd"},
+        {"--model.arch=llama" MLA " --model.rope=0", "model.rope: model.mixer mla needs it"},
+        {"--model.arch=llama" MLA " --model.kv_lora=0", "model.kv_lora: model.mixer mla needs it"},
+        {"--model.arch=llama" MLA " --model.nope=0", "model.nope: model.mixer mla needs it"},
+        {"--model.arch=llama" MLA " --model.v_head=0", "model.v_head: model.mixer mla needs it"},
+        {"--model.arch=llama" MLA " --model.kv_heads=1", "--model.kv_heads: changes nothing, since model.mixer is mla"},
+        {"--model.arch=llama" MLA " --model.position=learned", "model.position: model.mixer mla has rotated channels"},
+        {"--model.arch=llama" MLA " --model.bias=true", "model.bias: model.mixer mla has no biases"},
+        {"--model.arch=llama" MLA " --optimizer.muon.packed_qkv=true", "optimizer.muon.packed_qkv"},
+        {"--model.arch=llama" MLA " --optimizer.route=q_b=none", "optimizer.route keeps queries or keys as they are"},
+        {"--model.kv_lora=16", "--model.kv_lora: changes nothing, since model.mixer isn't mla"},
+        {"--model.q_lora=16", "--model.q_lora: changes nothing"},
+        {"--optimizer.route=q_a=sgd", "no q_a (model.mixer is \"attention\")"},
+        {"--model.arch=llama" MLA " --optimizer.route=k=sgd", "no k (model.mixer is \"mla\")"},
+        {"--model.arch=llama" MLA " --model.q_lora=0 --optimizer.route=q_norm_w=sgd", "no q_norm_w (model.q_lora is 0)"},
         {"--model.attn_softcap=1e-40", "model.attn_softcap: 1e-40 is zero as a float; 0 is off"},
         {"--model.logit_softcap=1e-39", "model.logit_softcap: 1e-39 is zero as a float; 0 is off"},
         {"--model.position=rope --model.width=6 --model.heads=2", "odd"},
@@ -1456,6 +1576,7 @@ int main(int argc, char **argv) {
     RUN(bf16_newton_schulz_stays_in_its_band);
     RUN(every_rule_trains);
     RUN(qk_clip_scales_logits_by_gamma);
+    RUN(qk_clip_of_latent_attention_scales_logits_by_gamma);
     RUN(schedules_follow_their_formulas);
     RUN(tensor_table_covers_every_parameter_once);
     RUN(names_of_rules_are_those_of_muon_h);
@@ -1464,6 +1585,7 @@ int main(int argc, char **argv) {
     RUN(groups_have_their_own_learning_rates_and_rules);
     RUN(init_has_its_statistics_and_is_independent_of_other_sockets);
     RUN(generate_is_reproducible_and_obeys_its_options);
+    RUN(cached_logits_are_those_of_the_whole);
     RUN(the_same_bits_with_any_number_of_threads);
     RUN(an_interrupted_run_resumes_to_the_same_bits);
     RUN(a_run_interrupted_before_its_first_step_resumes);

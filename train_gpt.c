@@ -165,11 +165,12 @@ VEC_PASS(void, norm_row, (float *out, float *mean, float *rstd, const float *x, 
     *rstd = s;
 }
 
-static void norm_forward(float *out, float *mean, float *rstd, const float *x, const float *w, const float *b,
+// stride: floats from a token's x to the next one's
+static void norm_forward(float *out, float *mean, float *rstd, const float *x, size_t stride, const float *w, const float *b,
                          int N, int C, float eps) {
     #pragma omp parallel for
     for (int n = 0; n < N; n++)
-        norm_row(out + (size_t)n * C, mean ? mean + n : NULL, rstd + n, x + (size_t)n * C, w, b, C, eps);
+        norm_row(out + (size_t)n * C, mean ? mean + n : NULL, rstd + n, x + n * stride, w, b, C, eps);
 }
 
 // With xhat = (x - mean) * rstd and d = dout * w:  dx += rstd * (d - average(d) - xhat * average(d * xhat)); RMSNorm
@@ -201,15 +202,15 @@ VEC_PASS(void, norm_row_backward, (float *dx, float *dw, float *db, float *dout,
 }
 
 // ADDS into dx, since x also goes on along the residual stream. dout is overwritten by out as norm_forward gave it.
-// sums: room for (sum_pieces(N), 2 C)
-static void norm_backward(float *dx, float *dw, float *db, float *dout, const float *x, const float *mean,
+// stride: of x and dx; sums: room for (sum_pieces(N), 2 C)
+static void norm_backward(float *dx, float *dw, float *db, float *dout, const float *x, size_t stride, const float *mean,
                           const float *rstd, const float *w, const float *b, int N, int C, float *sums) {
     #pragma omp parallel for
     for (int piece = 0; piece < sum_pieces(N); piece++) {
         float *sum = sums + (size_t)piece * 2 * C;
         memset(sum, 0, 2 * (size_t)C * sizeof *sum);
         for (int n = piece * SUM_TOKENS; n < N && n < (piece + 1) * SUM_TOKENS; n++)
-            norm_row_backward(dx + (size_t)n * C, sum, db ? sum + C : NULL, dout + (size_t)n * C, x + (size_t)n * C,
+            norm_row_backward(dx + n * stride, sum, db ? sum + C : NULL, dout + (size_t)n * C, x + n * stride,
                               mean ? mean[n] : 0.0f, rstd[n], w, b, C, mean != NULL);
     }
     sum_add_pieces(dw, sums, sum_pieces(N), C, 2 * (size_t)C);
@@ -377,13 +378,14 @@ static void linear_backward_weight(const float *dout, const float *x, Linear *l,
 
 // ---------------------------------------------------------------------------------------------------------------------
 // RoPE, half-split (Su et al. 2021, arXiv 2104.09864, in the layout of Hugging Face's Llama): in each head the pair
-// (i, i + HS/2) at position t turns by the angle t * theta^(-2i/HS). In place, on the first `heads` heads of rows of
-// `stride` floats. cosines, sines: (T, HS/2). The backward pass turns by the opposite angle: direction = -1.
+// (i, i + HS/2) at position t turns by the angle t * theta^(-2i/HS). In place, on `heads` heads of HS floats, each `apart`
+// floats from the next, in rows of `stride` floats. cosines, sines: (T, HS/2). The backward pass turns by the opposite angle:
+// direction = -1.
 
-VEC_PASS(void, rope_row, (float *x, const float *cosines, const float *sines, float direction, int heads, int HS),
-         (x, cosines, sines, direction, heads, HS)) {
+VEC_PASS(void, rope_row, (float *x, const float *cosines, const float *sines, float direction, int heads, int HS, int apart),
+         (x, cosines, sines, direction, heads, HS, apart)) {
     int half = HS / 2;
-    for (int h = 0; h < heads; h++, x += HS)
+    for (int h = 0; h < heads; h++, x += apart)
         VEC_LOOP for (int i = 0; i < half; i++) {
             float a = x[i], b = x[half + i], s = direction * sines[i];
             x[i] = a * cosines[i] - b * s;
@@ -392,11 +394,11 @@ VEC_PASS(void, rope_row, (float *x, const float *cosines, const float *sines, fl
 }
 
 static void rope_apply(float *x, const float *cosines, const float *sines, float direction, int B, int T, int heads,
-                       int HS, int stride) {
+                       int HS, int apart, int stride) {
     #pragma omp parallel for
     for (int n = 0; n < B * T; n++) {
         size_t at = (size_t)(n % T) * (size_t)(HS / 2);
-        rope_row(x + (size_t)n * stride, cosines + at, sines + at, direction, heads, HS);
+        rope_row(x + (size_t)n * stride, cosines + at, sines + at, direction, heads, HS, apart);
     }
 }
 
@@ -468,8 +470,8 @@ static void loss_forward_backward(float *losses, float *logits, const int *targe
 // 2. Tensors: one row per kind of tensor. Allocation, initial values, checkpoints, the optimizer's groups, the printed
 // summary and the gradient tests are loops over this table; to add a tensor, add a row.
 
-typedef enum { WTE, WPE, NORM1_W, NORM1_B, WQ, WK, WV, BQ, BK, BV, WO, BO, NORM2_W, NORM2_B,
-               W_GATE, W_IN, B_GATE, B_IN, W_OUT, B_OUT, NORMF_W, NORMF_B, HEAD, N_TENSORS } TensorId;
+typedef enum { WTE, WPE, NORM1_W, NORM1_B, WQ, W_QA, W_KVA, WK, WV, BQ, BK, BV, Q_NORM_W, W_QB, KV_NORM_W, W_KVB, WO, BO,
+               NORM2_W, NORM2_B, W_GATE, W_IN, B_GATE, B_IN, W_OUT, B_OUT, NORMF_W, NORMF_B, HEAD, N_TENSORS } TensorId;
 
 typedef enum { FILL_ZERO, FILL_ONE, FILL_NORMAL, FILL_UNIFORM } Fill;   // normal: sigma = size; uniform: +-size
 
@@ -509,7 +511,10 @@ static size_t tensors_place(Tensor table[N_TENSORS]) {
 // Fills the table, returns the number of parameters.
 static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     int L = c->model.layers, C = c->model.width, F = c->model.mlp_width, T = c->model.context;
-    int HS = C / c->model.heads, KV = c->model.kv_heads * HS;
+    int NH = c->model.heads, KV = c->model.kv_heads * (C / NH);
+    bool latent = c->model.mixer == MIXER_MLA, ranked = latent && c->model.q_lora > 0;
+    int QR = c->model.q_lora, KVR = c->model.kv_lora, Q = latent ? NH * (c->model.nope + c->model.rope) : C,
+        att = latent ? NH * c->model.v_head : C;
     bool speedrun = c->model.init == INIT_SPEEDRUN;
     bool bias = c->model.bias, gate = c->model.mlp == MLP_SWIGLU, learned = c->model.position == POSITION_LEARNED,
          gain = c->model.norm != NORM_RMSNORM_PLAIN, norm_bias = bias && c->model.norm == NORM_LAYERNORM,
@@ -518,7 +523,8 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     // speedrun: uniform +-sqrt(3) 0.5 / sqrt(fan-in), those projections and the head zero, the embedding N(0, 1)
     // (modded-nanogpt).
     Fill hidden = speedrun ? FILL_UNIFORM : FILL_NORMAL, residual = speedrun ? FILL_ZERO : FILL_NORMAL;
-    double from_c = speedrun ? sqrt(3.0) * 0.5 / sqrt(C) : 0.02, into = 0.02 / sqrt(2.0 * L);
+    double of_1 = sqrt(3.0) * 0.5, from_c = speedrun ? of_1 / sqrt(C) : 0.02, into = 0.02 / sqrt(2.0 * L),
+           from_qr = speedrun ? of_1 / sqrt(QR) : 0.02, from_kvr = speedrun ? of_1 / sqrt(KVR) : 0.02;
 
     enum { ALONE, STACKED };             // below the row above
     const struct { const char *name; Role role; int stacked, first_layer, count, rows, cols; Fill fill; double size; }
@@ -527,13 +533,19 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
         [WPE]     = {"wpe", ROLE_EMBED, ALONE, 0, learned, T, C, FILL_NORMAL, 0.02},
         [NORM1_W] = {"norm1_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
         [NORM1_B] = {"norm1_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
-        [WQ]      = {"wq", ROLE_Q, ALONE, 0, L, C, C, hidden, from_c},
-        [WK]      = {"wk", ROLE_K, STACKED, 0, L, KV, C, hidden, from_c},
-        [WV]      = {"wv", ROLE_V, STACKED, 0, L, KV, C, hidden, from_c},
+        [WQ]      = {"wq", ROLE_Q, ALONE, 0, L * !ranked, Q, C, hidden, from_c},
+        [W_QA]    = {"w_qa", ROLE_Q_A, STACKED, 0, L * ranked, QR, C, hidden, from_c},
+        [W_KVA]   = {"w_kva", ROLE_KV_A, STACKED, 0, L * latent, KVR + c->model.rope, C, hidden, from_c},
+        [WK]      = {"wk", ROLE_K, STACKED, 0, L * !latent, KV, C, hidden, from_c},
+        [WV]      = {"wv", ROLE_V, STACKED, 0, L * !latent, KV, C, hidden, from_c},
         [BQ]      = {"bq", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
         [BK]      = {"bk", ROLE_BIAS, STACKED, 0, L * bias, 1, KV, FILL_ZERO, 0},
         [BV]      = {"bv", ROLE_BIAS, STACKED, 0, L * bias, 1, KV, FILL_ZERO, 0},
-        [WO]      = {"wo", ROLE_O, ALONE, 0, L, C, C, residual, into},
+        [Q_NORM_W]  = {"q_norm_w", ROLE_NORM, ALONE, 0, L * ranked, 1, QR, FILL_ONE, 0},
+        [W_QB]      = {"w_qb", ROLE_Q_B, ALONE, 0, L * ranked, Q, QR, hidden, from_qr},
+        [KV_NORM_W] = {"kv_norm_w", ROLE_NORM, ALONE, 0, L * latent, 1, KVR, FILL_ONE, 0},
+        [W_KVB]     = {"w_kvb", ROLE_KV_B, ALONE, 0, L * latent, NH * (c->model.nope + c->model.v_head), KVR, hidden, from_kvr},
+        [WO]      = {"wo", ROLE_O, ALONE, 0, L, C, att, residual, into},
         [BO]      = {"bo", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
         [NORM2_W] = {"norm2_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
         [NORM2_B] = {"norm2_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
@@ -580,13 +592,16 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
 // ---------------------------------------------------------------------------------------------------------------------
 // Products: y = x W^T + b, where W is a stack of tensors and b a stack of biases. Each has as many copies as its tensors.
 
-typedef enum { PRODUCT_QKV, PRODUCT_O, PRODUCT_MLP_IN, PRODUCT_MLP_OUT, PRODUCT_OUTPUT, PRODUCTS } ProductId;
+typedef enum { PRODUCT_QKV, PRODUCT_QB, PRODUCT_KVB, PRODUCT_O, PRODUCT_MLP_IN, PRODUCT_MLP_OUT, PRODUCT_OUTPUT,
+               PRODUCTS } ProductId;
 
 typedef struct { TensorId first, last, first_bias, last_bias; bool biased; } Product;
 
 static Product product_of(const Tensor table[N_TENSORS], ProductId id) {
     static const Product products[PRODUCTS] = {
         [PRODUCT_QKV]     = {WQ, WV, BQ, BV, true},
+        [PRODUCT_QB]      = {.first = W_QB, .last = W_QB},
+        [PRODUCT_KVB]     = {.first = W_KVB, .last = W_KVB},
         [PRODUCT_O]       = {WO, WO, BO, BO, true},
         [PRODUCT_MLP_IN]  = {W_GATE, W_IN, B_GATE, B_IN, true},
         [PRODUCT_MLP_OUT] = {W_OUT, W_OUT, B_OUT, B_OUT, true},
@@ -623,6 +638,14 @@ typedef struct {             // what attention keeps for its backward pass
     float *att, *lse;        // (N, C), (B, NH, T)
 } AttentionActs;
 
+typedef struct {             // what latent attention keeps; LatentSizes says what the letters are
+    float *down;             // (N, QKV) in each row the queries or their low-rank form, the latent, the rotated key
+    float *q_rstd, *kv_rstd; // (N) of the norms of low-rank form and latent
+    float *q;                // (N, NH HS) of rows as wide as q_stride. Without a low-rank form they lie in down
+    float *kv;               // (N, NH (nope + HV)) the unrotated keys of all heads, the values of all heads
+    float *att, *lse;        // (N, NH HV), (B, NH, T)
+} LatentActs;
+
 typedef struct {             // what the dense MLP keeps
     float *h, *dh;           // (N, H) before the activation; its gradient takes its place
 } DenseActs;
@@ -631,6 +654,8 @@ typedef struct {             // what a block keeps
     float *x;                // (N, C) the residual stream that enters
     float *norm1_mean, *norm1_rstd;   // (N), (N)
     AttentionActs attention;
+    LatentActs latent;
+    float *cache;            // (T, the mixer's cache) what sampling keeps of earlier tokens
     float *x_mid;            // (N, C) after the mixer
     float *norm2_mean, *norm2_rstd;
     DenseActs dense;
@@ -642,6 +667,8 @@ typedef struct {             // the sequences of a micro-batch
     int B, T;
     uint64_t first_sequence; // number of the first one in the whole training, for dropout
     bool training;           // drops, and is followed by a backward pass
+    bool cached;             // sampling: its one sequence goes on behind `past` tokens, of which the caches have keys and
+    int past;                // values, and joins them
 } Batch;
 
 typedef struct { float *base; size_t end; } Arena;       // base NULL: only measured
@@ -654,6 +681,7 @@ static float *arena_take(Arena *arena, size_t floats) {
 
 // What fills a socket of a block. In all of them m->norm holds the normalized input. A member may be NULL where it says so.
 typedef struct {
+    size_t (*cache)(const Model *m);         // a mixer's: floats that sampling keeps of a token; an MLP's is NULL
     size_t (*work)(const Model *m);          // floats of m->work that it needs while one of its functions runs
     void (*plan_shared)(Model *m, Arena *arena);                    // places what its layers share; or NULL
     void (*plan)(Model *m, BlockActs *acts, Arena *arena);          // places what a layer keeps
@@ -673,7 +701,7 @@ struct Model {
     const Config *config;    // the caller's, which must outlive the model
     int B, T, C, V, L, NH, NKV, HS, F;
     int rotated;             // channels of a head that RoPE turns; 0: none
-    int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS; of h, F or for swiglu 2F
+    int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS, or of down; of h, F or for swiglu 2F
     int logit_rows;          // tokens whose logits are computed at a time; 1 without gradients
     int threads;             // that there is scratch memory for
     Tensor table[N_TENSORS];
@@ -694,7 +722,7 @@ struct Model {
     float *dx;                       // (N, C) the residual stream's gradient
     float *logits, *losses;          // (logit_rows, V), (N)
     float *sums;                     // (sum_pieces(N), widest_sum)
-    float *dqkv;                     // (N, QKV) with QK-norm
+    float *dqkv;                     // (N, QKV) with QK-norm; of latent attention the gradient of down
     float *scratch;                  // of the attention, per thread
     float *sequence_max;             // (L, B, NH) largest attention logit of each sequence in this micro-batch
     float *max_logits;               // (L, NH) likewise since model_zero_grads; training forwards only
@@ -718,6 +746,18 @@ static Dropout dropout_of(const Model *m, DropSite site, int layer, Batch batch)
     uint64_t key = hash64(hash64(hash64((uint64_t)m->config->run.seed, hash_string("dropout")), site), (uint64_t)layer);
     bool on = batch.training && (site != DROP_ATTENTION || m->config->model.attn_dropout);
     return (Dropout){on ? (float)m->config->model.dropout : 0.0f, key, batch.first_sequence};
+}
+
+// RoPE: turns `heads` heads of the batch's tokens, each by its position.
+static void rotate(const Model *m, float *x, float direction, Batch batch, int heads, int apart, int stride) {
+    size_t at = (size_t)batch.past * (size_t)(m->rotated / 2);
+    rope_apply(x, m->rope_cos + at, m->rope_sin + at, direction, batch.B, batch.T, heads, m->rotated, apart, stride);
+}
+
+// Puts `width` floats of each token's row of x into its row of a cache.
+static void cache_keep(float *cache, size_t cache_stride, const float *x, size_t stride, int width, Batch batch) {
+    for (int t = 0; t < batch.T; t++)
+        memcpy(cache + (size_t)(batch.past + t) * cache_stride, x + t * stride, (size_t)width * sizeof *x);
 }
 
 // The gradient of a branch in front of its dropout: m->dx, or where the branch drops m->dnorm, filled from it.
@@ -758,10 +798,13 @@ static void product_backward_weight(const float *dout, const float *x, Linear *l
 // ---------------------------------------------------------------------------------------------------------------------
 // Attention of NH query heads, which share NKV keys and values
 
+static size_t mixer_attention_cache(const Model *m) { return 2 * (size_t)m->NKV * m->HS; }
+
 static Attention attention_of(const Model *m, int layer, Batch batch) {
+    size_t keys = batch.cached ? mixer_attention_cache(m) : (size_t)m->QKV;
     return (Attention){
-        .B = batch.B, .Tq = batch.T, .Tk = batch.T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
-        .q_stride = (size_t)m->QKV, .k_stride = (size_t)m->QKV, .v_stride = (size_t)m->QKV, .out_stride = (size_t)m->C,
+        .B = batch.B, .Tq = batch.T, .Tk = batch.past + batch.T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
+        .q_stride = (size_t)m->QKV, .k_stride = keys, .v_stride = keys, .out_stride = (size_t)m->C,
         .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config->model.attn_softcap,
         .dropout = dropout_of(m, DROP_ATTENTION, layer, batch),
     };
@@ -788,14 +831,19 @@ static void mixer_attention_plan(Model *m, BlockActs *acts, Arena *arena) {
 
 static void mixer_attention_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
     AttentionActs *a = &m->blocks[layer].attention;
-    int B = batch.B, T = batch.T, N = B * T, heads = m->NH + m->NKV;
-    float *q = a->qkv, *k = q + m->C, *v = k + m->NKV * m->HS;
+    int T = batch.T, N = batch.B * T, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
+    float *q = a->qkv, *k = q + m->C;
     product_forward(a->qkv, m->norm, model_linear(m, PRODUCT_QKV, layer), N, (Epilogue){0});
-    if (m->rope_cos) rope_apply(a->qkv, m->rope_cos, m->rope_sin, 1.0f, B, T, heads, m->HS, m->QKV);
+    if (m->rope_cos) rotate(m, a->qkv, 1.0f, batch, heads, m->HS, m->QKV);
     if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV, (float)m->config->model.norm_eps);
     if (m->rope_cos || a->qk_rstd)
         profile_lap(PASS_POSITION, 0, 8.0 * N * heads * m->HS * ((m->rope_cos != NULL) + (a->qk_rstd != NULL)));
-    attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, k, v,
+    if (batch.cached) {
+        float *cache = m->blocks[layer].cache;
+        cache_keep(cache, 2 * (size_t)KV, k, (size_t)m->QKV, 2 * KV, batch);
+        k = cache;
+    }
+    attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, k, k + KV,
                       attention_of(m, layer, batch), m->scratch);
     // Two products forward, five backward, of which causality leaves half.
     profile_lap(PASS_ATTENTION_FORWARD, 4.0 * N * m->C * (T + 1) / 2, 4.0 * N * (m->QKV + m->C));
@@ -805,7 +853,7 @@ static void mixer_attention_forward(Model *m, float *out, const float *x, int la
 
 static void mixer_attention_backward(Model *m, int layer, Batch batch) {
     AttentionActs *a = &m->blocks[layer].attention;
-    int B = batch.B, T = batch.T, N = B * T, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
+    int T = batch.T, N = batch.B * T, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
     float *q = a->qkv, *k = q + m->C, *v = k + KV, *dq = a->dqkv, *dk = dq + m->C, *dv = dk + KV;
     float *datt = m->work;
     Linear *o = model_linear(m, PRODUCT_O, layer);
@@ -815,7 +863,7 @@ static void mixer_attention_backward(Model *m, int layer, Batch batch) {
     attention_backward(dq, dk, dv, datt, a->att, a->lse, q, k, v, attention_of(m, layer, batch), m->scratch);
     profile_lap(PASS_ATTENTION_BACKWARD, 10.0 * N * m->C * (T + 1) / 2, 8.0 * N * (m->QKV + m->C));
     if (a->qk_rstd) qk_norm_backward(a->dqkv, a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV);
-    if (m->rope_cos) rope_apply(a->dqkv, m->rope_cos, m->rope_sin, -1.0f, B, T, heads, m->HS, m->QKV);
+    if (m->rope_cos) rotate(m, a->dqkv, -1.0f, batch, heads, m->HS, m->QKV);
     if (m->rope_cos || a->qk_rstd)
         profile_lap(PASS_POSITION, 0, (8.0 * (m->rope_cos != NULL) + 12.0 * (a->qk_rstd != NULL)) * N * heads * m->HS);
     product_backward_input(m->dnorm, a->dqkv, model_linear(m, PRODUCT_QKV, layer), N, (InputEpilogue){0});
@@ -834,9 +882,223 @@ static int mixer_attention_clip(Model *m, int layer, double tau, double alpha, i
 static double mixer_attention_pair_flops(const Model *m) { return 12.0 * m->C; }
 
 static const Socket mixer_attention = {
-    .work = mixer_attention_work, .plan_shared = mixer_attention_plan_shared, .plan = mixer_attention_plan,
-    .forward = mixer_attention_forward, .backward = mixer_attention_backward,
+    .cache = mixer_attention_cache, .work = mixer_attention_work, .plan_shared = mixer_attention_plan_shared,
+    .plan = mixer_attention_plan, .forward = mixer_attention_forward, .backward = mixer_attention_backward,
     .backward_first = mixer_attention_backward_first, .clip = mixer_attention_clip, .pair_flops = mixer_attention_pair_flops};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Latent attention (MLA: DeepSeek-V2, arXiv 2405.04434, section 2.1; as in DeepSeek-V3 and Kimi K2). Of each token the keys
+// and values of all heads are one short vector, the latent c: [k_h; v_h] = W_kvb norm(W_kva x). RoPE can't go through W_kvb,
+// so a head has `nope` unrotated channels and `rope` rotated ones, whose key is one for all heads and comes from x:
+//     logit = (q_h . k_h + rotated q_h . rotated key) / sqrt(nope + rope)
+// Queries have a low-rank form of their own, W_qb norm(W_qa x), or are a plain W_q x.
+
+#define LATENT_EPS 1e-6f                 // of both norms, as all published code has it
+
+typedef struct {
+    int QR, KVR, nope, rope, HV;         // ranks of queries (0: plain) and of keys and values; channels of a head
+    int Q;                               // floats of a row of down in front of the latent: QR, or NH HS
+    size_t q_stride, kv_stride, att_stride;      // floats from a token's queries, keys and values, output to the next one's
+} LatentSizes;
+
+static LatentSizes latent_sizes(const Model *m) {
+    const Config *c = m->config;
+    LatentSizes s = {.QR = c->model.q_lora, .KVR = c->model.kv_lora, .nope = c->model.nope, .rope = c->model.rope,
+                     .HV = c->model.v_head};
+    s.Q = s.QR ? s.QR : m->NH * m->HS;
+    s.q_stride = s.QR ? (size_t)m->NH * m->HS : (size_t)m->QKV;
+    s.kv_stride = (size_t)m->NH * (s.nope + s.HV);
+    s.att_stride = (size_t)m->NH * s.HV;
+    return s;
+}
+
+static Attention latent_attention_of(const Model *m, int layer, Batch batch) {
+    LatentSizes s = latent_sizes(m);
+    return (Attention){
+        .B = batch.B, .Tq = batch.T, .Tk = batch.T, .NH = m->NH, .NKV = m->NH, .HS_qk = m->HS, .HS_v = s.HV,
+        .q_stride = s.q_stride, .k_stride = (size_t)m->NH * m->HS, .v_stride = s.kv_stride, .out_stride = s.att_stride,
+        .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config->model.attn_softcap,
+        .dropout = dropout_of(m, DROP_ATTENTION, layer, batch),
+    };
+}
+
+// That of one token behind others, whose heads share one key, latent and rotated key, and one value, the latent.
+static Attention absorbed_attention_of(const Model *m, int past) {
+    int KVR = m->config->model.kv_lora, key = KVR + m->config->model.rope;
+    return (Attention){
+        .B = 1, .Tq = 1, .Tk = past + 1, .NH = m->NH, .NKV = 1, .HS_qk = key, .HS_v = KVR,
+        .q_stride = (size_t)m->NH * key, .k_stride = (size_t)key, .v_stride = (size_t)key, .out_stride = (size_t)m->NH * KVR,
+        .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config->model.attn_softcap,
+    };
+}
+
+static size_t mixer_mla_cache(const Model *m) { return (size_t)(m->config->model.kv_lora + m->config->model.rope); }
+
+// The keys, and behind them what a product with norm in front of it needs, or the gradient of att.
+static size_t mixer_mla_work(const Model *m) {
+    LatentSizes s = latent_sizes(m);
+    size_t whole = (size_t)m->B * m->T * (m->NH * m->HS + max_int(m->NH * s.HV, max_int(s.QR, s.KVR))),
+           absorbed = (size_t)m->NH * (2 * s.KVR + s.rope);
+    return whole > absorbed ? whole : absorbed;
+}
+
+static void mixer_mla_plan_shared(Model *m, Arena *arena) {
+    if (m->backward) m->dqkv = arena_take(arena, (size_t)m->B * m->T * m->QKV);
+    Attention whole = latent_attention_of(m, 0, (Batch){.B = m->B, .T = m->T}), absorbed = absorbed_attention_of(m, m->T - 1);
+    size_t a = attention_scratch_floats(&whole), b = attention_scratch_floats(&absorbed);
+    m->scratch = arena_take(arena, (size_t)m->threads * (a > b ? a : b));
+}
+
+static void mixer_mla_plan(Model *m, BlockActs *acts, Arena *arena) {
+    LatentActs *a = &acts->latent;
+    LatentSizes s = latent_sizes(m);
+    size_t N = (size_t)m->B * m->T;
+    a->down = arena_take(arena, N * m->QKV);
+    if (s.QR) a->q_rstd = arena_take(arena, N);
+    a->kv_rstd = arena_take(arena, N);
+    a->q = s.QR ? arena_take(arena, N * s.q_stride) : a->down;
+    a->kv = arena_take(arena, N * s.kv_stride);
+    a->att = arena_take(arena, N * s.att_stride);
+    a->lse = arena_take(arena, N * m->NH);
+}
+
+// up (N, OC) = W norm(x), where x are the IC channels of each row of down that begin at `from`; norm: room for (N, IC)
+static void latent_up_forward(Model *m, float *up, float *norm, float *rstd, const float *from, TensorId gain, ProductId product,
+                              int layer, int N) {
+    const Linear *l = model_linear(m, product, layer);
+    norm_forward(norm, NULL, rstd, from, (size_t)m->QKV, weight(m, gain, layer), NULL, N, l->IC, LATENT_EPS);
+    profile_lap(PASS_NORM, 0, 8.0 * N * l->IC);
+    if (up) product_forward(up, norm, l, N, (Epilogue){0});
+}
+
+// dfrom, rows of m->dqkv as `from` of down, and the gradients of W and gain, from dup; dnorm: room, becomes norm again
+static void latent_up_backward(Model *m, float *dfrom, float *dnorm, const float *dup, const float *rstd, const float *from,
+                               TensorId gain, ProductId product, int layer, int N) {
+    Linear *l = model_linear(m, product, layer);
+    product_backward_input(dnorm, dup, l, N, (InputEpilogue){0});
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) memset(dfrom + (size_t)n * m->QKV, 0, (size_t)l->IC * sizeof *dfrom);
+    norm_backward(dfrom, gradient(m, gain, layer), NULL, dnorm, from, (size_t)m->QKV, NULL, rstd, weight(m, gain, layer), NULL,
+                  N, l->IC, m->sums);
+    profile_lap(PASS_NORM, 0, 20.0 * N * l->IC);
+    product_backward_weight(dup, dnorm, l, N, m->sums);
+}
+
+// k (N, NH HS): each head's own key, and behind it the token's rotated one, `rotated` in rows of down.
+static void latent_keys_forward(const Model *m, float *k, const float *kv, const float *rotated, int N) {
+    LatentSizes s = latent_sizes(m);
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++)
+        for (int h = 0; h < m->NH; h++) {
+            float *to = k + ((size_t)n * m->NH + h) * m->HS;
+            memcpy(to, kv + (size_t)n * s.kv_stride + (size_t)h * s.nope, (size_t)s.nope * sizeof *to);
+            memcpy(to + s.nope, rotated + (size_t)n * m->QKV, (size_t)s.rope * sizeof *to);
+        }
+    profile_lap(PASS_POSITION, 0, 8.0 * N * m->NH * m->HS);
+}
+
+// The rotated key's gradient is the sum of those of all heads, in their order.
+static void latent_keys_backward(const Model *m, float *dkv, float *drotated, const float *dk, int N) {
+    LatentSizes s = latent_sizes(m);
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        float *sum = drotated + (size_t)n * m->QKV;
+        memset(sum, 0, (size_t)s.rope * sizeof *sum);
+        for (int h = 0; h < m->NH; h++) {
+            const float *from = dk + ((size_t)n * m->NH + h) * m->HS;
+            memcpy(dkv + (size_t)n * s.kv_stride + (size_t)h * s.nope, from, (size_t)s.nope * sizeof *from);
+            add_row(sum, from + s.nope, s.rope);
+        }
+    }
+    profile_lap(PASS_POSITION, 0, 8.0 * N * m->NH * m->HS);
+}
+
+// att of one token behind `past` others, of which only latents and rotated keys are there. Instead of their keys and values,
+// the query goes back through W_k, and W_v comes after the sum (DeepSeek-V2, section 2.1.2):
+//     q . W_k c = (W_k^T q) . c          sum_j p_j W_v c_j = W_v sum_j p_j c_j
+static void latent_absorbed(Model *m, int layer, int past) {
+    LatentActs *a = &m->blocks[layer].latent;
+    LatentSizes s = latent_sizes(m);
+    int KVR = s.KVR, key = KVR + s.rope;
+    const float *cache = m->blocks[layer].cache, *wk = weight(m, W_KVB, layer), *wv = wk + (size_t)m->NH * s.nope * KVR;
+    float *q = m->work, *sum = q + (size_t)m->NH * key;
+    for (int h = 0; h < m->NH; h++) {
+        const float *from = a->q + (size_t)h * m->HS;
+        gemm(false, false, 1, KVR, s.nope, 1.0f, from, m->HS, wk + (size_t)h * s.nope * KVR, KVR, 0.0f, q + (size_t)h * key, key);
+        memcpy(q + (size_t)h * key + KVR, from + s.nope, (size_t)s.rope * sizeof *q);
+    }
+    attention_forward(sum, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, cache, cache,
+                      absorbed_attention_of(m, past), m->scratch);
+    for (int h = 0; h < m->NH; h++)
+        gemm(false, true, 1, s.HV, KVR, 1.0f, sum + (size_t)h * KVR, KVR, wv + (size_t)h * s.HV * KVR, KVR, 0.0f,
+             a->att + (size_t)h * s.HV, s.HV);
+}
+
+static void mixer_mla_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
+    LatentActs *a = &m->blocks[layer].latent;
+    LatentSizes s = latent_sizes(m);
+    int T = batch.T, N = batch.B * T, HS = m->HS;
+    float *latent = a->down + s.Q, *rotated = latent + s.KVR, *k = m->work, *norm = k + (size_t)N * m->NH * HS;
+    product_forward(a->down, m->norm, model_linear(m, PRODUCT_QKV, layer), N, (Epilogue){0});
+    if (s.QR) latent_up_forward(m, a->q, norm, a->q_rstd, a->down, Q_NORM_W, PRODUCT_QB, layer, N);
+    rotate(m, a->q + s.nope, 1.0f, batch, m->NH, HS, (int)s.q_stride);
+    rotate(m, rotated, 1.0f, batch, 1, s.rope, m->QKV);
+    profile_lap(PASS_POSITION, 0, 8.0 * N * (m->NH + 1) * s.rope);
+    latent_up_forward(m, batch.past ? NULL : a->kv, norm, a->kv_rstd, latent, KV_NORM_W, PRODUCT_KVB, layer, N);
+    if (batch.cached) {
+        float *cache = m->blocks[layer].cache;
+        cache_keep(cache, mixer_mla_cache(m), norm, (size_t)s.KVR, s.KVR, batch);
+        cache_keep(cache + s.KVR, mixer_mla_cache(m), rotated, (size_t)m->QKV, s.rope, batch);
+    }
+    if (batch.past) latent_absorbed(m, layer, batch.past);
+    else {
+        latent_keys_forward(m, k, a->kv, rotated, N);
+        attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, a->q, k, a->kv + m->NH * s.nope,
+                          latent_attention_of(m, layer, batch), m->scratch);
+        profile_lap(PASS_ATTENTION_FORWARD, 2.0 * N * m->NH * (HS + s.HV) * (T + 1) / 2, 8.0 * N * m->NH * (HS + s.HV));
+    }
+    product_forward(out, a->att, model_linear(m, PRODUCT_O, layer), N,
+                    (Epilogue){.residual = x, .dropout = dropout_of(m, DROP_MIXER, layer, batch), .T = T});
+}
+
+static void mixer_mla_backward(Model *m, int layer, Batch batch) {
+    LatentActs *a = &m->blocks[layer].latent;
+    LatentSizes s = latent_sizes(m);
+    int T = batch.T, N = batch.B * T, HS = m->HS;
+    float *latent = a->down + s.Q, *rotated = latent + s.KVR, *v = a->kv + m->NH * s.nope, *dq = s.QR ? a->q : m->dqkv;
+    float *dlatent = m->dqkv + s.Q, *drotated = dlatent + s.KVR, *k = m->work, *datt = k + (size_t)N * m->NH * HS, *dnorm = datt;
+    Linear *o = model_linear(m, PRODUCT_O, layer);
+    const float *dout = branch_gradient(m, dropout_of(m, DROP_MIXER, layer, batch), batch);
+    product_backward_input(datt, dout, o, N, (InputEpilogue){0});
+    product_backward_weight(dout, a->att, o, N, m->sums);
+    latent_keys_forward(m, k, a->kv, rotated, N);        // again; their gradients take their place, as those of the values
+    attention_backward(dq, k, v, datt, a->att, a->lse, a->q, k, v, latent_attention_of(m, layer, batch), m->scratch);
+    profile_lap(PASS_ATTENTION_BACKWARD, (6.0 * HS + 4.0 * s.HV) * N * m->NH * (T + 1) / 2, 16.0 * N * m->NH * (HS + s.HV));
+    latent_keys_backward(m, a->kv, drotated, k, N);
+    rotate(m, dq + s.nope, -1.0f, batch, m->NH, HS, (int)s.q_stride);
+    rotate(m, drotated, -1.0f, batch, 1, s.rope, m->QKV);
+    profile_lap(PASS_POSITION, 0, 8.0 * N * (m->NH + 1) * s.rope);
+    latent_up_backward(m, dlatent, dnorm, a->kv, a->kv_rstd, latent, KV_NORM_W, PRODUCT_KVB, layer, N);
+    if (s.QR) latent_up_backward(m, m->dqkv, dnorm, dq, a->q_rstd, a->down, Q_NORM_W, PRODUCT_QB, layer, N);
+    product_backward_input(m->dnorm, m->dqkv, model_linear(m, PRODUCT_QKV, layer), N, (InputEpilogue){0});
+}
+
+static void mixer_mla_backward_first(Model *m, int layer, Batch batch) {
+    product_backward_weight(m->dqkv, m->norm, model_linear(m, PRODUCT_QKV, layer), batch.B * batch.T, m->sums);
+}
+
+static int mixer_mla_clip(Model *m, int layer, double tau, double alpha, int *clipped) {
+    LatentSizes s = latent_sizes(m);
+    return muon_qk_clip_mla(weight(m, s.QR ? W_QB : WQ, layer), s.QR ? s.QR : m->C, weight(m, W_KVB, layer), s.KVR, s.nope,
+                            m->NH, s.nope, s.rope, m->max_logits + layer * m->NH, tau, alpha, clipped);
+}
+
+static double mixer_mla_pair_flops(const Model *m) { return 6.0 * m->NH * (m->HS + m->config->model.v_head); }
+
+static const Socket mixer_mla = {
+    .cache = mixer_mla_cache, .work = mixer_mla_work, .plan_shared = mixer_mla_plan_shared, .plan = mixer_mla_plan,
+    .forward = mixer_mla_forward, .backward = mixer_mla_backward, .backward_first = mixer_mla_backward_first,
+    .clip = mixer_mla_clip, .pair_flops = mixer_mla_pair_flops};
 
 // =====================================================================================================================
 // 5. MLPs: each token by itself. out = x + mlp(norm(x))
@@ -904,7 +1166,10 @@ static int logit_rows(int N, int V) {
 }
 
 // What fills the sockets of layer l.
-static const Socket *mixer_of(const Model *m, int l) { (void)m, (void)l; return &mixer_attention; }
+static const Socket *mixer_of(const Model *m, int l) {
+    (void)l;
+    return m->config->model.mixer == MIXER_MLA ? &mixer_mla : &mixer_attention;
+}
 static const Socket *mlp_of(const Model *m, int l) { (void)m, (void)l; return &mlp_dense; }
 
 // What the block of layer l keeps beside its input.
@@ -959,6 +1224,7 @@ static void model_plan_acts(Model *m, float *base) {
     }
     sockets_plan_shared(m, &at);
     for (int l = 0; l < m->L; l++) m->blocks[l].x = l == 0 || backward ? arena_take(&at, N * C) : m->blocks[0].x;
+    for (int l = 0; l < m->L; l++) m->blocks[l].cache = arena_take(&at, (size_t)m->T * mixer_of(m, l)->cache(m));
     size_t first = at.end, end = at.end;                 // blocks that share lie over each other
     for (int l = 0; l < m->L; l++) {
         if (share) at.end = first;
@@ -1025,13 +1291,14 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
     Model m = {.config = config, .B = B, .T = config->model.context,
                .C = config->model.width, .V = V, .L = config->model.layers, .backward = backward,
                .NH = config->model.heads, .NKV = config->model.kv_heads, .F = config->model.mlp_width};
-    m.HS = m.C / m.NH;
-    m.rotated = config->model.position == POSITION_ROPE ? m.HS : 0;
-    m.QKV = (m.NH + 2 * m.NKV) * m.HS;
+    bool latent = config->model.mixer == MIXER_MLA;
+    m.HS = latent ? config->model.nope + config->model.rope : m.C / m.NH;
+    m.rotated = latent ? config->model.rope : config->model.position == POSITION_ROPE ? m.HS : 0;
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
     m.logit_rows = backward ? logit_rows(B * m.T, V) : 1;
     m.threads = omp_get_max_threads();
     m.n_params = tensor_table(m.table, config, V);
+    m.QKV = product_rows(m.table, product_of(m.table, PRODUCT_QKV));
     m.blocks = xcalloc((size_t)m.L, sizeof *m.blocks);
     for (int id = 0; id < PRODUCTS; id++) m.n_linears += m.table[product_of(m.table, (ProductId)id).first].count;
     m.linears = xcalloc((size_t)m.n_linears, sizeof *m.linears);
@@ -1086,10 +1353,10 @@ static void block_forward(Model *m, float *x_next, int l, Batch batch) {
     BlockActs *a = &m->blocks[l];
     int N = batch.B * batch.T, C = m->C;
     float eps = (float)m->config->model.norm_eps;
-    norm_forward(m->norm, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
+    norm_forward(m->norm, a->norm1_mean, a->norm1_rstd, a->x, C, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, eps);
     profile_lap(PASS_NORM, 0, 8.0 * N * C);
     mixer_of(m, l)->forward(m, a->x_mid, a->x, l, batch);      // x_mid = x + mixer(norm(x))
-    norm_forward(m->norm, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
+    norm_forward(m->norm, a->norm2_mean, a->norm2_rstd, a->x_mid, C, weight(m, NORM2_W, l), weight(m, NORM2_B, l),
                  N, C, eps);
     profile_lap(PASS_NORM, 0, 8.0 * N * C);
     mlp_of(m, l)->forward(m, x_next, a->x_mid, l, batch);      // x_next = x_mid + mlp(norm(x_mid))
@@ -1104,13 +1371,13 @@ static void block_backward(Model *m, int l, Batch batch) {
     if (gone) block_forward(m, NULL, l, batch);
 
     mlp->backward(m, l, batch);
-    norm_backward(m->dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), m->dnorm, a->x_mid, a->norm2_mean,
+    norm_backward(m->dx, gradient(m, NORM2_W, l), gradient(m, NORM2_B, l), m->dnorm, a->x_mid, C, a->norm2_mean,
                   a->norm2_rstd, weight(m, NORM2_W, l), weight(m, NORM2_B, l), N, C, m->sums);
     profile_lap(PASS_NORM, 0, 20.0 * N * C);
     mlp->backward_first(m, l, batch);
 
     mixer->backward(m, l, batch);
-    norm_backward(m->dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), m->dnorm, a->x, a->norm1_mean,
+    norm_backward(m->dx, gradient(m, NORM1_W, l), gradient(m, NORM1_B, l), m->dnorm, a->x, C, a->norm1_mean,
                   a->norm1_rstd, weight(m, NORM1_W, l), weight(m, NORM1_B, l), N, C, m->sums);
     profile_lap(PASS_NORM, 0, 20.0 * N * C);
     mixer->backward_first(m, l, batch);
@@ -1121,10 +1388,12 @@ static void trunk_forward(Model *m, const int *tokens, Batch batch) {
     int B = batch.B, T = batch.T, N = B * T, C = m->C;
     float eps = (float)m->config->model.norm_eps, *x0 = m->blocks[0].x;
     Dropout drop = dropout_of(m, DROP_EMBED, 0, batch);
-    embedding_forward(m->embedding ? m->embedding : x0, tokens, weight(m, WTE, 0), weight(m, WPE, 0), B, T, C);
+    const float *wpe = weight(m, WPE, 0);
+    embedding_forward(m->embedding ? m->embedding : x0, tokens, weight(m, WTE, 0), wpe ? wpe + (size_t)batch.past * C : NULL,
+                      B, T, C);
     profile_lap(PASS_EMBEDDING, 0, 8.0 * N * C);
     if (m->embedding) {
-        norm_forward(x0, NULL, m->embed_rstd, m->embedding, NULL, NULL, N, C, eps);
+        norm_forward(x0, NULL, m->embed_rstd, m->embedding, C, NULL, NULL, N, C, eps);
         profile_lap(PASS_NORM, 0, 8.0 * N * C);
     }
     if (drop.rate > 0.0f) {
@@ -1132,7 +1401,7 @@ static void trunk_forward(Model *m, const int *tokens, Batch batch) {
         profile_lap(PASS_DROPOUT, 0, 8.0 * N * C);
     }
     for (int l = 0; l < m->L; l++) block_forward(m, l + 1 < m->L ? m->blocks[l + 1].x : m->x_last, l, batch);
-    norm_forward(m->norm, m->normf_mean, m->normf_rstd, m->x_last, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0),
+    norm_forward(m->norm, m->normf_mean, m->normf_rstd, m->x_last, C, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0),
                  N, C, eps);
     profile_lap(PASS_NORM, 0, 8.0 * N * C);
 }
@@ -1141,7 +1410,7 @@ static void trunk_forward(Model *m, const int *tokens, Batch batch) {
 static void trunk_backward(Model *m, const int *tokens, Batch batch) {
     int B = batch.B, T = batch.T, N = B * T, C = m->C;
     memset(m->dx, 0, (size_t)N * C * sizeof(float));
-    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dnorm, m->x_last, m->normf_mean,
+    norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dnorm, m->x_last, C, m->normf_mean,
                   m->normf_rstd, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0), N, C, m->sums);
     profile_lap(PASS_NORM, 0, 20.0 * N * C);
     for (int l = m->L - 1; l >= 0; l--) block_backward(m, l, batch);
@@ -1154,7 +1423,7 @@ static void trunk_backward(Model *m, const int *tokens, Batch batch) {
     if (m->embedding) {
         dx0 = m->work;
         memset(dx0, 0, (size_t)N * C * sizeof(float));
-        norm_backward(dx0, NULL, NULL, m->dx, m->embedding, NULL, m->embed_rstd, NULL, NULL, N, C, m->sums);
+        norm_backward(dx0, NULL, NULL, m->dx, m->embedding, C, NULL, m->embed_rstd, NULL, NULL, N, C, m->sums);
         profile_lap(PASS_NORM, 0, 20.0 * N * C);
     }
     embedding_backward(gradient(m, WTE, 0), gradient(m, WPE, 0), dx0, tokens, B, T, C);
@@ -1192,7 +1461,7 @@ static double model_loss(Model *m, const int *tokens, const int *targets, int B,
 // in max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
 static double model_gradients(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
                               float dloss) {
-    Batch batch = {B, T, first_sequence, true};
+    Batch batch = {.B = B, .T = T, .first_sequence = first_sequence, .training = true};
     trunk_forward(m, tokens, batch);
     for (int l = 0; l < m->L; l++)
         for (int b = 0; b < B; b++)
@@ -1234,7 +1503,8 @@ static void model_finish_grads(Model *m) {
 // Sampling
 
 // Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
-// at most its last T tokens. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest. Drawn are the
+// at most its last T tokens; up to there only the new token goes through it, beyond, where every position has become another
+// one, all T do. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest. Drawn are the
 // first V of the model's tokens: a vocabulary may be smaller than model.vocab, which is padded then. false where the logits
 // aren't finite, which large weights do; a signal ends the sample early.
 static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new, double temperature, int top_k,
@@ -1243,11 +1513,12 @@ static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new
     float *sorted = xmalloc((size_t)V * sizeof *sorted);
     memcpy(tokens, prompt, (size_t)n_prompt * sizeof *tokens);
     bool finite = true;
-    for (int n = n_prompt; n < n_prompt + n_new && !interrupted; n++) {
-        int seen = n < m->T ? n : m->T;
+    for (int n = n_prompt, past = 0; n < n_prompt + n_new && !interrupted; past = n++) {
+        bool moves = n > m->T;
+        int new = moves ? m->T : n - past;
         float *z = m->logits, cap = (float)m->config->model.logit_softcap;
-        trunk_forward(m, tokens + n - seen, (Batch){.B = 1, .T = seen});
-        linear_forward(z, m->norm + (size_t)(seen - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
+        trunk_forward(m, tokens + n - new, (Batch){.B = 1, .T = new, .cached = !moves, .past = moves ? 0 : past});
+        linear_forward(z, m->norm + (size_t)(new - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
         for (int v = 0; cap > 0.0f && v < V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
         for (int v = 0; v < V; v++) finite &= isfinite(z[v]) != 0;
         if (!finite) break;

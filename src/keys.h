@@ -20,6 +20,7 @@
 
 typedef enum { NORM_LAYERNORM, NORM_RMSNORM, NORM_RMSNORM_PLAIN } NormKind;
 typedef enum { POSITION_LEARNED, POSITION_ROPE } PositionKind;
+typedef enum { MIXER_ATTENTION, MIXER_MLA } MixerKind;
 typedef enum { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU2, MLP_SWIGLU } MlpKind;
 typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
 typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
@@ -35,6 +36,7 @@ typedef struct {
     struct {
         int arch, layers, heads, kv_heads, width, context, vocab;
         double dropout;
+        int mixer, q_lora, kv_lora, nope, rope, v_head;
         int norm, position, mlp, mlp_width, head, init;
         double norm_eps, rope_theta, attn_softcap, logit_softcap;
         bool attn_dropout, bias, embed_norm, qk_norm;
@@ -61,13 +63,14 @@ typedef struct {
     } optimizer;
 } Config;
 
-typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_K, ROLE_V, ROLE_O,
+typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_Q_A, ROLE_Q_B, ROLE_KV_A, ROLE_KV_B, ROLE_K, ROLE_V, ROLE_O,
                ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
 
 // The hidden matrices: those that a rule for matrices owns.
 static inline bool role_is_hidden(Role role) {
     switch (role) {
-    case ROLE_Q: case ROLE_K: case ROLE_V: case ROLE_O: case ROLE_MLP_GATE: case ROLE_MLP_IN: case ROLE_MLP_OUT:
+    case ROLE_Q: case ROLE_Q_A: case ROLE_Q_B: case ROLE_KV_A: case ROLE_KV_B: case ROLE_K: case ROLE_V: case ROLE_O:
+    case ROLE_MLP_GATE: case ROLE_MLP_IN: case ROLE_MLP_OUT:
         return true;
     case ROLE_EMBED: case ROLE_NORM: case ROLE_BIAS: case ROLE_HEAD:
         break;
@@ -77,9 +80,9 @@ static inline bool role_is_hidden(Role role) {
 
 static inline bool role_is_vector(Role role) { return role == ROLE_NORM || role == ROLE_BIAS; }
 
-#define ROLES "embed|norm|bias|q|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
-#define TENSORS "wte|wpe|norm1_w|norm1_b|wq|wk|wv|bq|bk|bv|wo|bo|norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|" \
-                "normf_w|normf_b"                                      // their names below; the head is called as its role
+#define ROLES "embed|norm|bias|q|q_a|q_b|kv_a|kv_b|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
+#define TENSORS "wte|wpe|norm1_w|norm1_b|wq|w_qa|w_kva|wk|wv|bq|bk|bv|q_norm_w|w_qb|kv_norm_w|w_kvb|wo|bo|" \
+                "norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|normf_w|normf_b"   // their names below; the head is called as its role
 #define RULES "sgd|rmsprop|adam|adamw|muon|normuon|svd|msgd|msgds|msgdq|msgdz|adams|adamq|adamz"       // muon.h's
 #define OPTIMIZERS RULES "|muonclip"
 #define F_(member) offsetof(Config, member)
@@ -107,6 +110,12 @@ static const Field config_fields[] = {
     {"model.embed_norm", FIELD_BOOL, F_(model.embed_norm), "false", 0, 0, NULL, "rmsnorm without gain on the embedding"},
     {"model.position", FIELD_CHOICE, F_(model.position), "learned", 0, 0, "learned|rope", "a table of positions, or rotated queries and keys (half-split)"},
     {"model.rope_theta", FIELD_FLOAT, F_(model.rope_theta), "10000", 1, 1e12, NULL, "base of RoPE's wavelengths"},
+    {"model.mixer", FIELD_CHOICE, F_(model.mixer), "attention", 0, 0, "attention|mla", "of tokens; mla: multi-head latent attention (DeepSeek-V2, Kimi K2), whose keys and values come from one low-rank latent"},
+    {"model.q_lora", FIELD_INT, F_(model.q_lora), "0", 0, 65536, NULL, "mla: rank of the queries, with a norm between its two projections; 0: one plain projection"},
+    {"model.kv_lora", FIELD_INT, F_(model.kv_lora), "0", 0, 65536, NULL, "mla: rank of keys and values, the width of the latent"},
+    {"model.nope", FIELD_INT, F_(model.nope), "0", 0, 65536, NULL, "mla: unrotated channels of a head's query and key"},
+    {"model.rope", FIELD_INT, F_(model.rope), "0", 0, 65536, NULL, "mla: rotated channels behind them, the key's shared by all heads; even"},
+    {"model.v_head", FIELD_INT, F_(model.v_head), "0", 0, 65536, NULL, "mla: channels of a head's value"},
     {"model.qk_norm", FIELD_BOOL, F_(model.qk_norm), "false", 0, 0, NULL, "rmsnorm without gain on every query and key; not together with QK-Clip"},
     {"model.attn_softcap", FIELD_FLOAT, F_(model.attn_softcap), "0", 0, 1e6, NULL, "c > 0: attention logits become c tanh(s/c)"},
     {"model.mlp", FIELD_CHOICE, F_(model.mlp), "gelu_tanh", 0, 0, "gelu_tanh|gelu_erf|relu2|swiglu", "activation"},
@@ -323,9 +332,13 @@ static inline void config_resolve_optimizer(Config *c, const char *where) {
                    where, own->n, MUON_MAX_ROWS);
     if (c->optimizer.muon.steps == 0)
         c->optimizer.muon.steps = use_own ? own->n / 3 : muon_coefficients(c->optimizer.muon.coefficients)->steps;
-    if (c->optimizer.qk_clip.tau > 0 && !(tensor_rule(c, ROLE_Q, "wq") && tensor_rule(c, ROLE_K, "wk")))
-        fail_usage("%s: optimizer.qk_clip.tau: %g, but optimizer.route keeps q or k as they are; set tau to 0", where,
+    bool latent = c->model.mixer == MIXER_MLA, ranked = latent && c->model.q_lora > 0;
+    if (c->optimizer.qk_clip.tau > 0 && !((ranked ? tensor_rule(c, ROLE_Q_B, "w_qb") : tensor_rule(c, ROLE_Q, "wq")) &&
+                                          (latent ? tensor_rule(c, ROLE_KV_B, "w_kvb") : tensor_rule(c, ROLE_K, "wk"))))
+        fail_usage("%s: optimizer.qk_clip.tau: %g, but optimizer.route keeps queries or keys as they are; set tau to 0", where,
                    c->optimizer.qk_clip.tau);
+    if (latent && c->optimizer.muon.packed_qkv)
+        fail_usage("%s: optimizer.muon.packed_qkv: with model.mixer mla there is no Q, K and V to pack", where);
     int q = tensor_rule(c, ROLE_Q, "wq"), k = tensor_rule(c, ROLE_K, "wk"), v = tensor_rule(c, ROLE_V, "wv");
     if (c->optimizer.muon.packed_qkv && (q != k || q != v))
         fail_usage("%s: optimizer.muon.packed_qkv: optimizer.route gives q, k and v different rules", where);
@@ -338,6 +351,23 @@ static inline void config_resolve_data(Config *c) {
     char *found = format("%s/%s", root, dir + strlen(prepared));
     free(c->data.dir);
     c->data.dir = found;
+}
+
+// What latent attention asks of its sizes, and doesn't go together with.
+static inline void config_resolve_mla(Config *c, const char *where) {
+    const struct { const char *key; int size; } sizes[] = {
+        {"model.kv_lora", c->model.kv_lora}, {"model.nope", c->model.nope}, {"model.rope", c->model.rope},
+        {"model.v_head", c->model.v_head}};
+    for (size_t i = 0; i < COUNT_OF(sizes); i++)
+        if (sizes[i].size == 0) fail_usage("%s: %s: model.mixer mla needs it, at least 1 is expected", where, sizes[i].key);
+    if (c->model.rope % 2) fail_usage("%s: model.rope: %d is odd, but RoPE rotates pairs", where, c->model.rope);
+    if (c->model.kv_heads != c->model.heads)
+        fail_usage("%s: model.kv_heads: %d, but with model.mixer mla every head has its own key and value; 0 is expected", where,
+                   c->model.kv_heads);
+    if (c->model.position != POSITION_ROPE)
+        fail_usage("%s: model.position: model.mixer mla has rotated channels; rope is expected", where);
+    if (c->model.bias) fail_usage("%s: model.bias: model.mixer mla has no biases; false is expected", where);
+    if (c->model.qk_norm) fail_usage("%s: model.qk_norm: model.mixer mla has norms of its own; false is expected", where);
 }
 
 // Fills in the keys whose 0 means "derive it", and refuses values that contradict each other. `where` names the file in messages.
@@ -357,9 +387,11 @@ static inline void config_resolve(Config *c, const char *where) {
         if (caps[i].c > 0 && caps[i].c < FLT_MIN)                  // the kernels divide by it
             fail_usage("%s: %s: %g is zero as a float; 0 is off, else at least %.2g is expected", where, caps[i].key,
                        caps[i].c, FLT_MIN);
-    if (C % NH) fail_usage("%s: model.width: %d is not a multiple of model.heads (%d)", where, C, NH);
+    bool latent = c->model.mixer == MIXER_MLA;
+    if (latent) config_resolve_mla(c, where);
+    if (!latent && C % NH) fail_usage("%s: model.width: %d is not a multiple of model.heads (%d)", where, C, NH);
     if (NH % NKV) fail_usage("%s: model.kv_heads: %d does not divide model.heads (%d)", where, NKV, NH);
-    if (c->model.position == POSITION_ROPE && C / NH % 2)
+    if (!latent && c->model.position == POSITION_ROPE && C / NH % 2)
         fail_usage("%s: model.heads: RoPE rotates pairs, but width/heads = %d is odd", where, C / NH);
     if ((double)c->train.batch * c->model.context > 1e9)
         fail_usage("%s: train.batch: %d sequences of model.context (%d) tokens are more than a step can have, 10^9",
@@ -412,7 +444,11 @@ static inline const char *tensor_socket(const Config *c, const char *name, Role 
     case ROLE_EMBED: return strcmp(name, "wpe") ? NULL : "model.position";
     case ROLE_HEAD: return "model.head";
     case ROLE_MLP_GATE: return "model.mlp";
-    case ROLE_NORM: return strstr(name, "_b") && c->model.norm == NORM_LAYERNORM ? "model.bias" : "model.norm";
+    case ROLE_Q: case ROLE_Q_A: case ROLE_Q_B: return c->model.mixer == MIXER_MLA ? "model.q_lora" : "model.mixer";
+    case ROLE_KV_A: case ROLE_KV_B: case ROLE_K: case ROLE_V: return "model.mixer";
+    case ROLE_NORM:
+        if (strstr(name, "q_norm") || strstr(name, "kv_norm")) return tensor_socket(c, name, *name == 'q' ? ROLE_Q_A : ROLE_KV_A);
+        return strstr(name, "_b") && c->model.norm == NORM_LAYERNORM ? "model.bias" : "model.norm";
     case ROLE_BIAS: return strcmp(name, "b_gate") || c->model.mlp == MLP_SWIGLU ? "model.bias" : "model.mlp";
     default: return NULL;
     }
@@ -450,9 +486,16 @@ static inline char *key_unused(const Owners *o, const char *key) {
     static const char no_matrix[] = "no tensor is under muon or one of its family", no_sgd[] = "no tensor is under sgd",
                       no_momentum[] = "no tensor is under a rule with muon's momentum",
                       no_muon_momentum[] = "optimizer.muon.momentum is 0", no_polar[] = "no tensor is under muon or normuon",
-                      no_second[] = "no tensor is under a rule with second moments";
+                      no_second[] = "no tensor is under a rule with second moments", no_mla[] = "model.mixer isn't mla";
+    bool latent = c->model.mixer == MIXER_MLA;
     const struct { const char *key; bool used; const char *otherwise; } uses[] = {
         {"model.attn_dropout", c->model.dropout > 0, "model.dropout is 0"},
+        {"model.kv_heads", !latent || c->model.kv_heads == 0, "model.mixer is mla: every head has its own key and value"},
+        {"model.q_lora", latent || c->model.q_lora == 0, no_mla},
+        {"model.kv_lora", latent || c->model.kv_lora == 0, no_mla},
+        {"model.nope", latent || c->model.nope == 0, no_mla},
+        {"model.rope", latent || c->model.rope == 0, no_mla},
+        {"model.v_head", latent || c->model.v_head == 0, no_mla},
         {"model.rope_theta", c->model.position == POSITION_ROPE, "model.position isn't rope"},
         {"train.sample_every", !c->train.sample_every || c->train.sample_tokens > 0, "train.sample_tokens is 0"},
         {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},

@@ -84,7 +84,7 @@ static inline void print_plan(const Config *c, const Plan *p) {
     int T = c->model.context;
     printf("model      %s: %d layers, width %d, %d heads%s, context %d, vocabulary %d\n",
            config_choice_name(config_fields, N_FIELDS, "model.arch", c->model.arch), c->model.layers, c->model.width,
-           c->model.heads, c->model.kv_heads < c->model.heads ? " with shared keys" : "", T, c->model.vocab);
+           c->model.heads, c->model.mixer == MIXER_MLA ? " of latent attention" : c->model.kv_heads < c->model.heads ? " with shared keys" : "", T, c->model.vocab);
     printf("           %s, %s%s, %s of %d, %s head%s\n",
            norms[c->model.norm], positions[c->model.position], c->model.qk_norm ? ", QK-norm" : "",
            mlps[c->model.mlp], c->model.mlp_width, heads[c->model.head],

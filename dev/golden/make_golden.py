@@ -40,6 +40,9 @@ SPEEDRUN = GPT2 | dict(arch="speedrun", norm="rmsnorm_plain", norm_eps=1e-6, emb
 LLAMA = GPT2 | dict(arch="llama", norm="rmsnorm", bias=False, position="rope", kv_heads=2, mlp="swiglu",
                     head="untied")
 MIXED = GPT2 | dict(position="rope", kv_heads=1, mlp="gelu_erf", attn_softcap=5.0)
+MLA = LLAMA | dict(mixer="mla", norm_eps=1e-6, q_lora=24, kv_lora=20, nope=12, rope=8, v_head=16)
+del MLA["kv_heads"]  # every head has its own keys
+MLA_PLAIN = MLA | dict(q_lora=0, nope=10, rope=4, v_head=6, attn_softcap=5.0)
 
 
 def gradient_config(m):
@@ -63,6 +66,14 @@ GRADIENTS = {
     "speedrun": (SPEEDRUN, dict(wq=1.4, wk=1.4)),
     "llama": (LLAMA, dict(wq=1.4, wk=1.4)),
     "mixed": (MIXED, dict(wq=2.0, wk=2.0)),
+    "mla": (MLA, dict(w_qa=0.02, w_kva=0.02, w_qb=2.0, w_kvb=1.4)),
+    "mla_plain": (MLA_PLAIN, dict(wq=2.0, w_kvb=2.0)),
+}
+
+# Wrong conventions of latent attention, as changes of the model's section: each must move the loss.
+WRONG = {
+    "mla": (dict(attn_root="nope"), dict(latent_eps=1e-5)),  # the latter shows by the tiny w_qa and w_kva above
+    "mla_plain": (dict(attn_root="nope"),),
 }
 
 # A file's seed and config. The same noise, divided by a tiny eps, would make AdamW move such a key bias and with it the
@@ -74,8 +85,10 @@ TRAINING = {
     "muon": (26, steps_config(GPT2, "muon", 1.0, {}, dict(eps=1e-5))),
     "muonclip": (24, steps_config(GPT2, "muonclip", 1.0, MUONCLIP, dict(eps=1e-5), tau=1.5)),
     "muonclip_gqa": (11, steps_config(LLAMA | dict(bias=True), "muonclip", 2.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
+    "muonclip_mla": (1, steps_config(MLA, "muonclip", 1.0, MUONCLIP, {}, tau=1.5)),
+    "muonclip_mla_plain": (1, steps_config(MLA_PLAIN, "muonclip", 1.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
 }
-FINAL = ("wq", "bk", "w_out", "wte")  # the tensors stored after the last step
+FINAL = ("wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte")  # the tensors stored after the last step, where there are
 
 # What is left out: changes of the config, or arguments of Optimizer.
 WITHOUT = {
@@ -86,6 +99,8 @@ WITHOUT = {
     "grad_clip": {"train": {"grad_clip": 0.0}},
     "bias_scaling": dict(clip_biases=False),
     "separate_qkv": dict(packed_qkv=True),
+    "rotated_clip": dict(rotated_alpha=0.5),
+    "rotated_root": {"model": {"attn_root": "nope"}},  # logits divided by sqrt(nope) instead of sqrt(nope + rope)
 }
 ABLATIONS = {
     "adamw": ("adamw_decay", "grad_clip"),
@@ -93,6 +108,8 @@ ABLATIONS = {
     "muonclip": ("clip", "decay", "adamw_decay", "nesterov", "bias_scaling", "separate_qkv", "grad_clip"),
 }
 ABLATIONS["muonclip_gqa"] = ABLATIONS["muonclip"]
+ABLATIONS["muonclip_mla"] = ("clip", "rotated_clip", "rotated_root", "decay", "adamw_decay", "nesterov", "grad_clip")
+ABLATIONS["muonclip_mla_plain"] = ABLATIONS["muonclip_mla"]
 
 
 def merged(config, changes):
@@ -117,13 +134,13 @@ def random_weights(m, seed, **gains):
             return 0.3 if m["head"] == "tied" else 1.0
         if name == "head":
             return 1.5 if m["logit_softcap"] > 0 else 0.3
-        if name.startswith("b") or name.startswith("norm"):
+        if name.startswith("b") or "norm" in name:
             return 0.3
         return gains.get(name, 1.0) / shape[-1] ** 0.5
 
     weights = {}
     for name, shape in model.tensor_shapes(m).items():
-        center = 1.0 if name in ("norm1_w", "norm2_w", "normf_w") else 0.0
+        center = 1.0 if name.endswith("norm_w") or name in ("norm1_w", "norm2_w", "normf_w") else 0.0
         values = center + deviation(name, shape) * generator(seed, name).standard_normal(shape)
         weights[name] = values.astype(np.float32)
     return weights
@@ -293,6 +310,31 @@ def check_qk_clip():
                         assert torch.equal(clipped[name][layer, rows], w[name][layer, rows]), "a silent head moved"
 
 
+def check_qk_clip_latent():
+    """The same for latent attention, whose heads never clip for another's sake; and of each part by hand."""
+    for m in (MLA, MLA_PLAIN):
+        w = to_torch(random_weights(m, "qk_clip", wq=2, w_qb=2, w_kvb=2), torch.float64)
+        inputs, targets = (x[0] for x in random_tokens("qk_clip", 1))
+        before = loss_and_gradients(m, w, inputs, targets)[2]
+        tau, alpha, nope = float(before.flatten().median()), 0.3, m["nope"]
+        for layer in range(m["layers"]):
+            clipped = {name: x.clone() for name, x in w.items()}
+            gamma = optim.qk_clip_latent(m, clipped, before, tau, alpha)
+            query = "w_qb" if m["q_lora"] else "wq"
+            for h in range(m["heads"]):
+                g, q = gamma[layer, h], h * (nope + m["rope"])
+                for name, begin, end, factor in ((query, q, q + nope, g**alpha), (query, q + nope, q + nope + m["rope"], g),
+                                                 ("w_kvb", h * nope, h * nope + nope, g ** (1 - alpha))):
+                    check_close("qk-clip", clipped[name][layer, begin:end], w[name][layer, begin:end] * factor)
+            assert torch.equal(clipped["w_kva"], w["w_kva"]) and (gamma[layer] < 1).any() and (gamma < 1).sum() < gamma.numel()
+            values = m["heads"] * nope
+            assert torch.equal(clipped["w_kvb"][:, values:], w["w_kvb"][:, values:])
+            for name in w.keys() - {"wte", "normf_w", "head"}:  # the layers before this one stay as they were
+                clipped[name][:layer] = w[name][:layer]
+            after = loss_and_gradients(m, clipped, inputs, targets)[2]
+            check_close("qk-clip", after[layer], gamma[layer] * before[layer])
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # The files
 
@@ -307,6 +349,10 @@ def gradient_golden(name, m, gains):
     print(f"{name:14} loss {loss:.4f}  float32: loss {abs(near_loss / loss - 1):.1e}, gradients {error:.1e}  "
           f"S {max_logit.min():.1f}..{max_logit.max():.1f}  |logit| <= {logits.abs().max():.1f}")
     assert error <= GRADIENT_LIMIT, name
+    for changes in WRONG.get(name, ()):
+        wrong = loss_and_gradients(m | changes, to_torch(weights, torch.float64), inputs, targets)[0]
+        print(f"{'':14} with {changes}: loss {abs(wrong / loss - 1):.1e} away")
+        assert abs(wrong / loss - 1) > ABLATION_LIMIT, f"{name}: {changes} must show"
     return {
         "config": json.dumps(gradient_config(m)), "inputs": inputs, "targets": targets,
         **{f"w.{n}": x for n, x in weights.items()}, **{f"g.{n}": to_float32(g) for n, g in grads.items()},
@@ -328,7 +374,8 @@ def float32_error(config, weights, inputs, targets, reference):
 def training_golden(name, seed, config):
     """Return the file's tensors; print and assert what they are worth."""
     m, clips = config["model"], config["optimizer"]["name"] == "muonclip"
-    weights = random_weights(m, f"steps/{name}/{seed}", wq=1.8, wk=1.8)
+    gains = dict(w_qb=1.8, w_kvb=1.8) if model.is_latent(m) else {}
+    weights = random_weights(m, f"steps/{name}/{seed}", **(dict(wq=1.8, wk=1.8) | gains))
     inputs, targets = random_tokens(f"steps/{name}/{seed}", STEPS)
     run = train(config, weights, inputs, targets)
     error = float32_error(config, weights, inputs, targets, run["losses"])
@@ -360,7 +407,7 @@ def training_golden(name, seed, config):
     return {
         "config": json.dumps(config), "inputs": inputs, "targets": targets,
         **{f"w.{n}": x for n, x in weights.items()}, "losses": run["losses"], "max_logit": run["max_logits"],
-        **ablations, **{f"final.{n}": to_float32(run["final"][n]) for n in FINAL},
+        **ablations, **{f"final.{n}": to_float32(run["final"][n]) for n in FINAL if n in run["final"]},
     }
 
 
@@ -370,7 +417,7 @@ def main():
         sys.exit("usage: make_golden.py [--check]")
     torch.set_num_threads(1)  # one order of summation
     torch.use_deterministic_algorithms(True)
-    for check in (check_layers, check_adamw, check_muon, check_qk_clip):
+    for check in (check_layers, check_adamw, check_muon, check_qk_clip, check_qk_clip_latent):
         check()
         print(f"{check.__name__}: ok")
     print(f"\nPyTorch {torch.__version__}; every figure is the largest relative error or difference to float64")

@@ -1,8 +1,9 @@
 """The model of train_gpt.c restated in PyTorch, one formula after the other; gradients are autograd's.
 
 Letters: B batch, T time, C channels, V vocab, L layers, NH heads, NKV kv heads, HS head size, F mlp width.
-Weights are (out, in): y = x Wᵀ. `m` is the "model" section of a config with every key written out, `w` a dictionary of
-tensors by name; what a config doesn't use is absent. All arithmetic is in the dtype of the weights.
+Weights are (out, in): y = x Wᵀ. `m` is the "model" section of a config with every key written out (but `mixer` where it
+is attention), `w` a dictionary of tensors by name; what a config doesn't use is absent. All arithmetic is in the dtype of
+the weights.
 """
 
 import math
@@ -11,22 +12,39 @@ import torch
 
 NORMS = ("layernorm", "rmsnorm", "rmsnorm_plain")
 MLPS = ("gelu_tanh", "gelu_erf", "relu2", "swiglu")
+LATENT_EPS = 1e-6
+
+
+def is_latent(m):
+    """Whether the mixer is multi-head latent attention"""
+    return m.get("mixer", "attention") == "mla"
+
+
+def mixer_shapes(m):
+    """The mixer's part of tensor_shapes; latent attention has no biases."""
+    L, C, NH = m["layers"], m["width"], m["heads"]
+    if not is_latent(m):
+        q, kv, bias = C, m["kv_heads"] * (C // NH), m["bias"]
+        return [("wq", (L, q, C), True), ("wk", (L, kv, C), True), ("wv", (L, kv, C), True),
+                ("bq", (L, q), bias), ("bk", (L, kv), bias), ("bv", (L, kv), bias),
+                ("wo", (L, C, q), True), ("bo", (L, C), bias)]
+    queries, rank, latent = NH * (m["nope"] + m["rope"]), m["q_lora"], m["kv_lora"]
+    return [("wq", (L, queries, C), not rank), ("w_qa", (L, rank, C), rank), ("w_kva", (L, latent + m["rope"], C), True),
+            ("q_norm_w", (L, rank), rank), ("w_qb", (L, queries, rank), rank),
+            ("kv_norm_w", (L, latent), True), ("w_kvb", (L, NH * (m["nope"] + m["v_head"]), latent), True),
+            ("wo", (L, C, NH * m["v_head"]), True)]
 
 
 def tensor_shapes(m):
     """Return {name: shape} of the model's tensors; those of a layer are stacked, the layer first."""
     L, C, F, V, T = m["layers"], m["width"], m["mlp_width"], m["vocab"], m["block"]
-    HS = C // m["heads"]
-    q, kv = m["heads"] * HS, m["kv_heads"] * HS
     gain = m["norm"] != "rmsnorm_plain"
     shift = m["norm"] == "layernorm" and m["bias"]
     learned, gate, bias = m["position"] == "learned", m["mlp"] == "swiglu", m["bias"]
     table = [  # name, shape, present
         ("wte", (V, C), True), ("wpe", (T, C), learned),
         ("norm1_w", (L, C), gain), ("norm1_b", (L, C), shift),
-        ("wq", (L, q, C), True), ("wk", (L, kv, C), True), ("wv", (L, kv, C), True),
-        ("bq", (L, q), bias), ("bk", (L, kv), bias), ("bv", (L, kv), bias),
-        ("wo", (L, C, q), True), ("bo", (L, C), bias),
+        *mixer_shapes(m),
         ("norm2_w", (L, C), gain), ("norm2_b", (L, C), shift),
         ("w_gate", (L, F, C), gate), ("b_gate", (L, F), gate and bias),
         ("w_in", (L, F, C), True), ("b_in", (L, F), bias),
@@ -76,15 +94,15 @@ def softcap(z, cap):
     return cap * torch.tanh(z / cap) if cap > 0 else z
 
 
-def attend(q, k, v, cap):
-    """Causal attention of q (B, NH, T, HS) over k and v (B, NKV, T, HS).
+def attend(q, k, v, cap, root=None):
+    """Causal attention of q (B, NH, T, HS) over k (B, NKV, T, HS) and v (B, NKV, T, its own head size).
 
-    Returns the output (B, NH, T, HS) and S (NH): the largest q·k/sqrt(HS) over the batch and the pairs j <= i, taken
-    before the soft-cap. Query head h reads kv head h / (NH/NKV).
+    Returns the output, a head as long as v's, and S (NH): the largest q·k/sqrt(HS) over the batch and the pairs j <= i,
+    taken before the soft-cap. Query head h reads kv head h / (NH/NKV). root: another one than sqrt(HS).
     """
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-    score = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    score = q @ k.transpose(-2, -1) / (root or math.sqrt(q.shape[-1]))
     future = torch.ones(score.shape[-2:], dtype=torch.bool).triu(1)
     max_logit = score.detach().masked_fill(future, -math.inf).amax((0, 2, 3))
     weight = torch.softmax(softcap(score, cap).masked_fill(future, -math.inf), -1)
@@ -105,6 +123,35 @@ def attention(m, x, w):
         q, k = rope(q, m["rope_theta"]), rope(k, m["rope_theta"])
     out, max_logit = attend(q, k, v, m["attn_softcap"])
     return linear(out.transpose(1, 2).flatten(2), w["wo"], w.get("bo")), max_logit
+
+
+def latent_attention(m, x, w):
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1); returns what `attention` does.
+
+    A head's query is [q of `nope` dimensions | q of `rope` dimensions, rotated], from x or from the norm of its low-rank
+    projection; its key is [k from the latent | one rotated key of x for all heads], its value comes from the latent. The
+    latent is the norm of a projection of x. Both norms are RMSNorm with a gain and an eps of LATENT_EPS. Rows of w_kvb:
+    the keys of all heads, then the values of all heads. A rotated pair is (i, i + rope/2).
+
+    Two wrong conventions, for showing that they don't pass: m["latent_eps"], another eps, and m["attn_root"] "nope",
+    logits divided by sqrt(nope).
+    """
+    NH, nope, rotated, value = m["heads"], m["nope"], m["rope"], m["v_head"]
+    eps = m.get("latent_eps", LATENT_EPS)
+
+    def heads(y):  # (B, T, NH·size) -> (B, NH, T, size)
+        return y.unflatten(-1, (NH, -1)).transpose(1, 2)
+
+    rank = m["q_lora"]
+    q = heads(linear(rmsnorm(linear(x, w["w_qa"]), eps) * w["q_norm_w"], w["w_qb"]) if rank else linear(x, w["wq"]))
+    latent, key = linear(x, w["w_kva"]).split([m["kv_lora"], rotated], -1)
+    up = linear(rmsnorm(latent, eps) * w["kv_norm_w"], w["w_kvb"])
+    k, v = (heads(y) for y in up.split([NH * nope, NH * value], -1))
+    q = torch.cat([q[..., :nope], rope(q[..., nope:], m["rope_theta"])], -1)
+    key = rope(key, m["rope_theta"])[:, None].expand(-1, NH, -1, -1)
+    root = math.sqrt(nope) if m.get("attn_root") == "nope" else None
+    out, max_logit = attend(q, torch.cat([k, key], -1), v, m["attn_softcap"], root)
+    return linear(out.transpose(1, 2).flatten(2), w["wo"]), max_logit
 
 
 def activation(kind, z):
@@ -142,10 +189,10 @@ def forward(m, w, inputs, targets):
     if m["embed_norm"]:
         x = rmsnorm(x, m["norm_eps"])
     stacked = [n for n in w if n not in ("wte", "wpe", "normf_w", "normf_b", "head")]
-    max_logits = []
+    mixer, max_logits = latent_attention if is_latent(m) else attention, []
     for l in range(m["layers"]):
         layer = {name: w[name][l] for name in stacked}
-        y, max_logit = attention(m, norm(m, x, layer.get("norm1_w"), layer.get("norm1_b")), layer)
+        y, max_logit = mixer(m, norm(m, x, layer.get("norm1_w"), layer.get("norm1_b")), layer)
         x = x + y
         x = x + mlp(m, norm(m, x, layer.get("norm2_w"), layer.get("norm2_b")), layer)
         max_logits.append(max_logit)

@@ -9,7 +9,9 @@ import math
 
 import torch
 
-MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_in", "w_out")  # what Muon owns, each layer's matrix by itself
+from model import is_latent
+
+MATRICES = ("wq", "w_qa", "w_kva", "w_qb", "w_kvb", "wk", "wv", "wo", "w_gate", "w_in", "w_out")  # what Muon owns, each layer's matrix by itself
 TABLES = ("wte", "wpe", "head")  # AdamW's with decay; norms and biases are AdamW's without
 KELLER = (3.4445, -4.7750, 2.0315)
 
@@ -82,16 +84,32 @@ def qk_clip(model, w, max_logit, tau, alpha, biases=True):
     return gamma
 
 
+def qk_clip_latent(model, w, max_logit, tau, alpha, rotated_alpha=1.0):
+    """QK-Clip of latent attention (Kimi K2, section 2.1): the content parts of a head's query and key take gamma^alpha
+    and gamma^(1−alpha), its rotated query gamma; the rotated key, which all heads share, stays. Returns the gammas (L, NH).
+    """
+    NH, nope = model["heads"], model["nope"]
+    assert not max_logit.isnan().any()
+    gamma = torch.where(max_logit > tau, tau / max_logit, torch.ones_like(max_logit))
+    factor = gamma[:, :, None, None]  # a head's, over its rows and columns
+    queries = w["w_qb" if model["q_lora"] else "wq"].unflatten(1, (NH, -1))
+    queries[:, :, :nope] *= factor**alpha
+    queries[:, :, nope:] *= factor**rotated_alpha
+    w["w_kvb"][:, : NH * nope].unflatten(1, (NH, -1)).mul_(factor ** (1 - alpha))
+    return gamma
+
+
 class Optimizer:
     """The optimizer of a config over a dictionary of weights, which it changes in place.
 
-    Two departures from it, for measuring what they cost: clip_biases=False lets QK-Clip forget the biases,
-    packed_qkv=True orthogonalizes the stacked (wq; wk; wv) of a layer as one matrix.
+    Departures from it, for measuring what they cost: clip_biases=False lets QK-Clip forget the biases, packed_qkv=True
+    orthogonalizes the stacked (wq; wk; wv) of a layer as one matrix, rotated_alpha=0.5 scales the rotated queries of
+    latent attention as the others.
     """
 
-    def __init__(self, config, w, clip_biases=True, packed_qkv=False):
+    def __init__(self, config, w, clip_biases=True, packed_qkv=False, rotated_alpha=1.0):
         self.model, self.options, self.grad_clip = config["model"], config["optimizer"], config["train"]["grad_clip"]
-        self.w, self.clip_biases, self.packed_qkv = w, clip_biases, packed_qkv
+        self.w, self.clip_biases, self.packed_qkv, self.rotated_alpha = w, clip_biases, packed_qkv, rotated_alpha
         self.first = {name: torch.zeros_like(x) for name, x in w.items()}  # AdamW's first moment, Muon's momentum
         self.second = {name: torch.zeros_like(x) for name, x in w.items()}
         self.t = 0
@@ -111,7 +129,11 @@ class Optimizer:
             self._muon_layer({key: u[layer] for key, u in by_muon.items()}, layer)
         gamma = torch.ones_like(max_logit)
         if name == "muonclip" and self.options["qk_clip"]["tau"] > 0:
-            gamma = qk_clip(self.model, self.w, max_logit, **self.options["qk_clip"], biases=self.clip_biases)
+            keys = self.options["qk_clip"]
+            if is_latent(self.model):
+                gamma = qk_clip_latent(self.model, self.w, max_logit, **keys, rotated_alpha=self.rotated_alpha)
+            else:
+                gamma = qk_clip(self.model, self.w, max_logit, **keys, biases=self.clip_biases)
         return total, gamma
 
     def _muon_layer(self, directions, layer):

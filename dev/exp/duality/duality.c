@@ -145,10 +145,10 @@ static float *input_of(Model *m, const Matrix *x) {
             mlp_act_forward(input + (size_t)n * m->F, a->dense.h + (size_t)n * m->H, m->F, 1, m->F,
                             (MlpKind)m->config->model.mlp);
     else if (attention)
-        norm_forward(input, a->norm1_mean, a->norm1_rstd, a->x, weight(m, NORM1_W, x->layer),
+        norm_forward(input, a->norm1_mean, a->norm1_rstd, a->x, (size_t)m->C, weight(m, NORM1_W, x->layer),
                      weight(m, NORM1_B, x->layer), N, C, eps);
     else
-        norm_forward(input, a->norm2_mean, a->norm2_rstd, a->x_mid, weight(m, NORM2_W, x->layer),
+        norm_forward(input, a->norm2_mean, a->norm2_rstd, a->x_mid, (size_t)m->C, weight(m, NORM2_W, x->layer),
                      weight(m, NORM2_B, x->layer), N, C, eps);
     return input;
 }
