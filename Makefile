@@ -8,11 +8,12 @@ comma := ,
 space := $() $()
 # Every variable that a command line may have. What a user gives to TAKEN reaches the shell as it was typed, `costs $5 at $HOME`
 # too, which make would expand: recipes have it as "$$PROMPT". NAME isn't taken from the environment, where some systems keep
-# the machine's name.
+# the machine's name. TOOLS are usual on make's command line, and none is needed here.
 TAKEN := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS OUT ARGS STEPS SEED RUN RUNS RUNS_DIR PROMPT A B C D CONFIGS SEEDS GRID \
-    RANDOM BUDGET QUICK KEEP DATA_ROOT PARSER
-KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
-    MUON_FONT MUON_VENV WIDTHS OMP_% GOMP_% KMP_% %SAN_OPTIONS %_proxy LANG LC_% HOME PATH TMPDIR
+    RANDOM BUDGET QUICK KEEP DRAW DATA_ROOT PARSER
+TOOLS := AR ARFLAGS AS CPP CXXFLAGS LD NM OBJCOPY PKG_CONFIG RANLIB STRIP
+KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKE MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
+    $(TOOLS) MUON_FONT MUON_VENV WIDTHS OMP_% GOMP_% KMP_% %SAN_OPTIONS %_proxy LANG LC_% HOME PATH TMPDIR
 given    = $(filter command $(2),$(firstword $(origin $(1))))
 UNKNOWN := $(strip $(foreach v,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(call given,$(v)),$(v))))
 ifneq ($(UNKNOWN),)             # another project's make may pass on what is only its own
@@ -29,7 +30,7 @@ USES_sample    := RUN PROMPT SEED ARGS
 USES_plot      := RUN RUNS OUT ARGS
 USES_fuzz      := PARSER RUNS ARGS
 USES_pictures  := OUT KEEP
-USES_study     := NAME QUICK KEEP OUT SEEDS
+USES_study    := NAME QUICK KEEP DRAW OUT SEEDS
 $(foreach t,bench bench-torch bench-muon bench-tokenizer,$(eval USES_$(t) := KEEP ARGS))
 GOALS    := $(or $(MAKECMDGOALS),all)
 USED     := RUNS_DIR DATA_ROOT $(foreach g,$(GOALS),$(USES_$(g)))
@@ -41,10 +42,14 @@ $(if $(filter 0,$(MAKELEVEL)),$(error $(foreach v,$(firstword $(UNUSED)),$(v): n
 endif
 VOCAB_GIVEN := $(call given,VOCAB)
 # A switch is off where it is 0, too. A list is words as a shell reads them, or the name of one thing as it stands.
-$(foreach v,QUICK KEEP SAN V,$(if $(filter 0,$($(v))),$(eval override export $(v) :=)))
+$(foreach v,QUICK KEEP DRAW SAN V,$(if $(filter 0,$($(v))),$(eval override export $(v) :=)))
 quoted = '$(subst ','\'',$(1))'
 $(foreach v,$(filter RUNS CONFIGS ARGS,$(USED)),$(if $(call given,$(v),environment),$(if $(shell [ -e $(call quoted,$(value $(v))) ] || \
     sh -nc $(call quoted,set -- $(value $(v))) 2>&1),$(error $(v)=$(value $(v)): words as a shell reads them expected$(comma) quotes in pairs))))
+$(if $(and $(filter plot,$(GOALS)),$(call given,RUN,environment),$(call given,RUNS,environment)),$(error RUN and RUNS: one of the two expected))
+ifneq ($(and $(filter fuzz,$(GOALS)),$(if $(RUNS),given)),)
+$(if $(shell echo $(call quoted,$(value RUNS)) | grep -x '[0-9]*'),,$(error RUNS=$(value RUNS): the number of inputs expected))
+endif
 $(foreach v,$(TAKEN),$(if $(call given,$(v),environment),$(eval override export $(v) := $$(value $(v)))))
 
 CONFIG ?= configs/default.json
@@ -95,7 +100,12 @@ STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
 PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).c),$(BUILD)/study_$(s)))
 ifdef NAME
 $(if $(and $(filter 1,$(words $(NAME))),$(filter $(STUDIES),$(NAME))),,$(error NAME=$(NAME): no such study, `make study` lists them))
+ifdef DRAW                      # from its tables, which not every study's picture is
+DRAWN := $(patsubst dev/exp/%/,%,$(dir $(shell grep -l lab_draws_again dev/exp/*/*.c)))
+$(if $(filter $(NAME),$(DRAWN)),,$(error DRAW=1: $(NAME) has to be run for its picture; drawn from tables: $(subst $(space),$(comma) ,$(strip $(DRAWN)))))
+else
 NEEDS := $(shell sed -n 's/^# needs: //p' dev/exp/$(NAME)/run.sh)
+endif
 STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(NEEDS:%=$(BUILD)/%) $(if $(filter ab,$(NEEDS)),$(TRAINER))
 STUDY_OUT := $(if $(QUICK),$(BUILD)/study/$(NAME),$(if $(KEEP),dev/exp,$(BUILD)/study)/$(NAME))
 endif
@@ -173,20 +183,21 @@ bench-muon: $(BUILD)/bench $(BUILD)/bench_muon           ## one optimizer step o
 bench-tokenizer: $(BUILD)/bench $(BUILD)/bench_tokenizer  ## byte-pair encoding: training and encoding beside PyPI's tokenizers and tiktoken
 	$(Q)dev/bench/tokenizer.sh $(BUILD) $(ARGS)
 
-study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; results in build/study, KEEP=1: in dev/exp; without NAME: the list
+study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; results in build/study, KEEP=1: in dev/exp; DRAW=1: only their picture again; without NAME: the list
 	$(Q)minutes() { sed -n 's/^# minutes: //p' "dev/exp/$$1/run.sh"; }; \
 	$(if $(NAME),out=$${OUT:-$(STUDY_OUT)} && mkdir -p "$$out" && \
+	    $(if $(DRAW),$(BUILD)/study_$(NAME) "$$out" draw && echo "drawn again from its tables: $$out/$(NAME).png", \
 	    echo "$(NAME): $(if $(QUICK),the short form$(comma) a minute at most,about $$(minutes $(NAME)) minutes; QUICK=1: one at most); results: $$out" && \
-	    QUICK=$(QUICK) OUT="$$out" dev/exp/$(NAME)/run.sh, \
+	    QUICK=$(QUICK) OUT="$$out" dev/exp/$(NAME)/run.sh), \
 	for s in $(STUDIES); do printf '  %-14s %3d min  %s\n' "$$s" "$$(minutes $$s)" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
 
 # Variables, as `make help` shows them:
 #   CONFIG=FILE.json         what is trained (configs/default.json)
 #   DATA= TOKENIZER= VOCAB=  the text and what its tokens are; also DOCUMENTS= EXT= of data/tokenize.c, SHARDS=
 #   STEPS= SEED= ARGS="..."  train.steps, run.seed (of sample its --seed) and any other key or flag of the program: ARGS="--train.batch=8"
-#   PARSER=config           what fuzz tries: config, checkpoint, shard, tokenizer, merges, log, picture, text
+#   PARSER=config           what fuzz tries: config, checkpoint, shard, tokenizer, merges, log, picture, text, report
 #   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list
-#   QUICK=1 KEEP=1           a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/
+#   QUICK=1 KEEP=1 DRAW=1    a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/; see study
 #   RUNS_DIR=$HOME/runs BUILD=$HOME/build      runs, and what is built and prepared, somewhere else: one source tree for many users
 #   CC= CFLAGS= CPPFLAGS= LDFLAGS= LDLIBS= MARCH=-march=native SAN=1 V=1       the compiler's; sanitizers; show commands
 help:                                                    ## this list

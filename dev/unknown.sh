@@ -18,7 +18,7 @@ for name in $names; do
                                        if (last == tolower(name)) keys = keys (keys ? " or " : "") "--" part[2] "=..." }
         END { text = name ": make has no such variable; "
               if (keys && least > 0) text = text "a key of the config goes into ARGS=\"" keys "\""
-              else if (least <= 1 || least <= length(name) / 2) text = text "did you mean " nearest "?"
+              else if (least < length(name) / 2) text = text "did you mean " nearest "?"
               else text = text "`make help` lists them"
               print text }' - src/keys.h
 done | paste -sd';' - | sed 's/;\([A-Za-z_]*: make\)/; \1/g'

@@ -7,7 +7,7 @@
  *          run_clear, run_cut, run_draw
  *
  * A run writes into its folder, in this order: log.jsonl, config.json, the tokenizer (a copy of the data's, and
- * `vocabulary`, its sidecar), then checkpoints, loss.png and sample.txt. So a folder is a run's where log.jsonl is a
+ * `vocabulary`, its sidecar), then checkpoints, loss.png, sample.txt and stepN of --explain. So a folder is a run's where log.jsonl is a
  * run's log or a checkpoint is there; in any other folder a file of one of these names is somebody else's, and no run
  * may replace or remove it.
  */
@@ -173,12 +173,44 @@ static inline char *run_foreign_file(const char *dir, const char *tokenizer) {
     return foreign ? format("%s/%s", dir, foreign) : NULL;
 }
 
+// Removes the steps that were explained, the folders DIR/stepN: the files in them that begin as a run writes them, and the
+// folder where no other one is in it. Returns as run_remove.
+static inline char *run_remove_explained(const char *dir) {
+    static const struct { const char *name, *begins; } files[] = {
+        { "step.md", "<!-- explain: " }, { "step.md.tmp", "<!-- explain: " },
+        { "spectra.csv", "tensor,matrix,number," }, { "spectra.csv.tmp", "tensor,matrix,number," },
+    };
+    DIR *folder = opendir(dir);
+    char *stays = NULL;
+    for (struct dirent *entry; folder && !stays && (entry = readdir(folder)); ) {
+        const char *number = entry->d_name + 4;
+        bool ours = false;
+        if (strncmp(entry->d_name, "step", 4) != 0 || !*number || number[strspn(number, "0123456789")]) continue;
+        for (size_t i = 0; i < COUNT_OF(files) && !stays; i++) {
+            char *name = format("%s/%s", entry->d_name, files[i].name), *path = format("%s/%s", dir, name);
+            bool one = run_begins(dir, name, files[i].begins, strlen(files[i].begins));
+            if (one && unlink(path) != 0) stays = xstrdup(path);
+            ours = ours || one;
+            free(name), free(path);
+        }
+        char *path = format("%s/%s", dir, entry->d_name);
+        if (ours && !stays && rmdir(path) != 0 && errno != ENOTEMPTY && errno != EEXIST) stays = xstrdup(path);
+        free(path);
+    }
+    int error = errno;
+    if (folder) closedir(folder);
+    errno = error;
+    return stays;
+}
+
 // Removes what the run in dir wrote, and nothing else. Returns NULL, or the path that could not be removed with errno
 // set, to be freed.
 static inline char *run_remove(const char *dir) {
     const char *names[COUNT_OF(run_files) + COUNT_OF(run_tokenizers) + 1];
     int n = 0;
     if (!run_begun(dir)) return NULL;
+    char *explained = run_remove_explained(dir);
+    if (explained) return explained;
     for (size_t i = 0; i < COUNT_OF(run_tokenizers); i++)
         if (run_wrote_tokenizer(dir, run_tokenizers[i])) names[n++] = run_tokenizers[i];
     if (run_wrote_vocabulary(dir)) names[n++] = "vocabulary";

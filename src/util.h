@@ -38,11 +38,18 @@ enum { ERROR_ROOM = 2 * 4096 + 1024 };   // of a function's one line: two paths 
 // Failing: one line on stderr, then the exit code. The line names the file, the key or the value, and what is expected.
 // It ends by _exit: a failing program frees nothing, and no leak checker should add to its one line.
 
+// printf into text, as one line: a name with a newline, or with what else a terminal would take for a command, has blanks.
+static inline void error_line_of(char *text, size_t room, const char *fmt, va_list args) {
+    vsnprintf(text, room, fmt, args);
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 127) *text = ' ';
+}
+
 static inline void fail_line(const char *fmt, va_list args) {
+    char text[2 * ERROR_ROOM];
+    error_line_of(text, sizeof text, fmt, args);
     fflush(stdout);
-    fputs("error: ", stderr);
-    vfprintf(stderr, fmt, args);
-    fputc('\n', stderr);
+    fprintf(stderr, "error: %s\n", text);
     fflush(NULL);
 }
 

@@ -356,6 +356,8 @@ static void parse_arguments(int argc, char **argv) {
     study.target = NAN;
     for (int i = 0; i < argc; i++) {
         char *s = argv[i];
+        for (const char *c = s; *c; c++)                // labels and values become cells of tables
+            if ((unsigned char)*c < ' ' || *c == 127) fail_usage("%s: has a newline, a tab or the like; expected none in an argument", s);
         if (i == 0 && strcmp(s, "sweep") == 0) study.sweep = true;
         else if (*s != '-') arms[n++] = s;
         else if ((value = given(s, "--seeds"))) seeds = value;
@@ -386,6 +388,7 @@ static void parse_arguments(int argc, char **argv) {
         study.config = xstrdup(arms[0]);
         char **axes = split(grid, " ", &study.n_axes);
         int n_axes = study.n_axes;
+        if (n_axes == 0) fail_usage("--grid: blank; expected section.key=value,value,...");
         for (study.n_axes = 0; study.n_axes < n_axes; ) parse_axis(axes[study.n_axes]);
         free_words(axes, n_axes);
         make_points();

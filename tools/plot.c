@@ -64,10 +64,15 @@ static void print_table(int n) {
                logs[i].ended ? logs[i].end.reason : "no end");
 }
 
-// Ends the program where a picture must not take the place of what is there: a device or a pipe, which would keep it waiting;
-// a file that is not empty and no PNG.
+// Ends the program where the name promises another picture, or where a picture must not take the place of what is there: a
+// device or a pipe, which would keep it waiting; a file that is not empty and no PNG.
 static void check_output(const char *path) {
     static const char signature[] = "\x89PNG\r\n\x1a\n";
+    static const char *const others[] = { ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".eps", ".ps", ".bmp", ".tif", ".tiff", ".webp",
+                                          ".ppm", ".avif" };
+    const char *slash = strrchr(path, '/'), *ending = strrchr(slash ? slash : path, '.');
+    for (size_t i = 0; i < COUNT_OF(others) && ending; i++)
+        if (strcasecmp(ending, others[i]) == 0) fail_usage("%s: a picture is a PNG: --out=FILE.png expected", path);
     char start[sizeof signature - 1];
     struct stat st;
     if (stat(path, &st) != 0 || S_ISDIR(st.st_mode)) return;        // writing will say what is wrong

@@ -30,6 +30,15 @@ static void cell_sample(MarkdownTable *g, const char *fmt, double factor, Sample
     else markdown_cell(g, "%s", mean);
 }
 
+// A cell of what a log says, whatever that is: a tab would begin another cell, a newline another row.
+static void cell_text(MarkdownTable *g, const char *text) {
+    char *plain = xstrdup(text);
+    for (char *c = plain; *c; c++)
+        if ((unsigned char)*c < ' ') *c = ' ';
+    markdown_cell(g, "%s", plain);
+    free(plain);
+}
+
 static void put_differences(FILE *out) {
     const RunList *l = &study.list;
     Flat *flat = xcalloc((size_t)l->n_arms, sizeof *flat);
@@ -49,8 +58,8 @@ static void put_differences(FILE *out) {
                 seen = seen || (b < a && strcmp(value, "-") != 0);
             }
             if (!differ || seen || !strncmp(key, "run.", 4)) continue;
-            markdown_cell(&g, "%s", key);
-            for (int b = 0; b < l->n_arms; b++) markdown_cell(&g, "%s", flat_value(&flat[b], key));
+            cell_text(&g, key);
+            for (int b = 0; b < l->n_arms; b++) cell_text(&g, flat_value(&flat[b], key));
         }
     markdown_end(out, &g, true);
     fputc('\n', out);
@@ -391,6 +400,12 @@ static void put_csv_text(FILE *out, const char *text) {
     fputc('"', out);
 }
 
+// Likewise, in quotes only where it has to be.
+static void put_csv_word(FILE *out, const char *text) {
+    if (strpbrk(text, ",\"")) put_csv_text(out, text);
+    else fputs(text, out);
+}
+
 // The first three columns of a run's lines.
 static void put_run(FILE *out, const Run *r) {
     const RunList *l = &study.list;
@@ -410,14 +425,14 @@ static void put_runs_csv(FILE *out) {
     const RunList *l = &study.list;
     fputs("arm,seed,budget,state", out);
     for (int f = 0; f < FIGURES; f++) fprintf(out, ",%s", figures[f].key);
-    for (int k = 0; k < study.n_axes; k++) fprintf(out, ",%s", study.axes[k].key);
+    for (int k = 0; k < study.n_axes; k++) fputc(',', out), put_csv_word(out, study.axes[k].key);
     fputc('\n', out);
     for (int i = 0; i < l->n_runs; i++) {
         const Run *r = &l->runs[i];
         put_run(out, r);
         fprintf(out, ",%s", run_states[r->m.state]);
         for (int f = 0; f < FIGURES; f++) put_csv_number(out, r->m.of[f]);
-        for (int k = 0; k < study.n_axes; k++) fprintf(out, ",%s", study.points[r->arm][k]);
+        for (int k = 0; k < study.n_axes; k++) fputc(',', out), put_csv_word(out, study.points[r->arm][k]);
         fputc('\n', out);
     }
 }

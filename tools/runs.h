@@ -88,9 +88,13 @@ static inline void runs_clear(RunList *l) {
     l->n_runs = 0;
 }
 
-// The runs of arms, budgets and seeds. Arms of one seed follow each other, so that a slow hour of the machine hits all.
+enum { RUNS_MOST = 100000 };
+
+// The runs of arms, budgets and seeds, at most RUNS_MOST. Arms of one seed follow each other, so that a slow hour of the machine hits all.
 static inline void runs_make(RunList *l) {
     runs_clear(l);
+    if ((double)l->n_arms * l->n_budgets * l->n_seeds > RUNS_MOST)
+        fail_usage("%d arms, %d budgets and %d seeds: expected %d runs at most", l->n_arms, l->n_budgets, l->n_seeds, RUNS_MOST);
     l->n_runs = l->n_arms * l->n_budgets * l->n_seeds;
     l->runs = (Run *)xcalloc((size_t)l->n_runs, sizeof *l->runs);
     for (int i = 0; i < l->n_runs; i++) {

@@ -1,8 +1,8 @@
 /* lab.h - what the lab's programs share: a training of the trainer's own that can be looked into, tables, assertions.
  *
  * defines: lab_folder, lab_begin, lab_open, lab_open_bare, lab_step, lab_step_on, lab_best_rate, lab_shared, lab_each,
- *          lab_paired, lab_verdict, lab_dot, lab_rms, lab_spectral_norm, LabCsv, lab_csv, lab_csv_save,
- *          lab_path, lab_draw, lab_must
+ *          lab_paired, lab_verdict, lab_dot, lab_rms, lab_spectral_norm, LabCsv, lab_csv, lab_csv_save, LabTable, lab_table,
+ *          lab_cell, lab_number, lab_which, lab_table_free, lab_path, lab_draw, lab_draws_again, lab_must
  * For studies that need more than a run's log; the others go through build/ab and lab.sh. Includes the trainer,
  * src/stats.h (Sample, sample_of) and src/spectrum.h (singular_values).
  */
@@ -206,10 +206,61 @@ static inline void lab_csv_save(LabCsv *csv) {
     free(csv->path), free(csv->text), free(csv);
 }
 
+// A table that was saved, in memory: row 0 is the head, and no cell has a comma in it.
+typedef struct { char *path, *text, **cells; int rows, columns; } LabTable;
+
+// The table of this name in the folder for results. Ends the program where there is none, or rows of several lengths.
+static inline LabTable lab_table(const char *name) {
+    LabTable t = { .path = lab_path(name) };
+    int n = 0, before = 0;
+    t.text = read_file(t.path, NULL);
+    if (!t.text) fail("%s: %s; expected a table of the study's results", t.path, strerror(errno));
+    for (char *line, *cell, *rest = t.text; (line = strsep(&rest, "\n")) && *line; t.rows++, before = n) {
+        for (; (cell = strsep(&line, ",")); t.cells[n++] = cell) t.cells = runlog_grow(t.cells, n, sizeof *t.cells);
+        if (t.rows == 0) t.columns = n;
+        if (n - before != t.columns) fail("%s:%d: %d cells; expected %d, as in the head", t.path, t.rows + 1, n - before, t.columns);
+    }
+    return t;
+}
+
+// What a row, from 1 on, has in the column with this head.
+static inline const char *lab_cell(const LabTable *t, int row, const char *head) {
+    for (int c = 0; c < t->columns; c++)
+        if (strcmp(t->cells[c], head) == 0) return t->cells[row * t->columns + c];
+    fail("%s: no column %s", t->path, head);
+}
+
+static inline double lab_number(const LabTable *t, int row, const char *head) {
+    const char *cell = lab_cell(t, row, head);
+    char *end;
+    double x = strtod(cell, &end);
+    if (end == cell || *end) fail("%s:%d: %s: '%s'; expected a number", t->path, row + 1, head, cell);
+    return x;
+}
+
+// Which of n names it is.
+static inline int lab_which(const LabTable *t, int row, const char *head, const char *const *names, int n) {
+    const char *cell = lab_cell(t, row, head);
+    for (int i = 0; i < n; i++)
+        if (strcmp(names[i], cell) == 0) return i;
+    fail("%s:%d: %s: '%s'; expected one of the study's, such as %s", t->path, row + 1, head, cell, names[0]);
+}
+
+static inline void lab_table_free(LabTable *t) { free(t->path), free(t->text), free(t->cells); }
+
 static inline void lab_draw(const char *name, const char *title, PlotPanel *panels, int n, int rows, int width, int height) {
     char *path = lab_path(name);
     if (plot_png_small(path, title, panels, n, rows, width, height) != 0) fail("%s: %s", path, strerror(errno));
     free(path);
+}
+
+/* Whether the program was called with `FOLDER draw`: then draw(), which needs nothing but the tables in the folder, has drawn
+ * the picture again. A study draws by it in the end, too, so that the picture is always that of its tables. */
+static inline bool lab_draws_again(int argc, char **argv, void (*draw)(void)) {
+    if (argc != 3 || strcmp(argv[2], "draw") != 0) return false;
+    lab_begin(argv, argv[1]);
+    draw();
+    return true;
 }
 
 // Says whether an expected result came; ends the program with an error where it didn't.

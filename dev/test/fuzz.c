@@ -1,4 +1,5 @@
-/* fuzz.c - every parser on any bytes: configs, checkpoints, shards, tokenizers, merges, logs, pictures, texts and gzip.
+/* fuzz.c - every parser on any bytes: configs, checkpoints, shards, tokenizers, merges, logs, pictures, texts and gzip,
+ * reports.
  *
  * Each parser has a function try_NAME(bytes, n), a row of the table at the end and a small corpus in
  * dev/test/fuzz_corpus/NAME. What a parser takes must keep its promises, what it refuses must be one line; a wrong result
@@ -7,17 +8,52 @@
  *
  *   fuzz [PARSER [COUNT [SEED] | FILE ...]]      COUNT inputs (1000) beside the corpus, of one parser or of each
  *
- * Writes under build/test only, and waits for no disk.
+ * Writes into memory, a folder of /dev/shm, or where there is none under build/test; waits for no disk.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <setjmp.h>
 #include <stddef.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 static int no_fsync(int fd) { return fd < 0; }
 #define fsync(fd) no_fsync(fd)
+
+// Memory: what a program leaves to its end, and what it has where it fails, is freed behind an input of a parser that asks for
+// it (note_memory).
+static void *note(void *p), *forget(void *p);
+static void *noted_malloc(size_t n) { return note(malloc(n)); }
+static void *noted_calloc(size_t n, size_t size) { return note(calloc(n, size)); }
+static void *noted_realloc(void *p, size_t n) { return note(realloc(forget(p), n)); }
+static void noted_free(void *p) { free(forget(p)); }
+static bool noting;
+static struct { void **of; size_t n, room; } memory;
+
+static void *note(void *p) {
+    if (!noting || !p) return p;
+    if (memory.n == memory.room) memory.of = (void **)realloc(memory.of, (memory.room = 2 * memory.room + 64) * sizeof *memory.of);
+    if (!memory.of) abort();
+    return memory.of[memory.n++] = p;
+}
+
+static void *forget(void *p) {
+    size_t i = noting ? memory.n : 0;
+    while (i > 0 && memory.of[i - 1] != p) i--;
+    if (i > 0) memory.of[i - 1] = memory.of[--memory.n];
+    return p;
+}
+
+static void note_memory(bool on) {
+    for (noting = on; !on && memory.n > 0; ) free(memory.of[--memory.n]);
+}
+
+#define malloc noted_malloc
+#define calloc noted_calloc
+#define realloc noted_realloc
+#define free noted_free
 #include "../../src/util.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -46,7 +82,7 @@ static void one_line(const char *text) {
 __attribute__((noreturn)) PRINTF_LIKE(1, 2) static void come_back(const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    vsnprintf(fail_text, sizeof fail_text, fmt, args);
+    error_line_of(fail_text, sizeof fail_text, fmt, args);
     va_end(args);
     one_line(fail_text);
     REQUIRE(may_fail, "%s", fail_text);
@@ -87,6 +123,30 @@ static bool unmap_all(void) {
 #define main tokenize_main
 #include "../../data/tokenize.c"
 #undef main
+
+// Reports: ab's names that the others have, too; small pictures, and nothing printed.
+static int small_picture(const char *title, const PlotPanel *panels, int n, int rows) {
+    enum { WIDTH = 160, HEIGHT = 120 };
+    unsigned char *rgb = plot_render_rows(title, panels, n, rows, WIDTH, HEIGHT);
+    REQUIRE(rgb, "%s", strerror(errno));
+    noted_free(rgb);
+    return 0;
+}
+
+#define plot_png_small(path, title, panels, n, rows, width, height)                                  \
+    ((void)(path), (void)(width), (void)(height), small_picture(title, panels, n, rows))
+#define printf(...) snprintf(NULL, 0, __VA_ARGS__)
+#define main ab_main
+#define Arguments RunArguments
+#define parse_arguments parse_study
+#define remove_folder remove_run_folder
+#include "../../tools/ab.c"
+#undef remove_folder
+#undef parse_arguments
+#undef Arguments
+#undef main
+#undef printf
+#undef plot_png_small
 #undef fail
 #undef fail_usage
 #undef mmap
@@ -251,6 +311,7 @@ static void try_shard(const char *input, size_t n) {
 }
 
 #include "fuzz_tokenizer.h"     // defines: try_tokenizer
+#include "fuzz_report.h"        // defines: try_report
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Merges: any pairs of tokens, then a text of three letters, which is one piece of every pattern. The encoder gives the
@@ -437,19 +498,21 @@ static void try_text(const char *input, size_t n) {
 
 static const struct { const char *name; void (*try_bytes)(const char *input, size_t n); } parsers[] = {
     { "config", try_config }, { "checkpoint", try_checkpoint }, { "shard", try_shard }, { "tokenizer", try_tokenizer },
-    { "merges", try_merges }, { "log", try_log }, { "picture", try_picture }, { "text", try_text },
+    { "merges", try_merges }, { "log", try_log }, { "picture", try_picture }, { "text", try_text }, { "report", try_report },
 };
 
 static int parser_named(const char *name) {
     for (int i = 0; i < (int)COUNT_OF(parsers); i++)
         if (name && strcmp(name, parsers[i].name) == 0) return i;
-    fail_usage("PARSER=%s: config, checkpoint, shard, tokenizer, merges, log, picture or text expected", name ? name : "");
+    fail_usage("PARSER=%s: config, checkpoint, shard, tokenizer, merges, log, picture, text or report expected", name ? name : "");
 }
 
 static void begin(void) {
     if (folder) return;
-    folder = format("build/test/fuzz.%d", (int)getpid());
-    if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
+    folder = format("%s/muon.c-fuzz.%d", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "build/test", (int)getpid());
+    char *runs = format("%s/runs", folder);
+    if (make_dirs(runs) != 0) fail("%s: %s", runs, strerror(errno));
+    free(runs);
     setenv("MUON_FONT", "", 0);
     atexit(remove_folder);
 }

@@ -558,7 +558,7 @@ TEST(identical_arms_are_told) {
 }
 
 // CPU seconds stand beside the clock's, in every table; runs that the machine was shared with are named.
-// A label may have any character; in a CSV its quotes are doubled.
+// A label may have any character that is printed; in a CSV its quotes are doubled, and so are those of a sweep's values.
 TEST(labels_with_quotes_are_csv) {
     char *out = test_folder("ab_quotes"), label[] = "say \"hi\"";
     for (int arm = 0; arm < 2; arm++) {
@@ -581,6 +581,61 @@ TEST(labels_with_quotes_are_csv) {
         free(csv);
     }
     free(out);
+}
+
+TEST(a_sweeps_words_are_csv) {
+    char *out = test_folder("ab_words");
+    put_file(out, "study.json", "{\"arguments\": [\"sweep\", \"c.json\", \"--grid=o.a,b=x\\\"y,z\"]}");
+    CHECK(run_ab(&(Call){ { "report", out }, NULL }) == 0);
+    char *csv = get_file(out, "runs.csv");
+    CHECK_MSG(strstr(csv, ",max_logit,\"o.a,b\"\n") && strstr(csv, ",\"x\"\"y\"\n") && strstr(csv, ",z\n"), "%s", csv);
+    free(csv), free(out);
+}
+
+// What a log says of a config, in a table's cells: a tab or a newline would begin others.
+TEST(configs_stay_in_their_cells) {
+    char *out = test_folder("ab_cells"), *runs[2] = { format("%s/runs/a-s1", out), format("%s/runs/b-s1", out) };
+    for (int i = 0; i < 2; i++) {
+        hand_log(runs[i], i, 2, 1, STEPS, 0, "done");
+        char *log = get_file(runs[i], "log.jsonl"), *config = strstr(log, "\"config\": {");
+        CHECK(config != NULL);
+        if (config) config += strlen("\"config\": {");
+        char *other = format("%.*s\"x\": {\"o\\ty\": \"%d\\n|\\t3\"}, %s", (int)(config ? config - log : 0), log, i, config ? config : "");
+        put_file(runs[i], "log.jsonl", other);
+        free(log), free(other), free(runs[i]);
+    }
+    put_file(out, "study.json", "{\"arguments\": [\"a=x.json\", \"b=y.json\"]}");
+    CHECK(run_ab(&(Call){ { "report", out }, NULL }) == 0);
+    char *md = get_file(out, "report.md");
+    CHECK_MSG(strstr(md, "\n| x.o y ") && strstr(md, "| 0 \\| 3 | 1 \\| 3 |\n"), "%s", md);
+    free(md), free(out);
+}
+
+// A study.json that a hand or a fault has made gets one line, as a command does.
+TEST(what_no_study_can_be_is_refused) {
+    char *out = test_folder("ab_hand"), *many = xstrdup("--seeds=1"), number[16];
+    for (int i = 2; i <= 400; i++) {
+        snprintf(number, sizeof number, " %d", i);
+        char *more = format("%s%s", many, number);
+        free(many);
+        many = more;
+    }
+    char *thousand = format("\"sweep\", \"c.json\", \"--grid=a.b=0.5..900\", \"--random=1000\", \"%s\"]}", many);
+    const struct { const char *arguments, *words; int code; } cases[] = {
+        { "\"a\\tb=x.json\", \"b=y.json\"]}", "a b=x.json: has a newline, a tab or the like; expected none in an argument", EXIT_USAGE },
+        { "\"a=x.json\", \"b=y.json\", \"--new\\nline\"]}", "--new line: has a newline, a tab or the like", EXIT_USAGE },
+        { "\"sweep\", \"c.json\", \"--grid= \"]}", "--grid: blank; expected section.key=value,value,...", EXIT_USAGE },
+        { thousand, "1000 arms, 1 budgets and 400 seeds: expected 100000 runs at most", EXIT_USAGE },
+        { "]}", "/study.json: damaged: no \"arguments\"", EXIT_FAILED },
+        { "\"a.json\"", "/study.json: damaged: no \"arguments\"", EXIT_FAILED },
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *text = format("{\"arguments\": [%s", cases[i].arguments);
+        put_file(out, "study.json", text);
+        CHECK_FAILS(call, (&(Call){ { "report", out }, NULL }), cases[i].code, cases[i].words);
+        free(text);
+    }
+    free(many), free(thousand), free(out);
 }
 
 TEST(cpu_seconds_and_curves) {
@@ -970,6 +1025,9 @@ int main(int argc, char **argv) {
     RUN(a_sweep_says_what_changes_nothing);
     RUN(identical_arms_are_told);
     RUN(labels_with_quotes_are_csv);
+    RUN(a_sweeps_words_are_csv);
+    RUN(configs_stay_in_their_cells);
+    RUN(what_no_study_can_be_is_refused);
     RUN(cpu_seconds_and_curves);
     RUN(random_points_lie_in_their_range);
     RUN(what_does_not_compare_is_refused);

@@ -151,6 +151,52 @@ TEST(a_table_comes_whole_into_its_folder) {
     free(text), free(path), free(folder);
 }
 
+// text NULL: no file.
+static void bad_table(void *text) {
+    char *path = lab_path("x.csv");
+    if (text ? write_file(path, text, strlen((const char *)text)) != 0 : unlink(path) != 0) fail("%s: %s", path, strerror(errno));
+    LabTable t = lab_table("x.csv");
+    static const char *const names[] = { "one", "two" };
+    lab_number(&t, 1, "b");
+    lab_which(&t, 1, "a", names, 2);
+    lab_cell(&t, 1, "c");
+}
+
+TEST(a_table_is_read_back) {
+    char *folder = test_folder("lab");
+    lab_folder = folder;
+    LabCsv *csv = lab_csv("x.csv", "a,b,c");
+    fprintf(csv->to, "two,%g,\none,%g,x y\n", 0.25, NAN);
+    lab_csv_save(csv);
+    static const char *const names[] = { "one", "two" };
+    LabTable t = lab_table("x.csv");
+    CHECK(t.rows == 3 && t.columns == 3);
+    CHECK(lab_which(&t, 1, "a", names, 2) == 1 && lab_which(&t, 2, "a", names, 2) == 0);
+    CHECK(lab_number(&t, 1, "b") == 0.25 && isnan(lab_number(&t, 2, "b")));
+    CHECK(!strcmp(lab_cell(&t, 1, "c"), "") && !strcmp(lab_cell(&t, 2, "c"), "x y"));
+    lab_table_free(&t);
+    const struct { const char *text, *words; } bad[] = {
+        { "a,b,c\none,1,2\none,1\n", "build/test/lab/x.csv:3: 2 cells; expected 3, as in the head" },
+        { "a,b,c\none,1x,2\n", "build/test/lab/x.csv:2: b: '1x'; expected a number" },
+        { "a,b,c\nthree,1,2\n", "build/test/lab/x.csv:2: a: 'three'; expected one of the study's, such as one" },
+        { "a,b\none,1\n", "build/test/lab/x.csv: no column c" },
+        { NULL, "build/test/lab/x.csv: No such file or directory; expected a table of the study's results" },
+    };
+    for (size_t i = 0; i < COUNT_OF(bad); i++) CHECK_FAILS(bad_table, (void *)(uintptr_t)bad[i].text, EXIT_FAILED, bad[i].words);
+    free(folder);
+}
+
+static int drawn;
+
+static void draw_nothing(void) { drawn++; }
+
+TEST(a_study_is_asked_for_its_picture_alone) {
+    char *no[] = { (char *)"study", (char *)"build/test/lab", (char *)"config", NULL };
+    char *yes[] = { (char *)"study", (char *)"build/test/lab", (char *)"draw", NULL };
+    CHECK(!lab_draws_again(3, no, draw_nothing) && !lab_draws_again(2, yes, draw_nothing) && drawn == 0);
+    CHECK(lab_draws_again(3, yes, draw_nothing) && drawn == 1);
+}
+
 static void missed(void *unused) {
     (void)unused;
     lab_must(false, "the claim");
@@ -202,6 +248,8 @@ int main(int argc, char **argv) {
     RUN(a_trainer_without_data_learns_what_it_is_given);
     RUN(a_paired_difference_counts_beyond_three_errors);
     RUN(a_table_comes_whole_into_its_folder);
+    RUN(a_table_is_read_back);
+    RUN(a_study_is_asked_for_its_picture_alone);
     RUN(a_missed_claim_ends_the_program);
     RUN(charts);
     return tests_end();

@@ -639,12 +639,18 @@ TEST(a_step_is_explained_and_stays_the_same) {
                 "> build/test/norm.txt && grep -q \"^| w_out | 2 of 16 x 64 | muon | $(cat build/test/norm.txt) |\" "
                 RUNS "told/step7/step.md") == 0);
 
+    // A run that starts anew removes what was explained, and nobody else's file beside it.
+    CHECK(shell("cd " RUNS "told && cp -r step7 step5 && mkdir step8 steps7 && touch step7/mine step8/step.md steps7/step.md") == 0);
+
     // Zeros are no NaN: biases, gradients and projections of a first step, a tensor that no rule owns.
     CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "told --train.steps=7 --train.save_every=6 --overwrite --explain=1 "
                 "--model.init=speedrun --optimizer.route=wpe=none") == 0);
     CHECK(file_has(RUNS "told/step1/step.md", "| wo "));
     CHECK(shell("grep -qE '^\\| wpe \\| 1 of 16 x 16 \\| none .* \\| 0 \\| 0 \\| 0 %% \\|$' " RUNS "told/step1/step.md") == 0);
     CHECK(shell("! grep -iE 'nan|inf' " RUNS "told/step1/step.md " RUNS "told/step1/spectra.csv") == 0);
+
+    CHECK(shell("cd " RUNS "told && [ \"$(ls -d step* step7/* step8/* steps7/* | tr '\\n' ' ')\" = "
+                "'step1 step7 step7/mine step8 step8/step.md steps7 steps7/step.md ' ]") == 0);
 
     // What can't be written is said, and the training goes on.
     CHECK(shell("rm -r " RUNS "told/step7 && touch " RUNS "told/step7") == 0);

@@ -1,7 +1,8 @@
 /* duality.c - of all updates of a weight matrix that may change the layer's output by so much, is U V^T the one that
  * lowers the loss most? Measured in a small GPT; README.md beside this file derives and explains.
  *
- *     build/study_duality FOLDER CONFIG STEPS SEEDS [--key=value ...]      -> CSV files and duality.png in FOLDER
+ *     build/study_duality FOLDER CONFIG STEPS SEEDS [--key=value ...]      -> duality.csv and duality.png in FOLDER
+ *     build/study_duality FOLDER draw                                      duality.png again, from duality.csv
  *
  * For each seed: the trainer's own loop makes STEPS steps, then batch A gives every hidden matrix its gradient G, and
  * each of the directions below an update D of it. The loss on batch B tells what W - eta D is worth, one matrix changed
@@ -15,6 +16,7 @@ static const char *const direction_names[] = {
     "gradient", "sign", "adam", "whitened", "random orthogonal", "muon keller x 5", "muon U V^T exact" };
 
 enum { BOUND, CHANGE, SIZES };                          // what is the same for all directions: see above
+static const char *const size_names[] = { "bound", "change" };
 enum { ETAS = 7, MOST_SEEDS = 16 };
 static const double etas[SIZES][ETAS] = { { 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32 },
                                           { 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032 } };
@@ -271,7 +273,7 @@ static void tables(const Result *r, int seeds) {
                 for (int e = 0; e < ETAS; e++) {
                     Sample f = figure_of(r, seeds, all ? &r->all[s][k][e] : &r->each[s][k][e]);
                     markdown_cell(&table, "%.3f (%.3f)", 1e3 * f.mean, 1e3 * f.sd);
-                    fprintf(csv->to, "%s,%s,%s,%g,%.4g,%.2g\n", s == BOUND ? "bound" : "change", direction_names[k],
+                    fprintf(csv->to, "%s,%s,%s,%g,%.4g,%.2g\n", size_names[s], direction_names[k],
                             all ? "all" : "each", etas[s][e], f.mean, f.sd);
                 }
             }
@@ -281,22 +283,29 @@ static void tables(const Result *r, int seeds) {
     lab_csv_save(csv);
 }
 
-static void draw(const Result *r, int seeds) {
+// From duality.csv: one matrix at a time.
+static void draw(void) {
     static double mean[SIZES][DIRECTIONS][ETAS], lo[SIZES][DIRECTIONS][ETAS], hi[SIZES][DIRECTIONS][ETAS];
     PlotSeries series[SIZES][2 * DIRECTIONS];
     PlotPanel panels[SIZES];
-    int colors[DIRECTIONS];
+    int colors[DIRECTIONS], n[SIZES][DIRECTIONS] = { { 0 } };
+    LabTable t = lab_table("duality.csv");
+    for (int row = 1; row < t.rows; row++) {
+        if (strcmp(lab_cell(&t, row, "matrices"), "each") != 0 || !*lab_cell(&t, row, "eta")) continue;
+        int s = lab_which(&t, row, "size", size_names, SIZES);
+        int k = lab_which(&t, row, "direction", direction_names, DIRECTIONS), e = n[s][k]++;
+        if (e == ETAS || lab_number(&t, row, "eta") != etas[s][e]) fail("%s:%d: eta: another than the study's", t.path, row + 1);
+        double decrease = lab_number(&t, row, "decrease"), deviation = lab_number(&t, row, "deviation");
+        mean[s][k][e] = 1e3 * decrease;
+        lo[s][k][e] = 1e3 * (decrease - deviation);
+        hi[s][k][e] = 1e3 * (decrease + deviation);
+    }
+    lab_table_free(&t);
     plot_choose_colors(direction_names, DIRECTIONS, colors);
     for (int s = 0; s < SIZES; s++) {
         for (int k = 0; k < DIRECTIONS; k++) {
-            for (int e = 0; e < ETAS; e++) {
-                Sample f = figure_of(r, seeds, &r->each[s][k][e]);
-                mean[s][k][e] = 1e3 * f.mean;
-                lo[s][k][e] = 1e3 * (f.mean - f.sd);
-                hi[s][k][e] = 1e3 * (f.mean + f.sd);
-            }
             PlotSeries line = { .label = direction_names[k], .x = etas[s], .y = mean[s][k], .lo = lo[s][k],
-                                .hi = hi[s][k], .n = ETAS, .color = colors[k], .style = PLOT_LINE | PLOT_POINTS };
+                                .hi = hi[s][k], .n = n[s][k], .color = colors[k], .style = PLOT_LINE | PLOT_POINTS };
             series[s][DIRECTIONS + k] = series[s][k] = line;
             series[s][k].style = PLOT_BAND;
             series[s][k].label = NULL;
@@ -311,7 +320,8 @@ static void draw(const Result *r, int seeds) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5) fail_usage("usage: study_duality FOLDER CONFIG STEPS SEEDS [--key=value ...]");
+    if (lab_draws_again(argc, argv, draw)) return 0;
+    if (argc < 5) fail_usage("usage: study_duality FOLDER CONFIG STEPS SEEDS [--key=value ...], or FOLDER draw");
     int steps = (int)integer_of("STEPS", argv[3], 1, 1000000), seeds = (int)integer_of("SEEDS", argv[4], 1, MOST_SEEDS);
     lab_begin(argv, argv[1]);
     static Result results[MOST_SEEDS];
@@ -321,7 +331,7 @@ int main(int argc, char **argv) {
         one_seed(&results[i], &t, steps);
     }
     tables(results, seeds);
-    draw(results, seeds);
+    draw();
     double others = 0, gain = 0, share = 0, random = figure_of(results, seeds, &results->gain[RANDOM]).mean;
     for (int k = 0; k < DIRECTIONS; k++) {
         gain = fmax(gain, figure_of(results, seeds, &results->gain[k]).mean);

@@ -1,6 +1,7 @@
 /* heavy-tail.c - do rare facts wait for the frequent ones, and less so under Muon? README.md beside this file explains.
  *
  *     build/study_heavy-tail FOLDER SEEDS FACTS.json STEPS TEXT.json STEPS [quick]     -> CSV files, heavy-tail.png
+ *     build/study_heavy-tail FOLDER draw                            heavy-tail.png again, from the CSV files
  *
  * FACTS.json is the model of the first part, which learns facts made here; TEXT.json, with its data, that of the
  * second, which reads a text. Both are trained by every optimizer from the same seeds, weights and batches. quick: no
@@ -270,7 +271,6 @@ static char *columns(const char *first, char letter, int from, int n) {
     return text;
 }
 
-
 static void write_courses(int part, const char *name) {
     char *head = part == FACTS ? columns("arm,seed,step,loss", 'g', 0, GROUPS) : columns("arm,seed,step,loss", 't', 1, TENTHS);
     LabCsv *csv = lab_csv(name, head);
@@ -383,8 +383,8 @@ static void facts_pairs(void) {
 // Where the courses of text are compared: at the loss of the arm that is behind after a fourth, a half and all of its
 // steps; and at their ends.
 static const struct { const char *name; int one_of; bool same_loss; } text_places[] = {
-    { "equal loss, 1/4", 4, true }, { "equal loss, 1/2", 2, true }, { "equal loss, the end", 1, true },
-    { "equal steps, the end", 1, false },
+    { "equal loss at 1/4", 4, true }, { "equal loss at 1/2", 2, true }, { "equal loss at the end", 1, true },
+    { "equal steps at the end", 1, false },
 };
 enum { TEXT_PLACES = COUNT_OF(text_places), RARE_TENTHS = 3 };
 static Sample text_difference[TEXT_PLACES][TENTHS + 1];     // Adam - Muon; the last one of the rarest tenths together
@@ -466,7 +466,40 @@ static void band_series(PlotSeries *series, int apart, const Band *b, const doub
     series[apart].style = style;
 }
 
+// What the picture shows: the courses of facts.csv, what they are at each place, and the differences of tenths.csv.
+static void read_results(void) {
+    LabTable facts = lab_table("facts.csv"), tenths = lab_table("tenths.csv");
+    const char *labels[ARMS], *names[TEXT_PLACES];
+    for (int a = 0; a < ARMS; a++) labels[a] = arms[a].label;
+    for (int p = 0; p < (int)TEXT_PLACES; p++) names[p] = text_places[p].name;
+    memset(results->courses[FACTS], 0, sizeof results->courses[FACTS]);
+    for (int row = 1; row < facts.rows; row++) {
+        int arm = lab_which(&facts, row, "arm", labels, ARMS), seed = (int)lab_number(&facts, row, "seed");
+        if (seed < 1 || seed > MOST_SEEDS) fail("%s:%d: seed: expected 1 to %d", facts.path, row + 1, MOST_SEEDS);
+        Course *c = &results->courses[FACTS][arm][seed - 1];
+        if (c->n > MOST_MOMENTS) fail("%s:%d: more than %d moments of a training", facts.path, row + 1, MOST_MOMENTS + 1);
+        seeds = max_int(seeds, seed);
+        c->step[c->n] = lab_number(&facts, row, "step");
+        c->loss[c->n] = lab_number(&facts, row, "loss");
+        for (int g = 0; g < GROUPS; g++) c->of[c->n][g] = lab_number(&facts, row, (char[]){ 'g', (char)('0' + g), 0 });
+        c->n++;
+    }
+    for (int i = 0; i < ARMS * seeds; i++) {
+        if (results->courses[FACTS][i / seeds][i % seeds].n < 2) fail("%s: no whole training of an arm and a seed", facts.path);
+        for (int p = 0; p < (int)PLACES; p++) find_place(p, i / seeds, i % seeds);
+    }
+    for (int row = 1; row < tenths.rows; row++) {
+        int p = lab_which(&tenths, row, "place", names, TEXT_PLACES), tenth = (int)lab_number(&tenths, row, "tenth");
+        if (tenth < 1 || tenth > TENTHS) fail("%s:%d: tenth: expected 1 to %d", tenths.path, row + 1, TENTHS);
+        text_difference[p][tenth - 1] = (Sample){ .n = (int)lab_number(&tenths, row, "seeds"), .se = lab_number(&tenths, row, "error"),
+                                                  .mean = lab_number(&tenths, row, "adam_minus_muon") };
+    }
+    lab_table_free(&facts), lab_table_free(&tenths);
+}
+
 static void draw(void) {
+    if (!results) results = lab_shared(sizeof *results);
+    read_results();
     static Band groups[2][ARMS], tails[ARMS], tenths[TEXT_PLACES];
     static double number[MOST_CLASSES + 1];
     PlotSeries at[2][2 * ARMS], over[2 * ARMS], text[2 * TEXT_PLACES];
@@ -515,8 +548,9 @@ static void draw(void) {
 }
 
 int main(int argc, char **argv) {
+    if (lab_draws_again(argc, argv, draw)) return 0;
     quick = argc == 8 && !strcmp(argv[7], "quick");
-    if (argc != 7 + quick) fail_usage("usage: study_heavy-tail FOLDER SEEDS FACTS.json STEPS TEXT.json STEPS [quick]");
+    if (argc != 7 + quick) fail_usage("usage: study_heavy-tail FOLDER SEEDS FACTS.json STEPS TEXT.json STEPS [quick], or FOLDER draw");
     seeds = (int)integer_of("SEEDS", argv[2], 1, MOST_SEEDS);
     for (int p = 0; p < PARTS; p++) {
         parts[p].config = argv[3 + 2 * p];
@@ -533,12 +567,11 @@ int main(int argc, char **argv) {
     facts_tables();
     facts_pairs();
     text_tables();
-    draw();
-
-    printf("\n");
     int place = quick ? END : HALF;                     // where Muon's tail is nearly learnt, others' on the way
     Sample muon = lab_paired(tail_at[place][MUON], tail_at[place][ADAM], seeds),
            adam = lab_paired(tail_at[place][ADAM], tail_at[place][SGD], seeds);
+    draw();
+    printf("\n");
     bool enough = seeds < 3 || (muon.mean > 3 * muon.se && adam.mean > 3 * adam.se);
     lab_must(muon.mean > 0.1 && adam.mean > 0.02 && enough,
              "facts: at equal steps the tail's accuracy is higher with Muon than with Adam, and lowest with SGD");

@@ -2,6 +2,7 @@
  * change, and of what the change is made of, in a small GPT trained by either; README.md beside this file explains.
  *
  *     build/study_isotropy FOLDER CONFIG STEPS SEEDS [--key=value ...]    -> CSV files and isotropy.png in FOLDER
+ *     build/study_isotropy FOLDER draw                                    isotropy.png again, from the CSV files
  *
  * Both optimizers find the learning rate of the hidden matrices at half of STEPS, seed 1; then each trains SEEDS times
  * with it, AdamW for STEPS, Muon for STEPS and for half of them. At MOMENTS moments of every run each hidden matrix is
@@ -387,16 +388,18 @@ static void print_shares(void) {
 }
 
 static void save_matrices(void) {
-    LabCsv *csv = lab_csv("isotropy.csv", "optimizer,seed,step,loss,layer,component,of,entropy,effective_rank,top10,log10_q75_25");
+    LabCsv *csv = lab_csv("isotropy.csv", "optimizer,seed,step,loss,layer,component,of,entropy,effective_rank,top10,log10_q75_25,"
+                                          "entropy_at_same_loss");
     for (int a = 0; a < ARMS; a++)
         for (int s = 0; s < n_seeds; s++)
             for (int i = 0; i < n_matrices; i++)
                 for (int k = 0; k < LOOKS; k++) {
                     const Run *r = &runs[a][s];
                     const double *m = r->at[LAST][k][i].m;
-                    fprintf(csv->to, "%s,%d,%d,%.4f,%d,%s,%s,%.4f,%.2f,%.4f,%.3f\n", arms[a].optimizer, s + 1, r->step[LAST],
+                    double at_loss = a == MUON_HALF ? NAN : metric_at(place_of(SAME_LOSS, a == MUON, s), k, ENTROPY, i);
+                    fprintf(csv->to, "%s,%d,%d,%.4f,%d,%s,%s,%.4f,%.2f,%.4f,%.3f,%.4f\n", arms[a].optimizer, s + 1, r->step[LAST],
                             r->loss[LAST], matrices[i].layer, component_names[matrices[i].component], look_names[k],
-                            m[ENTROPY], m[EFFECTIVE_RANK], m[TOP], m[QUARTILES]);
+                            m[ENTROPY], m[EFFECTIVE_RANK], m[TOP], m[QUARTILES], at_loss);
                 }
     lab_csv_save(csv);
 }
@@ -414,49 +417,71 @@ static Sample loss_at(int arm, int moment) {
     return sample_of(values, n_seeds);
 }
 
+// entropy_low and entropy_high: the lowest and the highest of the seeds.
 static void save_moments(void) {
-    LabCsv *csv = lab_csv("moments.csv", "optimizer,steps,step,loss,component,of,entropy,effective_rank,top10,log10_q75_25");
+    LabCsv *csv = lab_csv("moments.csv", "optimizer,steps,step,loss,component,of,entropy,effective_rank,top10,log10_q75_25,"
+                                         "entropy_low,entropy_high");
     for (int a = 0; a < ARMS; a++)
         for (int i = 0; i < MOMENTS; i++)
             for (int c = 0; c <= ALL; c++)
-                for (int k = 0; k < LOOKS && exists(c); k++)
-                    fprintf(csv->to, "%s,%d,%d,%.4f,%s,%s,%.4f,%.2f,%.4f,%.3f\n", arms[a].optimizer, runs[a][0].step[LAST],
+                for (int k = 0; k < LOOKS && exists(c); k++) {
+                    double low = INFINITY, high = -INFINITY;
+                    for (int s = 0; s < n_seeds; s++) {
+                        double entropy = mean_at((Place){ &runs[a][s], i }, k, ENTROPY, c);
+                        low = fmin(low, entropy);
+                        high = fmax(high, entropy);
+                    }
+                    fprintf(csv->to, "%s,%d,%d,%.4f,%s,%s,%.4f,%.2f,%.4f,%.3f,%.4f,%.4f\n", arms[a].optimizer, runs[a][0].step[LAST],
                             runs[a][0].step[i], loss_at(a, i).mean, component_names[c], look_names[k],
                             sample_at(a, i, k, ENTROPY, c).mean, sample_at(a, i, k, EFFECTIVE_RANK, c).mean,
-                            sample_at(a, i, k, TOP, c).mean, sample_at(a, i, k, QUARTILES, c).mean);
+                            sample_at(a, i, k, TOP, c).mean, sample_at(a, i, k, QUARTILES, c).mean, low, high);
+                }
     lab_csv_save(csv);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// The picture: change over steps; change over loss; momentum and update over steps; change of every matrix at the end
+// The picture: change over steps; change over loss; momentum and update over steps; change of every matrix at the end.
+// From moments.csv, isotropy.csv and summary.csv.
 
-typedef struct { double x[MOMENTS], y[MOMENTS], lo[MOMENTS], hi[MOMENTS]; } Curve;
+// Entropy of all matrices; the band is all seeds'. From the first moment to the last; BACKWARDS from the last to the first.
+enum { ONWARDS, BACKWARDS, WAYS };
+typedef struct { int n; double step[MOMENTS], loss[MOMENTS], y[MOMENTS], lo[MOMENTS], hi[MOMENTS]; } Curve;
+static Curve curves[WAYS][ARMS][LOOKS];
+static double random_entropy[COMPONENTS + 1];           // NaN: the model has no such component
 
-// Entropy of all matrices, over steps or, from the last moment to the first, over the loss. The band is all seeds'.
-static void entropy_curve(Curve *curve, int arm, int look, bool over_loss) {
-    for (int i = 0; i < MOMENTS; i++) {
-        int moment = over_loss ? LAST - i : i;
-        curve->x[i] = over_loss ? loss_at(arm, moment).mean : runs[arm][0].step[moment];
-        curve->y[i] = sample_at(arm, moment, look, ENTROPY, ALL).mean;
-        curve->lo[i] = curve->hi[i] = curve->y[i];
-        for (int s = 0; s < n_seeds; s++) {
-            double y = mean_at((Place){ &runs[arm][s], moment }, look, ENTROPY, ALL);
-            curve->lo[i] = fmin(curve->lo[i], y);
-            curve->hi[i] = fmax(curve->hi[i], y);
-        }
-    }
+// Whose row it is, by its optimizer and the steps of its run in this column; AdamW's rows are the first.
+static int arm_of(const LabTable *t, int row, const char *steps) {
+    if (!strcmp(lab_cell(t, row, "optimizer"), arms[ADAMW].optimizer)) return ADAMW;
+    return lab_number(t, row, steps) == lab_number(t, 1, steps) ? MUON : MUON_HALF;
 }
 
-typedef struct {
-    Curve curves[8];
-    PlotSeries series[20];
-    int n_curves, n;
-} Drawing;
+static void read_curves(void) {
+    LabTable t = lab_table("moments.csv"), summary = lab_table("summary.csv");
+    for (int row = 1; row < t.rows; row++) {
+        if (strcmp(lab_cell(&t, row, "component"), component_names[ALL]) != 0) continue;
+        int a = arm_of(&t, row, "steps"), k = lab_which(&t, row, "of", look_names, LOOKS), n = curves[ONWARDS][a][k].n;
+        if (n == MOMENTS) fail("%s:%d: more than %d moments of a run", t.path, row + 1, MOMENTS);
+        for (int way = 0; way < WAYS; way++) {
+            Curve *c = &curves[way][a][k];
+            int i = way == ONWARDS ? n : LAST - n;
+            c->step[i] = lab_number(&t, row, "step"), c->loss[i] = lab_number(&t, row, "loss");
+            c->y[i] = lab_number(&t, row, "entropy");
+            c->lo[i] = lab_number(&t, row, "entropy_low"), c->hi[i] = lab_number(&t, row, "entropy_high");
+            c->n++;
+        }
+    }
+    for (int c = 0; c <= ALL; c++) random_entropy[c] = NAN;
+    for (int row = 1; row < summary.rows; row++)
+        if (strcmp(lab_cell(&summary, row, "metric"), metric_names[ENTROPY]) == 0)
+            random_entropy[lab_which(&summary, row, "component", component_names, ALL + 1)] = lab_number(&summary, row, "random");
+    lab_table_free(&t), lab_table_free(&summary);
+}
 
-static void draw_curve(Drawing *d, int arm, int look, bool over_loss, const char *label, unsigned style) {
-    Curve *c = &d->curves[d->n_curves++];
-    entropy_curve(c, arm, look, over_loss);
-    PlotSeries line = { .label = label, .x = c->x, .y = c->y, .lo = c->lo, .hi = c->hi, .n = MOMENTS,
+typedef struct { PlotSeries series[20]; int n; } Drawing;
+
+static void draw_curve(Drawing *d, int arm, int look, int way, const char *label, unsigned style) {
+    const Curve *c = &curves[way][arm][look];
+    PlotSeries line = { .label = label, .x = way == ONWARDS ? c->step : c->loss, .y = c->y, .lo = c->lo, .hi = c->hi, .n = c->n,
                         .color = arms[arm].color, .style = style };
     d->series[d->n] = d->series[d->n + 1] = line;
     d->series[d->n].label = NULL;
@@ -470,38 +495,40 @@ static void draw_random(Drawing *d, const double *x, const double *y, int n) {
 }
 
 // One dot a matrix, layer and seed: AdamW left of the component's name, Muon at the same loss in the middle, at the same
-// steps on the right. x and y: room for all of them.
-static void draw_matrices(Drawing *d, double (*x)[3], double (*y)[3]) {
-    static const struct { const char *label; int comparison, color; bool muon; unsigned style; double shift; } kinds[] = {
-        { "AdamW", SAME_STEPS, PLOT_ADAMW, false, PLOT_POINTS, -0.25 }, { "Muon", SAME_STEPS, PLOT_MUON, true, PLOT_POINTS, 0.25 },
-        { "Muon at AdamW's loss", SAME_LOSS, PLOT_MUON, true, PLOT_RING, 0 } };
-    double *all_x = &x[0][0], *all_y = &y[0][0];
+// steps on the right. x and y: room for a number of each row.
+static void draw_matrices(Drawing *d, const LabTable *t, double *x, double *y) {
+    static const struct { const char *label, *entropy; int arm, color; unsigned style; double shift; } kinds[] = {
+        { "AdamW", "entropy", ADAMW, PLOT_ADAMW, PLOT_POINTS, -0.25 }, { "Muon", "entropy", MUON, PLOT_MUON, PLOT_POINTS, 0.25 },
+        { "Muon at AdamW's loss", "entropy_at_same_loss", MUON, PLOT_MUON, PLOT_RING, 0 } };
     for (size_t k = 0; k < COUNT_OF(kinds); k++) {
         int n = 0;
-        for (int i = 0; i < n_matrices; i++)
-            for (int s = 0; s < n_seeds; s++, n++) {
-                all_x[n] = matrices[i].component + kinds[k].shift;
-                all_y[n] = metric_at(place_of(kinds[k].comparison, kinds[k].muon, s), CHANGE, ENTROPY, i);
-            }
-        d->series[d->n++] = (PlotSeries){ .label = kinds[k].label, .x = all_x, .y = all_y, .n = n, .color = kinds[k].color,
+        for (int row = 1; row < t->rows; row++) {
+            if (strcmp(lab_cell(t, row, "of"), look_names[CHANGE]) != 0 || arm_of(t, row, "step") != kinds[k].arm) continue;
+            x[n] = lab_which(t, row, "component", component_names, COMPONENTS) + kinds[k].shift;
+            y[n++] = lab_number(t, row, kinds[k].entropy);
+        }
+        d->series[d->n++] = (PlotSeries){ .label = kinds[k].label, .x = x, .y = y, .n = n, .color = kinds[k].color,
                                           .style = kinds[k].style };
-        all_x += n, all_y += n;
+        x += n, y += n;
     }
 }
 
 static void draw(void) {
     static Drawing over_steps, over_loss, update, each;
-    double ends_steps[] = { 0, runs[MUON][0].step[LAST] }, ends_loss[] = { loss_at(MUON, LAST).mean, loss_at(ADAMW, 0).mean };
-    double level[] = { random_mean(ENTROPY, ALL), random_mean(ENTROPY, ALL) };
+    LabTable t = lab_table("isotropy.csv");
+    read_curves();
+    const Curve *muon = &curves[ONWARDS][MUON][CHANGE], *adamw = &curves[ONWARDS][ADAMW][CHANGE];
+    double ends_steps[] = { 0, muon->step[LAST] }, ends_loss[] = { muon->loss[LAST], adamw->loss[0] };
+    double level[] = { random_entropy[ALL], random_entropy[ALL] };
     double random_x[3 * COMPONENTS], random_y[3 * COMPONENTS];
-    double (*x)[3] = xmalloc((size_t)(n_matrices * n_seeds) * sizeof *x), (*y)[3] = xmalloc((size_t)(n_matrices * n_seeds) * sizeof *y);
+    double *x = xmalloc((size_t)t.rows * sizeof *x), *y = xmalloc((size_t)t.rows * sizeof *y);
     for (int a = 0; a < ARMS; a++) {
-        draw_curve(&over_steps, a, CHANGE, false, arms[a].name, PLOT_LINE | PLOT_POINTS | arms[a].dashed);
-        draw_curve(&over_loss, a, CHANGE, true, arms[a].name, PLOT_LINE | PLOT_POINTS | arms[a].dashed);
+        draw_curve(&over_steps, a, CHANGE, ONWARDS, arms[a].name, PLOT_LINE | PLOT_POINTS | arms[a].dashed);
+        draw_curve(&over_loss, a, CHANGE, BACKWARDS, arms[a].name, PLOT_LINE | PLOT_POINTS | arms[a].dashed);
     }
     for (int a = 0; a < MUON_HALF; a++) {
-        draw_curve(&update, a, UPDATE, false, arms[a].name, PLOT_LINE | PLOT_POINTS);
-        draw_curve(&update, a, MOMENTUM, false, NULL, PLOT_LINE | PLOT_CROSS);
+        draw_curve(&update, a, UPDATE, ONWARDS, arms[a].name, PLOT_LINE | PLOT_POINTS);
+        draw_curve(&update, a, MOMENTUM, ONWARDS, NULL, PLOT_LINE | PLOT_CROSS);
     }
     draw_random(&over_steps, ends_steps, level, 2);
     draw_random(&over_loss, ends_loss, level, 2);
@@ -509,9 +536,9 @@ static void draw(void) {
     for (int c = 0; c < COMPONENTS; c++)
         for (int i = 0; i < 3; i++) {                   // a stroke for each component, and a gap
             random_x[3 * c + i] = c + 0.4 * (2 * i - 1);
-            random_y[3 * c + i] = i < 2 ? random_mean(ENTROPY, c) : NAN;
+            random_y[3 * c + i] = i < 2 ? random_entropy[c] : NAN;
         }
-    draw_matrices(&each, x, y);
+    draw_matrices(&each, &t, x, y);
     draw_random(&each, random_x, random_y, 3 * COMPONENTS);
     PlotPanel panels[] = {
         { .title = "W - W0, after equally many steps", .xlabel = "step", .ylabel = "SVD entropy, mean of all matrices",
@@ -525,10 +552,12 @@ static void draw(void) {
     };
     lab_draw("isotropy.png", "How evenly AdamW and Muon use the directions of a matrix (1: all alike)", panels, 4, 2, 1000, 760);
     free(x), free(y);
+    lab_table_free(&t);
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5) fail_usage("usage: study_isotropy FOLDER CONFIG STEPS SEEDS [--key=value ...]");
+    if (lab_draws_again(argc, argv, draw)) return 0;
+    if (argc < 5) fail_usage("usage: study_isotropy FOLDER CONFIG STEPS SEEDS [--key=value ...], or FOLDER draw");
     int steps = (int)integer_of("STEPS", argv[3], 2 * MOMENTS, 1000000);
     n_seeds = (int)integer_of("SEEDS", argv[4], 1, MOST_SEEDS);
     lab_begin(argv, argv[1]);

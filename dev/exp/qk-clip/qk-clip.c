@@ -3,7 +3,7 @@
  *
  *     build/study_qk-clip FOLDER CONFIG STEPS SEEDS OTHER_SEEDS [tune] [--key=value ...]
  *
- * -> CSV files and qk-clip.png in FOLDER. Four cases: `healthy`, Muon as it should be trained (SEEDS of it); and
+ * -> CSV files and qk-clip.png in FOLDER (`FOLDER draw`: qk-clip.png again, from the CSV files). Four cases: `healthy`, Muon as it should be trained (SEEDS of it); and
  * OTHER_SEEDS of `growing`, with a learning rate that is `too_large` and no decay of W_q and W_k; `decayed`, the same with
  * a `decay` of these two; `control`, as `growing`, but W_q and W_k begin `enlarged` times as large. In each, an unclipped
  * run says how large the logits get, its peak; the thresholds of the other arms are parts of that. With `tune`, the
@@ -355,42 +355,56 @@ static void save(void) {
     free(head);
 }
 
-// A panel of one column of steps.csv for the arms of a case, seed 1; with dashed lines at the thresholds.
-typedef struct { PlotSeries series[2 * ARMS]; double x[ARMS][2], y[ARMS][2]; int n; } Lines;
+// A panel of one column of steps.csv for the arms of a case, seed 1; with dashed lines at the thresholds of runs.csv.
+typedef struct { PlotSeries series[2 * ARMS]; double *x[ARMS], *y[ARMS], ends[ARMS][2], taus[ARMS][2]; int n; } Lines;
 
-static PlotPanel panel_of(Lines *lines, int kind, int column, const char *title, const char *ylabel, bool ylog) {
+static bool is_run(const LabTable *t, int row, int kind, int arm) {
+    return !strcmp(lab_cell(t, row, "case"), case_names[kind]) && !strcmp(lab_cell(t, row, "arm"), arm_names[arm]) &&
+           lab_number(t, row, "seed") == 1;
+}
+
+static PlotPanel panel_of(Lines *l, const LabTable *runs_table, const LabTable *steps, int kind, const char *column, const char *title,
+                          const char *ylabel, bool ylog) {
     for (int a = 0; a < ARMS; a++) {
         const int color = a == ADAMW ? PLOT_ADAMW : a == UNCLIPPED ? PLOT_MUON : PLOT_OTHERS + a - 1;
-        const Run *r = &runs[kind][a][0];
-        if (r->done == 0 || (column == CLIPPED && !clips(r->arm))) continue;
-        if (column == S_MAX && clips(r->arm)) {
-            for (int end = 0; end < 2; end++) lines->x[a][end] = end * (r->done - BLOCK), lines->y[a][end] = r->tau;
-            lines->series[lines->n++] = (PlotSeries){ .x = lines->x[a], .y = lines->y[a], .n = 2, .color = color,
-                                                      .style = PLOT_DASHED };
+        double *x = l->x[a] = xmalloc((size_t)steps->rows * sizeof *x), *y = l->y[a] = xmalloc((size_t)steps->rows * sizeof *y);
+        int n = 0;
+        for (int row = 1; row < steps->rows; row++)
+            if (is_run(steps, row, kind, a)) x[n] = lab_number(steps, row, "step"), y[n++] = lab_number(steps, row, column);
+        if (n == 0 || (!strcmp(column, "heads_clipped") && !clips(a))) continue;
+        for (int row = 1; row < runs_table->rows && !strcmp(column, "max_logit") && clips(a); row++) {
+            if (!is_run(runs_table, row, kind, a)) continue;
+            for (int end = 0; end < 2; end++) l->ends[a][end] = end * x[n - 1], l->taus[a][end] = lab_number(runs_table, row, "tau");
+            l->series[l->n++] = (PlotSeries){ .x = l->ends[a], .y = l->taus[a], .n = 2, .color = color, .style = PLOT_DASHED };
         }
-        lines->series[lines->n++] = (PlotSeries){ .label = arm_names[a], .x = r->blocks[STEP], .y = r->blocks[column],
-                                                  .n = r->done / BLOCK, .color = color, .style = PLOT_LINE };
+        l->series[l->n++] = (PlotSeries){ .label = arm_names[a], .x = x, .y = y, .n = n, .color = color, .style = PLOT_LINE };
     }
-    return (PlotPanel){ .title = title, .xlabel = "step", .ylabel = ylabel, .ylog = ylog, .series = lines->series,
-                        .n_series = lines->n };
+    return (PlotPanel){ .title = title, .xlabel = "step", .ylabel = ylabel, .ylog = ylog, .series = l->series, .n_series = l->n };
 }
 
 static void draw(void) {
-    enum { PANELS = 9 };
-    static Lines lines[PANELS];
-    static const char *const logit = "largest logit of any head", *const clipped = "heads clipped per step";
-    PlotPanel panels[PANELS] = {
-        panel_of(&lines[0], GROWING, S_MAX, "growing: largest logit", logit, true),
-        panel_of(&lines[1], DECAYED, S_MAX, "decayed: largest logit", logit, true),
-        panel_of(&lines[2], CONTROL, S_MAX, "control: largest logit", logit, true),
-        panel_of(&lines[3], GROWING, CLIPPED, "growing: heads clipped", clipped, false),
-        panel_of(&lines[4], DECAYED, CLIPPED, "decayed: heads clipped", clipped, false),
-        panel_of(&lines[5], HEALTHY, S_MAX, "healthy: largest logit", logit, true),
-        panel_of(&lines[6], GROWING, SHARE_MEAN, "growing: logits over their bounds", "share of the bound, mean of heads", true),
-        panel_of(&lines[7], GROWING, LOSS, "growing: training loss", "nats per token, mean of 10 steps", false),
-        panel_of(&lines[8], HEALTHY, LOSS, "healthy: training loss", "nats per token, mean of 10 steps", false),
+    static const char *const logit = "largest logit of any head", *const clipped = "heads clipped per step",
+                      *const share = "share of the bound, mean of heads", *const loss = "nats per token, mean of 10 steps";
+    static const struct { int kind; const char *column, *title, *const *ylabel; bool ylog; } of[] = {
+        { GROWING, "max_logit", "growing: largest logit", &logit, true },
+        { DECAYED, "max_logit", "decayed: largest logit", &logit, true },
+        { CONTROL, "max_logit", "control: largest logit", &logit, true },
+        { GROWING, "heads_clipped", "growing: heads clipped", &clipped, false },
+        { DECAYED, "heads_clipped", "decayed: heads clipped", &clipped, false },
+        { HEALTHY, "max_logit", "healthy: largest logit", &logit, true },
+        { GROWING, "mean_over_bound", "growing: logits over their bounds", &share, true },
+        { GROWING, "loss", "growing: training loss", &loss, false },
+        { HEALTHY, "loss", "healthy: training loss", &loss, false },
     };
+    enum { PANELS = COUNT_OF(of) };
+    static Lines lines[PANELS];
+    PlotPanel panels[PANELS];
+    LabTable runs_table = lab_table("runs.csv"), steps = lab_table("steps.csv");
+    for (int p = 0; p < (int)PANELS; p++)
+        panels[p] = panel_of(&lines[p], &runs_table, &steps, of[p].kind, of[p].column, of[p].title, *of[p].ylabel, of[p].ylog);
     lab_draw("qk-clip.png", "Attention logits with and without QK-Clip", panels, PANELS, 3, 1350, 1200);
+    for (int i = 0; i < PANELS * ARMS; i++) free(lines[i / ARMS].x[i % ARMS]), free(lines[i / ARMS].y[i % ARMS]);
+    lab_table_free(&runs_table), lab_table_free(&steps);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -437,6 +451,7 @@ static double worst_over_bound(void) {
 }
 
 int main(int argc, char **argv) {
+    if (lab_draws_again(argc, argv, draw)) return 0;
     if (argc < 6)
         fail_usage("usage: study_qk-clip FOLDER CONFIG STEPS SEEDS OTHER_SEEDS [tune] [--key=value ...]; STEPS a multiple of %d, "
                    "at most 50 keys", BLOCK);
