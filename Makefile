@@ -247,9 +247,9 @@ $(BUILD)/bench_muon: dev/bench/bench_muon.c dev/bench/table.h train_gpt.c $(HEAD
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/bench_tokenizer: dev/bench/bench_tokenizer.c $(HEADERS) | setup
 	$(call compile,$<)
-$(BUILD)/fuzz: dev/test/fuzz.c $(wildcard dev/test/*.h) data/tokenize.c $(HEADERS) | setup
+$(BUILD)/fuzz: dev/test/fuzz.c $(wildcard dev/test/*.h tools/*.h) data/tokenize.c tools/ab.c $(HEADERS) | setup
 	$(call compile,$<,-Wno-unused-function)
-$(BUILD)/libfuzzer: dev/test/fuzz.c $(wildcard dev/test/*.h) data/tokenize.c $(HEADERS) | setup
+$(BUILD)/libfuzzer: dev/test/fuzz.c $(wildcard dev/test/*.h tools/*.h) data/tokenize.c tools/ab.c $(HEADERS) | setup
 	$(Q)dev/setup.sh fuzz
 	@mkdir -p $(@D); echo "CC $@"; clang $(CPPFLAGS) -std=gnu11 -Wall -Wextra -Wshadow -Wno-unused-function -fopenmp-simd -O2 -g -fno-omit-frame-pointer \
 	    -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -fno-sanitize-coverage=trace-cmp -DLIBFUZZER $< -o $@ $(LDFLAGS) $(LIBS) $(LDLIBS)

@@ -625,7 +625,7 @@ TEST(what_no_study_can_be_is_refused) {
         { "\"a\\tb=x.json\", \"b=y.json\"]}", "a b=x.json: has a newline, a tab or the like; expected none in an argument", EXIT_USAGE },
         { "\"a=x.json\", \"b=y.json\", \"--new\\nline\"]}", "--new line: has a newline, a tab or the like", EXIT_USAGE },
         { "\"sweep\", \"c.json\", \"--grid= \"]}", "--grid: blank; expected section.key=value,value,...", EXIT_USAGE },
-        { thousand, "1000 arms, 1 budgets and 400 seeds: expected 100000 runs at most", EXIT_USAGE },
+        { thousand, " arms, 1 budgets and 400 seeds: expected 100000 runs at most", EXIT_USAGE },
         { "]}", "/study.json: damaged: no \"arguments\"", EXIT_FAILED },
         { "\"a.json\"", "/study.json: damaged: no \"arguments\"", EXIT_FAILED },
     };
