@@ -70,7 +70,7 @@ static void check_output(const char *path) {
     static const char signature[] = "\x89PNG\r\n\x1a\n";
     static const char *const others[] = { ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".eps", ".ps", ".bmp", ".tif", ".tiff", ".webp",
                                           ".ppm", ".avif" };
-    const char *slash = strrchr(path, '/'), *ending = strrchr(slash ? slash : path, '.');
+    const char *ending = strrchr(path, '.');
     for (size_t i = 0; i < COUNT_OF(others) && ending; i++)
         if (strcasecmp(ending, others[i]) == 0) fail_usage("%s: a picture is a PNG: --out=FILE.png expected", path);
     char start[sizeof signature - 1];

@@ -249,6 +249,8 @@ static void try_checkpoint(const char *input, size_t n) {
             CkptTensor into = c.tensors[i];
             uint64_t bytes = 0;
             REQUIRE(ckpt_bytes(&into, &bytes) && bytes <= in.left, "%s: %llu bytes", into.name, (unsigned long long)bytes);
+            size_t at = (size_t)((const char *)c.tensors[i].data - (const char *)c.map);
+            REQUIRE(at + bytes <= in.left - CKPT_TRAILER, "%s: %zu + %llu bytes", into.name, at, (unsigned long long)bytes);
             REQUIRE(checkpoint_find(&c, into.name) == &c.tensors[i], "%s", into.name);
             into.data = xmalloc(bytes);
             REQUIRE(checkpoint_read(&c, &into, error, sizeof error) == 0, "%s", error);
@@ -380,6 +382,9 @@ static void try_log(const char *input, size_t n) {
         const char *name = "a run";
         char *label, *text = runlog_qk_text(&log);
         run_labels(&config, &name, 1, &label);
+        for (int i = 0; i < log.n_steps; i++) REQUIRE(log.steps[i].step >= 0, "step %ld", log.steps[i].step);
+        for (int i = 0; i < log.n_evals; i++) REQUIRE(log.evals[i].step >= 0, "validation of step %ld", log.evals[i].step);
+        for (int i = 0; i < log.n_qks; i++) REQUIRE(log.qks[i].step >= 0, "logits of step %ld", log.qks[i].step);
         RunCurves curves = runlog_curves(&log, 1, false);
         REQUIRE(curves.n_steps == log.n_steps && runlog_last_step(&log) >= 0, "%d steps, the last %ld", log.n_steps, runlog_last_step(&log));
         runlog_val_loss(&log), runlog_best_val_loss(&log), runlog_seconds(&log), runlog_cpu_seconds(&log, step);

@@ -848,7 +848,7 @@ TEST(the_program_draws_or_says_why_not) {
     CHECK_FAILS(call_plot, weights, EXIT_USAGE, "build/test/plot/checkpoint.bin: no PNG");
     // Another picture's ending would promise what a PNG is not; a name without one, or with another, promises nothing.
     const char *other[] = { "plot", "build/test/plot/whole", "--out=build/test/plot/a.png.JPG", NULL };
-    const char *dots[] = { "plot", "build/test/plot/whole", "--out=build/test/plot/whole.svg/../a", NULL };
+    const char *dots[] = { "plot", "build/test/plot/whole", "--out=build/test/plot/whole.svg/a", NULL };
     CHECK_FAILS(call_plot, other, EXIT_USAGE, "build/test/plot/a.png.JPG: a picture is a PNG: --out=FILE.png expected");
     CHECK(!file_exists("build/test/plot/a.png.JPG"));
     CHECK(make_dirs("build/test/plot/whole.svg") == 0 && run_child(call_plot, dots, errors, sizeof errors) == 0);
