@@ -1,0 +1,213 @@
+/* test_export.c - what build/export writes, read by plain loops over the formats' definitions: names, shapes, bytes, and
+ * which weight of the checkpoint stands where. That transformers reads the same model from it: dev/golden/check_export.py.
+ */
+#define GPT_NO_MAIN
+#include "../../train_gpt.c"
+#include "../../src/safetensors.h"
+#include "test.h"
+#include "train.h"
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Types
+
+static double f16_value(uint16_t h) {
+    double x = h & 0x3ff;
+    int exponent = h >> 10 & 31;
+    x = exponent ? ldexp(1024 + x, exponent - 25) : ldexp(x, -24);
+    return h & 0x8000 ? -x : x;
+}
+
+TEST(f16_and_bf16_round_to_the_nearest) {
+    for (uint32_t h = 0; h < 0x7c00; h++)
+        CHECK_MSG(tensor_f16((float)f16_value((uint16_t)h)) == h, "%04x", h);
+    for (uint32_t h = 0; h + 1 < 0x7c00; h++) {                  // between two neighbours: the middle goes to the even one
+        double low = f16_value((uint16_t)h), high = f16_value((uint16_t)(h + 1)), middle = (low + high) / 2;
+        CHECK_MSG(tensor_f16((float)middle) == (h & 1 ? h + 1 : h), "the middle above %04x", h);
+        CHECK_MSG(tensor_f16(nextafterf((float)middle, INFINITY)) == h + 1, "above the middle above %04x", h);
+        CHECK_MSG(tensor_f16(nextafterf(-(float)middle, 0)) == (0x8000 | h), "below the middle above %04x", h);
+    }
+    CHECK(tensor_f16(65519) == 0x7bff && tensor_f16(65520) == 0x7c00 && tensor_f16(-INFINITY) == 0xfc00);
+    CHECK((tensor_f16(NAN) & 0x7fff) > 0x7c00 && (tensor_bf16(NAN) & 0x7fff) > 0x7f80);
+    CHECK(tensor_bf16(1.00390625f) == 0x3f80 && tensor_bf16(1.01171875f) == 0x3f82 && tensor_bf16(-1) == 0xbf80);
+    float x[3] = {1, 70000, 3e38f};
+    uint16_t words[3];
+    CHECK(tensor_convert(words, x, 3, TENSOR_F16) == 2 && tensor_convert(words, x, 3, TENSOR_BF16) == 0);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files
+
+// A safetensors file, checked as its owner's reader does: no gap, no overlap, no byte behind.
+typedef struct { char *bytes; cJSON *header; const char *data; } Read;
+
+static Read read_safetensors(const char *path) {
+    size_t size;
+    Read r = {.bytes = read_file(path, &size)};
+    CHECK_MSG(r.bytes != NULL, "%s: %s", path, strerror(errno));
+    if (!r.bytes) return r;
+    uint64_t length;
+    memcpy(&length, r.bytes, 8);
+    CHECK(length % 8 == 0 && length + 8 <= size);
+    char *text = format("%.*s", (int)length, r.bytes + 8);
+    r.header = cJSON_Parse(text);
+    free(text);
+    r.data = r.bytes + 8 + length;
+    double end = 0;
+    for (const cJSON *t = r.header->child; t; t = t->next) {
+        const cJSON *offsets = cJSON_GetObjectItem(t, "data_offsets");
+        if (!offsets) continue;
+        CHECK_MSG(offsets->child->valuedouble == end, "a gap before %s", t->string);
+        end = offsets->child->next->valuedouble;
+    }
+    CHECK_MSG(8 + (double)length + end == (double)size, "%s has %zu bytes", path, size);
+    return r;
+}
+
+static void read_free(Read *r) {
+    cJSON_Delete(r->header);
+    free(r->bytes);
+}
+
+// A tensor's numbers where it is there with this shape and in fp32, else NULL and a failed check. rows 1: a vector.
+static const float *tensor_at(const Read *r, const char *name, int rows, int cols) {
+    const cJSON *t = cJSON_GetObjectItemCaseSensitive(r->header, name), *shape = cJSON_GetObjectItem(t, "shape");
+    CHECK_MSG(t && !strcmp(cJSON_GetObjectItem(t, "dtype")->valuestring, "F32"), "no %s", name);
+    if (!t) return NULL;
+    bool fits = rows == 1 ? cJSON_GetArraySize(shape) == 1 && shape->child->valueint == cols
+                          : cJSON_GetArraySize(shape) == 2 && shape->child->valueint == rows && shape->child->next->valueint == cols;
+    CHECK_MSG(fits, "the shape of %s", name);
+    return fits ? (const float *)(r->data + (size_t)cJSON_GetObjectItem(t, "data_offsets")->child->valuedouble) : NULL;
+}
+
+// Matrix `copy` of a checkpoint's tensor.
+static const float *saved(const Checkpoint *c, const char *name, int copy) {
+    const CkptTensor *t = checkpoint_find(c, name);
+    return (const float *)t->data + (size_t)copy * t->shape[1] * t->shape[2];
+}
+
+static void train_tiny(const char *name, const char *keys) {
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/export_%s --overwrite --train.steps=12 --model.heads=2 "
+                "--optimizer.qk_clip.tau=0 --optimizer.adamw.lr=0.05 %s", name, keys) == 0);
+}
+
+static int export(const char *name, const char *arguments) {
+    return shell("%s/export build/test/export_%s %s > build/test/out.txt 2> build/test/err.txt", build, name, arguments);
+}
+
+static void export_anew(const char *name, const char *arguments) {
+    shell("rm -rf build/test/export_%s/hf build/test/export_%s/llmc", name, name);
+    int code = export(name, arguments);
+    char *text = read_file("build/test/err.txt", NULL);
+    CHECK_MSG(code == 0, "%s", text);
+    free(text);
+}
+
+static Checkpoint checkpoint_of(const char *name) {
+    Checkpoint c;
+    char error[512], *path = format("build/test/export_%s/checkpoint.best.bin", name);
+    if (!file_exists(path)) sprintf(strstr(path, ".best"), ".bin");
+    if (checkpoint_open(&c, path, error, sizeof error) != 0) fail("%s", error);
+    free(path);
+    return c;
+}
+
+TEST(gpt2_matrices_are_transposed_and_what_is_missing_is_zero) {
+    enum { C = 16, F = 64 };
+    train_tiny("gpt2", "--model.bias=false --model.head=untied");
+    export_anew("gpt2", "--format=hf");
+    Read r = read_safetensors("build/test/export_gpt2/hf/model.safetensors");
+    Checkpoint c = checkpoint_of("gpt2");
+    const float *qkv = tensor_at(&r, "transformer.h.1.attn.c_attn.weight", C, 3 * C), *out = tensor_at(&r, "transformer.h.1.mlp.c_proj.weight", F, C),
+                *bias = tensor_at(&r, "transformer.h.0.mlp.c_fc.bias", 1, F), *gain = tensor_at(&r, "transformer.h.0.ln_2.weight", 1, C);
+    const char *const names[] = {"w.wq", "w.wk", "w.wv"};
+    for (int o = 0; o < 3 * C && qkv; o++)
+        for (int i = 0; i < C; i++) CHECK_MSG(qkv[i * 3 * C + o] == saved(&c, names[o / C], 1)[o % C * C + i], "c_attn %d, %d", o, i);
+    for (int o = 0; o < C && out; o++)
+        for (int i = 0; i < F; i++) CHECK(out[i * C + o] == saved(&c, "w.w_out", 1)[o * F + i]);
+    for (int i = 0; i < F && bias; i++) CHECK(bias[i] == 0);
+    CHECK(gain && !memcmp(gain, saved(&c, "w.norm2_w", 0), C * sizeof *gain));
+    CHECK(cJSON_GetObjectItemCaseSensitive(r.header, "lm_head.weight") != NULL);
+    checkpoint_close(&c);
+    read_free(&r);
+}
+
+TEST(llama_is_as_it_is_and_nanochat_turns_half_of_each_head) {
+    enum { C = 16, HS = 8 };
+    train_tiny("llama", "--model.arch=llama --model.kv_heads=1");
+    export_anew("llama", "--format=hf --shard_mb=0.005");
+    Checkpoint c = checkpoint_of("llama");
+    char *index_text = read_file("build/test/export_llama/hf/model.safetensors.index.json", NULL);
+    cJSON *index = cJSON_Parse(index_text), *map = cJSON_GetObjectItem(index, "weight_map");
+    CHECK(index && cJSON_GetObjectItem(index, "metadata") && !file_exists("build/test/export_llama/hf/model.safetensors"));
+    const cJSON *where = cJSON_GetObjectItemCaseSensitive(map, "model.layers.1.self_attn.k_proj.weight");
+    CHECK(where != NULL);
+    char *path = format("build/test/export_llama/hf/%s", where ? where->valuestring : "");
+    Read r = read_safetensors(path);
+    const float *k = tensor_at(&r, "model.layers.1.self_attn.k_proj.weight", HS, C);
+    CHECK(k && !memcmp(k, saved(&c, "w.wk", 1), HS * C * sizeof *k));
+    read_free(&r), checkpoint_close(&c), cJSON_Delete(index), free(index_text), free(path);
+
+    train_tiny("nanochat", "--model.arch=speedrun --optimizer.name=muon");
+    export_anew("nanochat", "");
+    c = checkpoint_of("nanochat");
+    r = read_safetensors("build/test/export_nanochat/hf/model.safetensors");
+    const float *q = tensor_at(&r, "model.layers.0.self_attn.q_proj.weight", C, C), *v = tensor_at(&r, "model.layers.0.self_attn.v_proj.weight", C, C);
+    for (int o = 0; o < C && q && v; o++)
+        for (int i = 0; i < C; i++) {
+            CHECK(q[o * C + i] == (o % HS < HS / 2 ? 1 : -1) * saved(&c, "w.wq", 0)[o * C + i]);
+            CHECK(v[o * C + i] == saved(&c, "w.wv", 0)[o * C + i]);
+        }
+    char *config = read_file("build/test/export_nanochat/hf/config.json", NULL);
+    CHECK_MSG(strstr(config, "\"final_logit_softcapping\": 15.0,") && strstr(config, "\"eos_token_id\": null"), "%s", config);
+    free(config), read_free(&r), checkpoint_close(&c);
+}
+
+TEST(llmc_reads_what_it_writes_itself) {
+    enum { C = 16, T = 16, L = 2, HEADER = 1024, V = 128 };
+    train_tiny("llmc", "--model.heads=2");
+    export_anew("llmc", "--format=llmc");
+    size_t size;
+    char *file = read_file("build/test/export_llmc/llmc/model.bin", &size);
+    Checkpoint c = checkpoint_of("llmc");
+    const int32_t *header = (const int32_t *)file;
+    const float *x = (const float *)(file + HEADER);
+    int v = header[3];
+    CHECK(header[0] == 20240326 && header[1] == 3 && header[2] == T && header[4] == L && header[5] == 2 && header[6] == C && header[7] == V);
+    CHECK_MSG(size == HEADER + 4u * (V * C + T * C + L * (12 * C * C + 13 * C) + 2 * C), "%zu", size);
+    CHECK(!memcmp(x, saved(&c, "w.wte", 0), (size_t)v * C * 4) && x[v * C] == 0 && x[V * C - 1] == 0);
+    const float *qkv = x + V * C + T * C + 2 * L * C;                // behind wte, wpe, ln1w, ln1b
+    CHECK(!memcmp(qkv + 3 * C * C + C * C, saved(&c, "w.wk", 1), C * C * 4));
+    CHECK(!memcmp(x + size / 4 - HEADER / 4 - C, saved(&c, "w.normf_b", 0), C * 4));
+    Tokenizer t;
+    char error[ERROR_ROOM];
+    CHECK(tokenizer_load(&t, "build/test/export_llmc/llmc/tokenizer.bin", error, sizeof error) == 0 && t.size == v);
+    tokenizer_free(&t), free(file), checkpoint_close(&c);
+}
+
+TEST(what_a_format_cannot_say_is_refused_in_one_line) {
+    train_tiny("odd", "--model.mlp=relu2");
+    check_error_line(export("odd", ""), 1, "model.mlp is relu2, which GPT2LMHeadModel");
+    check_error_line(export("odd", "--format=llmc"), 1, "model.mlp is relu2, which llm.c");
+    CHECK(!file_exists("build/test/export_odd/hf") && !file_exists("build/test/export_odd/llmc"));
+    check_error_line(export("odd", "--format=onnx"), 2, "hf or llmc is expected");
+    check_error_line(export("odd", "--type=f64"), 2, "f32, bf16 or f16 is expected");
+    check_error_line(export("none", ""), 1, "build/test/export_none holds no run");
+    train_tiny("full", "");
+    export_anew("full", "--type=bf16");
+    check_error_line(export("full", ""), 1, "is there already");
+    // What a killed export left is no part of the next one.
+    CHECK(shell("mkdir -p build/test/export_full/llmc.tmp && echo left > build/test/export_full/llmc.tmp/model-00009.bin") == 0);
+    CHECK(export("full", "--format=llmc") == 0 && !file_exists("build/test/export_full/llmc/model-00009.bin"));
+    CHECK(!file_exists("build/test/export_full/llmc.tmp"));
+}
+
+int main(int argc, char **argv) {
+    tests_only = argc > 1 ? argv[1] : NULL;
+    find_programs();
+    RUN(f16_and_bf16_round_to_the_nearest);
+    RUN(gpt2_matrices_are_transposed_and_what_is_missing_is_zero);
+    RUN(llama_is_as_it_is_and_nanochat_turns_half_of_each_head);
+    RUN(llmc_reads_what_it_writes_itself);
+    RUN(what_a_format_cannot_say_is_refused_in_one_line);
+    return tests_end();
+}

@@ -1,0 +1,163 @@
+/* export.c - takes a run's model to other programs: a folder for Hugging Face's transformers, or the two files of llm.c.
+ *
+ *     build/export runs/default [--format=hf|llmc] [--type=f32|bf16|f16] [--out=FOLDER] [--checkpoint=FILE] [--shard_mb=5000]
+ *
+ * A format holds a model exactly or not at all: what it can't say is refused with the key that it can't, what it says in
+ * another way (zero biases, transposed matrices, a rotation that runs the other way) is written so. The folder appears as a
+ * whole, when all of it is written.
+ */
+#define GPT_NO_MAIN
+#include "../train_gpt.c"
+#include <dirent.h>
+#include "model.h"                  // defines: OpenModel, model_open, model_close
+#include "../src/safetensors.h"     // defines: TensorType, SafeTensor, safetensors_write
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A tensor of a format, made of the model's
+
+// TRANSPOSED: (rows, cols) as (cols, rows). TURNED: in each block of head rows the second half with the other sign, which
+// lets RoPE run the other way. ZEROS: a bias that the model has not. PADDED: as it is, then zeros up to the shape.
+typedef enum { AS_IT_IS, TRANSPOSED, TURNED, ZEROS, PADDED } Way;
+
+typedef struct { const float *from; int rows, cols, head; Way way; } Source;
+
+typedef struct { SafeTensor *tensors; Source *sources; int n, room; TensorType type; } TensorList;
+
+// A vector has rows 1 and becomes one of one dimension. from NULL: zeros.
+static void list_add(TensorList *l, char *name, const float *from, int rows, int cols, Way way, int head) {
+    if (l->n == l->room) {
+        l->room = 2 * l->room + 64;
+        l->tensors = xrealloc(l->tensors, (size_t)l->room * sizeof *l->tensors);
+        l->sources = xrealloc(l->sources, (size_t)l->room * sizeof *l->sources);
+    }
+    bool turned = way == TRANSPOSED;
+    SafeTensor t = {.name = name, .type = l->type, .ndim = rows > 1 ? 2 : 1,
+                    .shape = {(uint64_t)(rows > 1 ? (turned ? cols : rows) : cols), (uint64_t)(turned ? rows : cols)}};
+    l->sources[l->n] = (Source){from, rows, cols, head, from ? way : ZEROS};
+    l->tensors[l->n++] = t;
+}
+
+// The list is complete: each tensor gets the address of its source.
+static void list_close(TensorList *l) {
+    for (int i = 0; i < l->n; i++) l->tensors[i].of = &l->sources[i];
+}
+
+static void list_free(TensorList *l) {
+    for (int i = 0; i < l->n; i++) free(l->tensors[i].name);
+    free(l->tensors);
+    free(l->sources);
+}
+
+static void fetch(float *out, const SafeTensor *t) {
+    const Source *s = t->of;
+    size_t n = (size_t)safetensor_numbers(t), rows = (size_t)s->rows, cols = (size_t)s->cols;
+    switch (s->way) {
+    case ZEROS:
+        memset(out, 0, n * sizeof *out);
+        break;
+    case AS_IT_IS:
+        memcpy(out, s->from, n * sizeof *out);
+        break;
+    case PADDED:
+        memcpy(out, s->from, rows * cols * sizeof *out);
+        memset(out + rows * cols, 0, (n - rows * cols) * sizeof *out);
+        break;
+    case TRANSPOSED:
+        for (size_t r = 0; r < rows; r++)
+            for (size_t c = 0; c < cols; c++) out[c * rows + r] = s->from[r * cols + c];
+        break;
+    case TURNED:
+        for (size_t r = 0; r < rows; r++) {
+            float sign = (int)(r % (size_t)s->head) < s->head / 2 ? 1.0f : -1.0f;
+            for (size_t c = 0; c < cols; c++) out[r * cols + c] = sign * s->from[r * cols + c];
+        }
+        break;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a format can say
+
+typedef struct { const char *key, *values; } Needs;      // values: those that it can say, blanks between them
+
+// Ends the program where the config has another value than those of a format's list.
+static void check_needs(const Config *c, const char *run, const char *format_name, const Needs *needs, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        char *value = config_value_text(c, config_find(config_fields, N_FIELDS, needs[i].key)), *list = format(" %s ", needs[i].values);
+        char *bare = value + (*value == '"');
+        if (*bare != '\0' && *value == '"') bare[strlen(bare) - 1] = '\0';
+        char *word = format(" %s ", bare);
+        if (!strstr(list, word))
+            fail("%s: %s is %s, which %s can't say: %s is expected", run, needs[i].key, bare, format_name, needs[i].values);
+        free(value), free(list), free(word);
+    }
+}
+
+#include "export_hf.h"       // defines: export_hf
+#include "export_llmc.h"     // defines: export_llmc
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The command line
+
+// Removes the files in a folder: of an export that was killed. What is no file stays, and then the folder can't be taken.
+static void folder_clear(const char *path) {
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; folder && (entry = readdir(folder)); ) {
+        char *file = format("%s/%s", path, entry->d_name);
+        if (entry->d_name[0] != '.' && unlink(file) != 0) fail("%s: is in the way: %s", file, strerror(errno));
+        free(file);
+    }
+    if (folder) closedir(folder);
+}
+
+// The files of a folder that isn't there yet are written beside it, then it gets its name.
+static void export_folder(const OpenModel *o, const char *run, const char *format_name, TensorType type, double shard_bytes, const char *out) {
+    char *folder = format("%s.tmp", out), *quoted = shell_quoted(out);
+    if (file_exists(out)) fail("%s: is there already; --out=FOLDER names another, or remove it", out);
+    folder_clear(folder);
+    if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
+    if (!strcmp(format_name, "hf")) export_hf(o, run, folder, type, shard_bytes);
+    else export_llmc(o, run, folder);
+    if (rename(folder, out) != 0) fail("%s: cannot be renamed to %s: %s", folder, out, strerror(errno));
+    if (sync_folder(out) != 0) fail("%s: %s", out, strerror(errno));
+    printf("%s: the model of %s, step %ld, validation loss %.4f\n", quoted, o->checkpoint, o->step, o->val_loss);
+    free(folder), free(quoted);
+}
+
+int main(int argc, char **argv) {
+    program_begin();
+    const char *run = NULL, *chosen = NULL, *format_name = "hf", *type_name = "f32", *out = NULL, *value;
+    double shard_mb = 5000;
+    for (int i = 1; i < argc; i++) {
+        if ((value = flag_value(argv[i], "--format"))) format_name = value;
+        else if ((value = flag_value(argv[i], "--type"))) type_name = value;
+        else if ((value = flag_value(argv[i], "--out"))) out = value;
+        else if ((value = flag_value(argv[i], "--checkpoint"))) chosen = value;
+        else if ((value = flag_value(argv[i], "--shard_mb"))) shard_mb = number_of("--shard_mb", value, 0.001, 1e6);
+        else if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+            printf("usage: export RUN [--format=hf|llmc] [--type=f32|bf16|f16] [--out=FOLDER] [--checkpoint=FILE]\n"
+                   "Writes the model of a run's folder for other programs:\n"
+                   "  hf     a folder for transformers' AutoModelForCausalLM and AutoTokenizer (GPT2LMHeadModel, LlamaForCausalLM,\n"
+                   "         NanoChatForCausalLM, by what the model is); more than --shard_mb=5000 MB are split into files\n"
+                   "  llmc   llm.c's model.bin and tokenizer.bin, in fp32; for models of GPT-2's kind\n"
+                   "Without --out: RUN/FORMAT. Without --checkpoint: the one of the lowest validation loss.\n");
+            return 0;
+        }
+        else if (argv[i][0] == '-')
+            fail_usage("%s: unknown flag; expected --format, --type, --out, --checkpoint or --shard_mb", argv[i]);
+        else if (run) fail_usage("%s: one run is expected, %s is already given", argv[i], run);
+        else run = argv[i];
+    }
+    if (!run) fail_usage("the folder of a run is expected, such as runs/default");
+    if (strcmp(format_name, "hf") && strcmp(format_name, "llmc")) fail_usage("--format=%s: hf or llmc is expected", format_name);
+    TensorType type = tensor_type_of(type_name);
+    if (type == TENSOR_TYPES) fail_usage("--type=%s: f32, bf16 or f16 is expected", type_name);
+    if (!strcmp(format_name, "llmc") && type != TENSOR_F32) fail_usage("--type=%s: llm.c's CPU program reads f32 only", type_name);
+    OpenModel o;
+    model_open(&o, run, chosen);
+    char *folder = out ? xstrdup(out) : format("%s/%s", run, format_name);
+    export_folder(&o, run, format_name, type, shard_mb * 1e6, folder);
+    free(folder);
+    model_close(&o);
+    return 0;
+}
