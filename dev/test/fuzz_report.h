@@ -13,8 +13,11 @@ static int csv_rows(const char *name) {
     bool quoted = false;
     REQUIRE(text, "%s", path);
     for (const char *c = text; *c; c++) {
-        if (*c == '"') quoted = !quoted;
-        else if (*c == ',' && !quoted) fields++;
+        if (*c == '"' && quoted && c[1] == '"') c++;
+        else if (*c == '"') {
+            REQUIRE(quoted ? c[1] == ',' || c[1] == '\n' : c > text && (c[-1] == ',' || c[-1] == '\n'), "%s: row %d: a quote within a field", name, rows);
+            quoted = !quoted;
+        } else if (*c == ',' && !quoted) fields++;
         else if (*c == '\n' && !quoted) {
             wanted = rows++ ? wanted : fields;
             REQUIRE(fields == wanted, "%s: row %d: %d fields instead of %d", name, rows, fields, wanted);
