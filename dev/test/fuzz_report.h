@@ -15,7 +15,8 @@ static int csv_rows(const char *name) {
     for (const char *c = text; *c; c++) {
         if (*c == '"' && quoted && c[1] == '"') c++;
         else if (*c == '"') {
-            REQUIRE(quoted ? c[1] == ',' || c[1] == '\n' : c > text && (c[-1] == ',' || c[-1] == '\n'), "%s: row %d: a quote within a field", name, rows);
+            char beside = quoted ? c[1] : c > text ? c[-1] : '\n';
+            REQUIRE(beside == ',' || beside == '\n', "%s: row %d: a quote within a field", name, rows);
             quoted = !quoted;
         } else if (*c == ',' && !quoted) fields++;
         else if (*c == '\n' && !quoted) {

@@ -491,8 +491,9 @@ static void read_results(void) {
     for (int row = 1; row < tenths.rows; row++) {
         int p = lab_which(&tenths, row, "place", names, TEXT_PLACES), tenth = (int)lab_number(&tenths, row, "tenth");
         if (tenth < 1 || tenth > TENTHS) fail("%s:%d: tenth: expected 1 to %d", tenths.path, row + 1, TENTHS);
-        text_difference[p][tenth - 1] = (Sample){ .n = (int)lab_number(&tenths, row, "seeds"), .se = lab_number(&tenths, row, "error"),
-                                                  .mean = lab_number(&tenths, row, "adam_minus_muon") };
+        text_difference[p][tenth - 1] = (Sample){ .n = (int)lab_number(&tenths, row, "seeds"),
+                                                  .mean = lab_number(&tenths, row, "adam_minus_muon"),
+                                                  .se = lab_number(&tenths, row, "error") };
     }
     lab_table_free(&facts), lab_table_free(&tenths);
 }
@@ -550,7 +551,8 @@ static void draw(void) {
 int main(int argc, char **argv) {
     if (lab_draws_again(argc, argv, draw)) return 0;
     quick = argc == 8 && !strcmp(argv[7], "quick");
-    if (argc != 7 + quick) fail_usage("usage: study_heavy-tail FOLDER SEEDS FACTS.json STEPS TEXT.json STEPS [quick], or FOLDER draw");
+    if (argc != 7 + quick)
+        fail_usage("usage: study_heavy-tail FOLDER SEEDS FACTS.json STEPS TEXT.json STEPS [quick], or FOLDER draw");
     seeds = (int)integer_of("SEEDS", argv[2], 1, MOST_SEEDS);
     for (int p = 0; p < PARTS; p++) {
         parts[p].config = argv[3 + 2 * p];
