@@ -8,8 +8,8 @@
    defines: MuonParam, MuonOptions, MuonCoefficients, Muon; muon_default_options, muon_state_bytes, muon_scratch_bytes,
             muon_init, muon_begin_step, muon_step_one, muon_step_all, muon_step, muon_grad_norm, muon_state;
             muon_orthogonalize, muon_svd_power, muon_spectral_power and their _bytes; muon_coefficients, muon_phi,
-            muon_flops, muon_scale; muon_qk_gamma, muon_qk_clip, muon_qk_clip_mla; muon_rule_name, muon_rule_uses,
-            muon_rule_is_for_matrices, muon_scale_name, muon_strerror
+            muon_flops, muon_param_flops, muon_scale; muon_qk_gamma, muon_qk_clip, muon_qk_clip_mla; muon_rule_name,
+            muon_rule_uses, muon_rule_is_for_matrices, muon_scale_name, muon_strerror
 
    What Muon is: the gradient of a matrix is usually dominated by a few singular directions. Muon keeps a momentum of
    it and, before stepping, replaces every singular value by (about) one: U S V^T becomes U V^T, the steepest descent
@@ -74,9 +74,9 @@ static float loss_and_gradients(void) {   // half the squared distance to a targ
     return loss;
 }
 int main(void) {
-    MuonParam params[] = {   // name, weights, gradients, count, rows, cols, stride, rule, learning rate, decay, options
-        { "W", W, dW, 1, ROWS, COLS, 0, MUON_RULE_MUON, 0.2, 0.0, NULL },
-        { "b", b, db, 1, 1, ROWS, 0, MUON_RULE_ADAMW, 0.05, 0.0, NULL } };
+    MuonParam params[] = {   // name, weights, gradients, count, rows, cols, stride, rule, rate, decay, options, blocks
+        { "W", W, dW, 1, ROWS, COLS, 0, MUON_RULE_MUON, 0.2, 0.0, NULL, { 0 } },
+        { "b", b, db, 1, 1, ROWS, 0, MUON_RULE_ADAMW, 0.05, 0.0, NULL, { 0 } } };
     MuonOptions options = muon_default_options();
     void *memory = malloc(muon_state_bytes(params, 2, &options));
     void *scratch = malloc(muon_scratch_bytes(params, 2, &options));
@@ -110,7 +110,7 @@ int main(void) {
    ADAMW          adamw     adam        -                 2                 arXiv 1711.05101
    MUON           muon      momentum    Newton-Schulz     1                 Keller Jordan, kellerjordan.github.io/posts/
                                                                             muon; decay: torch.optim.Muon, 2502.16982
-   NORMUON        normuon   momentum    the same, rows    1 + 1 / cols      arXiv 2510.05491
+   NORMUON        normuon   momentum    the same, evened  1 + 1 / cols      arXiv 2510.05491
    SVD            svd       momentum    U V^T exactly     1                 what Newton-Schulz approaches
    MSGD           msgd      momentum    U S^1 V^T: none   1                 these and the next: the spectral family of
    MSGDS          msgds     momentum    U S^(1/2) V^T     1                 "Delving into Muon and Beyond", arXiv
@@ -141,9 +141,10 @@ int main(void) {
                           A = X X^T                        (a, b, c) from the coefficient set: every singular value
                           X <- (a I + b A + c A A) X       s of X becomes a s + b s^3 + c s^5
                       A tall matrix uses X^T X from the right, so that A is always of the smaller side.
-      rows, after     v <- beta2 v + (1 - beta2) mean of the row's squares; each row of X / (sqrt(v) + eps); then X is
+      evened, after   v <- beta2 v + (1 - beta2) mean of a row's squares; each row of X / (sqrt(v) + eps); then X is
                       scaled back to the Frobenius norm it had, as modded-nanogpt and nanochat do it (the paper gives
-                      the update an RMS of 0.2)
+                      the update an RMS of 0.2). options.axis: MUON_AXIS_ROWS, a v for each row (the paper); or
+                      MUON_AXIS_LONGER, for each row where rows >= cols, else for each column (those two codes)
       U V^T exactly   one-sided Jacobi SVD in double: some hundred times the work of Newton-Schulz. Singular values
                       below the float32 noise, 1.2e-7 max(rows, cols) times the largest, count as zero and stay zero.
       U S^p V^T       muon_spectral_power: coupled Newton iterations, no SVD
@@ -156,6 +157,10 @@ int main(void) {
       MUON_COEFF_QUINTIC              10 steps   gain 537    (15/8, -10/8, 3/8): converges to 1 from below
       MUON_COEFF_CUBIC                15 steps   gain 438    (3/2, -1/2): the classical iteration
       MUON_COEFF_EXACT12              12 steps   gain 4096   (2, -3/2, 1/2): modded-nanogpt's track 3, nearly U V^T
+      MUON_COEFF_DEEPSEEKV4           10 steps   gain 79263  8 of Keller's, 2 of exact12's: 0.0001..1 into 0.99..1.003
+      MUON_COEFF_CUBIC5                5 steps   gain 119    arXiv 2606.00371, no A A product: 0.007..1 into 0.77..1.31
+      MUON_COEFF_CANS                  5 steps   gain 1039   arXiv 2506.10935: 0.001..1 into 0.88..1.13
+      MUON_COEFF_AOL                   4 steps   gain 90     Turbo-Muon: 0.02..1 into 0.98..1.09
 
    3. Scale, what multiplies a transformed u
       MUON_SCALE_NONE              1
@@ -168,6 +173,14 @@ int main(void) {
       Converting one into the other:  lr_keller sqrt(max(1, rows / cols)) = lr_match 0.2 sqrt(max(rows, cols)),
       for a square matrix lr_keller = 0.2 sqrt(cols) lr_match: 2.3 times at 128, 3.9 at 384, 5.5 at 768.
       The spectral family is stated without a scale for p > 0, with MUON_SCALE_KELLER for p = 0.
+
+   Blocks (MuonParam.blocks): the rows of a matrix may be cut into blocks, each of which goes through stages 2 and 3 as a
+   matrix of its own, so that none holds down another. Per-head Muon (Kimi K3, arXiv 2607.24653, section 2.5; GLM-5's Muon
+   Split, arXiv 2602.15763) cuts W_q, W_k and W_v, whose rows are head after head, but not W_o. The scale is the block's, as
+   in dion: where blocks and matrix have no more rows than columns it is that of the whole matrix too; for a tall matrix, such as
+   the up-projections of latent attention, a block's is what keeps the update's size. With MUON_SCALE_KELLER an orthogonal
+   update of rows x cols has the Frobenius norm sqrt(rows) cut or not (blocks no taller than wide), with
+   MUON_SCALE_MATCH_RMS_ADAMW every block has an RMS of 0.2: the learning rate carries over.
 
    4. Decay is decoupled and takes lr without the scale; sgd, rmsprop and adam add wd W to g instead, as torch does.
       options.cautious (arXiv 2510.12402): only where u W >= 0, so that the decay never works against the step.
@@ -186,22 +199,25 @@ int main(void) {
      stride 3*C*C). Orthogonalized together, the block with the largest gradient holds down the others: gradients of
      1 : 0.1 : 3 come out with an RMS of 1 : 0.11 : 1.7, instead of equal. (Packed: one MuonParam of 3C rows.)
      Equal matrices of all layers are one MuonParam with a count, stride floats apart; each is transformed alone.
+     Attention heads: blocks { head size } for W_q, W_k and W_v; of latent attention { content + rotary } for the queries'
+     up-projection, { content, value } for that of keys and values, whose rows are a head's keys, then its values; and
+     { latent, rotary } where a down-projection has the shared rotary key's rows behind the latent's.
 
    What Newton-Schulz costs. The p x p matrices R = X X^T, P = a I + b R + c R R and their products commute and are
    symmetric: one triangle of each is computed. Several steps can share one R, carried along as R <- P R P, with their
    P's multiplied into one Q: X <- Q X comes once at the end ("Gram space", Dao-AILab's gram-newton-schulz). s steps
    that share an R cost 3 p^2 q + (4 s - 3) p^3 FLOPs, p <= q: as much as s steps alone where p = q, less for every
    longer matrix (s = 1, 3, 5 of a 1 : 4 matrix: 13, 7, 5.8 p^3 a step). Rounding grows with s, so that the first
-   MUON_GRAM_STEPS - 1 = 2 steps share one, then 3 at a time; square matrices take each step alone. muon_flops counts
-   it.
+   MUON_GRAM_STEPS - 1 = 2 steps share one, then 3 at a time; square matrices take each step alone. A cubic, c = 0, saves
+   R R, p^3 a step: a quarter of a square matrix's work. muon_param_flops counts it.
 
    The contract
      - The caller's memory: muon_state_bytes for a Muon's life, muon_scratch_bytes per thread while stepping; aligned as
        malloc does (to 64 bytes is faster). No allocation, no stdio, no exit, no globals. Functions return 0 or a code
        MUON_E_*.
      - The params array, a param's own options and the coefficient sets stay the caller's and must outlive the Muon
-       (muon_init copies the common options). lr, weight_decay, w, g and every option may change between steps; count,
-       rows, cols and rule may not: the state's layout follows from them.
+       (muon_init copies the common options). lr, weight_decay, w, g and every other option may change between steps;
+       count, rows, cols, blocks, rule and options.axis may not: the state's layout follows from them.
      - A step that is refused has changed nothing, t included: for NaN or infinity in any gradient (MUON_E_NOT_FINITE),
        for an argument, an option or an entry of the table. bad_tensor, bad_matrix and bad_field say where.
      - MUON_OK means finite weights; a state or a step that leaves the range of a float is a code. Gradients may have any
@@ -257,14 +273,17 @@ enum {
 enum {
     MUON_COEFF_KELLER, MUON_COEFF_POLAR_EXPRESS, MUON_COEFF_POLAR_EXPRESS_PAPER,
     MUON_COEFF_QUINTIC, MUON_COEFF_CUBIC, MUON_COEFF_EXACT12,
+    MUON_COEFF_DEEPSEEKV4, MUON_COEFF_CUBIC5, MUON_COEFF_CANS, MUON_COEFF_AOL,
     MUON_COEFF_COUNT
 };
 enum { MUON_SCALE_NONE, MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCALE_RMS_ONE, MUON_SCALE_RMS_EXACT,
        MUON_SCALE_COUNT };
+enum { MUON_AXIS_ROWS, MUON_AXIS_LONGER, MUON_AXIS_COUNT };
 enum { MUON_USES_MOMENTUM = 1,         // momentum, nesterov, accumulate
        MUON_USES_BETA1 = 2, MUON_USES_BETA2 = 4 /* and eps */, MUON_USES_NEWTON_SCHULZ = 8 /* coefficients, ns_steps */,
        MUON_USES_SCALE = 16,
-       MUON_USES_ADDED_DECAY = 32 };   // its weight decay is added to the gradient; the others' is decoupled
+       MUON_USES_ADDED_DECAY = 32,     // its weight decay is added to the gradient; the others' is decoupled
+       MUON_USES_AXIS = 64 };
 enum { MUON_SLOT_MOMENTUM, MUON_SLOT_SECOND_MOMENT, MUON_SLOT_COUNT };   // of muon_state
 
 enum {                      // what the functions return; muon_strerror puts it into words
@@ -273,7 +292,7 @@ enum {                      // what the functions return; muon_strerror puts it 
     MUON_E_OPTIONS,         // a MuonOptions field outside its range: m->bad_field; m->bad_tensor is whose, -1 for the
                             // Muon's own
     MUON_E_PARAM,           // a MuonParam that can't be: m->bad_tensor is its index, m->bad_field what is wrong
-    MUON_E_VECTOR,          // one row or one column under a rule that transforms matrices: m->bad_tensor
+    MUON_E_VECTOR,          // one row or one column (a block's, too) under a rule that transforms matrices: m->bad_tensor
     MUON_E_NOT_FINITE,      // NaN or infinity in a gradient: m->bad_tensor, m->bad_matrix say which; or in a matrix
     MUON_E_STATE,           // NaN or infinity in a tensor's state, as from a damaged checkpoint
     MUON_E_DIVERGED,        // a result is not finite: of coefficients that don't converge, or a step beyond FLT_MAX
@@ -281,7 +300,7 @@ enum {                      // what the functions return; muon_strerror puts it 
     MUON_E_COUNT
 };
 
-enum { MUON_MAX_ROWS = 16, MUON_MAX_NS_STEPS = 100 };
+enum { MUON_MAX_ROWS = 16, MUON_MAX_NS_STEPS = 100, MUON_MAX_BLOCKS = 4 };
 
 // A Newton-Schulz polynomial per step: step i takes row i, or the last one from there on.
 typedef struct {
@@ -300,6 +319,7 @@ typedef struct {
     int ns_steps;                           // 1 .. MUON_MAX_NS_STEPS; 0: as the coefficients say
     int scale;                              // MUON_SCALE_*, of transformed matrices
     int cautious;                           // 1: decoupled decay only where it agrees with the step
+    int axis;                               // MUON_AXIS_*, of NorMuon's second moments
     double beta1, beta2;                    // in [0, 1); beta2 of every second moment: Adam's, RMSprop's, NorMuon's
     double eps;                             // in [1.1e-19, 1): below that, g^2 is no float where eps must bound the step.
                                             // Where a mean loss makes embedding gradients tiny: 1e-10
@@ -315,6 +335,8 @@ typedef struct {
     double lr;                              // this tensor's own peak learning rate; times lr_factor in a step
     double weight_decay;                    // lr * weight_decay of W is lost in a step (sgd, rmsprop, adam: see above)
     const MuonOptions *options;             // this tensor's own; NULL: those of muon_init
+    int blocks[MUON_MAX_BLOCKS];            // heights of the blocks that a matrix is cut into, a list from the top down, over
+                                            // and over: { 32 } every 32 rows; zeros: none. Transformed matrices only
 } MuonParam;
 
 typedef struct {
@@ -333,8 +355,8 @@ typedef struct {
 MUONDEF MuonOptions muon_default_options(void);
 
 /* Bytes of state for these n tensors: the table of rules says how many floats per weight. Bytes of scratch that one
-   thread needs while stepping: for the largest matrix that is transformed, p x q with p <= q, 2 p q + 4 p^2 floats;
-   svd 3 p q + 2 p^2. w and g may still be NULL: a caller can plan its memory
+   thread needs while stepping: for the largest matrix or block that is transformed, p x q with p <= q, 2 p q + 4 p^2
+   floats; svd 3 p q + 2 p^2. w and g may still be NULL: a caller can plan its memory
    first. Both are 0 where another argument is bad; muon_init says what is wrong. Scratch is a
    multiple of 64 bytes. */
 MUONDEF size_t muon_state_bytes(const MuonParam *params, int n, const MuonOptions *options);
@@ -347,15 +369,16 @@ MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions
 /* Begins a step: scans every gradient of a tensor that has a rule, adds one to t, keeps both factors for muon_step_one.
    lr_factor: the schedule, times each tensor's lr. grad_scale: times every gradient, such as clip / max(clip, norm).
    Both finite and >= 0; an lr_factor from -1e-12 on is the rounding of a schedule that ends at zero, and counts as 0 (a
-   compiler's fused 1 - n * (1 / n) is -2e-17). Fails with MUON_E_NOT_FINITE (a gradient, as scaled) or as muon_init: weights, states and t
-   are as before, and muon_step_one refuses until a step has begun. */
+   compiler's fused 1 - n * (1 / n) is -2e-17). Fails with MUON_E_NOT_FINITE (a gradient, as scaled) or as muon_init:
+   weights, states and t are as before, and muon_step_one refuses until a step has begun. */
 MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale);
 
 /* Steps one matrix by its rule. To be called once for each tensor and matrix after muon_begin_step; reads m and writes
    only this matrix, its state and scratch (one per thread; NULL where muon_scratch_bytes is 0), so calls may run at
    once. Fails with MUON_E_ARGUMENT (as where no step has begun), MUON_E_STATE where a matrix to be transformed isn't
    finite, which then comes from its state, or MUON_E_DIVERGED where the transform's result isn't: the weights are
-   untouched. Or with MUON_E_DIVERGED where a weight is no longer finite after the step. */
+   untouched (of a matrix in blocks, those of the block). Or with MUON_E_DIVERGED where a weight is no longer finite after
+   the step. */
 MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch);
 
 /* Every matrix after muon_begin_step. scratch: threads (>= 1) times muon_scratch_bytes. Matrices that are transformed
@@ -371,7 +394,8 @@ MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratc
 MUONDEF double muon_grad_norm(const Muon *m);
 
 /* A tensor's state in slot MUON_SLOT_*, for checkpoints: *n floats, matrix after matrix without gaps, to read or write;
-   rows * cols per matrix, normuon's second moment rows. NULL and *n = 0 where the rule keeps nothing in this slot. */
+   rows * cols per matrix; normuon's second moment rows, with MUON_AXIS_LONGER max(rows, cols) of each block. NULL and
+   *n = 0 where the rule keeps nothing in this slot. */
 MUONDEF float *muon_state(const Muon *m, int tensor, int slot, size_t *n);
 
 /* x <- about U V^T of x = U S V^T, in place: steps of the set on x / (c->norm |x|_F). A zero x stays zero.
@@ -407,8 +431,12 @@ MUONDEF double muon_phi(const MuonCoefficients *c, int steps, double x);
 
 /* FLOPs (a multiply-add is two) of a rule's products in one step of one matrix: of Newton-Schulz, in `steps` steps, one
    triangle of each symmetric product; of the spectral family all of it. 0 for rules without products and for svd, whose
-   work depends on the matrix; NaN for an unknown rule. */
+   work depends on the matrix; NaN for an unknown rule. Newton-Schulz's steps count as quintics. */
 MUONDEF double muon_flops(int rule, int rows, int cols, int steps);
+
+/* The same for one matrix of a tensor as it is stepped: by its coefficient set, whose cubics (c = 0) are cheaper, and the
+   number of its steps, in its blocks. options: the common ones. */
+MUONDEF double muon_param_flops(const MuonParam *p, const MuonOptions *options);
 
 /* The factor MUON_SCALE_* for a matrix of this shape (RMS_EXACT: for a u whose RMS is 1); NaN for any other number. */
 MUONDEF double muon_scale(int scale, int rows, int cols);
@@ -446,7 +474,8 @@ MUONDEF int muon_qk_clip_mla(float *wq, int q_cols, float *wk, int k_cols, int k
 MUONDEF const char *muon_rule_name(int rule);
 // 1 where the rule transforms whole matrices, 0 where it works on single weights (or for `none`).
 MUONDEF int muon_rule_is_for_matrices(int rule);
-// The sum of MUON_USES_* for the options that change a step of the rule, and for how it decays; 0 for `none` and for any other number.
+// The sum of MUON_USES_* for the options that change a step of the rule, and for how it decays; 0 for `none` and for any
+// other number.
 MUONDEF int muon_rule_uses(int rule);
 MUONDEF const char *muon_scale_name(int scale);
 MUONDEF const char *muon_strerror(int code);
@@ -469,7 +498,7 @@ MUONDEF const char *muon_strerror(int code);
 // Names and tables
 
 enum { MUON__MOMENTUM = 1, MUON__RMS, MUON__ADAM };                                 // directions; 0: none
-enum { MUON__ELEMENTWISE, MUON__NEWTON_SCHULZ, MUON__ROWS, MUON__SVD, MUON__POWER }; // transforms
+enum { MUON__ELEMENTWISE, MUON__NEWTON_SCHULZ, MUON__EVENED, MUON__SVD, MUON__POWER }; // transforms
 
 typedef struct {
     const char *name;
@@ -486,7 +515,7 @@ static const muon__Rule *muon__rule(int rule) {
         { "adam",    MUON__ADAM,     MUON__ELEMENTWISE,    1.0,  1 },
         { "adamw",   MUON__ADAM,     MUON__ELEMENTWISE,    1.0,  0 },
         { "muon",    MUON__MOMENTUM, MUON__NEWTON_SCHULZ,  0.0,  0 },
-        { "normuon", MUON__MOMENTUM, MUON__ROWS,           0.0,  0 },
+        { "normuon", MUON__MOMENTUM, MUON__EVENED,         0.0,  0 },
         { "svd",     MUON__MOMENTUM, MUON__SVD,            0.0,  0 },
         { "msgd",    MUON__MOMENTUM, MUON__POWER,          1.0,  0 },
         { "msgds",   MUON__MOMENTUM, MUON__POWER,          0.5,  0 },
@@ -509,10 +538,11 @@ MUONDEF int muon_rule_uses(int rule) {
     if (!r) return 0;
     return (r->direction == MUON__MOMENTUM ? MUON_USES_MOMENTUM : 0)
          | (r->direction == MUON__ADAM ? MUON_USES_BETA1 : 0)
-         | (r->direction == MUON__ADAM || r->direction == MUON__RMS || r->transform == MUON__ROWS ? MUON_USES_BETA2 : 0)
-         | (r->transform == MUON__NEWTON_SCHULZ || r->transform == MUON__ROWS ? MUON_USES_NEWTON_SCHULZ : 0)
+         | (r->direction == MUON__ADAM || r->direction == MUON__RMS || r->transform == MUON__EVENED ? MUON_USES_BETA2 : 0)
+         | (r->transform == MUON__NEWTON_SCHULZ || r->transform == MUON__EVENED ? MUON_USES_NEWTON_SCHULZ : 0)
          | (r->transform != MUON__ELEMENTWISE ? MUON_USES_SCALE : 0)
-         | (r->adds_decay ? MUON_USES_ADDED_DECAY : 0);
+         | (r->adds_decay ? MUON_USES_ADDED_DECAY : 0)
+         | (r->transform == MUON__EVENED ? MUON_USES_AXIS : 0);
 }
 
 MUONDEF const char *muon_rule_name(int rule) {
@@ -568,6 +598,26 @@ MUONDEF const MuonCoefficients *muon_coefficients(int set) {
         { "cubic", 15, 1.0, 1, { { 1.5, -0.5, 0.0 } } },
         // modded-nanogpt, records/track_3_optimization
         { "exact12", 12, 1.0, 1, { { 2.0, -1.5, 0.5 } } },
+        // DeepSeek-V4, arXiv 2606.19348: eight steps of Keller's, which spread out, and two of exact12's, which converge
+        { "deepseekv4", 10, 1.0, 9, {
+            { 3.4445, -4.7750, 2.0315 }, { 3.4445, -4.7750, 2.0315 }, { 3.4445, -4.7750, 2.0315 },
+            { 3.4445, -4.7750, 2.0315 }, { 3.4445, -4.7750, 2.0315 }, { 3.4445, -4.7750, 2.0315 },
+            { 3.4445, -4.7750, 2.0315 }, { 3.4445, -4.7750, 2.0315 }, { 2.0, -1.5, 0.5 } } },
+        // arXiv 2606.00371, for singular values from 0.007, bf16's floor; the numbers: NVIDIA's Emerging-Optimizers
+        { "cubic5", 5, 1.0, 5, {
+            { 3.3656576, -3.3420992, 0.0 }, { 2.5744352, -1.4957376, 0.0 }, { 2.5368962, -1.4312570, 0.0 },
+            { 2.4418906, -1.2764040, 0.0 }, { 2.2230472, -0.9630650, 0.0 } } },
+        // CANS, Grishina, Smirnov, Rakhuba, arXiv 2506.10935 (Remez, adaptive interval); the numbers: Emerging-Optimizers.
+        // Five times in a row they are steep at 1, where rounding would be amplified 50,000 times: hence the norm
+        { "cans", 5, 1.01, 5, {
+            { 8.4703, -25.1081, 18.6293 }, { 4.1828, -3.1087, 0.5806 }, { 3.9619, -2.9541, 0.5630 },
+            { 3.2866, -2.4647, 0.5074 }, { 2.2737, -1.6447, 0.4162 } } },
+        /* Turbo-Muon, github.com/thib-s/flash-newton-schulz. There "almost orthogonal layers" scale X in place of its
+           Frobenius norm. Its first polynomial is negative from 0.8838 on, so that with |u|_F alone a matrix of about rank
+           one would be stepped the wrong way: hence the norm, which keeps every singular value below 0.87. */
+        { "aol", 4, 1.15, 4, {
+            { 4.0098, -7.0585, 2.4635 }, { 3.4585, -5.5479, 2.5959 }, { 2.7573, -3.2939, 1.4254 },
+            { 2.7215, -3.0494, 1.3169 } } },
     };
 #undef MUON__1_01
     return set >= 0 && set < MUON_COEFF_COUNT ? &sets[set] : NULL;
@@ -626,6 +676,7 @@ MUONDEF MuonOptions muon_default_options(void) {
     o.ns_steps = 0;
     o.scale = MUON_SCALE_MATCH_RMS_ADAMW;
     o.cautious = 0;
+    o.axis = MUON_AXIS_ROWS;
     o.beta1 = 0.9;
     o.beta2 = 0.95;
     o.eps = 1e-8;
@@ -639,19 +690,58 @@ static size_t muon__min(size_t a, size_t b) { return a < b ? a : b; }
 
 static size_t muon__size(const MuonParam *p) { return (size_t)p->rows * (size_t)p->cols; }
 
+static const MuonOptions *muon__options(const MuonParam *p, const MuonOptions *common) {
+    return p->options ? p->options : common;
+}
+
+// A piece of a matrix that is transformed alone: rows first .. first+height-1.
+typedef struct { int first, height; } muon__Block;
+
+// How many blocks a matrix of p has: 1 where it isn't cut, or not transformed. *in_list, *list_height: of the list once.
+static int muon__blocks(const MuonParam *p, int *in_list, int *list_height) {
+    *in_list = *list_height = 0;
+    while (*in_list < MUON_MAX_BLOCKS && p->blocks[*in_list]) *list_height += p->blocks[(*in_list)++];
+    return *in_list && muon_rule_is_for_matrices(p->rule) ? p->rows / *list_height * *in_list : 1;
+}
+
+static int muon__count_blocks(const MuonParam *p) {
+    int in_list, list_height;
+    return muon__blocks(p, &in_list, &list_height);
+}
+
+static muon__Block muon__block(const MuonParam *p, int i) {
+    muon__Block b = { 0, p->rows };
+    int in_list, list_height;
+    if (muon__blocks(p, &in_list, &list_height) == 1) return b;
+    b.first = i / in_list * list_height;
+    for (int k = 0; k < i % in_list; k++) b.first += p->blocks[k];
+    b.height = p->blocks[i % in_list];
+    return b;
+}
+
+// Whether NorMuon's second moments are those of rows; how many there are.
+static int muon__evens_rows(const MuonOptions *o, int rows, int cols) { return o->axis == MUON_AXIS_ROWS || rows >= cols; }
+
+static int muon__lines(const MuonOptions *o, int rows, int cols) { return muon__evens_rows(o, rows, cols) ? rows : cols; }
+
+// The second moments of a matrix before its block `end`.
+static size_t muon__lines_before(const MuonParam *p, const MuonOptions *o, int end) {
+    size_t lines = 0;
+    for (int i = 0; i < end; i++) lines += (size_t)muon__lines(o, muon__block(p, i).height, p->cols);
+    return lines;
+}
+
 // Floats that a tensor keeps in a slot.
-static size_t muon__slot_size(const MuonParam *p, int slot) {
+static size_t muon__slot_size(const MuonParam *p, const MuonOptions *common, int slot) {
     const muon__Rule *r = muon__rule(p->rule);
+    const MuonOptions *o = muon__options(p, common);
     const size_t count = (size_t)p->count;
     if (slot == MUON_SLOT_MOMENTUM && (r->direction == MUON__MOMENTUM || r->direction == MUON__ADAM))
         return count * muon__size(p);
     if (slot == MUON_SLOT_SECOND_MOMENT && (r->direction == MUON__RMS || r->direction == MUON__ADAM))
         return count * muon__size(p);
-    return slot == MUON_SLOT_SECOND_MOMENT && r->transform == MUON__ROWS ? count * (size_t)p->rows : 0;
-}
-
-static const MuonOptions *muon__options(const MuonParam *p, const MuonOptions *common) {
-    return p->options ? p->options : common;
+    if (slot != MUON_SLOT_SECOND_MOMENT || r->transform != MUON__EVENED) return 0;
+    return count * muon__lines_before(p, o, muon__count_blocks(p));
 }
 
 static int muon__not_negative(double x) { return muon__is_finite(x) && x >= 0.0 && x <= FLT_MAX; }
@@ -679,9 +769,20 @@ static const char *muon__bad_option(const MuonOptions *o) {
     if (bad) return bad;
     if (!muon__good_steps(muon__ns_steps(o))) return o->ns_steps ? "ns_steps" : "coefficients->steps";
     if (!muon_scale_name(o->scale)) return "scale";
+    if (o->axis < 0 || o->axis >= MUON_AXIS_COUNT) return "axis";
     if (!muon__fraction(o->beta1)) return "beta1";
     if (!muon__fraction(o->beta2)) return "beta2";
     return muon__fraction(o->eps) && o->eps >= 1.1e-19 ? NULL : "eps";
+}
+
+// The list of blocks: positive heights, then zeros, whose sum divides the rows.
+static const char *muon__bad_blocks(const MuonParam *p) {
+    double height = 0.0;
+    for (int i = 0; i < MUON_MAX_BLOCKS; i++) {
+        if (p->blocks[i] < 0 || (i > 0 && p->blocks[i] && !p->blocks[i - 1])) return "blocks";
+        height += p->blocks[i];
+    }
+    return height > p->rows || (height > 0.0 && p->rows % (int)height) ? "blocks" : NULL;
 }
 
 static const char *muon__bad_entry(const MuonParam *p, int with_pointers) {
@@ -695,7 +796,16 @@ static const char *muon__bad_entry(const MuonParam *p, int with_pointers) {
     if (with_pointers && !p->g) return "g";
     if (p->count > 1 && p->stride < muon__size(p)) return "stride";
     if (!muon__not_negative(p->lr)) return "lr";
-    return muon__not_negative(p->weight_decay) ? NULL : "weight_decay";
+    if (!muon__not_negative(p->weight_decay)) return "weight_decay";
+    return muon__bad_blocks(p);
+}
+
+// The name of what makes a matrix, or one of its blocks, a vector under a rule for matrices; NULL: nothing.
+static const char *muon__vector(const MuonParam *p) {
+    if (!muon_rule_is_for_matrices(p->rule)) return NULL;
+    for (int i = 0; i < MUON_MAX_BLOCKS; i++)
+        if (p->blocks[i] == 1) return "blocks";
+    return p->rows == 1 ? "rows" : p->cols == 1 ? "cols" : NULL;
 }
 
 /* The first thing wrong with the table or the options, as a code; *bad is the index of a bad entry, or -1, *field the
@@ -709,8 +819,7 @@ static int muon__check(const MuonParam *params, int n, const MuonOptions *option
         const MuonParam *p = &params[i];
         *bad = i;
         if ((*field = muon__bad_entry(p, with_pointers))) return MUON_E_PARAM;
-        *field = p->rows == 1 ? "rows" : "cols";
-        if (muon__rule(p->rule)->transform != MUON__ELEMENTWISE && (p->rows == 1 || p->cols == 1)) return MUON_E_VECTOR;
+        if ((*field = muon__vector(p))) return MUON_E_VECTOR;
         if ((*field = p->options ? muon__bad_option(p->options) : NULL)) return MUON_E_OPTIONS;
     }
     *bad = -1;
@@ -718,28 +827,29 @@ static int muon__check(const MuonParam *params, int n, const MuonOptions *option
 }
 
 // Floats of state before a tensor's slot: tensor after tensor, slot after slot, matrix after matrix.
-static size_t muon__offset(const MuonParam *params, int tensor, int slot) {
+static size_t muon__offset(const MuonParam *params, const MuonOptions *common, int tensor, int slot) {
     size_t floats = 0;
     for (int i = 0; i < tensor; i++)
-        for (int s = 0; s < MUON_SLOT_COUNT; s++) floats += muon__slot_size(&params[i], s);
-    for (int s = 0; s < slot; s++) floats += muon__slot_size(&params[tensor], s);
+        for (int s = 0; s < MUON_SLOT_COUNT; s++) floats += muon__slot_size(&params[i], common, s);
+    for (int s = 0; s < slot; s++) floats += muon__slot_size(&params[tensor], common, s);
     return floats;
 }
 
 MUONDEF size_t muon_state_bytes(const MuonParam *params, int n, const MuonOptions *options) {
     const char *field;
     int bad;
-    return muon__check(params, n, options, 0, &bad, &field) == MUON_OK ? muon__offset(params, n, 0) * sizeof(float) : 0;
+    if (muon__check(params, n, options, 0, &bad, &field) != MUON_OK) return 0;
+    return muon__offset(params, options, n, 0) * sizeof(float);
 }
 
-// Bytes that a transform needs besides the matrix itself.
-static size_t muon__transform_bytes(const MuonParam *p) {
-    switch (muon__rule(p->rule)->transform) {
+// Bytes that a rule's transform of a matrix needs besides the matrix itself.
+static size_t muon__transform_bytes(int rule, int rows, int cols) {
+    switch (muon__rule(rule)->transform) {
     case MUON__NEWTON_SCHULZ:
-    case MUON__ROWS:  return muon_orthogonalize_bytes(p->rows, p->cols);
-    case MUON__SVD:   return muon_svd_power_bytes(p->rows, p->cols);
-    case MUON__POWER: return muon_spectral_power_bytes(p->rows, p->cols);
-    default:          return 0;
+    case MUON__EVENED: return muon_orthogonalize_bytes(rows, cols);
+    case MUON__SVD:    return muon_svd_power_bytes(rows, cols);
+    case MUON__POWER:  return muon_spectral_power_bytes(rows, cols);
+    default:           return 0;
     }
 }
 
@@ -752,9 +862,14 @@ MUONDEF size_t muon_scratch_bytes(const MuonParam *params, int n, const MuonOpti
     size_t most = 0;
     if (muon__check(params, n, options, 0, &bad, &field) != MUON_OK) return 0;
     for (int i = 0; i < n; i++) {
-        if (muon__rule(params[i].rule)->transform == MUON__ELEMENTWISE) continue;
-        size_t bytes = muon__room(muon__size(&params[i])) * sizeof(float) + muon__transform_bytes(&params[i]);
-        if (bytes > most) most = bytes;
+        const MuonParam *p = &params[i];
+        if (!muon_rule_is_for_matrices(p->rule)) continue;
+        for (int k = 0; k < MUON_MAX_BLOCKS && (k == 0 || p->blocks[k]); k++) {
+            const int rows = p->blocks[k] ? p->blocks[k] : p->rows;
+            const size_t floats = muon__room((size_t)rows * (size_t)p->cols);
+            const size_t bytes = floats * sizeof(float) + muon__transform_bytes(p->rule, rows, p->cols);
+            if (bytes > most) most = bytes;
+        }
     }
     return (most + 63) / 64 * 64;           // and so does the next thread's part
 }
@@ -762,8 +877,8 @@ MUONDEF size_t muon_scratch_bytes(const MuonParam *params, int n, const MuonOpti
 MUONDEF float *muon_state(const Muon *m, int tensor, int slot, size_t *n) {
     *n = 0;
     if (!m || tensor < 0 || tensor >= m->n || slot < 0 || slot >= MUON_SLOT_COUNT) return NULL;
-    *n = muon__slot_size(&m->params[tensor], slot);
-    return *n ? m->state + muon__offset(m->params, tensor, slot) : NULL;
+    *n = muon__slot_size(&m->params[tensor], &m->options, slot);
+    return *n ? m->state + muon__offset(m->params, &m->options, tensor, slot) : NULL;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -952,19 +1067,22 @@ static int muon__normalize(float *x, size_t n, double norm, double *length) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Newton-Schulz
 
-/* FLOPs of s steps that share one Gram matrix R of a p x q matrix: R p^2 q; then p^3 each for R R; Q P, from the second
-   on; R P and P R P, up to the last but one; and Q X 2 p^2 q. */
-static double muon__run_flops(double p, double q, int s) { return 3.0 * p * p * q + (4.0 * s - 3.0) * p * p * p; }
+/* FLOPs of s steps that share one Gram matrix R of a p x q matrix: R p^2 q; then p^3 each for R R, of a quintic; Q P, from
+   the second on; R P and P R P, up to the last but one; and Q X 2 p^2 q. */
+static double muon__run_flops(double p, double q, int s, int quintics) {
+    return 3.0 * p * p * q + (3.0 * (s - 1) + quintics) * p * p * p;
+}
 
 /* How many steps from `step` on share a Gram matrix: most - 1 at first, while small singular values are far off, then
    most at a time, as long as that is less work. */
 static int muon__run_length(int p, int q, int step, int steps, int most) {
     int s = step == 0 ? most - 1 : most;
     if (s > steps - step) s = steps - step;
-    return s > 1 && muon__run_flops(p, q, s) < s * muon__run_flops(p, q, 1) ? s : 1;
+    return s > 1 && muon__run_flops(p, q, s, s) < s * muon__run_flops(p, q, 1, 1) ? s : 1;
 }
 
-MUONDEF double muon_flops(int rule, int rows, int cols, int steps) {
+// Of `steps` steps by set c; NULL: of quintics.
+static double muon__flops(int rule, int rows, int cols, const MuonCoefficients *c, int steps) {
     const muon__Rule *r = muon__rule(rule);
     const int p = rows < cols ? rows : cols, q = rows < cols ? cols : rows;
     double flops = 0.0;
@@ -973,11 +1091,23 @@ MUONDEF double muon_flops(int rule, int rows, int cols, int steps) {
         const double maps = r->power == 0.25 ? 2.0 : 1.0, iterations = r->power == 0.0 ? 1.0 : 2.0 * maps;
         return maps * 4.0 * p * p * q + iterations * 90.0 * p * p * p;
     }
-    if (r->transform != MUON__NEWTON_SCHULZ && r->transform != MUON__ROWS) return 0.0;
+    if (r->transform != MUON__NEWTON_SCHULZ && r->transform != MUON__EVENED) return 0.0;
     for (int step = 0, s; step < steps; step += s) {
+        int quintics = 0;
         s = muon__run_length(p, q, step, steps, MUON_GRAM_STEPS);
-        flops += muon__run_flops(p, q, s);
+        for (int i = step; i < step + s; i++) quintics += !c || muon__abc(c, i)[2] != 0.0;
+        flops += muon__run_flops(p, q, s, quintics);
     }
+    return flops;
+}
+
+MUONDEF double muon_flops(int rule, int rows, int cols, int steps) { return muon__flops(rule, rows, cols, NULL, steps); }
+
+MUONDEF double muon_param_flops(const MuonParam *p, const MuonOptions *options) {
+    const MuonOptions *o = muon__options(p, options);
+    double flops = 0.0;
+    for (int i = 0; i < muon__count_blocks(p); i++)
+        flops += muon__flops(p->rule, muon__block(p, i).height, p->cols, o->coefficients, muon__ns_steps(o));
     return flops;
 }
 
@@ -1008,6 +1138,7 @@ static void muon__times(float *C, const float *A, float a, const float *Z, int p
    all is the product Q of their P's times the first X.
        A = X X^T of the next step      stands below as R <- P R P
        X <- P X of each step           stands below as Q <- Q P, and once X <- Q X
+   A cubic's Z is b R alone: no product.
    P is kept as a and Z, for MUON_GEMM may round its operands (to bf16): A P is computed as a A + A Z, whose first term
    then stays exact. Only a shared Q begins as the whole matrix P. A tall x has X^T X for R, and X Q for Q X. */
 static float *muon__newton_schulz(float *x, float *other, int rows, int cols, const MuonCoefficients *c, int steps,
@@ -1022,8 +1153,12 @@ static float *muon__newton_schulz(float *x, float *other, int rows, int cols, co
         for (int i = step; i < end; i++) {
             const double *abc = muon__abc(c, i);
             const float a = (float)abc[0];
-            memcpy(Z, R, pp * sizeof(float));
-            MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], R, p, R, p, (float)abc[1], Z, p); // P - a I = b R + c R R
+            if (abc[2] != 0.0) {                                                          // P - a I = b R + c R R
+                memcpy(Z, R, pp * sizeof(float));
+                MUON_GEMM_SYMMETRIC(0, p, p, (float)abc[2], R, p, R, p, (float)abc[1], Z, p);
+            } else {
+                for (size_t k = 0; k < pp; k++) Z[k] = (float)abc[1] * R[k];
+            }
             if (i + 1 < end) {                                                            // R <- P R P
                 muon__times(S, R, a, Z, p);
                 muon__times(R, S, a, Z, p);
@@ -1292,7 +1427,7 @@ MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale) {
     return MUON_OK;
 }
 
-// One matrix in a step: what the stages share.
+// One matrix, or one block of it, in a step: what the stages share.
 typedef struct {
     const muon__Rule *rule;
     const MuonOptions *options;
@@ -1351,25 +1486,41 @@ static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float
     }
 }
 
-/* NorMuon, after the orthogonalization of u: every row divided by the root of its running mean square, then all of it
-   scaled back to the Frobenius norm it had. */
-static void muon__normalize_rows(const muon__Matrix *a, float *u) {
+// Sums of squares of n <= MUON__FEW lines of u from `line` on: of rows, or of columns.
+enum { MUON__FEW = 16 };
+
+static void muon__line_squares(const muon__Matrix *a, const float *u, int by_rows, int line, int n, double *squares) {
+    const size_t cols = (size_t)a->cols, count = by_rows ? cols : (size_t)a->rows;
+    const size_t next = by_rows ? cols : 1, along = by_rows ? 1 : cols;
+    const float *from = u + (size_t)line * next;
+    memset(squares, 0, (size_t)n * sizeof *squares);
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < (size_t)n; k++) {
+            const double x = from[k * next + i * along];
+            squares[k] += x * x;
+        }
+}
+
+/* NorMuon, after the orthogonalization of u: every row (or column, as options.axis says) divided by the root of its
+   running mean square, then all of it scaled back to the Frobenius norm it had. factors: room for one of each. */
+static void muon__even_out(const muon__Matrix *a, float *u, float *factors) {
     const MuonOptions *o = a->options;
+    const int by_rows = muon__evens_rows(o, a->rows, a->cols), lines = muon__lines(o, a->rows, a->cols);
     const size_t cols = (size_t)a->cols;
-    double before = 0.0, after = 0.0;
-    for (int i = 0; i < a->rows; i++) {
-        double squares = 0.0;
-        for (size_t j = 0; j < cols; j++) squares += (double)u[(size_t)i * cols + j] * u[(size_t)i * cols + j];
-        a->second[i] = (float)(o->beta2 * a->second[i] + (1.0 - o->beta2) * squares / a->cols);
-        const double factor = 1.0 / (sqrt((double)a->second[i]) + o->eps);
-        before += squares;
-        after += squares * factor * factor;
+    double before = 0.0, after = 0.0, squares[MUON__FEW];
+    for (int line = 0; line < lines; line++) {
+        const int at = line % MUON__FEW;
+        if (at == 0) muon__line_squares(a, u, by_rows, line, (int)muon__min(MUON__FEW, (size_t)(lines - line)), squares);
+        const double mean = squares[at] / (by_rows ? a->cols : a->rows);
+        a->second[line] = (float)(o->beta2 * a->second[line] + (1.0 - o->beta2) * mean);
+        const double factor = 1.0 / (sqrt((double)a->second[line]) + o->eps);
+        before += squares[at];
+        after += squares[at] * factor * factor;
     }
     const double back = after > 0.0 ? sqrt(before / after) : 0.0;
-    for (int i = 0; i < a->rows; i++) {
-        const float factor = (float)(back / (sqrt((double)a->second[i]) + o->eps));
-        for (size_t j = 0; j < cols; j++) u[(size_t)i * cols + j] *= factor;
-    }
+    for (int line = 0; line < lines; line++) factors[line] = (float)(back / (sqrt((double)a->second[line]) + o->eps));
+    for (size_t i = 0; i < (size_t)a->rows; i++)
+        for (size_t j = 0; j < cols; j++) u[i * cols + j] *= factors[by_rows ? i : j];
 }
 
 // Of MUON_SCALE_RMS_EXACT: u over its root mean square, in double as 1 / 1e-40 is no float.
@@ -1384,6 +1535,7 @@ static void muon__to_rms_one(const muon__Matrix *a, float *u) {
 // Stage 2: *u in place, or in `other`, the room behind it.
 static int muon__transform(const muon__Matrix *a, float **u, float *other) {
     const MuonOptions *o = a->options;
+    float *from = *u;
     int code;
     switch (a->rule->transform) {
     case MUON__SVD:
@@ -1392,7 +1544,7 @@ static int muon__transform(const muon__Matrix *a, float **u, float *other) {
         return muon__spectral(u, other, a->rows, a->cols, a->rule->power);
     default:
         code = muon__polar(u, other, a->rows, a->cols, o->coefficients, muon__ns_steps(o));
-        if (code == MUON_OK && a->rule->transform == MUON__ROWS) muon__normalize_rows(a, *u);
+        if (code == MUON_OK && a->rule->transform == MUON__EVENED) muon__even_out(a, *u, *u == from ? other : from);
         return code;
     }
 }
@@ -1445,40 +1597,38 @@ static void muon__apply_body(void *context, int i, int thread) {
     a->bad[i] = muon__apply(a, from, muon__part(n, i + 1), a->u + from);
 }
 
-static muon__Matrix muon__matrix(const Muon *m, int tensor, int matrix) {
+static muon__Matrix muon__matrix(const Muon *m, int tensor, int matrix, int block) {
     const MuonParam *p = &m->params[tensor];
     const MuonOptions *o = muon__options(p, &m->options);
-    const size_t count = (size_t)p->count, at = (size_t)matrix;
+    const muon__Block b = muon__block(p, block);
+    const size_t count = (size_t)p->count, at = (size_t)matrix, before = (size_t)b.first * (size_t)p->cols;
     const double lr = p->lr * m->lr_factor;
     muon__Matrix a;
     size_t n;
     a.rule = muon__rule(p->rule);
     a.options = o;
-    a.rows = p->rows;
+    a.rows = b.height;
     a.cols = p->cols;
-    a.w = p->w + at * p->stride;
-    a.g = p->g + at * p->stride;
+    a.w = p->w + at * p->stride + before;
+    a.g = p->g + at * p->stride + before;
     a.mom = muon_state(m, tensor, MUON_SLOT_MOMENTUM, &n);
-    if (a.mom) a.mom += at * (n / count);
+    if (a.mom) a.mom += at * (n / count) + before;
     a.second = muon_state(m, tensor, MUON_SLOT_SECOND_MOMENT, &n);
-    if (a.second) a.second += at * (n / count);
+    if (a.second) a.second += at * (n / count) + (a.rule->transform == MUON__EVENED ? muon__lines_before(p, o, block) : before);
     a.grad_scale = (float)m->grad_scale;
     a.added_decay = a.rule->adds_decay ? (float)p->weight_decay : 0.0f;
     a.first_factor = (float)(1.0 / (1.0 - pow(o->beta1, (double)m->t)));
     a.second_factor = (float)(1.0 / sqrt(1.0 - pow(o->beta2, (double)m->t)));
     a.decay = a.rule->adds_decay ? 0.0f : (float)(lr * p->weight_decay);
-    a.step = (float)(lr * (a.rule->transform == MUON__ELEMENTWISE ? 1.0 : muon_scale(o->scale, p->rows, p->cols)));
+    a.step = (float)(lr * (a.rule->transform == MUON__ELEMENTWISE ? 1.0 : muon_scale(o->scale, a.rows, a.cols)));
     a.u = NULL;
     return a;
 }
 
-MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch) {
-    if (!m || m->grad_scale < 0.0 || tensor < 0 || tensor >= m->n) return MUON_E_ARGUMENT;
-    const MuonParam *p = &m->params[tensor];
-    if (matrix < 0 || matrix >= p->count) return MUON_E_ARGUMENT;
-    if (p->rule == MUON_RULE_NONE) return MUON_OK;
-    muon__Matrix a = muon__matrix(m, tensor, matrix);
-    const size_t n = muon__size(p);
+// One block, or a matrix that isn't cut.
+static int muon__step_block(const Muon *m, int tensor, int matrix, int block, void *scratch) {
+    muon__Matrix a = muon__matrix(m, tensor, matrix, block);
+    const size_t n = (size_t)a.rows * (size_t)a.cols;
     unsigned bad = 0;
     if (a.rule->transform == MUON__ELEMENTWISE) {
         muon__for_parts(n, muon__elementwise_body, &a);
@@ -1495,18 +1645,37 @@ MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch) 
     return bad ? MUON_E_DIVERGED : MUON_OK;
 }
 
-/* Matrices run side by side, one per thread, where a product p x p x q has fewer multiply-adds than this: small ones
-   always, middling ones where there are enough of them for all threads. For others all threads work together. */
+MUONDEF int muon_step_one(const Muon *m, int tensor, int matrix, void *scratch) {
+    if (!m || m->grad_scale < 0.0 || tensor < 0 || tensor >= m->n) return MUON_E_ARGUMENT;
+    const MuonParam *p = &m->params[tensor];
+    if (matrix < 0 || matrix >= p->count) return MUON_E_ARGUMENT;
+    int first = MUON_OK;
+    for (int i = 0; i < muon__count_blocks(p) && p->rule != MUON_RULE_NONE; i++) {
+        const int code = muon__step_block(m, tensor, matrix, i, scratch);
+        if (first == MUON_OK) first = code;
+    }
+    return first;
+}
+
+/* Matrices, or their blocks, run side by side, one per thread, where a product p x p x q has fewer multiply-adds than this:
+   small ones always, middling ones where there are enough of them for all threads. For others all threads work together. */
 enum { MUON__SMALL = 1 << 24, MUON__MIDDLING = 1 << 28, MUON__MAX_THREADS = 256 };
 
 static int muon__side_by_side(const MuonParam *p, int below) {
-    const double small = p->rows < p->cols ? p->rows : p->cols;
-    return muon__rule(p->rule)->transform != MUON__ELEMENTWISE && small * p->rows * p->cols < below;
+    int rows = p->blocks[0] ? 0 : p->rows;
+    for (int i = 0; i < MUON_MAX_BLOCKS; i++) rows = p->blocks[i] > rows ? p->blocks[i] : rows;   // of the highest block
+    const double small = rows < p->cols ? rows : p->cols;
+    return muon_rule_is_for_matrices(p->rule) && small * rows * p->cols < below;
+}
+
+// Of a tensor's matrices, as many as run side by side: all of their blocks, or none.
+static int muon__pieces(const MuonParam *p, int below) {
+    return muon__side_by_side(p, below) ? p->count * muon__count_blocks(p) : 0;
 }
 
 static int muon__count_side_by_side(const Muon *m, int below) {
     int count = 0;
-    for (int i = 0; i < m->n; i++) count += muon__side_by_side(&m->params[i], below) ? m->params[i].count : 0;
+    for (int i = 0; i < m->n; i++) count += muon__pieces(&m->params[i], below);
     return count;
 }
 
@@ -1529,18 +1698,15 @@ typedef struct {
     muon__Fault faults[MUON__MAX_THREADS];
 } muon__Steps;
 
-// Matrix number i of all those that run side by side.
+// Block number i of all those that run side by side.
 static void muon__step_body(void *context, int i, int thread) {
     muon__Steps *s = (muon__Steps *)context;
     int tensor = 0;
     MUON_ASSERT(thread >= 0 && thread < s->threads);   // or else two would share scratch
-    for (;; tensor++) {
-        if (!muon__side_by_side(&s->m->params[tensor], s->below)) continue;
-        if (i < s->m->params[tensor].count) break;
-        i -= s->m->params[tensor].count;
-    }
-    const int code = muon_step_one(s->m, tensor, i, s->scratch + (size_t)thread * s->bytes);
-    muon__keep_fault(&s->faults[thread], code, tensor, i);
+    for (int pieces; i >= (pieces = muon__pieces(&s->m->params[tensor], s->below)); tensor++) i -= pieces;
+    const int blocks = muon__count_blocks(&s->m->params[tensor]), matrix = i / blocks;
+    const int code = muon__step_block(s->m, tensor, matrix, i % blocks, s->scratch + (size_t)thread * s->bytes);
+    muon__keep_fault(&s->faults[thread], code, tensor, matrix);
 }
 
 // What is wrong with muon_step_all's arguments; NULL: nothing.

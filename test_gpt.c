@@ -822,6 +822,55 @@ TEST(names_of_optimizers_decide_who_owns_what) {
     }
 }
 
+// With per_head the optimizer transforms queries, keys and values head by head: a block is a head's rows, in groups of fewer keys
+// than queries too; every other matrix stays whole. One head's large gradient changes nothing of the others' steps.
+TEST(per_head_is_a_block_for_each_head) {
+    char *overrides[] = {"--optimizer.muon.per_head=true"};
+    Trainer t;
+    small_trainer(&t, sockets[2][1], COUNT_OF(overrides), overrides);
+    Model *m = &t.model;
+    int HS = m->HS, C = m->C, seen = 0;
+    for (int g = 0; g < t.n_groups; g++) {
+        const char *name = t.groups[g].name;
+        bool cut = !strcmp(name, "wq") || !strcmp(name, "wk") || !strcmp(name, "wv");
+        CHECK_MSG(t.groups[g].blocks[0] == (cut ? HS : 0) && !t.groups[g].blocks[1], "%s: blocks of %d", name, t.groups[g].blocks[0]);
+        seen += cut;
+    }
+    CHECK(seen == 3 && m->NKV < m->NH);
+    for (size_t i = 0; i < m->n_params; i++) m->grads[i] = 1e-3f * normal_of(hash64(3, i));
+    for (int i = 0; i < HS * C; i++) gradient(m, WK, 1)[i] *= 100;                   // its first head's
+    size_t each = (size_t)HS * C;
+    float *expected = xmalloc(each * sizeof *expected), *before = xmalloc(each * sizeof *before);
+    void *room = xmalloc(muon_orthogonalize_bytes(HS, C));
+    memcpy(expected, gradient(m, WK, 1) + each, each * sizeof *expected);           // its second head
+    memcpy(before, weight(m, WK, 1) + each, each * sizeof *before);
+    CHECK(muon_orthogonalize(expected, HS, C, t.options[KEYS_MUON].coefficients, 5, room) == MUON_OK);
+    CHECK(muon_step(&t.muon, 1.0, 1.0, t.scratch, 1) == MUON_OK);
+    double lr = t.config.optimizer.muon.lr, decay = t.config.optimizer.muon.weight_decay, worst = 0.0;
+    double step = lr * muon_scale(t.config.optimizer.muon.scale, HS, C);
+    for (size_t i = 0; i < each; i++)
+        worst = fmax(worst, fabs(weight(m, WK, 1)[each + i] - (before[i] * (1 - lr * decay) - step * expected[i])));
+    CHECK_MSG(worst < 1e-6 * step + 1e-7, "%g", worst);
+    free(expected), free(before), free(room);
+    trainer_free(&t);
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {                                 // latent attention's up-projections
+        if (!strstr(sockets[i][1], "\"mla\"")) continue;
+        small_trainer(&t, sockets[i][1], COUNT_OF(overrides), overrides);
+        int nope = t.config.model.nope, rope = t.config.model.rope, v = t.config.model.v_head, found = 0;
+        for (int g = 0; g < t.n_groups; g++) {
+            const MuonParam *p = &t.groups[g];
+            bool q = !strcmp(p->name, t.config.model.q_lora ? "w_qb" : "wq"), kv = !strcmp(p->name, "w_kvb");
+            CHECK_MSG(p->blocks[0] == (q ? nope + rope : kv ? nope : 0) && p->blocks[1] == (kv ? v : 0), "%s: %d, %d", p->name,
+                      p->blocks[0], p->blocks[1]);
+            found += q + kv;
+        }
+        CHECK(found == 2);
+        for (size_t k = 0; k < t.model.n_params; k++) t.model.grads[k] = 1e-3f * normal_of(hash64(3, k));
+        CHECK(muon_step(&t.muon, 1.0, 1.0, t.scratch, 1) == MUON_OK);
+        trainer_free(&t);
+    }
+}
+
 // Q, K and V of a layer as one matrix, which another polynomial of one's own makes orthogonal.
 TEST(packed_qkv_and_own_polynomials) {
     char *overrides[] = {"--optimizer.muon.packed_qkv=true", "--optimizer.muon.coefficients=own",
@@ -1196,6 +1245,8 @@ TEST(keys_that_change_nothing_are_refused) {
         {gpt2, "--optimizer.muon.steps=3", "no tensor is under muon or normuon"},
         {gpt2, "--optimizer.muon.weight_decay=0.3", "no tensor is under muon"},
         {gpt2, "--optimizer.muon.packed_qkv=true", "q, k and v aren't under muon"},
+        {gpt2, "--optimizer.muon.per_head=true", "neither queries nor keys nor values are under muon"},
+        {llama, "--optimizer.muon.axis=longer", "no tensor is under normuon"},
         {llama, "--optimizer.muon.momentum=0 --optimizer.muon.nesterov=true", "optimizer.muon.momentum is 0"},
         {llama, "--optimizer.muon.momentum=0 --optimizer.muon.momentum_form=accumulate", "optimizer.muon.momentum is 0"},
         {gpt2, "--optimizer.sgd.lr=0.1", "no tensor is under sgd"},
@@ -1460,6 +1511,8 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"--optimizer.muon.coefficients=own", "optimizer.muon.polynomial: 0 numbers"},
         {"--optimizer.muon.coefficients=own --optimizer.muon.polynomial=2,-1.5,0.5,1", "4 numbers"},
         {"--optimizer.muon.packed_qkv=true --optimizer.route=k=adamw", "optimizer.muon.packed_qkv"},
+        {"--optimizer.muon.packed_qkv=true --optimizer.muon.per_head=true", "optimizer.muon.per_head: not together with packed_qkv"},
+        {"--optimizer.muon.per_head=true --model.width=4 --model.heads=4", "optimizer.muon.per_head: a head of one row"},
         {"--optimizer.route=norm=muon", "optimizer.route: norm1_w, 1 x 16, is a vector, and muon is for matrices"},
         {"--optimizer.route=normf_w=svd", "normf_w"},
         {"--model.width=4 --model.heads=4 --model.kv_heads=1", "wk, 1 x 4, is a vector"},
@@ -1581,6 +1634,7 @@ int main(int argc, char **argv) {
     RUN(tensor_table_covers_every_parameter_once);
     RUN(names_of_rules_are_those_of_muon_h);
     RUN(names_of_optimizers_decide_who_owns_what);
+    RUN(per_head_is_a_block_for_each_head);
     RUN(packed_qkv_and_own_polynomials);
     RUN(groups_have_their_own_learning_rates_and_rules);
     RUN(init_has_its_statistics_and_is_independent_of_other_sockets);

@@ -1591,7 +1591,8 @@ typedef struct {
 // ---------------------------------------------------------------------------------------------------------------------
 // What the optimizer updates, and the memory of a training
 
-// One group for each kind of tensor; with packed_qkv one for q, k and v, which lie end to end in every layer.
+// One group for each kind of tensor; with packed_qkv one for q, k and v, which lie end to end in every layer. With per_head
+// each head's rows are a block that the optimizer transforms alone.
 static void optimizer_groups(Trainer *t) {
     const Config *c = &t->config;
     Product qkv = product_of(t->model.table, PRODUCT_QKV);
@@ -1602,10 +1603,12 @@ static void optimizer_groups(Trainer *t) {
         if (!row->count || (packed && (TensorId)id != qkv.first)) continue;
         int rows = packed ? product_rows(t->model.table, qkv) : row->rows;
         RuleKeys keys = rule_keys(row->rule);
+        HeadRows head = c->optimizer.muon.per_head ? head_rows(c, row->role) : (HeadRows){0, 0};
         t->groups[t->n_groups++] = (MuonParam){
             packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
             row->count, rows, row->cols, row->stride, row->rule, rule_lr(c, row->rule, row->role),
-            row->decay ? rule_decay(c, row->rule) : 0.0, keys == KEYS_MUON ? NULL : &t->options[keys]};
+            row->decay ? rule_decay(c, row->rule) : 0.0, keys == KEYS_MUON ? NULL : &t->options[keys],
+            {head.first, head.second}};
     }
 }
 
@@ -1678,10 +1681,8 @@ static double muon_momentum(const Config *c, int step) {
 // What profile.h counts for an update: the products of Newton-Schulz and its kin.
 static double optimizer_flops(const Trainer *t) {
     double flops = 0.0;
-    for (int g = 0; g < t->n_groups; g++) {
-        const MuonParam *p = &t->groups[g];
-        flops += p->count * muon_flops(p->rule, p->rows, p->cols, t->config.optimizer.muon.steps);
-    }
+    for (int g = 0; g < t->n_groups; g++)
+        flops += t->groups[g].count * muon_param_flops(&t->groups[g], &t->options[KEYS_MUON]);
     return flops;
 }
 

@@ -104,10 +104,10 @@ static int train(int rule, double rate) {
 
     // Hidden matrices by the rule, all in one row of the table; the ends and the biases by AdamW.
     const MuonParam params[] = {
-        { "hidden", net.hidden[0], grad.hidden[0], LAYERS - 2, WIDTH, WIDTH, WIDTH * WIDTH, rule, rate, 0.01, NULL },
-        { "first", net.first, grad.first, 1, WIDTH, INPUTS, 0, MUON_RULE_ADAMW, 0.01, 0.0, NULL },
-        { "last", net.last, grad.last, 1, CLASSES, WIDTH, 0, MUON_RULE_ADAMW, 0.01, 0.01, NULL },
-        { "biases", net.biases[0], grad.biases[0], 1, LAYERS, WIDTH, 0, MUON_RULE_ADAMW, 0.01, 0.0, NULL } };
+        { "hidden", net.hidden[0], grad.hidden[0], LAYERS - 2, WIDTH, WIDTH, WIDTH * WIDTH, rule, rate, 0.01, NULL, { 0 } },
+        { "first", net.first, grad.first, 1, WIDTH, INPUTS, 0, MUON_RULE_ADAMW, 0.01, 0.0, NULL, { 0 } },
+        { "last", net.last, grad.last, 1, CLASSES, WIDTH, 0, MUON_RULE_ADAMW, 0.01, 0.01, NULL, { 0 } },
+        { "biases", net.biases[0], grad.biases[0], 1, LAYERS, WIDTH, 0, MUON_RULE_ADAMW, 0.01, 0.0, NULL, { 0 } } };
     const int n_params = sizeof params / sizeof *params;
     const MuonOptions options = muon_default_options();
     void *state = malloc(muon_state_bytes(params, n_params, &options));

@@ -54,7 +54,8 @@ typedef struct {
             int momentum_form, steps, coefficients, scale, precision;
             ConfigList polynomial;
             double polynomial_norm;
-            bool nesterov, cautious, packed_qkv;
+            int axis;
+            bool nesterov, cautious, packed_qkv, per_head;
         } muon;
         struct { double lr, momentum, weight_decay; bool nesterov; } sgd;
         struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool decay_vectors; } adamw;
@@ -149,14 +150,16 @@ static const Field config_fields[] = {
     {"optimizer.muon.momentum_warmup", FIELD_FLOAT, F_(optimizer.muon.momentum_warmup), "0", 0, 1e9, NULL, "the momentum rises from momentum_start: steps, or below 1 a fraction of all steps; 0: none"},
     {"optimizer.muon.momentum_start", FIELD_FLOAT, F_(optimizer.muon.momentum_start), "0.85", 0, 0.9999, NULL, "momentum at step 0 where it warms up"},
     {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: (1-mu) g + mu b instead of b, or g + mu b"},
-    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|quintic|cubic|exact12|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
+    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|quintic|cubic|exact12|deepseekv4|cubic5|cans|aol|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
     {"optimizer.muon.polynomial", FIELD_LIST, F_(optimizer.muon.polynomial), "", -1e6, 1e6, NULL, "a, b, c of the first step, of the second, ...; the last three serve all further steps"},
     {"optimizer.muon.polynomial_norm", FIELD_FLOAT, F_(optimizer.muon.polynomial_norm), "1", 1, 100, NULL, "of one's own polynomial: it begins with u / (norm |u|_F)"},
-    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; quintic 10, cubic 15, exact12 12, own one for each three)"},
+    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; quintic 10, cubic 15, exact12 12, deepseekv4 10, aol 4, own one for each three)"},
     {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one|rms_exact", "of a transformed matrix u: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols)), sqrt(max(rows, cols)), 0.2 / RMS(u)"},
     {"optimizer.muon.weight_decay", FIELD_FLOAT, F_(optimizer.muon.weight_decay), "0", 0, 1e3, NULL, "decoupled, times the learning rate before any scale"},
     {"optimizer.muon.cautious", FIELD_BOOL, F_(optimizer.muon.cautious), "false", 0, 0, NULL, "decay only the weights that the step makes smaller"},
     {"optimizer.muon.packed_qkv", FIELD_BOOL, F_(optimizer.muon.packed_qkv), "false", 0, 0, NULL, "transform a layer's Q, K and V as one matrix; the scale is then that of its shape, up to sqrt(3) larger"},
+    {"optimizer.muon.per_head", FIELD_BOOL, F_(optimizer.muon.per_head), "false", 0, 0, NULL, "transform queries, keys and values head by head, each head's rows as a matrix of its own (of mla: of w_qb or wq, and w_kvb's keys and values apart)"},
+    {"optimizer.muon.axis", FIELD_CHOICE, F_(optimizer.muon.axis), "rows", 0, 0, "rows|longer", "what normuon evens out: rows; or rows of tall and square matrices, columns of wide ones"},
     {"optimizer.muon.precision", FIELD_CHOICE, F_(optimizer.muon.precision), "auto", 0, 0, "auto|fp32|bf16", "of Newton-Schulz's products; auto: as train.precision"},
     {"optimizer.sgd.lr", FIELD_FLOAT, F_(optimizer.sgd.lr), "0.2", 0, 1e6, NULL, "peak learning rate of the tensors under sgd"},
     {"optimizer.sgd.momentum", FIELD_FLOAT, F_(optimizer.sgd.momentum), "0.9", 0, 0.9999, NULL, "decay of the gradient's running sum; 0: plain"},
@@ -250,6 +253,20 @@ static inline int tensor_rule(const Config *c, Role role, const char *name) {
 
 static inline bool tensor_decays(const Config *c, Role role) { return !role_is_vector(role) || c->optimizer.adamw.decay_vectors; }
 
+// Of a matrix whose rows are head after head: a head's rows, and those of its second part, the values behind latent attention's
+// keys. Zeros for other matrices.
+typedef struct { int first, second; } HeadRows;
+
+static inline HeadRows head_rows(const Config *c, Role role) {
+    bool latent = c->model.mixer == MIXER_MLA;
+    switch (role) {
+    case ROLE_Q: case ROLE_Q_B: return (HeadRows){latent ? c->model.nope + c->model.rope : c->model.width / c->model.heads, 0};
+    case ROLE_KV_B: return latent ? (HeadRows){c->model.nope, c->model.v_head} : (HeadRows){0, 0};
+    case ROLE_K: case ROLE_V: return (HeadRows){latent ? 0 : c->model.width / c->model.heads, 0};
+    default: return (HeadRows){0, 0};
+    }
+}
+
 // The section of optimizer. that has a rule's settings.
 typedef enum { KEYS_ADAMW, KEYS_SGD, KEYS_MUON, KEYS_SECTIONS } RuleKeys;
 
@@ -289,6 +306,7 @@ static inline void optimizer_options(const Config *c, MuonOptions of[KEYS_SECTIO
     o.ns_steps = c->optimizer.muon.steps;
     o.scale = c->optimizer.muon.scale;
     o.cautious = c->optimizer.muon.cautious;
+    o.axis = c->optimizer.muon.axis;
     o.beta1 = c->optimizer.adamw.beta1;
     o.beta2 = c->optimizer.adamw.beta2;
     o.eps = c->optimizer.adamw.eps;
@@ -342,6 +360,14 @@ static inline void config_resolve_optimizer(Config *c, const char *where) {
     int q = tensor_rule(c, ROLE_Q, "wq"), k = tensor_rule(c, ROLE_K, "wk"), v = tensor_rule(c, ROLE_V, "wv");
     if (c->optimizer.muon.packed_qkv && (q != k || q != v))
         fail_usage("%s: optimizer.muon.packed_qkv: optimizer.route gives q, k and v different rules", where);
+    if (c->optimizer.muon.packed_qkv && c->optimizer.muon.per_head)
+        fail_usage("%s: optimizer.muon.per_head: not together with packed_qkv, which transforms all heads as one matrix", where);
+    for (Role role = 0; role <= ROLE_HEAD && c->optimizer.muon.per_head; role++) {
+        HeadRows head = head_rows(c, role);
+        if (head.first == 1 || head.second == 1)
+            fail_usage("%s: optimizer.muon.per_head: a head of one row (%s) is a vector", where,
+                       latent ? "model.nope or model.v_head" : "model.width / model.heads");
+    }
 }
 
 // Prepared data is looked for where make put it: in $DATA_ROOT, which `make BUILD=FOLDER` sets, instead of build/data.
@@ -418,6 +444,7 @@ typedef struct {
     int n;
     struct { bool owns, decays; int uses; } of[KEYS_SECTIONS];   // a tensor; one that decays; MUON_USES_* of their rules
     bool adamw_lr, embed_lr, head_lr;    // a tensor under adamw or its kin has its rate from optimizer.adamw.lr; is of this role
+    bool heads;                          // a matrix whose rows are heads is under a rule for matrices
     bool decays_vectors;                 // a norm or a bias is under a rule with weight decay
 } Owners;
 
@@ -430,6 +457,7 @@ static inline void owners_add(Owners *o, const char *name, Role role, bool there
     o->of[keys].owns = true;
     o->of[keys].decays |= tensor_decays(o->c, role);
     o->of[keys].uses |= muon_rule_uses(rule);
+    o->heads |= head_rows(o->c, role).first > 0 && muon_rule_is_for_matrices(rule);
     o->decays_vectors |= role_is_vector(role) && rule_decay(o->c, rule) > 0;
     if (keys != KEYS_ADAMW) return;
     o->embed_lr |= role == ROLE_EMBED;
@@ -522,6 +550,8 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"optimizer.muon.cautious", c->optimizer.muon.weight_decay > 0, "optimizer.muon.weight_decay is 0"},
         {"optimizer.muon.packed_qkv", muon_rule_is_for_matrices(tensor_rule(c, ROLE_Q, "wq")),
          "q, k and v aren't under muon or one of its family"},
+        {"optimizer.muon.per_head", o->heads, "neither queries nor keys nor values are under muon or one of its family"},
+        {"optimizer.muon.axis", o->of[KEYS_MUON].uses & MUON_USES_AXIS, "no tensor is under normuon"},
         {"optimizer.sgd.lr", sgd, no_sgd},
         {"optimizer.sgd.momentum", sgd, no_sgd},
         {"optimizer.sgd.nesterov", sgd, no_sgd},

@@ -39,18 +39,19 @@ static inline int checkpoint_state(CheckpointState *state, CkptTensor *list) {
     return n;
 }
 
-// The optimizer's state of every tensor, the momenta m.NAME and the second moments v.NAME, (count, rows, cols or 1). Returns
-// how many.
+// The optimizer's state of every tensor, the momenta m.NAME and the second moments v.NAME: (count, rows, cols), or of
+// normuon (count, rows or columns, 1). Returns how many.
 static inline int checkpoint_moments(const Muon *m, CkptTensor *list) {
     int n = 0;
     for (int i = 0; i < m->n; i++)
         for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
             const MuonParam *p = &m->params[i];
-            size_t size, count = (size_t)p->count, rows = (size_t)p->rows;
+            size_t size, count = (size_t)p->count, rows = (size_t)p->rows, cols = (size_t)p->cols;
             float *data = muon_state(m, i, slot, &size);
+            size_t each = size / count, width = each == rows * cols ? cols : 1;
             if (data)
                 list[n++] = ckpt_tensor(slot == MUON_SLOT_MOMENTUM ? "m." : "v.", p->name, CKPT_F32, 3,
-                                        count, rows, size / count / rows, 0, data);
+                                        count, each / width, width, 0, data);
         }
     return n;
 }

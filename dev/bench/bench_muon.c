@@ -79,7 +79,7 @@ static void case_open(Case *c, const Size *size, int rule, Way way, const float 
     for (int i = 0; i < KINDS; i++) {
         int rows = kinds[i].rows * size->width, cols = kinds[i].cols * size->width;
         size_t n = (size_t)rows * (size_t)cols;
-        c->params[i] = (MuonParam){ kinds[i].name, c->w + at, g + at, c->layers, rows, cols, n, rule, 1e-3, 0.1, NULL };
+        c->params[i] = (MuonParam){ kinds[i].name, c->w + at, g + at, c->layers, rows, cols, n, rule, 1e-3, 0.1, NULL, {0} };
         at += (size_t)c->layers * n;
     }
     MuonOptions options = muon_default_options();
@@ -118,7 +118,7 @@ static float *newton_schulz_plain(float *x, float *other, int rows, int cols, co
 // What muon_step_one does by MUON_RULE_MUON, with another Newton-Schulz.
 static void step_body(void *context, int i, int thread) {
     Case *c = context;
-    muon__Matrix a = muon__matrix(&c->muon, i / c->layers, i % c->layers);
+    muon__Matrix a = muon__matrix(&c->muon, i / c->layers, i % c->layers, 0);
     const MuonOptions *o = a.options;
     size_t n = (size_t)a.rows * (size_t)a.cols;
     double length;
@@ -148,7 +148,7 @@ static double case_flops(const Case *c) {
         double p = min_int(c->params[i].rows, c->params[i].cols), q = max_int(c->params[i].rows, c->params[i].cols);
         flops += c->layers * (c->way == PLAIN     ? steps * (4 * p * p * q + 2 * p * p * p)
                             : c->way == SYMMETRIC ? steps * (3 * p * p * q + p * p * p)
-                            : muon_flops(c->rule, c->params[i].rows, c->params[i].cols, steps));
+                            : muon_param_flops(&c->params[i], &c->muon.options));
     }
     return flops;
 }

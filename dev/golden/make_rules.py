@@ -60,9 +60,12 @@ def matrix(kind, rows, cols):
 SHAPES = dict(wide=(16, 28), tall=(28, 16), square=(20, 20))
 KINDS = ("gaussian", "inverse", "rank8")
 # Of the C test, relative, on the change of the weights. BOUNDS_HERE: adam's u of a first step is sign(g), and a square
-# matrix of signs has singular values far below the others, where float32's error of the inverse root is largest.
+# matrix of signs has singular values far below the others, where float32's error of the inverse root is largest;
+# deepseekv4 multiplies the rounding in empty directions by 79263; cans is steep at large singular values.
 BOUNDS = dict(gaussian=1e-5, inverse=1e-4, rank8=1e-4)
-BOUNDS_HERE = {("adamq", "gaussian_square"): 5e-5, ("adamz", "gaussian_square"): 1e-4}
+BOUNDS_HERE = {("adamq", "gaussian_square"): 5e-5, ("adamz", "gaussian_square"): 1e-4,
+               **{("muon_deepseekv4", f"rank8_{shape}"): 5e-3 for shape in SHAPES},
+               **{("muon_cans", f"gaussian_{shape}"): 1e-4 for shape in SHAPES}}
 
 SUM = dict(accumulate=True, momentum=0.9, nesterov=False, lr=0.02)
 SPECTRAL = dict(accumulate=True, momentum=0.9, nesterov=False)
@@ -86,6 +89,11 @@ CASES = {  # name: (rule, options, matrices)
     "muon_9_steps": ("muon", dict(coefficients="polar_express_paper", ns_steps=9), SOME),
     **{f"muon_{name}": ("muon", dict(coefficients=name), ALL) for name in rules.COEFFICIENTS},
     "normuon": ("normuon", dict(scale="match_rms_adamw"), ALL),
+    "normuon_longer": ("normuon", dict(scale="match_rms_adamw", axis="longer"), ALL),
+    "muon_per_head": ("muon", dict(scale="match_rms_adamw", blocks=(4,)), SOME),
+    "muon_per_head_keller": ("muon", dict(scale="keller", blocks=(4,)), SOME),
+    "muon_blocks": ("muon", dict(scale="keller", blocks=(3, 5)), FEW),
+    "normuon_per_head": ("normuon", dict(axis="longer", blocks=(4,)), SOME),
     "svd": ("svd", dict(scale="keller"), ALL),
     "msgd": ("msgd", SPECTRAL | dict(lr=0.02), FEW),
     **{name: (name, SPECTRAL, ALL) for name in ("msgds", "msgdq", "msgdz")},
@@ -286,7 +294,8 @@ def transforms_golden():
                     f"vt.{m}": to_float32(vt), f"spectral.{m}": spectral_errors(value)}
         for name in rules.COEFFICIENTS:
             mapped = rules.phi(name, s / value.norm())
-            assert relative(rules.newton_schulz(value, name), u * mapped @ vt) < (1e-12 if m != "rank8_wide" else 1e-3)
+            limit = (1e-3 if m == "rank8_wide" else 5e-12) * max(1, rules.phi(name, 1e-9) / 1e-9 / 4096)
+            assert relative(rules.newton_schulz(value, name), u * mapped @ vt) < limit, (name, m)
             tensors[f"quality.{name}.{m}"] = quality(mapped.numpy())
     return tensors
 

@@ -2,7 +2,8 @@
 
 Sources: SGD, RMSprop, Adam, AdamW as torch.optim states them; Muon, kellerjordan.github.io/posts/muon; its scales,
 arXiv 2502.16982; NorMuon, arXiv 2510.05491; cautious decay, arXiv 2510.12402; the spectral family, arXiv 2602.04669,
-with a relative ridge; Polar Express, arXiv 2505.16932.
+with a relative ridge; Polar Express, arXiv 2505.16932; deepseekv4, arXiv 2606.19348; cubic5, arXiv 2606.00371; CANS, arXiv
+2506.10935; aol, thib-s/flash-newton-schulz; per-head Muon, which is blocks of rows, arXiv 2607.24653.
 """
 
 import math
@@ -37,6 +38,15 @@ COEFFICIENTS = {
     "quintic": (10, 1.0, [(15 / 8, -10 / 8, 3 / 8)]),
     "cubic": (15, 1.0, [(3 / 2, -1 / 2, 0.0)]),
     "exact12": (12, 1.0, [(2.0, -3 / 2, 1 / 2)]),
+    "deepseekv4": (10, 1.0, 8 * [(3.4445, -4.7750, 2.0315)] + [(2.0, -3 / 2, 1 / 2)]),
+    "cubic5": (5, 1.0, [(3.3656576, -3.3420992, 0.0), (2.5744352, -1.4957376, 0.0), (2.5368962, -1.4312570, 0.0),
+                        (2.4418906, -1.2764040, 0.0), (2.2230472, -0.9630650, 0.0)]),
+    # norm 1.01: at 1 all five polynomials are steep
+    "cans": (5, 1.01, [(8.4703, -25.1081, 18.6293), (4.1828, -3.1087, 0.5806), (3.9619, -2.9541, 0.5630),
+                      (3.2866, -2.4647, 0.5074), (2.2737, -1.6447, 0.4162)]),
+    # norm 1.15: the first polynomial is negative from 0.8838 on
+    "aol": (4, 1.15, [(4.0098, -7.0585, 2.4635), (3.4585, -5.5479, 2.5959), (2.7573, -3.2939, 1.4254),
+                      (2.7215, -3.0494, 1.3169)]),
 }
 
 
@@ -119,7 +129,7 @@ POWER = dict(msgd=1.0, msgds=0.5, msgdq=0.25, msgdz=0.0, adams=0.5, adamq=0.25, 
 ADDS_DECAY = ("sgd", "rmsprop", "adam")
 ELEMENTWISE = ("sgd", "rmsprop", "adam", "adamw")
 DEFAULTS = dict(momentum=0.95, nesterov=True, accumulate=False, coefficients="keller", ns_steps=0, scale="none",
-                cautious=False, beta1=0.9, beta2=0.95, eps=1e-8, lr=0.1, weight_decay=0.1)
+                cautious=False, axis="rows", blocks=(), beta1=0.9, beta2=0.95, eps=1e-8, lr=0.1, weight_decay=0.1)
 
 
 def shape_scale(rule, rows, cols):
@@ -132,21 +142,22 @@ class Optimizer:
 
     def __init__(self, rule, o, w):
         self.rule, self.o, self.w, self.t = rule, o, w, 0
-        self.first, self.second, self.rows = torch.zeros_like(w), torch.zeros_like(w), torch.zeros_like(w[:, :1])
+        self.first, self.second = torch.zeros_like(w), torch.zeros_like(w)
+        self.evened = {}  # normuon's second moments, by the block's number
 
     def step(self, g, lr_factor=1.0, momentum_factor=1.0):
         o, w, lr = self.o, self.w, self.o["lr"] * lr_factor
         self.t += 1
         if self.rule in ADDS_DECAY:
             g = g + o["weight_decay"] * w
-        u = self.transform(self.direction(g, o["momentum"] * momentum_factor))
-        if o["scale"] == "rms_exact" and self.rule not in ELEMENTWISE and u.norm() > 0:
-            u = u / u.square().mean().sqrt()
+        u = self.direction(g, o["momentum"] * momentum_factor)
+        if self.rule not in ELEMENTWISE:  # each block of rows as a matrix of its own
+            heights = o["blocks"] and len(w) // sum(o["blocks"]) * list(o["blocks"]) or [len(w)]
+            u = torch.cat([self.scaled(self.transform(x, i)) for i, x in enumerate(u.split(heights))])
         decay = torch.zeros_like(w)
         if self.rule not in ADDS_DECAY:
             decay = lr * o["weight_decay"] * w * (u * w >= 0 if o["cautious"] else 1)
-        scale = 1.0 if self.rule in ELEMENTWISE else shape_scale(o["scale"], *w.shape)
-        w.sub_(decay + lr * scale * u)
+        w.sub_(decay + lr * u)
 
     def direction(self, g, mu):
         o, kind = self.o, DIRECTION.get(self.rule)
@@ -161,14 +172,21 @@ class Optimizer:
         m_hat, v_hat = self.first / (1 - o["beta1"] ** self.t), self.second / (1 - o["beta2"] ** self.t)
         return m_hat / (v_hat.sqrt() + o["eps"])
 
-    def transform(self, u):
+    def scaled(self, u):
+        if self.o["scale"] == "rms_exact" and u.norm() > 0:
+            u = u / u.square().mean().sqrt()
+        return shape_scale(self.o["scale"], *u.shape) * u
+
+    def transform(self, u, block):
         o = self.o
         if self.rule == "muon":
             return newton_schulz(u, o["coefficients"], o["ns_steps"])
         if self.rule == "normuon":
             x = newton_schulz(u, o["coefficients"], o["ns_steps"])
-            self.rows = o["beta2"] * self.rows + (1 - o["beta2"]) * (x * x).mean(1, keepdim=True)
-            normed = x / (self.rows.sqrt() + o["eps"])
+            rows, cols = x.shape
+            mean = (x * x).mean(1 if o["axis"] == "rows" or rows >= cols else 0, keepdim=True)
+            v = self.evened[block] = o["beta2"] * self.evened.get(block, 0.0) + (1 - o["beta2"]) * mean
+            normed = x / (v.sqrt() + o["eps"])
             return normed * x.norm() / normed.norm()
         if self.rule == "svd":
             return svd_power(u, 0)

@@ -43,7 +43,7 @@ static float w[N], g[N], state[2 * N], scratch[4 * N + 4 * N];
 static double room[4 * N];
 
 static MuonParam param(int rule) {
-    MuonParam p = { "w", w, g, 1, ROWS, COLS, 0, 0, 0.01, 0.1, NULL };
+    MuonParam p = { "w", w, g, 1, ROWS, COLS, 0, 0, 0.01, 0.1, NULL, { 0 } };
     p.rule = rule;
     for (int i = 0; i < N; i++) w[i] = number(), g[i] = number();
     return p;

@@ -169,6 +169,7 @@ static MuonOptions random_options(void) {
     o.ns_steps = pick(8);
     o.scale = pick(MUON_SCALE_COUNT);
     o.cautious = pick(2);
+    o.axis = pick(MUON_AXIS_COUNT);
     o.beta1 = chance(20) ? 0.0 : between(0.0, 0.999);
     o.beta2 = chance(20) ? 0.0 : between(0.0, 0.999);
     o.eps = pow(10.0, -between(1.0, 12.0));
@@ -178,7 +179,8 @@ static MuonOptions random_options(void) {
 // Makes one field of the options bad; returns its name.
 static const char *spoil_options(MuonOptions *o, MuonCoefficients *c) {
     *c = *o->coefficients;
-    switch (pick(8)) {
+    switch (pick(9)) {
+    case 8:  o->axis = chance(50) ? -1 : MUON_AXIS_COUNT; return "axis";
     case 0:  o->momentum = chance(50) ? 1.0 : bad_factor(); return "momentum";
     case 1:  o->beta1 = chance(50) ? 1.0 : bad_factor(); return "beta1";
     case 2:  o->beta2 = chance(50) ? 1.0 : bad_factor(); return "beta2";
@@ -200,7 +202,7 @@ static const char *spoil_options(MuonOptions *o, MuonCoefficients *c) {
 
 // Makes one field of the entry bad; returns its name.
 static const char *spoil_param(MuonParam *p) {
-    switch (pick(9)) {
+    switch (pick(10)) {
     case 0:  p->w = NULL; return "w";
     case 1:  p->g = NULL; return "g";
     case 2:  p->count = -pick(3); return "count";
@@ -209,6 +211,7 @@ static const char *spoil_param(MuonParam *p) {
     case 5:  p->rule = chance(50) ? MUON_RULE_COUNT : garbage(); return "rule";
     case 6:  p->lr = bad_factor(); return "lr";
     case 7:  p->weight_decay = bad_factor(); return "weight_decay";
+    case 8:  p->blocks[pick(MUON_MAX_BLOCKS)] = chance(50) ? -1 : INT_MAX; return "blocks";
     default: p->count = 2; p->stride = (size_t)p->rows * (size_t)p->cols - 1; return "stride";
     }
 }
@@ -234,8 +237,10 @@ static void random_model(Model *a) {
     a->threads = 1 + pick(4);
     for (int i = 0; i < a->n; i++) {
         MuonParam p = { "tensor", NULL, NULL, 1 + pick(3), random_size(), random_size(), 0, pick(MUON_RULE_COUNT),
-                        between(0.0, 0.1), chance(50) ? 0.0 : between(0.0, 0.3), NULL };
+                        between(0.0, 0.1), chance(50) ? 0.0 : between(0.0, 0.3), NULL, { 0 } };
         if (p.rows == 1 || p.cols == 1) p.rule = pick(MUON_RULE_ADAMW + 1);   // a vector
+        if (chance(30) && p.rows % 2 == 0 && p.rows > 2) p.blocks[0] = p.rows / 2;
+        else if (chance(30) && p.rows > 4) p.blocks[0] = 2, p.blocks[1] = p.rows - 2;
         p.stride = p.count > 1 ? (size_t)p.rows * (size_t)p.cols + (size_t)pick(5) : (size_t)pick(9);
         a->own[i] = random_options();
         a->params[i] = p;
@@ -421,6 +426,7 @@ static void round_tables(void) {
     case 5:
         bad = pick(a.n), expected = MUON_E_VECTOR;
         a.params[bad].rule = MUON_RULE_MUON + pick(MUON_RULE_COUNT - MUON_RULE_MUON);
+        memset(a.params[bad].blocks, 0, sizeof a.params[bad].blocks);
         *(chance(50) ? &a.params[bad].rows : &a.params[bad].cols) = 1;
         field = a.params[bad].rows == 1 ? "rows" : "cols";
         break;

@@ -189,7 +189,7 @@ static void release(Optimizer *o) {
 }
 
 static MuonParam matrix_param(float *w, const float *g, int rows, int cols, int rule, double lr, double weight_decay) {
-    MuonParam p = { "w", w, g, 1, rows, cols, 0, rule, lr, weight_decay, NULL };
+    MuonParam p = { "w", w, g, 1, rows, cols, 0, rule, lr, weight_decay, NULL, { 0 } };
     return p;
 }
 
@@ -216,7 +216,10 @@ TEST(scalar_map_of_keller) {
 TEST(coefficient_sets_are_as_stated) {
     const struct { int steps; double gain, from, low, high; } stated[] = {
         { 5, 485, 0.0052, 0.68, 1.14 }, { 5, 970, 0.003, 0.855, 1.145 }, { 5, 967, 0.003, 0.865, 1.13 },
-        { 10, 537, 0.01, 0.99, 1.0 }, { 15, 438, 0.01, 0.99, 1.0 }, { 12, 4096, 0.001, 0.99, 1.001 } };
+        { 10, 537, 0.01, 0.99, 1.0 }, { 15, 438, 0.01, 0.99, 1.0 }, { 12, 4096, 0.001, 0.99, 1.001 },
+        { 10, 79263, 0.0001, 0.99, 1.003 }, { 5, 119, 0.007, 0.77, 1.31 }, { 5, 1039, 0.001, 0.88, 1.13 },
+        { 4, 90, 0.02, 0.98, 1.09 } };
+    CHECK(COUNT_OF(stated) == MUON_COEFF_COUNT);
     for (int set = 0; set < MUON_COEFF_COUNT; set++) {
         const MuonCoefficients *c = muon_coefficients(set);
         const double gain = muon_phi(c, c->steps, 1e-9) / 1e-9;
@@ -505,7 +508,7 @@ TEST(steps_beyond_a_float) {
         MuonOptions options = muon_default_options();
         options.accumulate = 1;
         options.scale = MUON_SCALE_NONE;
-        MuonParam p = { "w", w, g, 2, 6, 8, 48, rule, 1.0, 0.0, NULL };
+        MuonParam p = { "w", w, g, 2, 6, 8, 48, rule, 1.0, 0.0, NULL, { 0 } };
         Optimizer o = optimizer(&p, 1, &options);
         int code = MUON_OK;
         for (int step = 0; step < 9 && code == MUON_OK; step++) {
@@ -639,17 +642,19 @@ static void newton_schulz_in_double(double *x, int rows, int cols, int steps) {
     free(u); free(next); free(A); free(B);
 }
 
-// NorMuon: each row over the root of its running mean square, then the Frobenius norm it all had before.
-static void normalize_rows_in_double(double *x, double *second, int rows, int cols, double beta2, double eps) {
+// NorMuon: each row (or column) over the root of its running mean square, then the Frobenius norm it all had before.
+static void even_out_in_double(double *x, double *second, int rows, int cols, int by_rows, double beta2, double eps) {
+    const int lines = by_rows ? rows : cols, length = by_rows ? cols : rows;
     double before = 0.0, after = 0.0;
-    for (int i = 0; i < rows; i++) {
+    for (int i = 0; i < lines; i++) {
         double mean = 0.0;
-        for (int j = 0; j < cols; j++) mean += x[i * cols + j] * x[i * cols + j] / cols;
-        before += mean * cols;
+        for (int j = 0; j < length; j++) mean += pow(x[by_rows ? i * cols + j : j * cols + i], 2) / length;
+        before += mean * length;
         second[i] = beta2 * second[i] + (1 - beta2) * mean;
-        for (int j = 0; j < cols; j++) {
-            x[i * cols + j] /= sqrt(second[i]) + eps;
-            after += x[i * cols + j] * x[i * cols + j];
+        for (int j = 0; j < length; j++) {
+            double *entry = &x[by_rows ? i * cols + j : j * cols + i];
+            *entry /= sqrt(second[i]) + eps;
+            after += *entry * *entry;
         }
     }
     for (int i = 0; i < rows * cols; i++) x[i] *= sqrt(before / after);
@@ -658,9 +663,10 @@ static void normalize_rows_in_double(double *x, double *second, int rows, int co
 TEST(muon_against_double) {
     const int shapes[][2] = { { 24, 40 }, { 40, 24 }, { 16, 17 }, { 2, 12 } };
     enum { MOST = 24 * 40, STEPS = 50 };
-    for (size_t t = 0; t < COUNT_OF(shapes) * 8; t++) {
-        int rows = shapes[t / 8][0], cols = shapes[t / 8][1], nesterov = t & 1, accumulate = (t >> 1) & 1;
-        int rule = t & 4 ? MUON_RULE_NORMUON : MUON_RULE_MUON;
+    for (size_t t = 0; t < COUNT_OF(shapes) * 12; t++) {
+        int rows = shapes[t / 12][0], cols = shapes[t / 12][1], nesterov = t & 1, accumulate = (t >> 1) & 1;
+        int rule = t / 4 % 3 ? MUON_RULE_NORMUON : MUON_RULE_MUON, axis = t / 4 % 3 == 2 ? MUON_AXIS_LONGER : MUON_AXIS_ROWS;
+        const int by_rows = axis == MUON_AXIS_ROWS || rows >= cols;
         size_t n = (size_t)rows * (size_t)cols;
         float w[MOST], g[MOST];
         double rw[MOST], rb[MOST] = { 0 }, rv[40] = { 0 }, u[MOST];
@@ -670,6 +676,7 @@ TEST(muon_against_double) {
         MuonOptions options = muon_default_options();
         options.nesterov = nesterov;
         options.accumulate = accumulate;
+        options.axis = axis;
         options.scale = nesterov ? MUON_SCALE_MATCH_RMS_ADAMW : MUON_SCALE_KELLER;
         double s = nesterov ? 0.2 * sqrt(fmax(rows, cols)) : sqrt(fmax(1.0, (double)rows / cols));
         MuonParam p = matrix_param(w, g, rows, cols, rule, lr, wd);
@@ -686,17 +693,17 @@ TEST(muon_against_double) {
                 u[i] = nesterov ? (accumulate ? gi : (1 - mu) * gi) + mu * rb[i] : rb[i];
             }
             newton_schulz_in_double(u, rows, cols, 5);
-            if (rule == MUON_RULE_NORMUON) normalize_rows_in_double(u, rv, rows, cols, options.beta2, options.eps);
+            if (rule == MUON_RULE_NORMUON) even_out_in_double(u, rv, rows, cols, by_rows, options.beta2, options.eps);
             for (size_t i = 0; i < n; i++) rw[i] = (1 - rate * wd) * rw[i] - rate * s * u[i];
             worst = fmax(worst, relative_error(w, rw, n));
         }
-        CHECK_MSG(worst <= 1e-5, "%s, %d x %d, nesterov %d: error %g", muon_rule_name(rule), rows, cols, nesterov,
-                  worst);
+        CHECK_MSG(worst <= 1e-5, "%s, %d x %d, nesterov %d, axis %d: error %g", muon_rule_name(rule), rows, cols, nesterov,
+                  axis, worst);
         size_t count;
         float *momentum = muon_state(&o.m, 0, MUON_SLOT_MOMENTUM, &count);
         CHECK(count == n && relative_error(momentum, rb, n) < 1e-6);
         float *second = muon_state(&o.m, 0, MUON_SLOT_SECOND_MOMENT, &count);
-        CHECK(rule == MUON_RULE_MUON ? !second : count == (size_t)rows && relative_error(second, rv, count) < 1e-5);
+        CHECK(rule == MUON_RULE_MUON ? !second : count == (size_t)(by_rows ? rows : cols) && relative_error(second, rv, count) < 1e-5);
         release(&o);
     }
 }
@@ -725,9 +732,9 @@ static void model_gradients(Model *model, int step) {
 // The vectors are AdamW's, the matrices of any rule.
 static void model_params(Model *model, MuonParam params[3], int rule) {
     MuonParam rows[3] = {
-        { "vectors", model->vectors, model->g_vectors, LAYERS, 1, VECTOR, VECTOR, MUON_RULE_ADAMW, 0.01, 0.0, NULL },
-        { "frozen", model->frozen, NULL, 1, 2, 2, 0, MUON_RULE_NONE, 0.01, 0.1, NULL },
-        { "matrices", model->matrices, model->g_matrices, LAYERS, ROWS, COLS, STRIDE, rule, 0.02, 0.1, NULL },
+        { "vectors", model->vectors, model->g_vectors, LAYERS, 1, VECTOR, VECTOR, MUON_RULE_ADAMW, 0.01, 0.0, NULL, { 0 } },
+        { "frozen", model->frozen, NULL, 1, 2, 2, 0, MUON_RULE_NONE, 0.01, 0.1, NULL, { 0 } },
+        { "matrices", model->matrices, model->g_matrices, LAYERS, ROWS, COLS, STRIDE, rule, 0.02, 0.1, NULL, { 0 } },
     };
     memcpy(params, rows, sizeof rows);
 }
@@ -807,7 +814,7 @@ TEST(large_tensors_and_threads) {
         MuonOptions options = muon_default_options();
         MuonParam params[3] = { matrix_param(w, g, LARGE, LARGE, MUON_RULE_MSGD, 0.1, 0.1),
                                 matrix_param(v, dv, 1, LONG, MUON_RULE_ADAMW, 0.1, 0.1),
-                                { "few", v, dv, 5, 40, 24, 40 * 24, MUON_RULE_NORMUON, 0.1, 0.1, NULL } };
+                                { "few", v, dv, 5, 40, 24, 40 * 24, MUON_RULE_NORMUON, 0.1, 0.1, NULL, { 0 } } };
         Optimizer o = optimizer(params, 3, &options);
         o.scratch = xrealloc(o.scratch, (size_t)threads * muon_scratch_bytes(params, 3, &options));
         for (size_t i = 0; i < LARGE * LARGE; i++) {
@@ -922,6 +929,119 @@ TEST(cautious_decay) {
                       expected);
         }
         CHECK(with > N / 4 && with < 3 * N / 4);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Blocks
+
+/* A matrix in blocks is stepped as matrices of its blocks would be: the same bits, weights and state, under every rule
+ * that transforms, for blocks of one height and for a list of heights, for any number of threads. */
+TEST(blocks_are_matrices_of_their_own) {
+    enum { BLOCK_ROWS = 24, N = BLOCK_ROWS * COLS, COPIES = 2, MOST = 8 };
+    const int lists[][MUON_MAX_BLOCKS] = { { 6 }, { 5, 7 }, { 14, 10 }, { 24 }, { 2, 3, 4, 3 } };
+    for (size_t t = 0; t < COUNT_OF(lists) * (MUON_RULE_COUNT - MUON_RULE_MUON) * 6; t++) {
+        const int rule = MUON_RULE_MUON + (int)(t / 6 % (MUON_RULE_COUNT - MUON_RULE_MUON)), threads = 1 + (int)(t % 3);
+        const int *list = lists[t / 6 / (MUON_RULE_COUNT - MUON_RULE_MUON)];
+        float whole[COPIES * N], cut[COPIES * N], g[COPIES * N];
+        MuonOptions options = muon_default_options();
+        options.axis = t / 3 % 2 ? MUON_AXIS_LONGER : MUON_AXIS_ROWS;
+        fill_normal(whole, COPIES * N, 110);
+        memcpy(cut, whole, sizeof cut);
+        MuonParam p = { "w", whole, g, COPIES, BLOCK_ROWS, COLS, N, rule, 0.1, 0.1, NULL, { list[0], list[1], list[2], list[3] } };
+        MuonParam pieces[MOST];
+        int n = 0;
+        for (int row = 0; row < BLOCK_ROWS; n++) {
+            int in_list = 0;
+            while (in_list < MUON_MAX_BLOCKS && list[in_list]) in_list++;
+            pieces[n] = p;
+            pieces[n].w = cut + row * COLS;
+            pieces[n].g = g + row * COLS;
+            pieces[n].rows = list[n % in_list];
+            memset(pieces[n].blocks, 0, sizeof pieces[n].blocks);
+            row += pieces[n].rows;
+        }
+        Optimizer a = optimizer(&p, 1, &options), b = optimizer(pieces, n, &options);
+        CHECK(muon_state_bytes(&p, 1, &options) == muon_state_bytes(pieces, n, &options));
+        CHECK(muon_scratch_bytes(&p, 1, &options) == muon_scratch_bytes(pieces, n, &options));
+        double flops = 0.0;
+        for (int i = 0; i < n; i++) flops += muon_param_flops(&pieces[i], &options);
+        CHECK(muon_param_flops(&p, &options) == flops);
+        a.scratch = xrealloc(a.scratch, (size_t)threads * muon_scratch_bytes(&p, 1, &options));
+        for (int step = 0; step < 3; step++) {
+            fill_normal(g, COPIES * N, 111 + (uint64_t)step);
+            CHECK(muon_step(&a.m, 1.0, 1.0, a.scratch, threads) == MUON_OK && step_of(&b, 1.0, 1.0) == MUON_OK);
+        }
+        CHECK_MSG(memcmp(whole, cut, sizeof cut) == 0, "%s, blocks of %d, %d: other weights", muon_rule_name(rule), list[0], list[1]);
+        for (int slot = 0; slot < MUON_SLOT_COUNT; slot++)
+            for (int copy = 0; copy < COPIES; copy++) {
+                size_t all, at, piece;
+                const float *state = muon_state(&a.m, 0, slot, &all);
+                at = all / COPIES * (size_t)copy;
+                for (int i = 0; state && i < n; i++, at += piece / COPIES) {
+                    const float *own = muon_state(&b.m, i, slot, &piece);
+                    CHECK(memcmp(state + at, own + piece / COPIES * (size_t)copy, piece / COPIES * sizeof(float)) == 0);
+                }
+                CHECK(!state || at == all / COPIES * (size_t)(copy + 1));
+            }
+        release(&a);
+        release(&b);
+    }
+}
+
+static double norm_of(const float *x, size_t n) {
+    double sum = 0.0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
+    return sqrt(sum);
+}
+
+/* What blocks are for: a head whose gradient is a hundred times the others' gets an update of their size, where in the whole
+ * matrix it holds them down; and the update as a whole has the size of U V^T uncut, under each scale that has a shape. */
+TEST(one_heads_gradient_holds_no_other_down) {
+    enum { MANY = 4, HIGH = 8, WIDE = 40, N = MANY * HIGH * WIDE };
+    const int scales[] = { MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCALE_RMS_ONE };
+    for (size_t t = 0; t < COUNT_OF(scales); t++) {
+        double ratio[2], total = 0.0;
+        for (int per_head = 0; per_head < 2; per_head++) {
+            float w[N] = { 0 }, g[N];
+            fill_normal(g, N, 120);
+            for (int i = 2 * HIGH * WIDE; i < 3 * HIGH * WIDE; i++) g[i] *= 100.0f;
+            MuonOptions options = muon_default_options();
+            options.scale = scales[t];
+            options.coefficients = muon_coefficients(MUON_COEFF_QUINTIC);   // exact, but for tiny singular values
+            MuonParam p = { "wq", w, g, 1, MANY * HIGH, WIDE, 0, MUON_RULE_MUON, 1.0, 0.0, NULL, { per_head ? HIGH : 0 } };
+            Optimizer o = optimizer(&p, 1, &options);
+            CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+            double least = INFINITY, most = 0.0;
+            for (int h = 0; h < MANY; h++) {
+                const double norm = norm_of(w + h * HIGH * WIDE, HIGH * WIDE);
+                least = fmin(least, norm);
+                most = fmax(most, norm);
+            }
+            ratio[per_head] = most / least;
+            total = norm_of(w, N);
+            release(&o);
+        }
+        CHECK_MSG(ratio[1] < 1.05, "scale %d: heads' updates differ by %.3f", scales[t], ratio[1]);
+        CHECK_MSG(ratio[0] > 1.1, "scale %d: without blocks they differ by %.3f only", scales[t], ratio[0]);
+        const double expected = muon_scale(scales[t], MANY * HIGH, WIDE) * sqrt(MANY * HIGH);   // of U V^T of the whole
+        CHECK_MSG(fabs(total / expected - 1) < 1e-3, "scale %d: an update of %g, expected %g", scales[t], total, expected);
+    }
+}
+
+// Lists that can't be, by the field's name; and a block of one row, which is a vector.
+TEST(blocks_that_cannot_be) {
+    float w[24] = { 0 }, g[24] = { 0 }, memory[24];
+    const int lists[][MUON_MAX_BLOCKS] = { { 4 }, { -1 }, { 7 }, { 0, 2 }, { 2, 0, 2 }, { 2, -2 },
+                                           { 2147483647, 2147483647 }, { 3, 2 }, { 1 }, { 5, 1 } };
+    const MuonOptions options = muon_default_options();
+    for (size_t t = 0; t < COUNT_OF(lists); t++) {
+        Muon m;
+        MuonParam p = { "w", w, g, 1, 6, 4, 0, MUON_RULE_MUON, 0.1, 0.0, NULL, { lists[t][0], lists[t][1], lists[t][2], 0 } };
+        const int code = muon_init(&m, &p, 1, &options, memory);
+        CHECK_MSG(code == (t < 8 ? MUON_E_PARAM : MUON_E_VECTOR) && m.bad_tensor == 0, "case %zu: code %d", t, code);
+        CHECK(m.bad_field && strcmp(m.bad_field, "blocks") == 0);
+        CHECK(muon_state_bytes(&p, 1, &options) == 0 && muon_scratch_bytes(&p, 1, &options) == 0);
     }
 }
 
@@ -1070,10 +1190,10 @@ TEST(arguments) {
     CHECK(muon_init(&m, p, 1, NULL, memory) == MUON_E_ARGUMENT);
     CHECK(muon_init(&m, p, 1, &good, NULL) == MUON_E_ARGUMENT);
     CHECK(muon_init(&m, NULL, 0, &good, NULL) == MUON_OK && muon_step(&m, 1.0, 1.0, NULL, 1) == MUON_OK);
-    for (int t = 0; t < 15; t++) {
+    for (int t = 0; t < 16; t++) {
         static const char *const fields[] = { "momentum", "momentum", "ns_steps", "ns_steps", "coefficients", "scale", "beta1",
             "beta2", "eps", "eps", "eps", "coefficients->rows", "coefficients->norm", "coefficients->abc",
-            "coefficients->steps" };
+            "coefficients->steps", "axis" };
         MuonOptions o = good;
         MuonCoefficients c = *good.coefficients;
         o.coefficients = &c;
@@ -1092,6 +1212,7 @@ TEST(arguments) {
         if (t == 12) c.norm = 0.0;
         if (t == 13) c.abc[0][2] = NAN;
         if (t == 14) c.steps = 0;
+        if (t == 15) o.axis = MUON_AXIS_COUNT;
         CHECK_MSG(muon_init(&m, p, 2, &o, memory) == MUON_E_OPTIONS && m.bad_tensor == -1, "case %d", t);
         CHECK_MSG(m.bad_field && strcmp(m.bad_field, fields[t]) == 0, "case %d: %s", t, m.bad_field ? m.bad_field : "NULL");
         CHECK(muon_state_bytes(p, 2, &o) == 0);
@@ -1195,9 +1316,9 @@ TEST(names_and_scales) {
 TEST(rules_use_the_options_they_say) {
     enum { N = ROWS * COLS };
     const MuonOptions common = muon_default_options();
-    MuonOptions changed[8] = { common, common, common, common, common, common, common, common };
-    const int bits[8] = { MUON_USES_MOMENTUM, MUON_USES_MOMENTUM, MUON_USES_BETA1, MUON_USES_BETA2, MUON_USES_BETA2,
-                          MUON_USES_NEWTON_SCHULZ, MUON_USES_NEWTON_SCHULZ, MUON_USES_SCALE };
+    MuonOptions changed[9] = { common, common, common, common, common, common, common, common, common };
+    const int bits[9] = { MUON_USES_MOMENTUM, MUON_USES_MOMENTUM, MUON_USES_BETA1, MUON_USES_BETA2, MUON_USES_BETA2,
+                          MUON_USES_NEWTON_SCHULZ, MUON_USES_NEWTON_SCHULZ, MUON_USES_SCALE, MUON_USES_AXIS };
     changed[0].momentum = 0.5;
     changed[1].nesterov = 0;
     changed[2].beta1 = 0.5;
@@ -1206,10 +1327,11 @@ TEST(rules_use_the_options_they_say) {
     changed[5].ns_steps = 2;
     changed[6].coefficients = muon_coefficients(MUON_COEFF_CUBIC);
     changed[7].scale = MUON_SCALE_KELLER;
+    changed[8].axis = MUON_AXIS_LONGER;
     float g[2][N];
     for (int step = 0; step < 2; step++) fill_normal(g[step], N, 50 + (uint64_t)step);
     for (int rule = 0; rule < MUON_RULE_COUNT; rule++)
-        for (int i = 0; i < 8; i++) {
+        for (int i = 0; i < 9; i++) {
             float w[2][N], now[N];
             for (int k = 0; k < 2; k++) {
                 MuonParam p = matrix_param(w[k], now, ROWS, COLS, rule, 0.1, 0.0);
@@ -1484,6 +1606,31 @@ TEST(hooks_are_called) {
     CHECK(symmetric_products > 0 && exact_products > 0 && loops > 0);
 }
 
+// Of every coefficient set, whole and in blocks: muon_param_flops is what the products of a step cost, each block goes
+// through them once, and the cubics form no square of the Gram matrix.
+TEST(products_of_sets_and_blocks) {
+    const int shapes[][2] = { { 16, 48 }, { 48, 16 }, { 16, 16 } };
+    for (size_t t = 0; t < COUNT_OF(shapes) * MUON_COEFF_COUNT * 2; t++) {
+        const int *shape = shapes[t / 2 % COUNT_OF(shapes)], blocks = t % 2 ? 2 : 1;
+        float w[48 * 16] = { 0 }, g[48 * 16];
+        fill_normal(g, COUNT_OF(g), 99);
+        MuonOptions options = muon_default_options();
+        options.coefficients = muon_coefficients((int)(t / 2 / COUNT_OF(shapes)));
+        MuonParam p = { "w", w, g, 1, shape[0], shape[1], 0, MUON_RULE_MUON, 0.1, 0.1, NULL, { blocks > 1 ? shape[0] / 2 : 0 } };
+        Optimizer o = optimizer(&p, 1, &options);
+        hook_flops = symmetric_products = 0;
+        CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
+        CHECK_MSG((double)hook_flops == muon_param_flops(&p, &options), "%s, %d x %d in %d: %lld FLOPs, muon_param_flops: %.0f",
+                  options.coefficients->name, p.rows, p.cols, blocks, hook_flops, muon_param_flops(&p, &options));
+        const double quintics = blocks * muon_flops(MUON_RULE_MUON, p.rows / blocks, p.cols, options.coefficients->steps);
+        const bool cubic = options.coefficients->abc[0][2] == 0.0;
+        CHECK(cubic ? (double)hook_flops < quintics : (double)hook_flops == quintics);
+        if (cubic && shape[0] == shape[1] && blocks == 1) CHECK((double)hook_flops == 0.75 * quintics);
+        if (!cubic && shape[0] == shape[1] && blocks == 1) CHECK(symmetric_products == 2 * options.coefficients->steps);
+        release(&o);
+    }
+}
+
 // MUON_GEMM is called from several threads at once, as the head of muon.h warns: each of two small matrices waits in its
 // first product for the other's.
 TEST(products_at_once) {
@@ -1491,7 +1638,7 @@ TEST(products_at_once) {
     fill_normal(w, COUNT_OF(w), 97);
     fill_normal(g, COUNT_OF(g), 98);
     MuonOptions options = muon_default_options();
-    MuonParam p = { "w", w, g, 2, 12, 16, 12 * 16, MUON_RULE_MUON, 0.1, 0.1, NULL };
+    MuonParam p = { "w", w, g, 2, 12, 16, 12 * 16, MUON_RULE_MUON, 0.1, 0.1, NULL, { 0 } };
     Optimizer o = optimizer(&p, 1, &options);
     o.scratch = xrealloc(o.scratch, 2 * muon_scratch_bytes(&p, 1, &options));
     awaited = 2;
@@ -1568,7 +1715,7 @@ static const char textbook[] =
     "}\n"
     "int main(void) {\n"
     "    MuonOptions options = muon_default_options();\n"
-    "    MuonParam p = { \"W\", w[0], G[0], 1, R, C, 0, MUON_RULE_MUON, 0.05, 0.1, NULL };\n"
+    "    MuonParam p = { \"W\", w[0], G[0], 1, R, C, 0, MUON_RULE_MUON, 0.05, 0.1, NULL, { 0 } };\n"
     "    Muon m;\n"
     "    size_t n;\n"
     "    EACH(i, R) EACH(j, C) W[i][j] = w[i][j] = sinf((float)(7 * i + 3 * j)), K[i][j] = k[i][j] = cosf((float)(i + 9 * j));\n"
@@ -1650,7 +1797,7 @@ static const char user[] =
     "    float w[6] = { 0 }, g[6] = { 3, 0, 0, 0, 4, 0 }, state[6];\n"
     "    double scratch[32];\n"
     "    float q[1] = { 2 }, k[1] = { 1 }, logit[1] = { 2 };\n"
-    "    MuonParam p[1] = { { \"w\", w, g, 1, 2, 3, 0, MUON_RULE_MUON, 1.0, 0.0, NULL } };\n"
+    "    MuonParam p[1] = { { \"w\", w, g, 1, 2, 3, 0, MUON_RULE_MUON, 1.0, 0.0, NULL, { 0 } } };\n"
     "    MuonOptions o = muon_default_options();\n"
     "    Muon m;\n"
     "    size_t n;\n"
@@ -1707,7 +1854,7 @@ TEST(hooks) {
 TEST(a_factor_of_zero_may_be_rounded) {
     MuonOptions o = muon_default_options();
     float w[1] = { 1.0f }, g[1] = { 0.5f }, state[2];
-    MuonParam p = { "w", w, g, 1, 1, 1, 0, MUON_RULE_ADAMW, 0.01, 0.1, NULL };
+    MuonParam p = { "w", w, g, 1, 1, 1, 0, MUON_RULE_ADAMW, 0.01, 0.1, NULL, { 0 } };
     int negative = 0;
     for (int steps = 1; steps <= 1000; steps++) {
         Muon m;
@@ -1790,6 +1937,9 @@ int main(int argc, char **argv) {
     RUN(options_of_a_tensor);
     RUN(accumulate_against_averages);
     RUN(cautious_decay);
+    RUN(blocks_are_matrices_of_their_own);
+    RUN(one_heads_gradient_holds_no_other_down);
+    RUN(blocks_that_cannot_be);
     RUN(state_slots);
     RUN(resume);
     RUN(zero_gradient_only_decays);
@@ -1805,6 +1955,7 @@ int main(int argc, char **argv) {
     RUN(qk_clip_of_latent_attention_edges);
 #ifdef TEST_HOOKS
     RUN(hooks_are_called);
+    RUN(products_of_sets_and_blocks);
     RUN(products_at_once);
 #else
     RUN(textbook_step_at_the_head);

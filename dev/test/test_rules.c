@@ -87,6 +87,8 @@ static int number_of(const char *(*name_of)(int), const char *name) {
 
 static const char *set_name(int set) { return set < MUON_COEFF_COUNT ? muon_coefficients(set)->name : NULL; }
 
+static const char *axis_name(int axis) { return axis < MUON_AXIS_COUNT ? axis == MUON_AXIS_ROWS ? "rows" : "longer" : NULL; }
+
 static MuonOptions options_of(const cJSON *c) {
     MuonOptions o;
     o.momentum = option(c, "momentum");
@@ -96,10 +98,16 @@ static MuonOptions options_of(const cJSON *c) {
     o.ns_steps = (int)option(c, "ns_steps");
     o.scale = number_of(muon_scale_name, option_name(c, "scale"));
     o.cautious = (int)option(c, "cautious");
+    o.axis = number_of(axis_name, option_name(c, "axis"));
     o.beta1 = option(c, "beta1");
     o.beta2 = option(c, "beta2");
     o.eps = option(c, "eps");
     return o;
+}
+
+static int block(const cJSON *c, int i) {
+    const cJSON *height = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(c, "blocks"), i);
+    return height ? height->valueint : 0;
 }
 
 // Runs a case on a matrix such as "gaussian_wide". Returns the worst error as a part of the bound.
@@ -116,7 +124,7 @@ static double run_case(const cJSON *c, const char *matrix, double bound) {
     float *w = copy_of(start, n), *g = xmalloc(n * sizeof *g);
     const MuonOptions options = options_of(c);
     const MuonParam p = { matrix, w, g, 1, rows, cols, 0, number_of(muon_rule_name, option_name(c, "rule")),
-                          option(c, "lr"), option(c, "weight_decay"), NULL };
+                          option(c, "lr"), option(c, "weight_decay"), NULL, { block(c, 0), block(c, 1) } };
     void *memory = xmalloc(muon_state_bytes(&p, 1, &options)), *scratch = xmalloc(muon_scratch_bytes(&p, 1, &options));
     Muon m;
     CHECK(muon_init(&m, &p, 1, &options, memory) == MUON_OK);
@@ -278,11 +286,11 @@ static void check_quality(const MuonCoefficients *c, const Factored *f, bool tur
     found[2] = sqrt(gram_error);
     found[3] = trace / sqrt(all) / sqrt(r);
     CHECK_MSG(worst <= bound, "%s, %s: a singular value differs by %.1e", c->name, f->name, worst);
-    CHECK_MSG(all - inside <= 1e-6 * all, "%s, %s: %.1e lies outside", c->name, f->name, all - inside);
+    CHECK_MSG(all - inside <= fmax(1e-6, bound * bound) * all, "%s, %s: %.1e lies outside", c->name, f->name, all - inside);
     const double *expected = golden(&transforms_file, "quality.%s.%s", c->name, f->name)->data;
     static const char *const words[] = { "smallest", "largest", "|XX^T - 1|", "cosine" };
     for (int i = 0; i < 4; i++)
-        CHECK_MSG(fabs(found[i] - expected[i]) <= 5e-5, "%s, %s: %s %.6f, expected %.6f", c->name, f->name, words[i],
+        CHECK_MSG(fabs(found[i] - expected[i]) <= fmax(5e-5, fmin(bound, 2e-4)), "%s, %s: %s %.6f, expected %.6f", c->name, f->name, words[i],
                   found[i], expected[i]);
     free(D); free(way); free(x); free(scratch);
 }
@@ -359,6 +367,7 @@ TEST(gram_space_against_the_textbook) {
     const double ratios[] = { 1.5, 2.0, 4.0, 8.0 };
     for (int set = 0; set < MUON_COEFF_COUNT; set++) {
         const MuonCoefficients *c = muon_coefficients(set);
+        const double bound = fmax(2e-4, 5e-8 * muon_phi(c, c->steps, 1e-9) / 1e-9);   // rounding grows as the gain does
         double worst[2][3] = { { 0.0 } };
         for (size_t i = 0; i < COUNT_OF(ratios) * 2; i++) {
             const int q = (int)(P * ratios[i / 2]), low_rank = (int)(i % 2);
@@ -370,7 +379,7 @@ TEST(gram_space_against_the_textbook) {
                 const double e[] = { error_of(gram, plain, NULL, n), error_of(gram, exact, NULL, n),
                                      error_of(plain, exact, NULL, n) };
                 for (int k = 0; k < 3; k++) {
-                    CHECK_MSG(e[k] <= 2e-4, "%s, %d x %d%s, %s: %s %.1e", c->name, P, q, t ? " transposed" : "",
+                    CHECK_MSG(e[k] <= bound, "%s, %d x %d%s, %s: %s %.1e", c->name, P, q, t ? " transposed" : "",
                               low_rank ? "rank 8" : "i^-2", k == 0 ? "Gram and plain differ by"
                               : k == 1 ? "Gram space errs by" : "the plain iteration errs by", e[k]);
                     worst[low_rank][k] = largest(e[k], worst[low_rank][k]);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study NAME=newton-schulz [QUICK=1]: does a better polar factor train better? Every update has an RMS of 0.2, or
 # else the coefficients would be another learning rate.
-# minutes: 37
+# minutes: 50
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/lab.json
@@ -19,6 +19,10 @@ keller x 10|--optimizer.muon.steps=10
 polar_express x 5|--optimizer.muon.coefficients=polar_express
 quintic x 10|--optimizer.muon.coefficients=quintic
 exact12 x 12|--optimizer.muon.coefficients=exact12
+deepseekv4 x 10|--optimizer.muon.coefficients=deepseekv4
+cans x 5|--optimizer.muon.coefficients=cans
+cubic5 x 5|--optimizer.muon.coefficients=cubic5
+aol x 4|--optimizer.muon.coefficients=aol
 exact SVD|--optimizer.name=svd
 keller x 5 in bf16|--optimizer.muon.precision=bf16
 none (momentum)|--optimizer.name=msgd --optimizer.muon.momentum=0.95 --optimizer.muon.momentum_form=ema --optimizer.muon.nesterov=true"
