@@ -859,14 +859,28 @@ TEST(per_head_is_a_block_for_each_head) {
         int nope = t.config.model.nope, rope = t.config.model.rope, v = t.config.model.v_head, found = 0;
         for (int g = 0; g < t.n_groups; g++) {
             const MuonParam *p = &t.groups[g];
-            bool q = !strcmp(p->name, t.config.model.q_lora ? "w_qb" : "wq"), kv = !strcmp(p->name, "w_kvb");
-            CHECK_MSG(p->blocks[0] == (q ? nope + rope : kv ? nope : 0) && p->blocks[1] == (kv ? v : 0), "%s: %d, %d", p->name,
+            bool q = !strcmp(p->name, t.config.model.q_lora ? "w_qb" : "wq"), keys = !strcmp(p->name, "w_kb"), values = !strcmp(p->name, "w_vb");
+            CHECK_MSG(p->blocks[0] == (q ? nope + rope : keys ? nope : values ? v : 0) && p->blocks[1] == 0, "%s: %d, %d", p->name,
                       p->blocks[0], p->blocks[1]);
-            found += q + kv;
+            found += q + keys + values;
         }
-        CHECK(found == 2);
+        CHECK(found == 3);
+        // the gradient of the last head's key a hundred times as large: of the first head's value, behind it, the step by hand
         for (size_t k = 0; k < t.model.n_params; k++) t.model.grads[k] = 1e-3f * normal_of(hash64(3, k));
+        int NH = t.model.NH, R = t.config.model.kv_lora;
+        size_t values = (size_t)NH * nope * R, size = (size_t)v * R;
+        for (size_t k = values - (size_t)nope * R; k < values; k++) gradient(&t.model, W_KVB, 1)[k] *= 100;
+        float *by_hand = xmalloc(size * sizeof *by_hand), *old = xmalloc(size * sizeof *old);
+        void *rest = xmalloc(muon_orthogonalize_bytes(v, R));
+        memcpy(by_hand, gradient(&t.model, W_KVB, 1) + values, size * sizeof *by_hand);
+        memcpy(old, weight(&t.model, W_KVB, 1) + values, size * sizeof *old);
+        CHECK(muon_orthogonalize(by_hand, v, R, t.options[KEYS_MUON].coefficients, 5, rest) == MUON_OK);
         CHECK(muon_step(&t.muon, 1.0, 1.0, t.scratch, 1) == MUON_OK);
+        double rate = t.config.optimizer.muon.lr, of = rate * muon_scale(t.config.optimizer.muon.scale, v, R), off = 0.0;
+        for (size_t k = 0; k < size; k++)
+            off = fmax(off, fabs(weight(&t.model, W_KVB, 1)[values + k] - (old[k] * (1 - rate * t.config.optimizer.muon.weight_decay) - of * by_hand[k])));
+        CHECK_MSG(off < 1e-6 * of + 1e-7, "%g", off);
+        free(by_hand), free(old), free(rest);
         trainer_free(&t);
     }
 }

@@ -1592,7 +1592,8 @@ typedef struct {
 // What the optimizer updates, and the memory of a training
 
 // One group for each kind of tensor; with packed_qkv one for q, k and v, which lie end to end in every layer. With per_head
-// each head's rows are a block that the optimizer transforms alone.
+// each head's rows are a block that the optimizer transforms alone; latent attention's w_kvb, the keys of all heads and then the
+// values of all heads, is then two groups, w_kb and w_vb.
 static void optimizer_groups(Trainer *t) {
     const Config *c = &t->config;
     Product qkv = product_of(t->model.table, PRODUCT_QKV);
@@ -1608,7 +1609,14 @@ static void optimizer_groups(Trainer *t) {
             packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
             row->count, rows, row->cols, row->stride, row->rule, rule_lr(c, row->rule, row->role),
             row->decay ? rule_decay(c, row->rule) : 0.0, keys == KEYS_MUON ? NULL : &t->options[keys],
-            {head.first, head.second}};
+            {head.first}};
+        if (!head.second) continue;
+        MuonParam *keys_of = &t->groups[t->n_groups - 1], *values_of = &t->groups[t->n_groups++];
+        size_t behind = (size_t)c->model.heads * head.first * row->cols;
+        *values_of = *keys_of;
+        keys_of->name = "w_kb", keys_of->rows = c->model.heads * head.first;
+        values_of->name = "w_vb", values_of->rows = c->model.heads * head.second, values_of->blocks[0] = head.second;
+        if (keys_of->w) values_of->w = keys_of->w + behind, values_of->g = keys_of->g + behind;
     }
 }
 

@@ -96,7 +96,7 @@ static const Field config_fields[] = {
     {"data.dir", FIELD_STRING, F_(data.dir), "build/data/kjv", 0, 0, NULL, "folder with *train*.bin, *val*.bin and tokenizer.bin or .json (`make data`)"},
     {"data.order", FIELD_CHOICE, F_(data.order), "windows", 0, 0, "windows|documents", "of training: windows of the text are shuffled; or first its documents, each from an end-of-text token to the next"},
 
-    {"model.arch", FIELD_CHOICE, F_(model.arch), "gpt2", 0, 0, "gpt2|speedrun|llama", "preset of the keys from model.bias to model.init"},
+    {"model.arch", FIELD_CHOICE, F_(model.arch), "gpt2", 0, 0, "gpt2|speedrun|llama|k2", "preset of the keys from model.bias to model.init"},
     {"model.layers", FIELD_INT, F_(model.layers), "4", 1, 1000, NULL, "L, number of blocks"},
     {"model.heads", FIELD_INT, F_(model.heads), "4", 1, 1024, NULL, "NH, query heads"},
     {"model.kv_heads", FIELD_INT, F_(model.kv_heads), "0", 0, 1024, NULL, "NKV, key/value heads shared by groups of query heads; 0: as many as heads"},
@@ -205,6 +205,21 @@ static const ConfigPreset config_presets[] = {
     {"model.arch", "llama", "model.position", "rope"},
     {"model.arch", "llama", "model.mlp", "swiglu"},
     {"model.arch", "llama", "model.head", "untied"},
+    // Kimi K2 (arXiv 2507.20534; its config.json) at the default width and heads: a head has its parts in K2's proportions
+    // (128, 64, 128), the ranks are twice and once a head's unrotated width (12 and 4 times in K2).
+    {"model.arch", "k2", "model.bias", "false"},
+    {"model.arch", "k2", "model.norm", "rmsnorm"},
+    {"model.arch", "k2", "model.norm_eps", "1e-6"},
+    {"model.arch", "k2", "model.position", "rope"},
+    {"model.arch", "k2", "model.rope_theta", "50000"},
+    {"model.arch", "k2", "model.mixer", "mla"},
+    {"model.arch", "k2", "model.q_lora", "64"},
+    {"model.arch", "k2", "model.kv_lora", "32"},
+    {"model.arch", "k2", "model.nope", "32"},
+    {"model.arch", "k2", "model.rope", "16"},
+    {"model.arch", "k2", "model.v_head", "32"},
+    {"model.arch", "k2", "model.mlp", "swiglu"},
+    {"model.arch", "k2", "model.head", "untied"},
     // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay
     // serve both.
     {"optimizer.name", "muonclip", "optimizer.muon.lr", "0.008"},
@@ -253,8 +268,8 @@ static inline int tensor_rule(const Config *c, Role role, const char *name) {
 
 static inline bool tensor_decays(const Config *c, Role role) { return !role_is_vector(role) || c->optimizer.adamw.decay_vectors; }
 
-// Of a matrix whose rows are head after head: a head's rows, and those of its second part, the values behind latent attention's
-// keys. Zeros for other matrices.
+// Of a matrix whose rows are head after head: a head's rows, and those of a second part behind all of these, latent attention's
+// values behind its keys. Zeros for other matrices.
 typedef struct { int first, second; } HeadRows;
 
 static inline HeadRows head_rows(const Config *c, Role role) {
