@@ -20,9 +20,10 @@
  *   - It reads panels: A packed as [k][MR] and B as [k][NR], so that every load is at the next address. A panel at the
  *     edge is filled up with zeros, a tile at the edge is computed in a scratch tile whose live part is then copied:
  *     the edges need no kernel of their own, and an element of C comes from the same operations wherever it lies.
- *   - KC steps of k at a time, so that a panel of A (KC x MR) stays in L1 while it meets a panel of B.
+ *   - Where A's rows lie along k in memory, the fp32 kernels read MR of them in place: one number of each row at a time.
+ *   - KC steps of k at a time, so that what a panel meets next stays in L1 and L2.
  *
- *                    NR                         a task: a block of rows (<= MC) of C, its A packed in L2,
+ *                    NR                         a task: a block of rows (<= MC) of C, its A in L2, packed or in place,
  *          k       +---+---+---+                times columns whose B lies packed in L2 and L3
  *        +-----+   | B |   |   | KC
  *     MR |  A  |   +---+---+---+
@@ -90,6 +91,9 @@ static inline void gemm_reference(bool trans_a, bool trans_b, int m, int n, int 
 // a and b are packed panels of 32-bit words (a float, or the bf16 of two successive k), b aligned to its kernel's
 // vectors. The accumulators are a small array that lives in registers once the loops over it are unrolled; each is a
 // chain of multiply-adds of its own, enough of them to hide the latency of one.
+//
+// An fp32 kernel is a body that finds a[p] of row i at a[i * row + p * step], and twice that: row 1 and step MR are a
+// packed panel, row lda and step 1 the rows of A in place. The operations are the same, and so are the bits.
 
 enum { GEMM_MR_MAX = 32, GEMM_NR_MAX = 32 };
 
@@ -97,19 +101,23 @@ enum { GEMM_MR_MAX = 32, GEMM_NR_MAX = 32 };
 enum { GEMM_KC = 512 };
 
 typedef void GemmKernel(int words, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc);
+typedef void GemmKernelInPlace(int words, const float *a, size_t lda, const float *b, float alpha, float beta, float *c,
+                               size_t ldc);
 
 // Four floats anywhere: SSE, NEON and the like, without naming one.
 typedef float GemmV4 __attribute__((vector_size(16), aligned(4), may_alias));
 
-static void gemm_kernel_portable(int words, const float *a, const float *b, float alpha, float beta,
-                                 float *c, size_t ldc) {
+__attribute__((always_inline))
+static inline void gemm_body_portable(int words, const float *a, size_t row, size_t step, const float *b, float alpha,
+                                      float beta, float *c, size_t ldc) {
     enum { MR = 6, NV = 2, NR = 4 * NV };
     GemmV4 sum[MR][NV] = { { { 0 } } };
-    for (int p = 0; p < words; p++, a += MR, b += NR) {
+    for (int p = 0; p < words; p++, a += step, b += NR) {
         GemmV4 b0 = *(const GemmV4 *)b, b1 = *(const GemmV4 *)(b + 4);
         #pragma GCC unroll 6
         for (int i = 0; i < MR; i++) {
-            GemmV4 x = { a[i], a[i], a[i], a[i] };
+            float y = a[i * row];
+            GemmV4 x = { y, y, y, y };
             sum[i][0] += x * b0;
             sum[i][1] += x * b1;
         }
@@ -124,21 +132,30 @@ static void gemm_kernel_portable(int words, const float *a, const float *b, floa
     }
 }
 
+static void gemm_kernel_portable(int words, const float *a, const float *b, float alpha, float beta,
+                                 float *c, size_t ldc) {
+    gemm_body_portable(words, a, 1, 6, b, alpha, beta, c, ldc);
+}
+static void gemm_kernel_portable_in_place(int words, const float *a, size_t lda, const float *b, float alpha,
+                                          float beta, float *c, size_t ldc) {
+    gemm_body_portable(words, a, lda, 1, b, alpha, beta, c, ldc);
+}
+
 #if defined(GEMM_X86)
 
 // 12 accumulators of the 16 registers; two fused multiply-adds a cycle of latency 4 or 5 need 8 to 10.
-__attribute__((target("avx2,fma")))
-static void gemm_kernel_avx2(int words, const float *a, const float *b, float alpha, float beta,
-                             float *c, size_t ldc) {
+__attribute__((target("avx2,fma"), always_inline))
+static inline void gemm_body_avx2(int words, const float *a, size_t row, size_t step, const float *b, float alpha,
+                                  float beta, float *c, size_t ldc) {
     enum { MR = 6, NV = 2, NR = 8 * NV };
     __m256 sum[MR][NV];
     #pragma GCC unroll 6
     for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = _mm256_setzero_ps();
-    for (int p = 0; p < words; p++, a += MR, b += NR) {
+    for (int p = 0; p < words; p++, a += step, b += NR) {
         __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
         #pragma GCC unroll 6
         for (int i = 0; i < MR; i++) {
-            __m256 x = _mm256_broadcast_ss(a + i);
+            __m256 x = _mm256_broadcast_ss(a + i * row);
             sum[i][0] = _mm256_fmadd_ps(x, b0, sum[i][0]);
             sum[i][1] = _mm256_fmadd_ps(x, b1, sum[i][1]);
         }
@@ -153,6 +170,17 @@ static void gemm_kernel_avx2(int words, const float *a, const float *b, float al
             _mm256_storeu_ps(out, x);
         }
     }
+}
+
+__attribute__((target("avx2,fma")))
+static void gemm_kernel_avx2(int words, const float *a, const float *b, float alpha, float beta,
+                             float *c, size_t ldc) {
+    gemm_body_avx2(words, a, 1, 6, b, alpha, beta, c, ldc);
+}
+__attribute__((target("avx2,fma")))
+static void gemm_kernel_avx2_in_place(int words, const float *a, size_t lda, const float *b, float alpha, float beta,
+                                      float *c, size_t ldc) {
+    gemm_body_avx2(words, a, lda, 1, b, alpha, beta, c, ldc);
 }
 
 // The end of a tile of 12 x 32: C = alpha * sum + beta * C.
@@ -171,23 +199,37 @@ static inline void gemm_store_avx512(__m512 sum[12][2], float alpha, float beta,
 }
 
 // 24 accumulators of the 32 registers: 12 rows divide the widths of most models, and two loads of B serve 24 products.
-__attribute__((target("avx512f")))
-static void gemm_kernel_avx512(int words, const float *a, const float *b, float alpha, float beta,
-                               float *c, size_t ldc) {
+__attribute__((target("avx512f"), always_inline))
+static inline void gemm_body_avx512(int words, const float *a, size_t row, size_t step, const float *b, float alpha,
+                                    float beta, float *c, size_t ldc) {
     enum { MR = 12, NR = 32 };
     __m512 sum[MR][2];
     #pragma GCC unroll 12
     for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-    for (int p = 0; p < words; p++, a += MR, b += NR) {
+    // Three rows from each of four pointers: twelve addresses would take more registers than there are.
+    const float *a3 = a + 3 * row, *a6 = a3 + 3 * row, *a9 = a6 + 3 * row;
+    for (int p = 0; p < words; p++, a += step, a3 += step, a6 += step, a9 += step, b += NR) {
         __m512 b0 = _mm512_load_ps(b), b1 = _mm512_load_ps(b + 16);
         #pragma GCC unroll 12
         for (int i = 0; i < MR; i++) {
-            __m512 x = _mm512_set1_ps(a[i]);
+            const float *from = i < 3 ? a : i < 6 ? a3 : i < 9 ? a6 : a9;
+            __m512 x = _mm512_set1_ps(from[i % 3 * row]);
             sum[i][0] = _mm512_fmadd_ps(x, b0, sum[i][0]);
             sum[i][1] = _mm512_fmadd_ps(x, b1, sum[i][1]);
         }
     }
     gemm_store_avx512(sum, alpha, beta, c, ldc);
+}
+
+__attribute__((target("avx512f")))
+static void gemm_kernel_avx512(int words, const float *a, const float *b, float alpha, float beta,
+                               float *c, size_t ldc) {
+    gemm_body_avx512(words, a, 1, 12, b, alpha, beta, c, ldc);
+}
+__attribute__((target("avx512f")))
+static void gemm_kernel_avx512_in_place(int words, const float *a, size_t lda, const float *b, float alpha, float beta,
+                                        float *c, size_t ldc) {
+    gemm_body_avx512(words, a, lda, 1, b, alpha, beta, c, ldc);
 }
 
 // The same tile on pairs of bf16: VDPBF16PS adds both products of a word to the sum.
@@ -522,6 +564,7 @@ typedef struct {
     bool rounds;            // panels of floats that are rounded to bf16
     GemmPack *pack_a, *pack_b;
     GemmKernel *kernel;
+    GemmKernelInPlace *kernel_in_place;     // NULL where A has to be packed
     void (*enter)(void), (*leave)(void);    // NULL, or what each thread calls around its part of a product
     GemmVectors vectors;    // what a CPU that supports it has for all other arithmetic
 } GemmIsa;
@@ -529,22 +572,22 @@ typedef struct {
 static const GemmIsa gemm_isas[] = {
 #if defined(GEMM_X86)
     { "amx",      GEMM_BF16, gemm_cpu_has_amx,         32, 32, 32, 2, false, gemm_pack_amx_a, gemm_pack_amx_b,
-      gemm_kernel_amx, gemm_enter_amx, gemm_leave_amx, GEMM_AVX512 },
+      gemm_kernel_amx, NULL, gemm_enter_amx, gemm_leave_amx, GEMM_AVX512 },
     { "avx512",   GEMM_BF16, gemm_cpu_has_avx512_bf16, 12, 32,  2, 2, false, gemm_pack_bf16_12, gemm_pack_bf16_32,
-      gemm_kernel_avx512_bf16, NULL, NULL, GEMM_AVX512 },
+      gemm_kernel_avx512_bf16, NULL, NULL, NULL, GEMM_AVX512 },
     { "avx512",   GEMM_BF16, gemm_cpu_has_avx512,      12, 32,  1, 1, true, gemm_pack_12, gemm_pack_32,
-      gemm_kernel_avx512, NULL, NULL, GEMM_AVX512 },
+      gemm_kernel_avx512, NULL, NULL, NULL, GEMM_AVX512 },
     { "avx512",   GEMM_FP32, gemm_cpu_has_avx512,      12, 32,  1, 1, false, gemm_pack_12, gemm_pack_32,
-      gemm_kernel_avx512, NULL, NULL, GEMM_AVX512 },
+      gemm_kernel_avx512, gemm_kernel_avx512_in_place, NULL, NULL, GEMM_AVX512 },
     { "avx2",     GEMM_BF16, gemm_cpu_has_avx2,         6, 16,  1, 1, true, gemm_pack_6, gemm_pack_16,
-      gemm_kernel_avx2, NULL, NULL, GEMM_AVX2 },
+      gemm_kernel_avx2, NULL, NULL, NULL, GEMM_AVX2 },
     { "avx2",     GEMM_FP32, gemm_cpu_has_avx2,         6, 16,  1, 1, false, gemm_pack_6, gemm_pack_16,
-      gemm_kernel_avx2, NULL, NULL, GEMM_AVX2 },
+      gemm_kernel_avx2, gemm_kernel_avx2_in_place, NULL, NULL, GEMM_AVX2 },
 #endif
     { "portable", GEMM_BF16, gemm_cpu_any,              6,  8,  1, 1, true, gemm_pack_6, gemm_pack_8,
-      gemm_kernel_portable, NULL, NULL, GEMM_PORTABLE },
+      gemm_kernel_portable, NULL, NULL, NULL, GEMM_PORTABLE },
     { "portable", GEMM_FP32, gemm_cpu_any,              6,  8,  1, 1, false, gemm_pack_6, gemm_pack_8,
-      gemm_kernel_portable, NULL, NULL, GEMM_PORTABLE },
+      gemm_kernel_portable, gemm_kernel_portable_in_place, NULL, NULL, GEMM_PORTABLE },
 };
 
 static const GemmIsa *gemm_first;       // the first row of the instruction set in use
@@ -736,11 +779,18 @@ static inline GemmCaches gemm_caches(void) {
     return (GemmCaches){ l2, l3 };
 }
 
-// Rows of A packed at a time: a third of L2, a multiple of the tile.
-static inline int gemm_block_rows(const GemmIsa *isa) {
-    long rows = gemm_caches().l2 / 3 / (long)(gemm_words(isa, GEMM_KC) * sizeof(float));
+// Rows of A at a time, of so many steps: a third of L2, a multiple of the tile.
+static inline int gemm_block_rows(const GemmIsa *isa, int depth) {
+    long rows = gemm_caches().l2 / 3 / (long)(gemm_words(isa, depth) * sizeof(float));
     int most = rows < GEMM_MC_MAX ? (int)rows : GEMM_MC_MAX;
     return gemm_max(most / isa->mr, 2) * isa->mr;
+}
+
+// Panels of B, of so many words a lane, that a panel of A meets before the next one does: a quarter of L2 at most, as
+// many in each group.
+static inline int gemm_group_panels(const GemmIsa *isa, size_t words, int panels) {
+    int most = gemm_max((int)(gemm_caches().l2 / 4 / (long)(words * (size_t)isa->nr * sizeof(float))), 1);
+    return gemm_ceil_div(panels, gemm_ceil_div(panels, most));
 }
 
 // The size of the slabs of B: equally wide, up to GEMM_NC, and as many times GEMM_KC deep as fit into an eighth of L3,
@@ -786,14 +836,31 @@ static inline void gemm_pack_slab(const GemmIsa *isa, float *to, GemmOperand b, 
     }
 }
 
+// A panel of A: packed, or rows in place, so many floats from one to the next; then all of them exist.
+typedef struct { const float *x; size_t lda; } GemmPanel;
+
+// Whether a product reads A in place: where its rows lie along k and don't crowd each other out of L1. Rows that are a
+// multiple of 4096 bytes apart fall on one set of it, which has 8 lines or more.
+static inline bool gemm_in_place(const GemmJob *job) {
+    enum { SET_FLOATS = 4096 / sizeof(float), SET_LINES = 8 };
+    return job->isa->kernel_in_place && job->a.lane_is_row
+        && (job->isa->mr <= SET_LINES || job->a.stride % SET_FLOATS != 0);
+}
+
+static inline void gemm_multiply(const GemmIsa *isa, int words, GemmPanel a, const float *b, float alpha, float beta,
+                                 float *c, size_t ldc) {
+    if (a.lda) isa->kernel_in_place(words, a.x, a.lda, b, alpha, beta, c, ldc);
+    else isa->kernel(words, a.x, b, alpha, beta, c, ldc);
+}
+
 // One tile of C; at the edge by way of a scratch tile, so that the kernel always sees a whole one.
-static inline void gemm_tile(const GemmJob *job, int words, const float *a, const float *b, float beta,
+static inline void gemm_tile(const GemmJob *job, int words, GemmPanel a, const float *b, float beta,
                              int row, int column) {
     const GemmIsa *isa = job->isa;
     float *c = job->c + (size_t)row * job->ldc + column;
     size_t rows = (size_t)gemm_min(isa->mr, job->m - row), columns = (size_t)gemm_min(isa->nr, job->n - column);
     if (rows == (size_t)isa->mr && columns == (size_t)isa->nr) {
-        isa->kernel(words, a, b, job->alpha, beta, c, job->ldc);
+        gemm_multiply(isa, words, a, b, job->alpha, beta, c, job->ldc);
         return;
     }
     float tile[GEMM_MR_MAX * GEMM_NR_MAX];
@@ -802,39 +869,55 @@ static inline void gemm_tile(const GemmJob *job, int words, const float *a, cons
         memset(tile, 0, (size_t)isa->mr * ld * sizeof *tile);
         for (size_t i = 0; i < rows; i++) memcpy(tile + i * ld, c + i * job->ldc, columns * sizeof *c);
     }
-    isa->kernel(words, a, b, job->alpha, beta, tile, ld);
+    gemm_multiply(isa, words, a, b, job->alpha, beta, tile, ld);
     for (size_t i = 0; i < rows; i++) memcpy(c + i * job->ldc, tile + i * ld, columns * sizeof *c);
+}
+
+// Panels [i0, i1) of rows of C times panels [j0, j1) of the slab's columns, `depth` steps of k from the slab's step p on.
+// Of A in place a panel of rows meets a group of B's panels, then the next rows do; all rows of a packed A meet one of
+// B's panels, then the next one. The rows of the last panel may end early: then it is packed in any case.
+static inline void gemm_block(const GemmJob *job, GemmSlab slab, float *packed_a, int i0, int i1, int j0, int j1, int p,
+                              int depth) {
+    const GemmIsa *isa = job->isa;
+    float beta = slab.start + p == 0 ? job->beta : 1.0f;
+    bool in_place = gemm_in_place(job), last = slab.start + p + depth == job->k;
+    size_t words = gemm_words(isa, depth);
+    int end = gemm_min(i1 * isa->mr, job->m), packed_from = in_place ? end / isa->mr : i0;
+    if (packed_from < i1)
+        gemm_pack_panels(isa, isa->pack_a, isa->mr, packed_a, job->a, packed_from * isa->mr,
+                         end - packed_from * isa->mr, slab.start + p, depth);
+    int high = in_place ? 1 : i1 - i0, wide = in_place ? gemm_group_panels(isa, words, j1 - j0) : 1;
+    for (int j = j0; j < j1; j += wide) {
+        int j_end = gemm_min(j + wide, j1), column = slab.left + j * isa->nr;
+        for (int i = i0; i < i1; i += high) {
+            int row = i * isa->mr;
+            for (int t = 0; t < high * (j_end - j); t++) {      // a row of tiles or a column of them
+                int down = i + t % high, right = j + t / high, at = slab.left + right * isa->nr;
+                if (job->symmetric && at + isa->nr <= down * isa->mr) continue;     // left of the diagonal as a whole
+                GemmPanel a = down < packed_from
+                    ? (GemmPanel){ job->a.x + (size_t)down * isa->mr * job->a.stride + slab.start + p, job->a.stride }
+                    : (GemmPanel){ packed_a + (size_t)(down - packed_from) * isa->mr * words, 0 };
+                gemm_tile(job, (int)words, a, slab.words + gemm_slab_place(isa, slab, p, depth, right), beta,
+                          down * isa->mr, at);
+            }
+            if (last && job->extras.finish)
+                job->extras.finish(job->extras.arg, row, column, gemm_min(high * isa->mr, end - row),
+                                   gemm_min(slab.left + j_end * isa->nr, job->n) - column,
+                                   job->c + (size_t)row * job->ldc + column, job->ldc);
+        }
+    }
 }
 
 // A block of rows of C times one of the slab's columns, both counted in panels, for all of the slab's depth.
 static inline void gemm_task(const GemmJob *job, GemmSlab slab, float *packed_a, int row_block, int column_block) {
-    const GemmIsa *isa = job->isa;
-    int row_panels = gemm_ceil_div(job->m, isa->mr);
+    int row_panels = gemm_ceil_div(job->m, job->isa->mr);
     int i0 = gemm_part(row_panels, job->row_blocks, row_block);
     int i1 = gemm_part(row_panels, job->row_blocks, row_block + 1);
     int j0 = gemm_part(slab.panels, job->column_blocks, column_block);
     int j1 = gemm_part(slab.panels, job->column_blocks, column_block + 1);
-    int row = i0 * isa->mr, rows = gemm_min(i1 * isa->mr, job->m) - row;
-    // Panels that lie left of the diagonal as a whole: all of j's columns before the first row of i.
-    if (job->symmetric) j0 = gemm_max(j0, (row - slab.left) / isa->nr);
-    for (int p = 0; p < slab.depth && j0 < j1; p += GEMM_KC) {
-        int depth = gemm_min(GEMM_KC, slab.depth - p);
-        float beta = slab.start + p == 0 ? job->beta : 1.0f;
-        bool last = slab.start + p + depth == job->k;
-        size_t words = gemm_words(isa, depth);
-        gemm_pack_panels(isa, isa->pack_a, isa->mr, packed_a, job->a, row, rows, slab.start + p, depth);
-        for (int j = j0; j < j1; j++) {
-            const float *b = slab.words + gemm_slab_place(isa, slab, p, depth, j);
-            int column = slab.left + j * isa->nr;
-            for (int i = i0; i < i1; i++) {
-                if (job->symmetric && column + isa->nr <= i * isa->mr) break;
-                gemm_tile(job, (int)words, packed_a + (i - i0) * isa->mr * words, b, beta, i * isa->mr, column);
-            }
-            if (last && job->extras.finish)
-                job->extras.finish(job->extras.arg, row, column, rows, gemm_min(isa->nr, job->n - column),
-                                   job->c + (size_t)row * job->ldc + column, job->ldc);
-        }
-    }
+    if (job->symmetric) j0 = gemm_max(j0, (i0 * job->isa->mr - slab.left) / job->isa->nr);
+    for (int p = 0; p < slab.depth && j0 < j1; p += GEMM_KC)
+        gemm_block(job, slab, packed_a, i0, i1, j0, j1, p, gemm_min(GEMM_KC, slab.depth - p));
 }
 
 static inline void gemm_barrier(int threads) {
@@ -920,7 +1003,8 @@ static inline void gemm_run(GemmJob job) {
     gemm_plan_slabs(&job);
 
     // The tasks: blocks of rows, as many for each thread, and where these are too few, of columns too.
-    int row_panels = gemm_ceil_div(job.m, isa->mr), most = gemm_block_rows(isa) / isa->mr, block = most;
+    int row_panels = gemm_ceil_div(job.m, isa->mr);
+    int most = gemm_block_rows(isa, gemm_min(GEMM_KC, job.k)) / isa->mr, block = most;
     if (threads > 1) {
         int least = gemm_max(GEMM_TASK_ROWS / isa->mr, 1);
         block = gemm_min(gemm_max(gemm_ceil_div(row_panels, GEMM_TASKS_PER_THREAD * threads), least), most);
@@ -933,7 +1017,7 @@ static inline void gemm_run(GemmJob job) {
 
     size_t slab_words = gemm_words(isa, gemm_min(job.slab_depth, job.k)) * (size_t)job.slab_width;
     if (job.extras.packed_b) slab_words = 0;
-    job.block_words = (size_t)gemm_ceil_div(row_panels, job.row_blocks) * isa->mr
+    job.block_words = (size_t)(gemm_in_place(&job) ? 1 : gemm_ceil_div(row_panels, job.row_blocks)) * isa->mr
                     * gemm_words(isa, gemm_min(GEMM_KC, job.k));
     job.block_words = (job.block_words + 15) / 16 * 16;
     job.slab = gemm_scratch_of(slab_words + (size_t)threads * job.block_words);

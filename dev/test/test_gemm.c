@@ -660,6 +660,7 @@ TEST(test_symmetric_is_cheaper) {
         enum { N = 640, K = 2 };
         GemmIsa counting = *row;
         counting.kernel = count_kernel;
+        counting.kernel_in_place = NULL;
         counted_row = row;
         use_row(&counting);
         Matrix a = random_matrix(N, K, 0, 1), c = matrix_of(N, N, 0);
@@ -668,10 +669,72 @@ TEST(test_symmetric_is_cheaper) {
         int full = kernel_calls;
         kernel_calls = 0;
         gemm_symmetric(false, N, K, 1, a.x, a.stride, a.x, a.stride, 0, c.x, c.stride);
-        CHECK_MSG(kernel_calls <= 0.56 * full, "%s: %d tiles of %d", row_name(), kernel_calls, full);
+        CHECK_MSG(kernel_calls > 0 && kernel_calls <= 0.56 * full, "%s: %d tiles of %d", row_name(), kernel_calls, full);
         FREE(a, c);
         use_row(row);
     }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A read in place
+
+static void count_in_place(int words, const float *a, size_t lda, const float *b, float alpha, float beta, float *c,
+                           size_t ldc) {
+    __atomic_fetch_add(&kernel_calls, 1, __ATOMIC_RELAXED);
+    counted_row->kernel_in_place(words, a, lda, b, alpha, beta, c, ldc);
+}
+
+// The product as this row computes it, with A packed and with A in place, each by `threads` threads.
+static void check_in_place(const GemmIsa *row, Product p, bool symmetric, bool taken, int threads) {
+    GemmIsa packing = *row, counting = *row;
+    packing.kernel_in_place = NULL;
+    counting.kernel_in_place = count_in_place;
+    counted_row = row;
+    Matrix start = random_matrix(p.m, p.n, 3, 3), c[2];
+    omp_set_num_threads(threads);
+    kernel_calls = 0;
+    for (int in_place = 0; in_place < 2; in_place++) {
+        use_row(in_place ? &counting : &packing);
+        c[in_place] = copy_of(start);
+        if (symmetric)
+            gemm_symmetric(p.trans_a, p.n, p.k, p.alpha, p.a.x, p.a.stride, p.b.x, p.b.stride, p.beta, c[in_place].x,
+                           start.stride);
+        else
+            run(p, c[in_place]);
+    }
+    use_row(row);
+    CHECK_MSG((kernel_calls > 0) == taken, "%s m %d stride %zu: %d tiles in place", row_name(), p.m, p.a.stride,
+              kernel_calls);
+    CHECK_MSG(same_bits(c[0], c[1]), "%s form %d%d m %d n %d k %d stride %zu: other bits than packed", row_name(),
+              p.trans_a, p.trans_b, p.m, p.n, p.k, p.a.stride);
+    FREE(start, c[0], c[1]);
+}
+
+// In place gives the bits of packing, whatever the sizes, the strides and the threads; and it is done where A's rows lie
+// along k, unless as many as a tile has would fall on one set of L1.
+TEST(test_in_place_same_bits) {
+    enum { PAGE = 1024 };       // floats
+    FOR_EACH_ROW(row) {
+        if (!row->kernel_in_place) continue;
+        const int sizes[][3] = { { row->mr, row->nr, 1 }, { 5 * row->mr + 1, 3 * row->nr + 2, GEMM_KC + 3 },
+                                 { 397, 300, 70 }, { 61, WIDE, 2 * GEMM_KC + 9 }, { row->mr - 1, 40, 50 } };
+        for (int i = 0; i < (int)COUNT_OF(sizes); i++)
+            for (int form = 0; form < 4; form++) {
+                Product p = random_product(form, sizes[i][0], sizes[i][1], sizes[i][2], i % 2 ? 1 : 0.3f,
+                                           (float)(form % 3) / 2, 2 * i + 1);
+                check_in_place(row, p, false, !p.trans_a && p.m >= row->mr, i % 3 + 1);
+                free_product(p);
+            }
+        for (int stride = 2 * PAGE - 4; stride <= 2 * PAGE + 4; stride += 4) {
+            Product p = random_product(2, 3 * row->mr + 1, 60, 90, 1, 1, stride - 90);
+            check_in_place(row, p, false, stride % PAGE != 0 || row->mr <= 8, 2);
+            free_product(p);
+        }
+        Product p = random_product(2, 151, 151, 77, 1, 0.5f, 1);
+        check_in_place(row, p, true, true, 2);
+        free_product(p);
+    }
+    omp_set_num_threads(2);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -925,6 +988,7 @@ static void run_tests(void) {
     RUN(test_symmetric);
     RUN(test_precision_of_one_product);
     RUN(test_symmetric_is_cheaper);
+    RUN(test_in_place_same_bits);
     RUN(test_packed_same_bits);
     RUN(test_finish);
     RUN(test_scratch);
