@@ -148,7 +148,7 @@ TEST(vec_functions_keep_their_stated_error) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Gradients
 
-static const char *const presets[] = {"gpt2", "speedrun", "llama", "mixed", "mla", "mla_plain"};
+static const char *const presets[] = {"gpt2", "speedrun", "llama", "mixed", "mla", "mla_plain", "moe", "moe_groups", "moe_aux"};
 
 // What a precision may be off from float64 PyTorch: the loss, the largest logits, and ||g - ref|| of each tensor relative
 // to max(||ref||, floor ||all gradients||). A bf16 number has 8 bits: an operand is off by up to 2^-9, a chain of products
@@ -175,6 +175,7 @@ TEST(gradients_match_pytorch) {
         model_zero_grads(m);
         double loss = model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f / (float)N) / N,
                expected = *(const double *)golden_data(&golden, "loss");
+        model_finish_grads(m);
         gemm_use_precision(GEMM_FP32);
         CHECK_MSG(fabs(loss / expected - 1) < bounds[b].loss, "%s: loss %.9g instead of %.9g", preset, loss, expected);
         const double *logits = golden_data(&golden, "max_logit");
@@ -197,6 +198,10 @@ TEST(gradients_match_pytorch) {
                 CHECK_MSG(relative <= bounds[b].gradient, "%s: %s: error %g, norm %g, of all %g",
                           preset, p->name, error, norm, all);
             }
+        for (int id = W_EXPERT_GATE; m->router.E && id <= W_EXPERT_OUT; id++) {      // the expert without tokens
+            const Tensor *w = &m->table[id];
+            if (w->count) CHECK(m->loads[2] == 0 && norm_of(gradient(m, (TensorId)id, 2), (size_t)w->rows * w->cols) == 0);
+        }
         CHECK(all > 0.01);
         CHECK_MSG(largest > bounds[b].gradient / 100, "%s: %g: is this the precision?", preset, largest);
         golden_close(&golden);
@@ -207,7 +212,8 @@ TEST(gradients_match_pytorch) {
 
 #define SMALL_MODEL "\"layers\": 2, \"heads\": 4, \"width\": 32, \"context\": 72, \"vocab\": 29, \"mlp_width\": 64"
 
-static const char *const sockets[][2] = {
+// Name, config; where which experts a token has could change along a finite difference: a key with which it has them all.
+static const char *const sockets[][3] = {
     {"gpt2",
      "{\"model\": {\"arch\": \"gpt2\", " SMALL_MODEL "}, \"train\": {\"batch\": 4}, "
      "\"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
@@ -229,13 +235,49 @@ static const char *const sockets[][2] = {
     {"latent, plain queries, capped",
      "{\"model\": {\"arch\": \"speedrun\", \"qk_norm\": false, \"mixer\": \"mla\", \"kv_lora\": 36, \"nope\": 6, \"rope\": 4, \"v_head\": 5, "
      "\"attn_softcap\": 4, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
+    {"experts",
+     "{\"model\": {\"arch\": \"llama\", \"kv_heads\": 2, \"experts\": 6, \"expert_width\": 24, \"shared_experts\": 1, "
+     "\"dense_layers\": 1, \"router_scale\": 2.5, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, "
+     "\"optimizer\": {\"qk_clip\": {\"tau\": 3}}}", "--model.experts_per_token=6"},
+    {"experts in groups, balance loss",
+     "{\"model\": {\"arch\": \"gpt2\", \"experts\": 6, \"experts_per_token\": 2, \"expert_width\": 260, \"expert_groups\": 3, "
+     "\"groups_per_token\": 2, \"shared_experts\": 1, \"balance\": \"aux\", \"balance_rate\": 0.5, " SMALL_MODEL "}, "
+     "\"train\": {\"batch\": 4}}", "--model.experts_per_token=6 --model.groups_per_token=3"},
+    {"experts by quantiles",
+     "{\"model\": {\"arch\": \"speedrun\", \"experts\": 5, \"experts_per_token\": 1, \"expert_width\": 16, "
+     "\"balance\": \"quantile\", " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"name\": \"muon\"}}",
+     "--model.experts_per_token=5"},
 };
+enum { SOCKET_EXPERTS = 7 };             // the first one with experts
 
 static void random_tokens(const Model *m, int *inputs, int *targets, uint64_t seed) {
     for (int n = 0; n < m->B * m->T; n++) {
         inputs[n] = (int)(hash64(seed, n) % (uint64_t)m->V);
         targets[n] = (int)(hash64(seed + 1, n) % (uint64_t)m->V);
     }
+}
+
+// Sum over layers and sequences of what model.balance aux adds to the loss, for dloss 1; from a forward pass alone.
+static double balance_loss(Model *m, const int *inputs, uint64_t first_sequence) {
+    double loss = 0.0;
+    if (!m->fractions) return loss;
+    trunk_forward(m, inputs, (Batch){.B = m->B, .T = m->T, .first_sequence = first_sequence, .training = true, .dloss = 1.0f});
+    int E = m->router.E, T = m->T;
+    for (int l = m->D; l < m->L; l++)
+        for (int b = 0; b < m->B; b++) {
+            const MoeActs *a = &m->blocks[l].moe;
+            moe_fractions(m->fractions, a->chosen + b * T * m->router.K, T, &m->router);
+            for (int t = 0; t < T; t++) {
+                const float *scores = a->scores + (size_t)(b * T + t) * E;
+                double along = 0.0, sum = 0.0;
+                for (int e = 0; e < E; e++) {
+                    along += (double)m->fractions[e] * scores[e];
+                    sum += scores[e];
+                }
+                loss += m->config->model.balance_rate * along / sum;
+            }
+        }
+    return loss;
 }
 
 // (L(w + h d) - L(w - h d)) / 2h against <g, d>, for each tensor, along a direction half random and half the gradient's
@@ -247,7 +289,12 @@ TEST(gradients_match_finite_differences) {
         double losses[3] = {0};
         for (int drop = 0; drop < (i == 0 ? 3 : 2); drop++) {
             Trainer t;
-            small_trainer(&t, sockets[i][1], drop, dropped);
+            char *given[4], *all = xstrdup(sockets[i][2] ? sockets[i][2] : ""), *rest = all;
+            int n_given = 0;
+            for (int k = 0; k < drop; k++) given[n_given++] = dropped[k];
+            for (char *word; (word = strtok_r(rest, " ", &rest)); ) given[n_given++] = word;
+            small_trainer(&t, sockets[i][1], n_given, given);
+            free(all);
             Model *m = &t.model;
             int N = m->B * m->T, *inputs = xmalloc(sizeof(int) * N), *targets = xmalloc(sizeof(int) * N);
             random_tokens(m, inputs, targets, 7);
@@ -272,13 +319,16 @@ TEST(gradients_match_finite_differences) {
                     for (int l = 0; l < p->count; l++)
                         for (size_t e = 0; e < each; e++)
                             p->w[p->stride * l + e] = kept[each * l + e] + (float)(side ? h : -h) * d[each * l + e];
-                    loss[side] = model_gradients(m, inputs, targets, m->B, m->T, 3, 1.0f);
+                    loss[side] = balance_loss(m, inputs, 3);
+                    loss[side] += model_gradients(m, inputs, targets, m->B, m->T, 3, 1.0f);
                 }
                 for (int l = 0; l < p->count; l++) memcpy(p->w + p->stride * l, kept + each * l, each * sizeof(float));
                 double numeric = (loss[1] - loss[0]) / (2 * h);
                 bool key_bias = !strcmp(p->name, "bk") && !m->rope_cos &&
                                 m->config->model.attn_softcap == 0;               // its true gradient is zero
-                if (!key_bias) CHECK_MSG(fabs(numeric - along) <= 1e-2 * fabs(along),
+                bool router_bias = p->w == weight(m, ROUTER_BIAS, 0);             // it has none, but may change an order of sums
+                CHECK(!router_bias || norm_of(grad, n) == 0);
+                if (!key_bias && !router_bias) CHECK_MSG(fabs(numeric - along) <= 1e-2 * fabs(along),
                                          "%s%s: %s: %g by differences, %g by the backward pass",
                                          sockets[i][0], drop ? ", dropout" : "", p->name, numeric, along);
                 free(d); free(kept); free(grad);
@@ -290,31 +340,51 @@ TEST(gradients_match_finite_differences) {
     }
 }
 
-// Two half batches give the gradient of the whole one, dropout and maximum logits included.
-TEST(micro_batches_add_up) {
-    char *whole[] = {"--model.dropout=0.2"}, *halves[] = {"--model.dropout=0.2", "--train.micro_batch=2"};
-    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
-        Trainer a, b;
-        small_trainer(&a, sockets[i][1], 1, whole);
-        small_trainer(&b, sockets[i][1], 2, halves);
-        Model *ma = &a.model, *mb = &b.model;
-        int T = ma->T, *inputs = xmalloc(sizeof(int) * 4 * T), *targets = xmalloc(sizeof(int) * 4 * T);
-        random_tokens(ma, inputs, targets, 8);
-        model_zero_grads(ma);
-        model_zero_grads(mb);
-        double la = model_gradients(ma, inputs, targets, 4, T, 20, 1.0f), lb = 0.0;
-        for (int half = 0; half < 2; half++) {
-            const int *in = inputs + 2 * half * T, *out = targets + 2 * half * T;
-            lb += model_gradients(mb, in, out, 2, T, 20 + 2 * (uint64_t)half, 1.0f);
-        }
-        CHECK_MSG(fabs(la / lb - 1) < 1e-6, "%s: %.9g and %.9g", sockets[i][0], la, lb);
-        double error = distance(ma->grads, mb->grads, ma->n_params) / norm_of(ma->grads, ma->n_params);
-        CHECK_MSG(error < 1e-5, "%s: %g", sockets[i][0], error);
-        CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
-        free(inputs); free(targets);
-        trainer_free(&a);
-        trainer_free(&b);
+static void collect(void *arg, int token) {
+    int **end = arg;
+    *(*end)++ = token;
+}
+
+// That each token has K experts of each layer that has any, and both models the same ones.
+static void check_same_loads(const Model *a, const Model *b) {
+    int E = a->router.E, layers = a->L - a->D, tokens = 0;
+    for (int i = 0; i < layers * E; i++) {
+        CHECK_MSG(a->loads[i] == b->loads[i], "%d and %d tokens", a->loads[i], b->loads[i]);
+        tokens += a->loads[i];
     }
+    CHECK(tokens == layers * a->config->train.batch * a->T * a->router.K || !E);
+    size_t bins = a->gaps ? (size_t)layers * E * MOE_BINS : 0;
+    CHECK(!bins || !memcmp(a->gaps, b->gaps, bins * sizeof *a->gaps));
+}
+
+// Two half batches give the gradient of the whole one, dropout, maximum logits and experts' loads included.
+static void check_halves(const char *config) {
+    char *whole[] = {"--model.dropout=0.2"}, *halves[] = {"--model.dropout=0.2", "--train.micro_batch=2"};
+    Trainer a, b;
+    small_trainer(&a, config, 1, whole);
+    small_trainer(&b, config, 2, halves);
+    Model *ma = &a.model, *mb = &b.model;
+    int T = ma->T, *inputs = xmalloc(sizeof(int) * 4 * T), *targets = xmalloc(sizeof(int) * 4 * T);
+    random_tokens(ma, inputs, targets, 8);
+    model_zero_grads(ma);
+    model_zero_grads(mb);
+    double la = model_gradients(ma, inputs, targets, 4, T, 20, 1.0f), lb = 0.0;
+    for (int half = 0; half < 2; half++) {
+        const int *in = inputs + 2 * half * T, *out = targets + 2 * half * T;
+        lb += model_gradients(mb, in, out, 2, T, 20 + 2 * (uint64_t)half, 1.0f);
+    }
+    CHECK_MSG(fabs(la / lb - 1) < 1e-6, "%.9g and %.9g", la, lb);
+    double error = distance(ma->grads, mb->grads, ma->n_params) / norm_of(ma->grads, ma->n_params);
+    CHECK_MSG(error < 1e-5, "%g", error);
+    CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
+    check_same_loads(ma, mb);
+    free(inputs); free(targets);
+    trainer_free(&a);
+    trainer_free(&b);
+}
+
+TEST(micro_batches_add_up) {
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) check_halves(sockets[i][1]);
 }
 
 // A product that no micro-batch reaches (an expert without tokens) has no gradient, whatever an earlier step left there.
@@ -338,6 +408,91 @@ TEST(a_product_without_tokens_has_no_gradient) {
     model_finish_grads(m);
     CHECK(norm_of(m->grads, m->n_params) == 0);
     free(inputs); free(targets);
+    trainer_free(&t);
+}
+
+// Many small experts, and Kimi K2's 384 with 8 for a token, at toy width: two steps, in which every token has its experts,
+// those without tokens have no gradient, and the biases move by their rate and nothing else.
+TEST(many_experts_train) {
+    char *forms[][4] = {{"--model.experts=1024", "--model.experts_per_token=4", "--model.expert_width=8", "--model.balance=bias"},
+                        {"--model.experts=384", "--model.experts_per_token=8", "--model.router_scale=2.827",
+                         "--model.balance=quantile"}};
+    for (size_t f = 0; f < COUNT_OF(forms); f++) {
+        Trainer t;
+        small_trainer(&t, sockets[SOCKET_EXPERTS][1], 4, forms[f]);
+        Model *m = &t.model;
+        int E = m->router.E, dead = 0, moved = 0;
+        random_tokens(m, t.inputs, t.targets, 12);
+        for (t.step = 0; t.step < 2; t.step++) {
+            float *before = xmalloc((size_t)E * sizeof *before), *bias = weight(m, ROUTER_BIAS, 0);
+            memcpy(before, bias, (size_t)E * sizeof *before);
+            StepResult result;
+            CHECK_MSG(train_on_batch(&t, &result), "%s", result.trouble);
+            check_same_loads(m, m);
+            for (int e = 0; e < E; e++) {
+                const Tensor *w = &m->table[W_EXPERT_OUT];
+                double norm = norm_of(gradient(m, W_EXPERT_OUT, e), (size_t)w->rows * w->cols);
+                CHECK_MSG((norm > 0) == (m->loads[e] > 0), "expert %d with %d tokens has a gradient of %g", e, m->loads[e], norm);
+                dead += m->loads[e] == 0;
+                moved += fabsf(fabsf(bias[e] - before[e]) - 0.01f) < 1e-6f;
+            }
+            free(before);
+        }
+        CHECK_MSG((f == 0) == (moved == 2 * E) && (f == 1 || dead > 0), "%d biases moved, %d dead", moved, dead);
+        trainer_free(&t);
+    }
+}
+
+// With 2 of 6 experts for a token, whose router is driven towards one pair, each way of balance spreads the loads.
+TEST(balance_spreads_loads) {
+    static const char *const ways[] = {"none", "bias", "quantile", "aux"};
+    double largest[COUNT_OF(ways)];
+    for (size_t w = 0; w < COUNT_OF(ways); w++) {
+        char *way = format("--model.balance=%s", ways[w]), *rate = format("--model.balance_rate=%s", w == 1 ? "0.02" : "5"),
+             *given[] = {way, "--model.dense_layers=0", rate};
+        Trainer t;
+        small_trainer(&t, sockets[SOCKET_EXPERTS][1], 3, given);
+        Model *m = &t.model;
+        for (int l = 0; l < m->L; l++)
+            for (int e = 0; e < m->router.E; e++) weight(m, ROUTER_BIAS, l)[e] = e < 2 ? 0.2f : 0.0f;
+        random_tokens(m, t.inputs, t.targets, 12);
+        for (t.step = 0; t.step < 30; t.step++) {
+            StepResult result;
+            CHECK_MSG(train_on_batch(&t, &result), "%s", result.trouble);
+        }
+        largest[w] = 0.0;
+        for (int l = 0; l < m->L; l++) largest[w] = fmax(largest[w], moe_load(m->loads + l * m->router.E, m->router.E).largest);
+        printf("     %-8s largest load %.2f of the mean\n", ways[w], largest[w]);
+        free(way), free(rate);
+        trainer_free(&t);
+    }
+    CHECK(largest[0] > 1.5);
+    for (size_t w = 1; w < COUNT_OF(ways); w++) CHECK_MSG(largest[w] < 0.8 * largest[0], "%s: %g", ways[w], largest[w]);
+}
+
+// Nothing but a step of training counts loads.
+TEST(validation_and_sampling_count_no_loads) {
+    Trainer t;
+    small_trainer(&t, sockets[SOCKET_EXPERTS][1], 0, NULL);
+    Model *m = &t.model;
+    random_tokens(m, t.inputs, t.targets, 13);
+    model_zero_grads(m);
+    model_loss(m, t.inputs, t.targets, m->B, m->T);
+    int start = 1, tokens[8], *end = tokens;
+    generate(m, m->V, &start, 1, 8, 0.9, 0, 1, collect, &end);
+    for (int e = 0; e < m->router.E; e++) CHECK(m->loads[e] == 0);
+    trainer_free(&t);
+}
+
+// A NaN in one expert's row of the router ends the run, though no score says that the expert should be chosen.
+TEST(a_router_with_a_nan_stops_the_run) {
+    Trainer t;
+    small_trainer(&t, sockets[SOCKET_EXPERTS][1], 0, NULL);
+    random_tokens(&t.model, t.inputs, t.targets, 13);
+    weight(&t.model, W_ROUTER, 0)[3 * t.model.C] = NAN;
+    StepResult result;
+    CHECK(!train_on_batch(&t, &result));
+    CHECK_MSG(strstr(result.trouble, "NaN"), "%s", result.trouble);
     trainer_free(&t);
 }
 
@@ -376,8 +531,11 @@ TEST(recomputed_blocks_change_nothing) {
         model_zero_grads(mb);
         double la = model_gradients(ma, a.inputs, a.targets, ma->B, ma->T, 5, 1.0f),
                lb = model_gradients(mb, a.inputs, a.targets, ma->B, ma->T, 5, 1.0f);
+        model_finish_grads(ma);
+        model_finish_grads(mb);
         CHECK(la == lb && !memcmp(ma->grads, mb->grads, ma->n_params * sizeof(float)));
         CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
+        check_same_loads(ma, mb);
         trainer_free(&a);
         trainer_free(&b);
     }
@@ -439,6 +597,7 @@ TEST(packed_weights_change_nothing) {
             model_pack(m, on);
             CHECK((model_linear(m, PRODUCT_OUTPUT, 0)->packed_forward != NULL) == on);
             loss[on] = model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f);
+            model_finish_grads(m);
             if (!on) memcpy(grads, m->grads, m->n_params * sizeof *grads);
         }
         CHECK(loss[0] == loss[1] && !memcmp(grads, m->grads, m->n_params * sizeof *grads));
@@ -452,12 +611,14 @@ TEST(packed_weights_change_nothing) {
 // Optimizer steps
 
 static const char *const parts[] = {"clip", "decay", "adamw_decay", "nesterov", "bias_scaling", "separate_qkv",
-                                    "grad_clip", "rotated_clip", "rotated_root"};
+                                    "grad_clip", "rotated_clip", "rotated_root", "router_bias", "normalization", "router_scale",
+                                    "separate_experts"};
 
 // The losses of 10 steps within 2e-6 of float64 PyTorch; a run that leaves out any part is further away.
 TEST(training_steps_match_pytorch) {
-    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_mla", "muonclip_mla_plain"},
-               *const finals[] = {"wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte"};
+    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_mla", "muonclip_mla_plain", "muonclip_moe"},
+               *const finals[] = {"wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte", "w_expert_in", "w_expert_out",
+                                    "w_shared_in", "w_router", "router_bias"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
         char *path = format("dev/golden/steps_%s.golden", names[i]), name[96];
         Golden golden;
@@ -475,6 +636,10 @@ TEST(training_steps_match_pytorch) {
             model_zero_grads(m);
             result.loss = losses[t->step] =
                 model_gradients(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, 1.0f / (float)N) / N;
+            model_finish_grads(m);
+            const int32_t *loads = m->loads ? golden_data(&golden, "loads") : NULL;
+            size_t counts = (size_t)(m->L - m->D) * m->router.E;
+            CHECK_MSG(!loads || !memcmp(m->loads, loads + counts * t->step, counts * sizeof *loads), "%s: step %d", names[i], t->step);
             int over = 0;
             for (int h = 0; h < m->L * m->NH; h++) {
                 over += t->config.optimizer.qk_clip.tau > 0 && m->max_logits[h] > t->config.optimizer.qk_clip.tau;
@@ -738,7 +903,8 @@ TEST(tensor_table_covers_every_parameter_once) {
         CHECK(next == weight(m, first.first, 1) + (size_t)m->QKV * m->C);
         for (int g = 0; g < t.n_groups; g++) {
             const MuonParam *p = &t.groups[g];
-            bool hidden = p->name[0] == 'w' && p->rows > 1 && strcmp(p->name, "wte") && strcmp(p->name, "wpe");
+            bool hidden = p->name[0] == 'w' && p->rows > 1 && strcmp(p->name, "wte") && strcmp(p->name, "wpe") &&
+                          strcmp(p->name, "w_router");
             CHECK_MSG((p->rule == MUON_RULE_MUON) == (hidden && optimizer_rule(m->config) == MUON_RULE_MUON),
                       "%s", p->name);
             CHECK_MSG((p->weight_decay > 0) ==
@@ -946,11 +1112,6 @@ TEST(init_has_its_statistics_and_is_independent_of_other_sockets) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Sampling
 
-static void collect(void *arg, int token) {
-    int **end = arg;
-    *(*end)++ = token;
-}
-
 TEST(generate_is_reproducible_and_obeys_its_options) {
     Trainer t;
     small_trainer(&t, sockets[2][1], 0, NULL);
@@ -1015,6 +1176,13 @@ TEST(cached_logits_are_those_of_the_whole) {
 // Whole runs of the program
 
 #define MLA " --model.mixer=mla --model.q_lora=24 --model.kv_lora=16 --model.nope=12 --model.rope=8 --model.v_head=10"
+static RunLog log_of(const char *dir) {
+    RunLog log = {0};
+    char *path = format("%s/log.jsonl", dir);
+    CHECK_MSG(runlog_read(path, &log) == 0, "%s", path);
+    free(path);
+    return log;
+}
 
 TEST(the_same_bits_with_any_number_of_threads) {
     prepare_runs();
@@ -1026,19 +1194,21 @@ TEST(the_same_bits_with_any_number_of_threads) {
          "--model.kv_heads=1"),
         "--train.precision=fp32 --model.arch=llama --model.dropout=0.1" MLA,
         ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --train.recompute=block "
-         "--model.arch=llama" MLA " --model.q_lora=0")};
+         "--model.arch=llama" MLA " --model.q_lora=0"),
+        ("--train.precision=fp32 --train.steps=4 --model.arch=llama --model.experts=16 --model.expert_width=24 "
+         "--model.shared_experts=1 --model.dense_layers=1"),
+        ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --model.arch=llama --model.experts=3 "
+         "--model.expert_width=128 --model.balance=quantile --train.recompute=block")};
     static const int counts[] = {1, 2, 3, 8};
-    for (size_t f = 0; f < COUNT_OF(forms); f++) {
+    for (size_t f = 0; f < COUNT_OF(forms); f++)
         for (size_t i = 0; i < COUNT_OF(counts); i++) {
-            int threads = counts[i];
+            char *path = format("build/test/runs/threads%d/checkpoint.bin", counts[i]);
             CHECK(shell("OMP_NUM_THREADS=%d %s build/test/run.json %s "
                         "--run.dir=build/test/runs/threads%d --overwrite > build/test/out.txt",
-                        threads, trainer, forms[f], threads) == 0);
+                        counts[i], trainer, forms[f], counts[i]) == 0);
+            if (i > 0) check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", path);
+            free(path);
         }
-        check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads2/checkpoint.bin");
-        check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads3/checkpoint.bin");
-        check_same_checkpoint("build/test/runs/threads1/checkpoint.bin", "build/test/runs/threads8/checkpoint.bin");
-    }
 }
 
 // A run that SIGTERM stops in the middle, once or twice, ends in the same bits and the same log as one that isn't.
@@ -1066,6 +1236,24 @@ TEST(an_interrupted_run_resumes_to_the_same_bits) {
     free(cut);
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume") == 0);                       // nothing is left to do
     CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=%d", steps + 20) == 0);     // a longer schedule goes on
+}
+
+// The experts' biases go on where they were.
+TEST(a_run_with_experts_resumes_to_the_same_bits) {
+#define MIXTURE "--model.arch=llama --model.experts=8 --model.expert_width=16 --model.balance=%s --schedule.kind=constant "
+    static const char *const ways[] = {"bias", "quantile"};
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        CHECK(TRAIN("build/test/run.json " MIXTURE "--train.steps=30 --run.dir=build/test/runs/whole --overwrite", ways[i]) == 0);
+        CHECK(TRAIN("build/test/run.json " MIXTURE "--train.steps=13 --run.dir=build/test/runs/cut --overwrite", ways[i]) == 0);
+        CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=30") == 0);
+        check_same_checkpoint("build/test/runs/whole/checkpoint.bin", "build/test/runs/cut/checkpoint.bin");
+    }
+    RunLog log = log_of("build/test/runs/whole");
+    char *text = runlog_moe_text(&log), *out = read_file("build/test/out.txt", NULL);
+    CHECK(log.n_moes == 3 && log.moes[2].step == 30 && log.moes[2].max_load >= 1 && log.moes[2].dead >= 0 && log.moes[2].dead < 1);
+    CHECK_MSG(text && strstr(out, text), "no \"%s\" in %s", text, out);
+    free(text), free(out);
+    runlog_free(&log);
 }
 
 // A signal in the first validation, before any step, leaves a run that can go on, too.
@@ -1150,14 +1338,6 @@ TEST(samples_are_text_and_begin_as_in_training) {
                     "%s/generate build/test/runs/foxes --tokens=40 --start=eot --prompt='the' | grep -q ^the", build, build, build,
                     by_documents ? 'b' : 'c', build) == 0);
     }
-}
-
-static RunLog log_of(const char *dir) {
-    RunLog log = {0};
-    char *path = format("%s/log.jsonl", dir);
-    CHECK_MSG(runlog_read(path, &log) == 0, "%s", path);
-    free(path);
-    return log;
 }
 
 typedef struct { Trainer *t; MachineMemory memory; } MemoryCase;
@@ -1455,7 +1635,8 @@ TEST(memory_is_as_planned_and_time_is_accounted_for) {
 #endif
     static const char *const forms[] = {"", "--model.arch=speedrun --optimizer.qk_clip.tau=0",
                                         "--train.recompute=block --train.micro_batch=1",
-                                        "--model.arch=llama" MLA " --model.kv_lora=128 --model.v_head=200"};
+                                        "--model.arch=llama" MLA " --model.kv_lora=128 --model.v_head=200",
+                                        "--model.arch=llama --model.experts=16 --model.expert_width=128 --model.shared_experts=1"};
     for (size_t f = 0; f < COUNT_OF(forms); f++) {
         CHECK(shell("%s build/test/run.json --profile --model.width=384 --model.layers=3 --train.steps=3 %s "
                     "--run.dir=build/test/runs/plan --overwrite > build/test/out.txt", trainer, forms[f]) == 0);
@@ -1490,6 +1671,8 @@ TEST(without_run_dir_runs_are_numbered) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Bad input: one line, the exit code, nothing lost
 
+#define EXPERTS "--model.experts=8 --model.expert_width=16 "
+
 TEST(bad_configs_are_refused_in_one_line) {
     static const char *const cases[][2] = {
         {"--model.width=130 --model.heads=4", "model.width: 130 is not a multiple of model.heads (4)"},
@@ -1519,6 +1702,22 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"--train.stepz=4", "train.steps"},
         {"--train.steps=ten", "train.steps"},
         {"--model.arch=gpt5", "gpt2"},
+        {"--model.experts=4", "model.expert_width: missing"},
+        {EXPERTS "--model.experts_per_token=9", "model.experts_per_token: 9, but model.experts is 8"},
+        {EXPERTS "--model.expert_groups=3", "model.expert_groups: 3 does not divide model.experts (8)"},
+        {EXPERTS "--model.expert_groups=4 --model.groups_per_token=5", "model.groups_per_token: 5, but model.expert_groups is 4"},
+        {EXPERTS "--model.expert_groups=8", "model.groups_per_token: 1 of 8 groups have 1 experts"},
+        {EXPERTS "--model.dense_layers=9", "model.dense_layers: 9 of model.layers (2)"},
+        {EXPERTS "--model.dense_layers=2", "leave none with experts"},
+        {EXPERTS "--model.balance=quantile --model.expert_groups=4 --model.groups_per_token=2", "quantile knows no groups"},
+        {EXPERTS "--model.balance=none --model.balance_rate=0.1", "model.balance is neither bias nor aux"},
+        {EXPERTS "--optimizer.route=router_bias=adamw", "model.balance alone moves it"},
+        {EXPERTS "--model.mlp_width=64", "model.dense_layers is 0"},
+        {EXPERTS "--optimizer.route=w_in=adamw", "the model has no w_in (model.dense_layers is 0)"},
+        {EXPERTS "--optimizer.route=w_shared_in=adamw", "the model has no w_shared_in (model.shared_experts is 0)"},
+        {"--optimizer.route=router=muon", "the model has no router (model.experts is 0)"},
+        {"--model.balance=bias", "--model.balance: changes nothing, since model.experts is 0"},
+        {"--model.expert_width=16", "model.experts is 0"},
         {"--optimizer.route=q=sdg", "sdg"},
         {"--optimizer.name=mouon", "muon"},
         {"--optimizer.muon.polynomial=2,-1.5,0.5", "optimizer.muon.polynomial: not used"},
@@ -1635,6 +1834,10 @@ int main(int argc, char **argv) {
     RUN(micro_batches_add_up);
     RUN(a_product_without_tokens_has_no_gradient);
     RUN(micro_batches_are_chosen_by_tokens);
+    RUN(many_experts_train);
+    RUN(balance_spreads_loads);
+    RUN(validation_and_sampling_count_no_loads);
+    RUN(a_router_with_a_nan_stops_the_run);
     RUN(no_thread_computes_with_subnormals);
     RUN(recomputed_blocks_change_nothing);
     RUN(pieces_of_the_head_add_up);
@@ -1656,6 +1859,7 @@ int main(int argc, char **argv) {
     RUN(cached_logits_are_those_of_the_whole);
     RUN(the_same_bits_with_any_number_of_threads);
     RUN(an_interrupted_run_resumes_to_the_same_bits);
+    RUN(a_run_with_experts_resumes_to_the_same_bits);
     RUN(a_run_interrupted_before_its_first_step_resumes);
     RUN(a_run_has_one_process);
     RUN(a_run_is_a_folder);

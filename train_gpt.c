@@ -14,6 +14,7 @@
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
  *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP   IC, OC a product's inputs, outputs
  *           QKV = (NH + 2 NKV)*HS   H width of the MLP's first product: F, or 2F with a gate
+ *           E experts   K of them for a token   D layers without experts, the first ones
  *           b, t, n, l, h, v, i count sequences, places, tokens, layers, heads, the vocabulary, channels
  * Weights are (out, in), row-major: y = x W^T. All numbers in memory are fp32. `d` in front of a name is the loss's
  * gradient.
@@ -35,6 +36,7 @@
 #include "src/vec.h"         // defines: VEC_PASS, VEC_LOOP, VEC_SUM, vec_expf, ..., vec_max, Dropout, dropout_factor
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
+#include "src/moe.h"         // defines: Router, moe_choose, moe_choose_backward, moe_sort, moe_move_bias, moe_quantile_bias, ...
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
 #include "src/signals.h"     // defines: interrupted, take_signals
@@ -471,7 +473,8 @@ static void loss_forward_backward(float *losses, float *logits, const int *targe
 // summary and the gradient tests are loops over this table; to add a tensor, add a row.
 
 typedef enum { WTE, WPE, NORM1_W, NORM1_B, WQ, W_QA, W_KVA, WK, WV, BQ, BK, BV, Q_NORM_W, W_QB, KV_NORM_W, W_KVB, WO, BO,
-               NORM2_W, NORM2_B, W_GATE, W_IN, B_GATE, B_IN, W_OUT, B_OUT, NORMF_W, NORMF_B, HEAD, N_TENSORS } TensorId;
+               NORM2_W, NORM2_B, W_GATE, W_IN, B_GATE, B_IN, W_OUT, B_OUT, W_ROUTER, ROUTER_BIAS, W_EXPERT_GATE, W_EXPERT_IN,
+               W_EXPERT_OUT, W_SHARED_GATE, W_SHARED_IN, W_SHARED_OUT, NORMF_W, NORMF_B, HEAD, N_TENSORS } TensorId;
 
 typedef enum { FILL_ZERO, FILL_ONE, FILL_NORMAL, FILL_UNIFORM } Fill;   // normal: sigma = size; uniform: +-size
 
@@ -479,6 +482,7 @@ typedef struct {
     const char *name;        // as in checkpoints and messages
     Role role;
     int first_layer, count;  // copies: of the layers from first_layer on, or 1; 0 where the model has none of it
+    int each;                // of these in a layer: 1, or the number of experts
     int rows, cols;          // (out, in) of a copy; a vector is one row
     Fill fill;
     double size;
@@ -515,6 +519,8 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     bool latent = c->model.mixer == MIXER_MLA, ranked = latent && c->model.q_lora > 0;
     int QR = c->model.q_lora, KVR = c->model.kv_lora, Q = latent ? NH * (c->model.nope + c->model.rope) : C,
         att = latent ? NH * c->model.v_head : C;
+    int E = c->model.experts, W = c->model.expert_width, S = W * c->model.shared_experts;
+    int D = E ? c->model.dense_layers : L, X = L - D;        // layers with a dense MLP, and those behind them with experts
     bool speedrun = c->model.init == INIT_SPEEDRUN;
     bool bias = c->model.bias, gate = c->model.mlp == MLP_SWIGLU, learned = c->model.position == POSITION_LEARNED,
          gain = c->model.norm != NORM_RMSNORM_PLAIN, norm_bias = bias && c->model.norm == NORM_LAYERNORM,
@@ -549,12 +555,20 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
         [BO]      = {"bo", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
         [NORM2_W] = {"norm2_w", ROLE_NORM, ALONE, 0, L * gain, 1, C, FILL_ONE, 0},
         [NORM2_B] = {"norm2_b", ROLE_NORM, ALONE, 0, L * norm_bias, 1, C, FILL_ZERO, 0},
-        [W_GATE]  = {"w_gate", ROLE_MLP_GATE, ALONE, 0, L * gate, F, C, hidden, from_c},
-        [W_IN]    = {"w_in", ROLE_MLP_IN, STACKED, 0, L, F, C, hidden, from_c},
-        [B_GATE]  = {"b_gate", ROLE_BIAS, ALONE, 0, L * gate * bias, 1, F, FILL_ZERO, 0},
-        [B_IN]    = {"b_in", ROLE_BIAS, STACKED, 0, L * bias, 1, F, FILL_ZERO, 0},
-        [W_OUT]   = {"w_out", ROLE_MLP_OUT, ALONE, 0, L, C, F, residual, into},
-        [B_OUT]   = {"b_out", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
+        [W_GATE]  = {"w_gate", ROLE_MLP_GATE, ALONE, 0, D * gate, F, C, hidden, from_c},
+        [W_IN]    = {"w_in", ROLE_MLP_IN, STACKED, 0, D, F, C, hidden, from_c},
+        [B_GATE]  = {"b_gate", ROLE_BIAS, ALONE, 0, D * gate * bias, 1, F, FILL_ZERO, 0},
+        [B_IN]    = {"b_in", ROLE_BIAS, STACKED, 0, D * bias, 1, F, FILL_ZERO, 0},
+        [W_OUT]   = {"w_out", ROLE_MLP_OUT, ALONE, 0, D, C, F, residual, into},
+        [B_OUT]   = {"b_out", ROLE_BIAS, ALONE, 0, D * bias, 1, C, FILL_ZERO, 0},
+        [W_ROUTER]      = {"w_router", ROLE_ROUTER, ALONE, D, X, E, C, hidden, from_c},
+        [ROUTER_BIAS]   = {"router_bias", ROLE_ROUTER_BIAS, ALONE, D, X, 1, E, FILL_ZERO, 0},
+        [W_EXPERT_GATE] = {"w_expert_gate", ROLE_MLP_GATE, ALONE, D, X * E * gate, W, C, hidden, from_c},   // layer by layer
+        [W_EXPERT_IN]   = {"w_expert_in", ROLE_MLP_IN, STACKED, D, X * E, W, C, hidden, from_c},
+        [W_EXPERT_OUT]  = {"w_expert_out", ROLE_MLP_OUT, ALONE, D, X * E, C, W, residual, into},
+        [W_SHARED_GATE] = {"w_shared_gate", ROLE_MLP_GATE, ALONE, D, X * gate * (S > 0), S, C, hidden, from_c},
+        [W_SHARED_IN]   = {"w_shared_in", ROLE_MLP_IN, STACKED, D, X * (S > 0), S, C, hidden, from_c},
+        [W_SHARED_OUT]  = {"w_shared_out", ROLE_MLP_OUT, ALONE, D, X * (S > 0), C, S, residual, into},
         [NORMF_W] = {"normf_w", ROLE_NORM, ALONE, 0, gain, 1, C, FILL_ONE, 0},
         [NORMF_B] = {"normf_b", ROLE_NORM, ALONE, 0, norm_bias, 1, C, FILL_ZERO, 0},
         [HEAD]    = {"head", ROLE_HEAD, ALONE, 0, untied, V, C, speedrun ? FILL_ZERO : FILL_NORMAL, 0.02},
@@ -562,6 +576,7 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     for (int id = 0; id < N_TENSORS; id++)
         table[id] = (Tensor){
             .name = kinds[id].name, .role = kinds[id].role, .first_layer = kinds[id].first_layer, .count = kinds[id].count,
+            .each = id == W_EXPERT_GATE || id == W_EXPERT_IN || id == W_EXPERT_OUT ? E : 1,
             .rows = kinds[id].rows, .cols = kinds[id].cols, .fill = kinds[id].fill, .size = kinds[id].size,
             .stacked = kinds[id].stacked, .rule = tensor_rule(c, kinds[id].role, kinds[id].name),
             .decay = tensor_decays(c, kinds[id].role)};
@@ -592,8 +607,8 @@ static void tensors_init(float *params, const Tensor table[N_TENSORS], uint64_t 
 // ---------------------------------------------------------------------------------------------------------------------
 // Products: y = x W^T + b, where W is a stack of tensors and b a stack of biases. Each has as many copies as its tensors.
 
-typedef enum { PRODUCT_QKV, PRODUCT_QB, PRODUCT_KVB, PRODUCT_O, PRODUCT_MLP_IN, PRODUCT_MLP_OUT, PRODUCT_OUTPUT,
-               PRODUCTS } ProductId;
+typedef enum { PRODUCT_QKV, PRODUCT_QB, PRODUCT_KVB, PRODUCT_O, PRODUCT_MLP_IN, PRODUCT_MLP_OUT, PRODUCT_ROUTER,
+               PRODUCT_EXPERT_IN, PRODUCT_EXPERT_OUT, PRODUCT_SHARED_IN, PRODUCT_SHARED_OUT, PRODUCT_OUTPUT, PRODUCTS } ProductId;
 
 typedef struct { TensorId first, last, first_bias, last_bias; bool biased; } Product;
 
@@ -605,6 +620,11 @@ static Product product_of(const Tensor table[N_TENSORS], ProductId id) {
         [PRODUCT_O]       = {WO, WO, BO, BO, true},
         [PRODUCT_MLP_IN]  = {W_GATE, W_IN, B_GATE, B_IN, true},
         [PRODUCT_MLP_OUT] = {W_OUT, W_OUT, B_OUT, B_OUT, true},
+        [PRODUCT_ROUTER]     = {.first = W_ROUTER, .last = W_ROUTER},
+        [PRODUCT_EXPERT_IN]  = {.first = W_EXPERT_GATE, .last = W_EXPERT_IN},
+        [PRODUCT_EXPERT_OUT] = {.first = W_EXPERT_OUT, .last = W_EXPERT_OUT},
+        [PRODUCT_SHARED_IN]  = {.first = W_SHARED_GATE, .last = W_SHARED_IN},
+        [PRODUCT_SHARED_OUT] = {.first = W_SHARED_OUT, .last = W_SHARED_OUT},
         [PRODUCT_OUTPUT]  = {.first = HEAD, .last = HEAD},
     };
     Product p = products[id];
@@ -650,6 +670,15 @@ typedef struct {             // what the dense MLP keeps
     float *h, *dh;           // (N, H) before the activation; its gradient takes its place
 } DenseActs;
 
+typedef struct {             // what a mixture of experts keeps; the N K rows of all experts lie sorted by expert (moe.h)
+    float *scores, *dlogits; // (N, E) the router's sigmoids; the gradient of its logits takes their place
+    float *weights;          // (N, K) of a token's experts; their gradients take their place
+    int *chosen, *place;     // (N, K) a token's experts, and the rows where they have it
+    int *first;              // (E + 1) each expert's first row
+    float *h, *dh;           // (N K, width of an expert's first product) as in DenseActs
+    DenseActs shared;
+} MoeActs;
+
 typedef struct {             // what a block keeps
     float *x;                // (N, C) the residual stream that enters
     float *norm1_mean, *norm1_rstd;   // (N), (N)
@@ -658,7 +687,8 @@ typedef struct {             // what a block keeps
     float *cache;            // (T, the mixer's cache) what sampling keeps of earlier tokens
     float *x_mid;            // (N, C) after the mixer
     float *norm2_mean, *norm2_rstd;
-    DenseActs dense;
+    DenseActs dense;         // one of these two
+    MoeActs moe;
 } BlockActs;
 
 typedef struct Model Model;
@@ -669,6 +699,7 @@ typedef struct {             // the sequences of a micro-batch
     bool training;           // drops, and is followed by a backward pass
     bool cached;             // sampling: its one sequence goes on behind `past` tokens, of which the caches have keys and
     int past;                // values, and joins them
+    float dloss;             // then: the weight of a token's loss
 } Batch;
 
 typedef struct { float *base; size_t end; } Arena;       // base NULL: only measured
@@ -702,6 +733,8 @@ struct Model {
     int B, T, C, V, L, NH, NKV, HS, F;
     int rotated;             // channels of a head that RoPE turns; 0: none
     int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS, or of down; of h, F or for swiglu 2F
+    Router router;           // E, K and how experts are chosen; E 0: there are none
+    int D;                   // layers without experts
     int logit_rows;          // tokens whose logits are computed at a time; 1 without gradients
     int threads;             // that there is scratch memory for
     Tensor table[N_TENSORS];
@@ -727,6 +760,10 @@ struct Model {
     float *sequence_max;             // (L, B, NH) largest attention logit of each sequence in this micro-batch
     float *max_logits;               // (L, NH) likewise since model_zero_grads; training forwards only
     float *rope_cos, *rope_sin;      // (T, rotated/2)
+    int *loads;                      // (L - D, E) tokens of each expert since model_zero_grads; training forwards only
+    int *gaps;                       // (L - D, E, MOE_BINS) likewise, of quantile balancing (moe_count_gaps)
+    float *behind;                   // (N) the score + bias behind those of a token's experts, for it
+    float *fractions;                // (B, E) of each sequence, for the balance loss (moe_fractions)
 };
 
 // Copy i of a tensor, such as that of the i-th layer that has one; NULL where the model has none.
@@ -1106,6 +1143,29 @@ static const Socket mixer_mla = {
 // ---------------------------------------------------------------------------------------------------------------------
 // Dense: one hidden layer of width F for all tokens
 
+// out = x + dropout(w_out activation(w_in m->norm)); act: room for (N, F). Without out only h is computed.
+static void dense_forward(Model *m, float *out, float *act, const DenseActs *a, const float *x, const Linear *in,
+                          const Linear *last, Dropout drop, Batch batch) {
+    MlpKind kind = (MlpKind)m->config->model.mlp;
+    int N = batch.B * batch.T, F = last->IC;
+    bool gate = kind == MLP_SWIGLU;                      // gate and input come from one product: both must be there
+    product_forward(a->h, m->norm, in, N, (Epilogue){.act = gate || !out ? NULL : act, .mlp = kind});
+    if (!out) return;
+    if (gate) {
+        #pragma omp parallel for
+        for (int n = 0; n < N; n++) mlp_act_forward(act + (size_t)n * F, a->h + (size_t)n * in->OC, F, 1, F, kind);
+        profile_lap(PASS_ACTIVATION, 0, 12.0 * N * F);
+    }
+    product_forward(out, act, last, N, (Epilogue){.residual = x, .dropout = drop, .T = batch.T});
+}
+
+// To m->dnorm, which may be where dout is. The activation is computed again from h on the way.
+static void dense_backward(Model *m, const float *dout, float *act, const DenseActs *a, const Linear *in, Linear *last, int N) {
+    product_backward_input(act, dout, last, N, (InputEpilogue){a->h, (MlpKind)m->config->model.mlp});
+    product_backward_weight(dout, act, last, N, m->sums);
+    product_backward_input(m->dnorm, a->dh, in, N, (InputEpilogue){0});
+}
+
 static size_t mlp_dense_work(const Model *m) { return (size_t)m->B * m->T * m->F; }
 
 static void mlp_dense_plan(Model *m, BlockActs *acts, Arena *arena) {
@@ -1113,34 +1173,14 @@ static void mlp_dense_plan(Model *m, BlockActs *acts, Arena *arena) {
 }
 
 static void mlp_dense_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
-    DenseActs *a = &m->blocks[layer].dense;
-    MlpKind kind = (MlpKind)m->config->model.mlp;
-    int N = batch.B * batch.T;
-    float *act = m->work;
-    bool gate = kind == MLP_SWIGLU;                      // gate and input come from one product: both must be there
-    product_forward(a->h, m->norm, model_linear(m, PRODUCT_MLP_IN, layer), N,
-                    (Epilogue){.act = gate || !out ? NULL : act, .mlp = kind});
-    if (!out) return;
-    if (gate) {
-        #pragma omp parallel for
-        for (int n = 0; n < N; n++)
-            mlp_act_forward(act + (size_t)n * m->F, a->h + (size_t)n * m->H, m->F, 1, m->F, kind);
-        profile_lap(PASS_ACTIVATION, 0, 12.0 * N * m->F);
-    }
-    product_forward(out, act, model_linear(m, PRODUCT_MLP_OUT, layer), N,
-                    (Epilogue){.residual = x, .dropout = dropout_of(m, DROP_MLP, layer, batch), .T = batch.T});
+    dense_forward(m, out, m->work, &m->blocks[layer].dense, x, model_linear(m, PRODUCT_MLP_IN, layer),
+                  model_linear(m, PRODUCT_MLP_OUT, layer), dropout_of(m, DROP_MLP, layer, batch), batch);
 }
 
-// The activation is computed again from h on the way.
 static void mlp_dense_backward(Model *m, int layer, Batch batch) {
-    DenseActs *a = &m->blocks[layer].dense;
-    int N = batch.B * batch.T;
-    float *act = m->work;
-    Linear *in = model_linear(m, PRODUCT_MLP_IN, layer), *out = model_linear(m, PRODUCT_MLP_OUT, layer);
     const float *dout = branch_gradient(m, dropout_of(m, DROP_MLP, layer, batch), batch);
-    product_backward_input(act, dout, out, N, (InputEpilogue){a->h, (MlpKind)m->config->model.mlp});
-    product_backward_weight(dout, act, out, N, m->sums);
-    product_backward_input(m->dnorm, a->dh, in, N, (InputEpilogue){0});
+    dense_backward(m, dout, m->work, &m->blocks[layer].dense, model_linear(m, PRODUCT_MLP_IN, layer),
+                   model_linear(m, PRODUCT_MLP_OUT, layer), batch.B * batch.T);
 }
 
 static void mlp_dense_backward_first(Model *m, int layer, Batch batch) {
@@ -1150,6 +1190,229 @@ static void mlp_dense_backward_first(Model *m, int layer, Batch batch) {
 
 static const Socket mlp_dense = {.work = mlp_dense_work, .plan = mlp_dense_plan, .forward = mlp_dense_forward,
                                  .backward = mlp_dense_backward, .backward_first = mlp_dense_backward_first};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Mixture of experts: sum over a token's K of E experts of weight * expert(x), plus the shared expert, which all tokens have
+// (DeepSeek-V3, arXiv 2412.19437). Tokens are gathered into rows sorted by expert, so that each expert's product is over one
+// block; its results are added up in the order of tokens. No token is dropped; an expert without tokens costs nothing.
+
+static size_t moe_rows(const Model *m) { return (size_t)m->B * m->T * m->router.K; }
+
+// m->work: (N K, C) what goes into the experts and comes out of them, and behind it room for the activations.
+static float *moe_act(const Model *m) { return m->work + moe_rows(m) * m->C; }
+
+static size_t mlp_moe_work(const Model *m) {
+    size_t W = (size_t)m->config->model.expert_width, shared = (size_t)m->B * m->T * m->config->model.shared_experts;
+    return moe_rows(m) * m->C + W * (moe_rows(m) > shared ? moe_rows(m) : shared);
+}
+
+static void mlp_moe_plan_shared(Model *m, Arena *arena) {
+    size_t counts = (size_t)(m->L - m->D) * m->router.E;
+    m->loads = (int *)arena_take(arena, counts);
+    if (m->config->model.balance == BALANCE_QUANTILE) {
+        m->gaps = (int *)arena_take(arena, counts * MOE_BINS);
+        m->behind = arena_take(arena, (size_t)m->B * m->T);
+    }
+    if (m->config->model.balance == BALANCE_AUX) m->fractions = arena_take(arena, (size_t)m->B * m->router.E);
+}
+
+static void mlp_moe_plan(Model *m, BlockActs *acts, Arena *arena) {
+    MoeActs *a = &acts->moe;
+    size_t N = (size_t)m->B * m->T, rows = moe_rows(m);
+    a->scores = a->dlogits = arena_take(arena, N * m->router.E);
+    a->weights = arena_take(arena, rows);
+    a->chosen = (int *)arena_take(arena, rows);
+    a->place = (int *)arena_take(arena, rows);
+    a->first = (int *)arena_take(arena, (size_t)m->router.E + 1);
+    a->h = a->dh = arena_take(arena, rows * product_rows(m->table, product_of(m->table, PRODUCT_EXPERT_IN)));
+    if (m->config->model.shared_experts)
+        a->shared.h = a->shared.dh = arena_take(arena, N * product_rows(m->table, product_of(m->table, PRODUCT_SHARED_IN)));
+}
+
+VEC_PASS(void, sigmoid_row, (float *x, int n), (x, n)) {
+    VEC_LOOP for (int i = 0; i < n; i++) x[i] = vec_sigmoidf(x[i]);
+}
+
+// Scores, the choice, and the rows of each expert. The router computes in fp32 whatever the precision of the others. counts:
+// these tokens count for the experts' balance.
+static void moe_route(Model *m, const MoeActs *a, int x, int N, bool counts) {
+    const Router *r = &m->router;
+    const float *bias = weight(m, ROUTER_BIAS, x);
+    bool gaps = m->gaps && counts;
+    int E = r->E, K = r->K;
+    gemm_in(GEMM_FP32, false, true, N, E, m->C, 1.0f, m->norm, m->C, weight(m, W_ROUTER, x), m->C, 0.0f, a->scores, E);
+    lap_linear(PASS_LINEAR_FORWARD, model_linear(m, PRODUCT_ROUTER, x), N);
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        float *scores = a->scores + (size_t)n * E;
+        sigmoid_row(scores, E);
+        float behind = moe_choose(a->chosen + n * K, a->weights + n * K, scores, bias, r);
+        if (gaps) m->behind[n] = behind;
+    }
+    moe_sort(a->place, a->first, a->chosen, N, r);
+    for (int e = 0; e < E && counts; e++) m->loads[x * E + e] += a->first[e + 1] - a->first[e];
+    #pragma omp parallel for if (gaps)
+    for (int e = 0; e < (gaps ? E : 0); e++)
+        moe_count_gaps(m->gaps + ((size_t)x * E + e) * MOE_BINS, a->scores + e, (size_t)E, m->behind, N);
+    profile_lap(PASS_ROUTING, 0, 4.0 * N * E);
+}
+
+// The rows of x (N, C) that the experts have, into m->work.
+static void moe_gather(Model *m, const MoeActs *a, const float *x, int N) {
+    int C = m->C, K = m->router.K;
+    #pragma omp parallel for
+    for (int n = 0; n < N; n++)
+        for (int j = 0; j < K; j++)
+            memcpy(m->work + (size_t)a->place[n * K + j] * C, x + (size_t)n * C, (size_t)C * sizeof *x);
+    profile_lap(PASS_ROUTING, 0, 4.0 * N * (K + 1) * C);
+}
+
+// One product of every expert that has rows, as product_forward, product_backward_input or product_backward_weight has it
+// (in: what comes from; out: what is written, for weights the rows x that they met). Where no expert has more than a thread's
+// part of all rows, the experts are computed side by side, each by one thread, and else one after the other: the same bits.
+static void experts_product(Model *m, const MoeActs *a, int x, ProductId id, Pass pass, float *out, const float *in) {
+    int E = m->router.E, largest = 0, rows = a->first[E];
+    for (int e = 0; e < E; e++) largest = max_int(largest, a->first[e + 1] - a->first[e]);
+    #pragma omp parallel for schedule(dynamic, 1) if (largest <= rows / omp_get_max_threads())
+    for (int e = 0; e < E; e++) {
+        Linear *l = model_linear(m, id, x * E + e);
+        size_t first = (size_t)a->first[e], from = first * l->OC, to = first * l->IC;      // rows of OC and of IC numbers
+        int n = a->first[e + 1] - a->first[e];
+        if (n == 0) continue;
+        if (pass == PASS_LINEAR_FORWARD) linear_forward(out + from, in + to, l, n, (Epilogue){0});
+        else if (pass == PASS_LINEAR_INPUT) linear_backward_input(out + to, in + from, l, n, (InputEpilogue){0});
+        else linear_backward_weight(in + from, out + to, l, n, NULL);
+    }
+    lap_linear(pass, model_linear(m, id, x * E), rows);
+}
+
+VEC_PASS(void, add_scaled_row, (float *sum, const float *x, float keep, float scale, int n), (sum, x, keep, scale, n)) {
+    VEC_LOOP for (int i = 0; i < n; i++) sum[i] = keep * sum[i] + scale * x[i];
+}
+
+// out += dropout(sum over j of weights[j] * row of expert j), a token at a time; weights NULL: all 1. The rows are used up.
+static void moe_combine(Model *m, float *out, const MoeActs *a, const float *weights, Dropout drop, Batch batch) {
+    int C = m->C, K = m->router.K;
+    #pragma omp parallel for
+    for (int n = 0; n < batch.B * batch.T; n++) {
+        float *sum = m->work + (size_t)a->place[n * K] * C;
+        for (int j = 0; j < K; j++)
+            add_scaled_row(sum, m->work + (size_t)a->place[n * K + j] * C, j > 0, weights ? weights[n * K + j] : 1.0f, C);
+        if (drop.rate > 0.0f) dropout_rows(sum, (size_t)C, drop, batch.T, n, 0, 1, C);
+        add_row(out + (size_t)n * C, sum, C);
+    }
+    profile_lap(PASS_ROUTING, 0, 4.0 * batch.B * batch.T * (K + 2) * C);
+}
+
+static void mlp_moe_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
+    MoeActs *a = &m->blocks[layer].moe;
+    MlpKind kind = (MlpKind)m->config->model.mlp;
+    int N = batch.B * batch.T, at = layer - m->D, rows = N * m->router.K, W = m->config->model.expert_width;
+    size_t H = mlp_h_stride(W, kind);
+    float *act = moe_act(m);
+    Dropout drop = dropout_of(m, DROP_MLP, layer, batch);
+    moe_route(m, a, at, N, batch.training && out);       // a recomputation doesn't count again
+    moe_gather(m, a, m->norm, N);
+    experts_product(m, a, at, PRODUCT_EXPERT_IN, PASS_LINEAR_FORWARD, a->h, m->work);
+    if (out) {
+        #pragma omp parallel for
+        for (int r = 0; r < rows; r++) mlp_act_forward(act + (size_t)r * W, a->h + r * H, W, 1, W, kind);
+        profile_lap(PASS_ACTIVATION, 0, 4.0 * rows * (W + H));
+        experts_product(m, a, at, PRODUCT_EXPERT_OUT, PASS_LINEAR_FORWARD, m->work, act);
+    }
+    if (a->shared.h)
+        dense_forward(m, out, act, &a->shared, x, model_linear(m, PRODUCT_SHARED_IN, at), model_linear(m, PRODUCT_SHARED_OUT, at),
+                      drop, batch);
+    else if (out) memcpy(out, x, (size_t)N * m->C * sizeof *x);
+    if (out) moe_combine(m, out, a, a->weights, drop, batch);
+}
+
+// A row of an expert: h becomes dh, dact becomes weight * activation(h), which the gradient of w_out needs. Comes with dact not
+// yet weighted, so that the gradient of the weight, <dout, w_out act> = <dact, act>, is what it returns.
+VEC_PASS(float, expert_act_backward, (float *h, float *dact, float weight, int W, MlpKind kind), (h, dact, weight, W, kind)) {
+    enum { PIECE = 256 };
+    float dweight = 0.0f, kept[PIECE];
+    for (int i = 0; i < W; i += PIECE) {
+        int n = i + PIECE < W ? PIECE : W - i;
+        float *d = dact + i;
+        VEC_LOOP for (int k = 0; k < n; k++) {
+            kept[k] = d[k];
+            d[k] *= weight;
+        }
+        mlp_act_backward(h + i, d, W, 1, n, kind);
+        dweight += vec_dot(kept, d, n);
+        VEC_LOOP for (int k = 0; k < n; k++) d[k] *= weight;
+    }
+    return dweight;
+}
+
+// The experts' activations backward: a->weights become their gradients.
+static void moe_act_backward(Model *m, const MoeActs *a, float *dact, int N) {
+    MlpKind kind = (MlpKind)m->config->model.mlp;
+    int K = m->router.K, W = m->config->model.expert_width;
+    size_t H = mlp_h_stride(W, kind);
+    #pragma omp parallel for
+    for (int i = 0; i < N * K; i++) {
+        size_t row = (size_t)a->place[i];
+        a->weights[i] = expert_act_backward(a->h + row * H, dact + row * W, a->weights[i], W, kind);
+    }
+    profile_lap(PASS_ACTIVATION, 0, 8.0 * N * K * (W + H));
+}
+
+// From the gradients of the weights, and of the balance loss where there is one, to those of the router's logits:
+// dlogit = dscore * score * (1 - score).
+static void moe_route_backward(Model *m, const MoeActs *a, Batch batch) {
+    const Router *r = &m->router;
+    int E = r->E, K = r->K, T = batch.T;
+    float aux = m->fractions ? (float)m->config->model.balance_rate * batch.dloss : 0.0f;
+    #pragma omp parallel for if (m->fractions)
+    for (int b = 0; b < (m->fractions ? batch.B : 0); b++)
+        moe_fractions(m->fractions + (size_t)b * E, a->chosen + b * T * K, T, r);
+    #pragma omp parallel for
+    for (int n = 0; n < batch.B * T; n++) {
+        float *scores = a->scores + (size_t)n * E, dscores[MOE_MOST_EXPERTS];
+        moe_choose_backward(dscores, a->weights + n * K, scores, a->chosen + n * K, r);
+        if (m->fractions) moe_balance_backward(dscores, m->fractions + (size_t)(n / T) * E, scores, aux, E);
+        for (int e = 0; e < E; e++) scores[e] = dscores[e] * scores[e] * (1.0f - scores[e]);
+    }
+    profile_lap(PASS_ROUTING, 0, 8.0 * batch.B * T * E);
+}
+
+static void mlp_moe_backward(Model *m, int layer, Batch batch) {
+    MoeActs *a = &m->blocks[layer].moe;
+    int N = batch.B * batch.T, C = m->C, E = m->router.E, at = layer - m->D;
+    float *act = moe_act(m);
+    const float *dout = branch_gradient(m, dropout_of(m, DROP_MLP, layer, batch), batch);
+    moe_gather(m, a, dout, N);
+    experts_product(m, a, at, PRODUCT_EXPERT_OUT, PASS_LINEAR_INPUT, act, m->work);
+    moe_act_backward(m, a, act, N);
+    experts_product(m, a, at, PRODUCT_EXPERT_OUT, PASS_LINEAR_WEIGHT, act, m->work);
+    experts_product(m, a, at, PRODUCT_EXPERT_IN, PASS_LINEAR_INPUT, m->work, a->dh);
+    if (a->shared.h)
+        dense_backward(m, dout, act, &a->shared, model_linear(m, PRODUCT_SHARED_IN, at), model_linear(m, PRODUCT_SHARED_OUT, at),
+                       N);
+    else memset(m->dnorm, 0, (size_t)N * C * sizeof(float));
+    moe_combine(m, m->dnorm, a, NULL, (Dropout){0}, batch);
+    moe_route_backward(m, a, batch);
+    gemm_in(GEMM_FP32, false, false, N, C, E, 1.0f, a->dlogits, E, weight(m, W_ROUTER, at), C, 1.0f, m->dnorm, C);
+    lap_linear(PASS_LINEAR_INPUT, model_linear(m, PRODUCT_ROUTER, at), N);
+}
+
+static void mlp_moe_backward_first(Model *m, int layer, Batch batch) {
+    MoeActs *a = &m->blocks[layer].moe;
+    int N = batch.B * batch.T, C = m->C, E = m->router.E, at = layer - m->D;
+    Linear *router = model_linear(m, PRODUCT_ROUTER, at);
+    moe_gather(m, a, m->norm, N);
+    experts_product(m, a, at, PRODUCT_EXPERT_IN, PASS_LINEAR_WEIGHT, m->work, a->dh);
+    gemm_in(GEMM_FP32, true, false, E, C, N, 1.0f, a->dlogits, E, m->norm, C, router->fresh ? 0.0f : 1.0f, router->dw, C);
+    router->fresh = false;
+    lap_linear(PASS_LINEAR_WEIGHT, router, N);
+    if (a->shared.h) product_backward_weight(a->shared.dh, m->norm, model_linear(m, PRODUCT_SHARED_IN, at), N, m->sums);
+}
+
+static const Socket mlp_moe = {.work = mlp_moe_work, .plan_shared = mlp_moe_plan_shared, .plan = mlp_moe_plan,
+                               .forward = mlp_moe_forward, .backward = mlp_moe_backward,
+                               .backward_first = mlp_moe_backward_first};
 
 // =====================================================================================================================
 // 6. Model
@@ -1170,7 +1433,7 @@ static const Socket *mixer_of(const Model *m, int l) {
     (void)l;
     return m->config->model.mixer == MIXER_MLA ? &mixer_mla : &mixer_attention;
 }
-static const Socket *mlp_of(const Model *m, int l) { (void)m, (void)l; return &mlp_dense; }
+static const Socket *mlp_of(const Model *m, int l) { return l < m->D ? &mlp_dense : &mlp_moe; }
 
 // What the block of layer l keeps beside its input.
 static void block_plan(Model *m, int l, Arena *arena) {
@@ -1295,6 +1558,9 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
     m.HS = latent ? config->model.nope + config->model.rope : m.C / m.NH;
     m.rotated = latent ? config->model.rope : config->model.position == POSITION_ROPE ? m.HS : 0;
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
+    m.router = (Router){config->model.experts, config->model.experts_per_token, config->model.expert_groups,
+                        config->model.groups_per_token, (float)config->model.router_scale};
+    m.D = m.router.E ? config->model.dense_layers : m.L;
     m.logit_rows = backward ? logit_rows(B * m.T, V) : 1;
     m.threads = omp_get_max_threads();
     m.n_params = tensor_table(m.table, config, V);
@@ -1336,11 +1602,17 @@ static void model_free(Model *m) {
     free(m->blocks);
 }
 
-// Floating-point operations of the forward and backward pass for one token: 6 for each weight of a product, and what the
-// mixer does for each token that it sees, of which causality leaves half.
+// Floating-point operations of the forward and backward pass for one token: 6 for each weight of a product, of experts those
+// that a token has, and what the mixer does for each token that it sees, of which causality leaves half.
 static double flops_per_token(const Model *m) {
     double weights = 0.0;
-    for (const Linear *l = m->linears; l < m->linears + m->n_linears; l++) weights += (double)l->IC * l->OC;
+    for (int id = 0; id < PRODUCTS; id++) {
+        Product p = product_of(m->table, (ProductId)id);
+        const Tensor *t = &m->table[p.first];
+        bool of_experts = id == PRODUCT_EXPERT_IN || id == PRODUCT_EXPERT_OUT;
+        double copies = of_experts && m->router.E ? (double)t->count / m->router.E * m->router.K : t->count;
+        weights += copies * product_rows(m->table, p) * t->cols;
+    }
     double pairs = 0.0;
     for (int l = 0; l < m->L; l++) pairs += mixer_of(m, l)->pair_flops ? mixer_of(m, l)->pair_flops(m) : 0.0;
     return 6.0 * weights + pairs * (m->T / 2.0);
@@ -1461,7 +1733,7 @@ static double model_loss(Model *m, const int *tokens, const int *targets, int B,
 // in max_logits. first_sequence: number of the first sequence in the whole training, for dropout.
 static double model_gradients(Model *m, const int *tokens, const int *targets, int B, int T, uint64_t first_sequence,
                               float dloss) {
-    Batch batch = {.B = B, .T = T, .first_sequence = first_sequence, .training = true};
+    Batch batch = {.B = B, .T = T, .first_sequence = first_sequence, .training = true, .dloss = dloss};
     trunk_forward(m, tokens, batch);
     for (int l = 0; l < m->L; l++)
         for (int b = 0; b < B; b++)
@@ -1477,8 +1749,8 @@ static double model_gradients(Model *m, const int *tokens, const int *targets, i
 // ---------------------------------------------------------------------------------------------------------------------
 // Gradients, before the first micro-batch and after the last one
 
-// Gradients of zero, and no largest logits. A product's gradient is only marked as fresh: the first one is written over
-// what is there, which saves two passes over memory. model_finish_grads must follow the last micro-batch.
+// Gradients of zero, no largest logits, no loads of experts. A product's gradient is only marked as fresh: the first one is
+// written over what is there, which saves two passes over memory. model_finish_grads must follow the last micro-batch.
 static void model_zero_grads(Model *m) {
     for (Linear *l = m->linears; l < m->linears + m->n_linears; l++) l->fresh = true;
     for (int id = 0; id < N_TENSORS; id++) {
@@ -1487,6 +1759,9 @@ static void model_zero_grads(Model *m) {
             memset(gradient(m, (TensorId)id, i), 0, (size_t)t->rows * t->cols * sizeof(float));
     }
     for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
+    size_t counts = (size_t)(m->L - m->D) * m->router.E;
+    if (m->loads) memset(m->loads, 0, counts * sizeof *m->loads);
+    if (m->gaps) memset(m->gaps, 0, counts * MOE_BINS * sizeof *m->gaps);
     profile_lap(PASS_GRADIENT, 0, 0);
 }
 
@@ -1627,6 +1902,20 @@ static void optimizer_error(const Trainer *t, int code, char *text, size_t room)
              m->bad_tensor >= 0 ? ": " : "", m->bad_field ? m->bad_field : "", m->bad_field ? ": " : "", muon_strerror(code));
 }
 
+// "wq, layer 3", "w_expert_in, layer 3, expert 17": which matrix of a group, counted from 0.
+static void matrix_words(const Trainer *t, int group, int matrix, char *text, size_t room) {
+    const MuonParam *g = &t->groups[group];
+    int layer = matrix, expert = -1;
+    for (int id = 0; id < N_TENSORS; id++) {
+        const Tensor *row = &t->model.table[id];
+        if (strcmp(row->name, g->name)) continue;
+        layer = row->first_layer + matrix / row->each;
+        if (row->each > 1) expert = matrix % row->each;
+    }
+    int n = snprintf(text, room, "%s, layer %d", g->name, layer);
+    if (expert >= 0) snprintf(text + n, room - (size_t)n, ", expert %d", expert);
+}
+
 // Sizes of model and optimizer; config must be resolved, with its vocabulary.
 static void trainer_plan(Trainer *t) {
     t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
@@ -1711,6 +2000,19 @@ static int qk_clip(Trainer *t, int *clipped) {
     return MUON_OK;
 }
 
+// The experts' biases, after the update, from the loads of the whole batch.
+static void balance_experts(Trainer *t) {
+    Model *m = &t->model;
+    int E = m->router.E;
+    for (int x = 0; x < m->L - m->D; x++) {
+        float *bias = weight(m, ROUTER_BIAS, x);
+        if (t->config.model.balance == BALANCE_BIAS)
+            moe_move_bias(bias, m->loads + x * E, E, (float)t->config.model.balance_rate);
+        else if (t->config.model.balance == BALANCE_QUANTILE)
+            moe_quantile_bias(bias, m->gaps + (size_t)x * E * MOE_BINS, &m->router);
+    }
+}
+
 // The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: the factor that clips the
 // gradients is passed on (they stay), learning rates are scheduled, every tensor is updated by its rule, heads are clipped.
 // Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
@@ -1730,10 +2032,13 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     if (ready && t->step + 1 == t->explained) explain(t, result);
     if (ready) code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads());     // each tensor by its rule
     if (ready && code == MUON_OK) code = qk_clip(t, &result->clipped);
+    if (ready && code == MUON_OK) balance_experts(t);
     profile_lap(PASS_OPTIMIZER, optimizer_flops(t), 12.0 * m->n_params + 2.0 * (double)t->state_bytes);
-    if (code == MUON_E_NOT_FINITE)
-        snprintf(result->trouble, sizeof result->trouble, "NaN or infinity in the gradient of %s, layer %d (loss %g)",
-                 t->groups[t->muon.bad_tensor].name, t->muon.bad_matrix, result->loss);
+    char where[64];
+    if (code == MUON_E_NOT_FINITE) {
+        matrix_words(t, t->muon.bad_tensor, t->muon.bad_matrix, where, sizeof where);
+        snprintf(result->trouble, sizeof result->trouble, "NaN or infinity in the gradient of %s (loss %g)", where, result->loss);
+    }
     else if (!isfinite(result->loss))
         snprintf(result->trouble, sizeof result->trouble, "the loss is %s", isnan(result->loss) ? "NaN" : "infinite");
     else if (code != MUON_OK)

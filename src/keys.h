@@ -15,6 +15,7 @@
 
 #include <float.h>
 #include "config.h"
+#include "moe.h"             // the largest number of experts
 #include "util.h"
 #include "../muon.h"         // the numbers of its rules, coefficients and scales
 
@@ -22,6 +23,7 @@ typedef enum { NORM_LAYERNORM, NORM_RMSNORM, NORM_RMSNORM_PLAIN } NormKind;
 typedef enum { POSITION_LEARNED, POSITION_ROPE } PositionKind;
 typedef enum { MIXER_ATTENTION, MIXER_MLA } MixerKind;
 typedef enum { MLP_GELU_TANH, MLP_GELU_ERF, MLP_RELU2, MLP_SWIGLU } MlpKind;
+typedef enum { BALANCE_NONE, BALANCE_BIAS, BALANCE_QUANTILE, BALANCE_AUX } BalanceKind;
 typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
 typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
 typedef enum { PRECISION_AUTO, PRECISION_FP32, PRECISION_BF16 } PrecisionKind;
@@ -40,6 +42,8 @@ typedef struct {
         int norm, position, mlp, mlp_width, head, init;
         double norm_eps, rope_theta, attn_softcap, logit_softcap;
         bool attn_dropout, bias, embed_norm, qk_norm;
+        int experts, experts_per_token, expert_width, shared_experts, dense_layers, expert_groups, groups_per_token, balance;
+        double router_scale, balance_rate;
     } model;
     struct {
         int steps, batch, micro_batch, eval_every, save_every, sample_every, sample_tokens, precision, recompute;
@@ -65,7 +69,7 @@ typedef struct {
 } Config;
 
 typedef enum { ROLE_EMBED, ROLE_NORM, ROLE_BIAS, ROLE_Q, ROLE_Q_A, ROLE_Q_B, ROLE_KV_A, ROLE_KV_B, ROLE_K, ROLE_V, ROLE_O,
-               ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD } Role;
+               ROLE_MLP_GATE, ROLE_MLP_IN, ROLE_MLP_OUT, ROLE_HEAD, ROLE_ROUTER, ROLE_ROUTER_BIAS } Role;
 
 // The hidden matrices: those that a rule for matrices owns.
 static inline bool role_is_hidden(Role role) {
@@ -73,17 +77,19 @@ static inline bool role_is_hidden(Role role) {
     case ROLE_Q: case ROLE_Q_A: case ROLE_Q_B: case ROLE_KV_A: case ROLE_KV_B: case ROLE_K: case ROLE_V: case ROLE_O:
     case ROLE_MLP_GATE: case ROLE_MLP_IN: case ROLE_MLP_OUT:
         return true;
-    case ROLE_EMBED: case ROLE_NORM: case ROLE_BIAS: case ROLE_HEAD:
+    case ROLE_EMBED: case ROLE_NORM: case ROLE_BIAS: case ROLE_HEAD: case ROLE_ROUTER: case ROLE_ROUTER_BIAS:
         break;
     }
     return false;
 }
 
-static inline bool role_is_vector(Role role) { return role == ROLE_NORM || role == ROLE_BIAS; }
+static inline bool role_is_vector(Role role) { return role == ROLE_NORM || role == ROLE_BIAS || role == ROLE_ROUTER_BIAS; }
 
-#define ROLES "embed|norm|bias|q|q_a|q_b|kv_a|kv_b|k|v|o|mlp_gate|mlp_in|mlp_out|head"   // in the order of Role
+#define ROLES "embed|norm|bias|q|q_a|q_b|kv_a|kv_b|k|v|o|mlp_gate|mlp_in|mlp_out|head|router"   // in the order of Role; nobody
+                                                                                               // routes router_bias
 #define TENSORS "wte|wpe|norm1_w|norm1_b|wq|w_qa|w_kva|wk|wv|bq|bk|bv|q_norm_w|w_qb|kv_norm_w|w_kvb|wo|bo|" \
-                "norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|normf_w|normf_b"   // their names below; the head is called as its role
+                "norm2_w|norm2_b|w_gate|w_in|b_gate|b_in|w_out|b_out|w_router|router_bias|w_expert_gate|w_expert_in|" \
+                "w_expert_out|w_shared_gate|w_shared_in|w_shared_out|normf_w|normf_b"   // their names below; the head is called as its role
 #define RULES "sgd|rmsprop|adam|adamw|muon|normuon|svd|msgd|msgds|msgdq|msgdz|adams|adamq|adamz"       // muon.h's
 #define OPTIMIZERS RULES "|muonclip"
 #define F_(member) offsetof(Config, member)
@@ -121,6 +127,16 @@ static const Field config_fields[] = {
     {"model.attn_softcap", FIELD_FLOAT, F_(model.attn_softcap), "0", 0, 1e6, NULL, "c > 0: attention logits become c tanh(s/c)"},
     {"model.mlp", FIELD_CHOICE, F_(model.mlp), "gelu_tanh", 0, 0, "gelu_tanh|gelu_erf|relu2|swiglu", "activation"},
     {"model.mlp_width", FIELD_INT, F_(model.mlp_width), "0", 0, 1048576, NULL, "F; 0: 4C, for swiglu 8C/3 rounded up to a multiple of 64"},
+    {"model.experts", FIELD_INT, F_(model.experts), "0", 0, MOE_MOST_EXPERTS, NULL, "E, MLPs of a layer that each token goes to a few of, without biases; 0: one dense MLP for all"},
+    {"model.experts_per_token", FIELD_INT, F_(model.experts_per_token), "2", 1, MOE_MOST_EXPERTS, NULL, "K, those that a token goes to: by the largest score + bias"},
+    {"model.expert_width", FIELD_INT, F_(model.expert_width), "0", 0, 1048576, NULL, "width of an expert"},
+    {"model.shared_experts", FIELD_INT, F_(model.shared_experts), "0", 0, 1024, NULL, "further experts that every token goes to: one MLP of as many times the width"},
+    {"model.dense_layers", FIELD_INT, F_(model.dense_layers), "0", 0, 1000, NULL, "the first layers, which have a dense MLP all the same"},
+    {"model.expert_groups", FIELD_INT, F_(model.expert_groups), "1", 1, MOE_MOST_EXPERTS, NULL, "groups of experts, of which a token goes to the best few; a group's score is the sum of its two best"},
+    {"model.groups_per_token", FIELD_INT, F_(model.groups_per_token), "1", 1, MOE_MOST_EXPERTS, NULL, "groups that a token's experts are of"},
+    {"model.router_scale", FIELD_FLOAT, F_(model.router_scale), "1", 0, 1e6, NULL, "what the weights of a token's experts add up to"},
+    {"model.balance", FIELD_CHOICE, F_(model.balance), "bias", 0, 0, "none|bias|quantile|aux", "of the experts' loads. bias: after each step an expert's bias moves by balance_rate towards the mean load; quantile: it becomes what would have made the step's loads even; aux: balance_rate times DeepSeek-V3's sequence-wise balance loss is learned too"},
+    {"model.balance_rate", FIELD_FLOAT, F_(model.balance_rate), "0.01", 0, 100, NULL, "of balance bias a step of the bias; of aux the weight of the loss"},
     {"model.head", FIELD_CHOICE, F_(model.head), "tied", 0, 0, "tied|untied", "logits from the embedding's matrix or from one of their own"},
     {"model.logit_softcap", FIELD_FLOAT, F_(model.logit_softcap), "0", 0, 1e6, NULL, "c > 0: logits become c tanh(z/c)"},
     {"model.init", FIELD_CHOICE, F_(model.init), "gpt2", 0, 0, "gpt2|speedrun", "how weights start (configs/README.md, Model)"},
@@ -258,6 +274,7 @@ static inline int optimizer_rule(const Config *c) {
 static inline int tensor_rule(const Config *c, Role role, const char *name) {
     const ConfigMap *route = &c->optimizer.route;
     int rule = optimizer_rule(c);
+    if (role == ROLE_ROUTER_BIAS) return MUON_RULE_NONE;         // model.balance alone moves it
     if (muon_rule_is_for_matrices(rule) && !role_is_hidden(role)) rule = MUON_RULE_ADAMW;
     for (int i = 0; i < route->n; i++)
         if (config_name_index(ROLES, route->keys[i]) == (int)role) rule = rule_named(route->values[i]);
@@ -385,6 +402,27 @@ static inline void config_resolve_optimizer(Config *c, const char *where) {
     }
 }
 
+static inline void config_resolve_experts(Config *c, const char *where) {
+    int E = c->model.experts, K = c->model.experts_per_token, G = c->model.expert_groups, kept = c->model.groups_per_token;
+    for (int i = 0; i < c->optimizer.route.n; i++)
+        if (!strcmp(c->optimizer.route.keys[i], "router_bias"))
+            fail_usage("%s: optimizer.route: router_bias has no rule: model.balance alone moves it", where);
+    if (E == 0) return;
+    if (c->model.expert_width == 0)
+        fail_usage("%s: model.expert_width: missing; with model.experts (%d) the width of one is expected", where, E);
+    if (K > E) fail_usage("%s: model.experts_per_token: %d, but model.experts is %d", where, K, E);
+    if (c->model.dense_layers >= c->model.layers)
+        fail_usage("%s: model.dense_layers: %d of model.layers (%d) leave none with experts", where, c->model.dense_layers,
+                   c->model.layers);
+    if (E % G) fail_usage("%s: model.expert_groups: %d does not divide model.experts (%d)", where, G, E);
+    if (kept > G) fail_usage("%s: model.groups_per_token: %d, but model.expert_groups is %d", where, kept, G);
+    if (E / G * kept < K)
+        fail_usage("%s: model.groups_per_token: %d of %d groups have %d experts, fewer than model.experts_per_token (%d)", where,
+                   kept, G, E / G * kept, K);
+    if (c->model.balance == BALANCE_QUANTILE && G > 1)
+        fail_usage("%s: model.balance: quantile knows no groups, but model.expert_groups is %d", where, G);
+}
+
 // Prepared data is looked for where make put it: in $DATA_ROOT, which `make BUILD=FOLDER` sets, instead of build/data.
 static inline void config_resolve_data(Config *c) {
     const char *root = getenv("DATA_ROOT"), *prepared = "build/data/", *dir = c->data.dir;
@@ -440,6 +478,7 @@ static inline void config_resolve(Config *c, const char *where) {
     if (c->train.batch % c->train.micro_batch)
         fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)",
                    where, c->train.micro_batch, c->train.batch);
+    config_resolve_experts(c, where);
     config_resolve_optimizer(c, where);
     if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)
         fail_usage("%s: optimizer.qk_clip.tau: %g, but model.qk_norm already bounds the logits and undoes any scaling "
@@ -486,13 +525,21 @@ static inline const char *tensor_socket(const Config *c, const char *name, Role 
     switch (role) {
     case ROLE_EMBED: return strcmp(name, "wpe") ? NULL : "model.position";
     case ROLE_HEAD: return "model.head";
-    case ROLE_MLP_GATE: return "model.mlp";
+    case ROLE_MLP_GATE: case ROLE_MLP_IN: case ROLE_MLP_OUT: {
+        bool expert = strstr(name, "expert") || strstr(name, "shared"), dense = !c->model.experts || c->model.dense_layers;
+        if (role == ROLE_MLP_GATE && c->model.mlp != MLP_SWIGLU) return "model.mlp";
+        if (expert) return c->model.experts && strstr(name, "shared") ? "model.shared_experts" : "model.experts";
+        return dense ? NULL : "model.dense_layers";
+    }
+    case ROLE_ROUTER: case ROLE_ROUTER_BIAS: return "model.experts";
     case ROLE_Q: case ROLE_Q_A: case ROLE_Q_B: return c->model.mixer == MIXER_MLA ? "model.q_lora" : "model.mixer";
     case ROLE_KV_A: case ROLE_KV_B: case ROLE_K: case ROLE_V: return "model.mixer";
     case ROLE_NORM:
         if (strstr(name, "q_norm") || strstr(name, "kv_norm")) return tensor_socket(c, name, *name == 'q' ? ROLE_Q_A : ROLE_KV_A);
         return strstr(name, "_b") && c->model.norm == NORM_LAYERNORM ? "model.bias" : "model.norm";
-    case ROLE_BIAS: return strcmp(name, "b_gate") || c->model.mlp == MLP_SWIGLU ? "model.bias" : "model.mlp";
+    case ROLE_BIAS:
+        if (name[1] == '_' && c->model.experts && !c->model.dense_layers) return "model.dense_layers";      // b_in and the like
+        return strcmp(name, "b_gate") || c->model.mlp == MLP_SWIGLU ? "model.bias" : "model.mlp";
     default: return NULL;
     }
 }
@@ -525,11 +572,13 @@ static inline char *key_unused(const Owners *o, const char *key) {
     bool matrix = o->of[KEYS_MUON].owns, momentum = o->of[KEYS_MUON].uses & MUON_USES_MOMENTUM,
          polar = o->of[KEYS_MUON].uses & MUON_USES_NEWTON_SCHULZ, sgd = o->of[KEYS_SGD].owns,
          uses_momentum = c->optimizer.muon.momentum > 0 || c->optimizer.muon.momentum_warmup > 0;
+    bool experts = c->model.experts > 0;
     int moments = o->of[KEYS_ADAMW].uses | o->of[KEYS_MUON].uses;
     static const char no_matrix[] = "no tensor is under muon or one of its family", no_sgd[] = "no tensor is under sgd",
                       no_momentum[] = "no tensor is under a rule with muon's momentum",
                       no_muon_momentum[] = "optimizer.muon.momentum is 0", no_polar[] = "no tensor is under muon or normuon",
-                      no_second[] = "no tensor is under a rule with second moments", no_mla[] = "model.mixer isn't mla";
+                      no_second[] = "no tensor is under a rule with second moments", no_mla[] = "model.mixer isn't mla",
+                      no_experts[] = "model.experts is 0";
     bool latent = c->model.mixer == MIXER_MLA;
     const struct { const char *key; bool used; const char *otherwise; } uses[] = {
         {"model.attn_dropout", c->model.dropout > 0, "model.dropout is 0"},
@@ -540,6 +589,19 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"model.rope", latent || c->model.rope == 0, no_mla},
         {"model.v_head", latent || c->model.v_head == 0, no_mla},
         {"model.rope_theta", c->model.position == POSITION_ROPE, "model.position isn't rope"},
+        {"model.mlp_width", !c->model.experts || c->model.dense_layers > 0, "model.dense_layers is 0: all layers have experts"},
+        {"model.experts_per_token", experts, no_experts},
+        {"model.expert_width", experts, no_experts},
+        {"model.shared_experts", experts, no_experts},
+        {"model.dense_layers", experts, no_experts},
+        {"model.expert_groups", experts, no_experts},
+        {"model.groups_per_token", experts, no_experts},
+        {"model.groups_per_token", c->model.expert_groups > 1, "model.expert_groups is 1"},
+        {"model.router_scale", experts, no_experts},
+        {"model.balance", experts, no_experts},
+        {"model.balance_rate", experts, no_experts},
+        {"model.balance_rate", c->model.balance == BALANCE_BIAS || c->model.balance == BALANCE_AUX,
+         "model.balance is neither bias nor aux"},
         {"train.sample_every", !c->train.sample_every || c->train.sample_tokens > 0, "train.sample_tokens is 0"},
         {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
         {"schedule.final", decays, "the schedule never falls"},

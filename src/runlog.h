@@ -1,10 +1,12 @@
 /* runlog.h - a run's log.jsonl: writing it, reading it, cutting it back for a resume, and drawing the picture of training.
  *
- * defines: RunStart, RunStep, RunEval, RunQk, RunEnd, runlog_put_start, runlog_put_step, runlog_put_eval, runlog_put_qk,
- *          runlog_put_end, runlog_check, runlog_sync, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
- *          runlog_sample_loss, runlog_best_val_loss, runlog_qk_text, runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
+ * defines: RunStart, RunStep, RunEval, RunQk, RunMoe, RunEnd, runlog_put_start, runlog_put_step, runlog_put_eval,
+ *          runlog_put_qk, runlog_put_moe, runlog_put_end,
+ *          runlog_check, runlog_sync, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
+ *          runlog_sample_loss, runlog_best_val_loss, runlog_qk_text, runlog_moe_text,
+ *          runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
  *          runlog_draw, runlog_plot; Flat, flat_of, flat_value, flat_free, config_item, config_value, run_optimizer, run_labels
- * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, end; others are passed over. It is
+ * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, moe, end; others are passed over. It is
  * written a line at a time, so a killed run may leave half a line at the end: that is no error.
  */
 #ifndef RUNLOG_H
@@ -12,6 +14,7 @@
 
 #include <math.h>
 #include "config.h"
+#include "moe.h"             // what there is to say of experts' loads
 #include "plot.h"
 #include "util.h"
 
@@ -46,6 +49,8 @@ typedef struct {
     double sample_loss;         // the mean of those that validations on the way use
 } RunEval;
 typedef struct { long step; double max_logit; long clipped; } RunQk;        // over all layers and heads; heads clipped
+typedef struct { long step; double dead, max_load; } RunMoe;   // share of the experts without tokens; the largest load of one
+                                                                // over its layer's mean, of all layers
 typedef struct { long step; double val_loss, train_seconds; char reason[32]; } RunEnd;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -102,6 +107,15 @@ static inline void runlog_put_qk(FILE *f, long step, const float *max_logits, in
     fprintf(f, "], \"clipped\": %d}\n", clipped);
 }
 
+// loads: (layers, experts) tokens of the step.
+static inline void runlog_put_moe(FILE *f, long step, const int *loads, int layers, int experts) {
+    fprintf(f, "{\"event\": \"moe\", \"step\": %ld, \"dead\": [", step);
+    for (int l = 0; l < layers; l++) fprintf(f, "%s%.4g", l ? ", " : "", moe_load(loads + l * experts, experts).dead);
+    fprintf(f, "], \"max_load\": [");
+    for (int l = 0; l < layers; l++) fprintf(f, "%s%.4g", l ? ", " : "", moe_load(loads + l * experts, experts).largest);
+    fprintf(f, "]}\n");
+}
+
 // by_frequency: the losses of n classes of tokens, the commonest first.
 static inline void runlog_put_eval(FILE *f, const RunEval *e, const double *by_frequency, int n) {
     char a[32], b[32], c[32];
@@ -127,7 +141,8 @@ typedef struct {
     RunStep *steps;
     RunEval *evals;
     RunQk *qks;
-    int n_steps, n_evals, n_qks;
+    RunMoe *moes;
+    int n_steps, n_evals, n_qks, n_moes;
     cJSON *start;               // the last start event, NULL where there is none
     bool ended;                 // `end` holds the last end event
     RunEnd end;
@@ -137,6 +152,7 @@ static inline void runlog_free(RunLog *log) {
     free(log->steps);
     free(log->evals);
     free(log->qks);
+    free(log->moes);
     cJSON_Delete(log->start);
     memset(log, 0, sizeof *log);
 }
@@ -222,6 +238,11 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
         double clipped = runlog_fold(cJSON_GetObjectItemCaseSensitive(event, "clipped"), true);
         log->qks = (RunQk *)runlog_grow(log->qks, log->n_qks, sizeof *log->qks);
         log->qks[log->n_qks++] = (RunQk){ step, max_logit, clipped > 0 && clipped < 1e15 ? (long)clipped : 0 };
+    } else if (runlog_is(event, "moe")) {
+        const cJSON *dead = cJSON_GetObjectItemCaseSensitive(event, "dead");
+        log->moes = (RunMoe *)runlog_grow(log->moes, log->n_moes, sizeof *log->moes);
+        log->moes[log->n_moes++] = (RunMoe){ step, runlog_fold(dead, true) / fmax(1, cJSON_GetArraySize(dead)),
+                                             runlog_fold(cJSON_GetObjectItemCaseSensitive(event, "max_load"), false) };
     } else if (runlog_is(event, "end")) {
         const char *reason = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(event, "reason"));
         log->end = (RunEnd){ step, runlog_number(event, "val_loss"), runlog_number(event, "train_seconds"), "" };
@@ -340,6 +361,22 @@ static inline char *runlog_qk_text(const RunLog *log) {
     if (!clips) return format("largest logit %.3g of tau %g, no head clipped", largest, tau);
     return format("largest logit %.3g of tau %g, heads clipped %ld time%s, in %ld step%s up to step %ld", largest, tau,
                   clips, clips == 1 ? "" : "s", steps, steps == 1 ? "" : "s", last);
+}
+
+/* How the experts were used in the last step that was logged, and at worst: "none without tokens, largest load 1.6 of the mean
+ * at step 300; at worst 12 % and 5.1". The caller frees it; NULL where nothing is logged of them. */
+static inline char *runlog_moe_text(const RunLog *log) {
+    if (!log->n_moes) return NULL;
+    const RunMoe *last = &log->moes[log->n_moes - 1];
+    double dead = 0, load = 0;
+    for (int i = 0; i < log->n_moes; i++) {
+        dead = fmax(dead, log->moes[i].dead);
+        load = fmax(load, log->moes[i].max_load);
+    }
+    char none[] = "none", share[32];
+    snprintf(share, sizeof share, "%.3g %%", 100 * last->dead);
+    return format("%s without tokens, largest load %.3g of the mean at step %ld; at worst %.3g %% and %.3g",
+                  last->dead > 0 ? share : none, last->max_load, last->step, 100 * dead, load);
 }
 
 // Seconds of training, without evaluations and saving.
@@ -528,7 +565,8 @@ typedef struct {
     double *eval_x[2], *val_loss;   // of the same tokens at every point
     double *other_x[2], *other_loss;    // validations of other tokens: those at the end of all steps
     double *epoch_x[2];             // where an epoch ends, every `epochs`-th one
-    int n_steps, n_evals, n_others, n_epochs, epochs;
+    double *moe_x, *dead, *max_load;    // of the experts, over tokens
+    int n_steps, n_evals, n_others, n_epochs, epochs, n_moes;
 } RunCurves;
 
 // Whether runs' tokens stand for different amounts of text, so that only bits per byte can be compared: the ratio of the
@@ -591,6 +629,15 @@ static inline RunCurves runlog_curves(const RunLog *log, double second, bool bpb
         c.other_loss[c.n_others++] = c.val_loss[i];
         c.val_loss[i] = e->sample_loss * (bpb ? first->val_bpb / first->val_loss : 1);      // the same bytes a token
     }
+    double **of_moes[] = { &c.moe_x, &c.dead, &c.max_load };
+    for (size_t i = 0; i < COUNT_OF(of_moes); i++) *of_moes[i] = (double *)xmalloc((size_t)log->n_moes * sizeof(double));
+    double per_step = log->n_steps ? log->steps[0].tokens / (double)log->steps[0].step : NAN;
+    for (; c.n_moes < log->n_moes; c.n_moes++) {
+        const RunMoe *e = &log->moes[c.n_moes];
+        c.moe_x[c.n_moes] = per_step * (double)e->step;
+        c.dead[c.n_moes] = e->dead;
+        c.max_load[c.n_moes] = e->max_load;
+    }
     runlog_smooth(c.loss, c.n_steps, fmin(100, c.n_steps / 40.0), c.smooth);
     runlog_epochs(&c, log, second);
     return c;
@@ -598,7 +645,7 @@ static inline RunCurves runlog_curves(const RunLog *log, double second, bool bpb
 
 static inline void runlog_free_curves(RunCurves *c) {
     double *all[] = { c->step_x[0], c->step_x[1], c->loss, c->smooth, c->eval_x[0], c->eval_x[1], c->val_loss,
-                      c->other_x[0], c->other_x[1], c->other_loss, c->epoch_x[0], c->epoch_x[1] };
+                      c->other_x[0], c->other_x[1], c->other_loss, c->epoch_x[0], c->epoch_x[1], c->moe_x, c->dead, c->max_load };
     for (size_t i = 0; i < COUNT_OF(all); i++) free(all[i]);
 }
 
@@ -658,7 +705,8 @@ static inline char *runlog_message(const RunCurves *curves, const char *const *o
  * translucent), the same smoothed (runlog_smooth), and the validation loss with a dot at each evaluation, always of the
  * same tokens; a cross is a validation of others, at the end that of the whole split. A run's colour is its optimizer's
  * (plot_choose_colors), its label what it is (run_labels; names: what it is called where its config isn't known). One run's
- * validation is black, with its result as the title, what QK-Clip did below it, and upright dashes where an epoch ends.
+ * validation is black, with its result as the title, what QK-Clip did below it, and upright dashes where an epoch ends; where it
+ * has experts, a third panel shows how they were used.
  * log_axes: both axes logarithmic, on which a power law is a straight line. Returns 0, or -1 with errno set. */
 static inline int runlog_draw(const RunLog *logs, const char *const *names, int n, bool log_axes,
                               const char *png_path) {
@@ -719,14 +767,24 @@ static inline int runlog_draw(const RunLog *logs, const char *const *names, int 
     char *title = n == 1 ? runlog_title(&logs[0], whole) : n == 2 ? runlog_message(curves, optimizers) : NULL;
     if (!title) title = xstrdup("Loss of training and validation");
     char *qk = n == 1 ? runlog_qk_text(&logs[0]) : NULL, *below = qk ? format("QK-Clip: %s", qk) : NULL;
-    PlotPanel panels[2];
+    const RunCurves *c = &curves[0];
+    PlotSeries experts[] = {
+        { .label = "largest load / mean load", .x = c->moe_x, .y = c->max_load, .n = c->n_moes, .color = colors[0] },
+        { .label = "share of experts without tokens", .x = c->moe_x, .y = c->dead, .n = c->n_moes, .color = PLOT_BLACK },
+    };
+    char *moe = n == 1 ? runlog_moe_text(&logs[0]) : NULL;
+    if (moe && !below) below = xstrdup("");
+    int n_panels = moe ? 3 : 2;
+    PlotPanel panels[3];
+    panels[2] = (PlotPanel){ .xlabel = "tokens", .ylabel = "experts of all layers", .title = moe, .series = experts,
+                             .n_series = COUNT_OF(experts), .robust = true };
     for (int panel = 0; panel < 2; panel++)
         panels[panel] = (PlotPanel){ .xlabel = panel == 0 ? "tokens" : time, .ylabel = bpb ? "loss (bits per byte)" : "loss (nats per token)",
                                      .title = !below ? NULL : panel == 0 ? below : "",
                                      .xlog = log_axes, .ylog = log_axes, .robust = !log_axes,
                                      .series = series + panel * per_panel, .n_series = per_panel,
                                      .marks = alone ? alone->epoch_x[panel] : NULL, .n_marks = alone ? alone->n_epochs : 0 };
-    int result = plot_png(png_path, title, panels, 2, 1600, 720), error = errno;
+    int result = plot_png(png_path, title, panels, n_panels, 800 * n_panels, 720), error = errno;
     for (int i = 0; i < n; i++) runlog_free_curves(&curves[i]), free(labels[i]);
     free(configs), free(optimizers), free(labels), free(colors), free(whole);
     free(curves);
@@ -734,6 +792,7 @@ static inline int runlog_draw(const RunLog *logs, const char *const *names, int 
     free(title);
     free(qk);
     free(below);
+    free(moe);
     free(val_label);
     free(epochs);
     errno = error;

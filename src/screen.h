@@ -89,6 +89,14 @@ static inline void print_plan(const Config *c, const Plan *p) {
            norms[c->model.norm], positions[c->model.position], c->model.qk_norm ? ", QK-norm" : "",
            mlps[c->model.mlp], c->model.mlp_width, heads[c->model.head],
            c->model.logit_softcap > 0 ? ", soft-capped logits" : "");
+    const char *balances[] = {"nothing", "biases", "quantiles", "a loss"};
+    if (c->model.experts > 0) {
+        printf("experts    %d of width %d, %d for a token", c->model.experts, c->model.expert_width, c->model.experts_per_token);
+        if (c->model.expert_groups > 1) printf(", of %d of %d groups", c->model.groups_per_token, c->model.expert_groups);
+        if (c->model.shared_experts) printf(", %d shared", c->model.shared_experts);
+        if (c->model.dense_layers) printf(", behind %d dense layer%s", c->model.dense_layers, c->model.dense_layers == 1 ? "" : "s");
+        printf("; balanced by %s\n", balances[c->model.balance]);
+    }
     printf("size       %.2fM parameters, %.2f MFLOP a token (forward and backward)\n", (double)p->params / 1e6, p->flops / 1e6);
     printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, other %.1f\n",
            megabytes(memory_total(m)), megabytes(m->weights), megabytes(m->gradients), megabytes(m->optimizer),
@@ -104,10 +112,12 @@ static inline void print_plan(const Config *c, const Plan *p) {
     printf("machine    %s, %d threads, %s kernels, %s%s\n", machine_cpu("", cpu, sizeof cpu), omp_get_max_threads(),
            gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",
            gemm_emulated() ? " (emulated, no faster)" : "");
-    printf("tensors    name      count  rows x cols   rule        lr      decay\n");
+    int wide = 8;
+    for (const MuonParam *g = p->groups; g < p->groups + p->n_groups; g++) wide = (int)strlen(g->name) > wide ? (int)strlen(g->name) : wide;
+    printf("tensors    %-*s  count  rows x cols   rule        lr      decay\n", wide, "name");
     for (const MuonParam *g = p->groups; g < p->groups + p->n_groups; g++) {
         const char *rule = muon_rule_name(g->rule);
-        printf("           %-8s %5d %6d x %-6d  %-6s  %8.3g  %8.3g\n",
+        printf("           %-*s %5d %6d x %-6d  %-6s  %8.3g  %8.3g\n", wide,
                g->name, g->count, g->rows, g->cols, rule ? rule : "", g->lr, g->weight_decay);
     }
     if (c->optimizer.qk_clip.tau > 0)
@@ -179,9 +189,12 @@ static inline void print_done(const RunFolder *r, const RunEval *e, const double
         if (isfinite(by_class[i])) printf(" %.2f", by_class[i]);
         else printf(" -");
     RunLog log;
-    char *qk = runlog_read(r->log, &log) == 0 ? runlog_qk_text(&log) : NULL;
+    bool read = runlog_read(r->log, &log) == 0;
+    char *qk = read ? runlog_qk_text(&log) : NULL, *moe = read ? runlog_moe_text(&log) : NULL;
     if (qk) printf("\nQK-Clip: %s", qk);
+    if (moe) printf("\nexperts: %s", moe);
     free(qk);
+    free(moe);
     runlog_free(&log);
     bool kept = best->kept == best->step;
     if (best->step >= 0 && best->step != e->step)

@@ -230,7 +230,7 @@ static inline void log_start(Trainer *t, char *const *changed, int n) {
     if (sync_folder(t->run.log) < 0) fail("%s: its folder cannot be synced: %s", t->run.log, strerror(errno));
 }
 
-enum { LOG_QK_EVERY = 10 };              // and at every step that clips a head
+enum { LOG_QK_EVERY = 10, LOG_MOE_EVERY = 10 };          // and at every step that clips a head; and at the last step
 
 static inline void log_step(Trainer *t, const StepResult *r) {
     const Model *m = &t->model;
@@ -240,6 +240,8 @@ static inline void log_step(Trainer *t, const StepResult *r) {
         .max_logit = vec_max(m->max_logits, m->L * m->NH), .ms = 1e3 * r->seconds, .cpu_ms = 1e3 * r->cpu_seconds,
         .optimizer_ms = 1e3 * r->optimizer_seconds, .tok_per_s = tokens / r->seconds});
     if (t->step % LOG_QK_EVERY == 0 || r->clipped) runlog_put_qk(t->log, t->step, m->max_logits, m->L, m->NH, r->clipped);
+    if (m->loads && (t->step % LOG_MOE_EVERY == 0 || t->step == t->config.train.steps))
+        runlog_put_moe(t->log, t->step, m->loads, m->L - m->D, m->router.E);
     runlog_check(t->log, t->run.log);
 }
 
@@ -302,7 +304,7 @@ static inline void explain(Trainer *t, const StepResult *result) {
     const ExplainSize sizes[] = {
         {"B", "sequences", t->config.train.batch}, {"T", "tokens of each", m->T}, {"V", "vocabulary", m->V},
         {"C", "channels", m->C}, {"L", "layers", m->L}, {"NH", "query heads", m->NH}, {"NKV", "key/value heads", m->NKV},
-        {"HS", "size of a head", m->HS}, {"F", "width of the MLP", m->F},
+        {"HS", "size of a head", m->HS}, {"F", "width of the MLP", m->F}, {"E", "experts", m->router.E},
     };
     char *folder = format("%s/step%d", t->config.run.dir, t->explained);
     int n = t->config.train.batch * m->T, error = explain_step(&(Explanation){
@@ -310,7 +312,8 @@ static inline void explain(Trainer *t, const StepResult *result) {
         .threads = omp_get_max_threads(), .loss = result->loss,
         .bpb = bits_per_byte(result->loss * n, text_bytes(&t->tokenizer, t->targets, n)),
         .grad_norm = result->grad_norm, .inputs = t->inputs, .targets = t->targets, .n_tokens = min_int(m->T, 12),
-        .tokenizer = &t->tokenizer, .sizes = sizes, .n_sizes = COUNT_OF(sizes), .max_logits = m->max_logits, .layers = m->L,
+        .tokenizer = &t->tokenizer, .sizes = sizes, .n_sizes = (int)COUNT_OF(sizes) - !m->router.E,
+        .max_logits = m->max_logits, .layers = m->L,
         .heads = m->NH, .tau = t->config.optimizer.qk_clip.tau});
     if (error) fprintf(stderr, "warning: %s: step %d is not explained: %s\n", folder, t->explained, strerror(error));
     if (error) t->explained = 0;

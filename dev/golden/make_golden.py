@@ -43,6 +43,12 @@ MIXED = GPT2 | dict(position="rope", kv_heads=1, mlp="gelu_erf", attn_softcap=5.
 MLA = LLAMA | dict(mixer="mla", norm_eps=1e-6, q_lora=24, kv_lora=20, nope=12, rope=8, v_head=16)
 del MLA["kv_heads"]  # every head has its own keys
 MLA_PLAIN = MLA | dict(q_lora=0, nope=10, rope=4, v_head=6, attn_softcap=5.0)
+EXPERTS = dict(experts=8, experts_per_token=2, expert_width=16, shared_experts=1, dense_layers=1, expert_groups=1,
+               groups_per_token=1, router_scale=2.5, balance="bias", balance_rate=0.01)
+MOE = LLAMA | EXPERTS
+MOE_GROUPS = LLAMA | EXPERTS | dict(experts_per_token=3, shared_experts=2, dense_layers=0, expert_groups=2)
+MOE_AUX = MIXED | EXPERTS | dict(mlp="gelu_tanh", shared_experts=0, balance="aux", balance_rate=0.5)
+DEAD = 2  # the expert of the first layer with experts that gets no token in the gradient files
 
 
 def gradient_config(m):
@@ -61,6 +67,7 @@ def steps_config(m, name, grad_clip, muon, adamw, tau=0.0, alpha=0.5):
 # A file's config with the gains of its random weights. Without RoPE a key bias has a true gradient of zero, of which
 # float32 leaves some 1e-8 of the terms: the small wo of "gpt2" makes them small beside the other gradients, so that the
 # test's bound of 1e-9 · ‖all gradients‖ is well above a float32 program's noise.
+# With experts the seed is one whose choices are so clear that products in bf16 choose the same.
 GRADIENTS = {
     "gpt2": (GPT2, dict(wq=1.4, wk=1.4, wo=0.005)),
     "speedrun": (SPEEDRUN, dict(wq=1.4, wk=1.4)),
@@ -68,7 +75,11 @@ GRADIENTS = {
     "mixed": (MIXED, dict(wq=2.0, wk=2.0)),
     "mla": (MLA, dict(w_qa=0.02, w_kva=0.02, w_qb=2.0, w_kvb=1.4)),
     "mla_plain": (MLA_PLAIN, dict(wq=2.0, w_kvb=2.0)),
+    "moe": (MOE, dict(wq=1.4, wk=1.4), 359),
+    "moe_groups": (MOE_GROUPS, dict(wq=1.4, wk=1.4), 144),
+    "moe_aux": (MOE_AUX, dict(wq=1.4, wk=1.4), 215),
 }
+CHOICE_MARGIN = 4e-3       # of a score, between experts that are chosen and others, in the gradient files
 
 # Wrong conventions of latent attention, as changes of the model's section: each must move the loss.
 WRONG = {
@@ -87,8 +98,12 @@ TRAINING = {
     "muonclip_gqa": (11, steps_config(LLAMA | dict(bias=True), "muonclip", 2.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
     "muonclip_mla": (1, steps_config(MLA, "muonclip", 1.0, MUONCLIP, {}, tau=1.5)),
     "muonclip_mla_plain": (1, steps_config(MLA_PLAIN, "muonclip", 1.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
+    "muonclip_moe": (34, steps_config(MOE | dict(balance_rate=0.05), "muonclip", 2.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
 }
-FINAL = ("wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte")  # the tensors stored after the last step, where there are
+# the tensors stored after the last step, where there are
+FINAL = ("wq", "bk", "w_kva", "w_qb", "w_kvb", "w_expert_in", "w_expert_out", "w_shared_in", "w_router", "router_bias",
+         "w_out", "wte")
+STEP_MARGIN = 1e-5         # of a choice in the training runs
 
 # What is left out: changes of the config, or arguments of Optimizer.
 WITHOUT = {
@@ -101,6 +116,10 @@ WITHOUT = {
     "separate_qkv": dict(packed_qkv=True),
     "rotated_clip": dict(rotated_alpha=0.5),
     "rotated_root": {"model": {"attn_root": "nope"}},  # logits divided by sqrt(nope) instead of sqrt(nope + rope)
+    "router_bias": {"model": {"balance_rate": 0.0}},
+    "normalization": {"model": {"normalized": False}},
+    "router_scale": {"model": {"router_scale": 1.0}},
+    "separate_experts": dict(stacked_experts=True),
 }
 ABLATIONS = {
     "adamw": ("adamw_decay", "grad_clip"),
@@ -110,6 +129,8 @@ ABLATIONS = {
 ABLATIONS["muonclip_gqa"] = ABLATIONS["muonclip"]
 ABLATIONS["muonclip_mla"] = ("clip", "rotated_clip", "rotated_root", "decay", "adamw_decay", "nesterov", "grad_clip")
 ABLATIONS["muonclip_mla_plain"] = ABLATIONS["muonclip_mla"]
+ABLATIONS["muonclip_moe"] = ("clip", "decay", "adamw_decay", "router_bias", "normalization", "router_scale",
+                             "separate_experts")
 
 
 def merged(config, changes):
@@ -136,6 +157,8 @@ def random_weights(m, seed, **gains):
             return 1.5 if m["logit_softcap"] > 0 else 0.3
         if name.startswith("b") or "norm" in name:
             return 0.3
+        if name == "router_bias":
+            return 0.1
         return gains.get(name, 1.0) / shape[-1] ** 0.5
 
     weights = {}
@@ -168,12 +191,16 @@ def to_float32(x):
 # Running
 
 def loss_and_gradients(m, w, inputs, targets):
-    """Return the loss, {name: gradient}, the largest logits (L, NH) and the logits of one batch (B, T)."""
+    """Return of one batch (B, T) the loss, {name: gradient}, the largest logits (L, NH), the logits and the routing.
+
+    The gradients are those of the loss plus, with balance aux, its rate times the balance losses of all layers.
+    """
     leaves = {name: x.detach().clone().requires_grad_() for name, x in w.items()}
     tokens = [torch.tensor(x, dtype=torch.int64) for x in (inputs, targets)]
-    loss, logits, max_logit = model.forward(m, leaves, *tokens)
-    grads = torch.autograd.grad(loss, list(leaves.values()))
-    return loss.item(), dict(zip(leaves, grads)), max_logit, logits.detach()
+    loss, logits, max_logit, routed = model.forward(m, leaves, *tokens)
+    whole = loss + m["balance_rate"] * routed["balance"] if m.get("balance") == "aux" else loss
+    grads = torch.autograd.grad(whole, list(leaves.values()), allow_unused=True, materialize_grads=True)
+    return loss.item(), dict(zip(leaves, grads)), max_logit, logits.detach(), routed
 
 
 def train(config, weights, inputs, targets, dtype=torch.float64, **departures):
@@ -182,11 +209,12 @@ def train(config, weights, inputs, targets, dtype=torch.float64, **departures):
     optimizer = optim.Optimizer(config, w, **departures)
     rows = []
     for batch in zip(inputs, targets):
-        loss, grads, max_logit, _ = loss_and_gradients(config["model"], w, *batch)
-        norm, gamma = optimizer.step(grads, max_logit)
-        rows.append((loss, max_logit.numpy(), norm, gamma.numpy()))
-    losses, max_logits, norms, gammas = map(np.array, zip(*rows))
-    return dict(losses=losses, max_logits=max_logits, norms=norms, gammas=gammas, final=w)
+        loss, grads, max_logit, _, routed = loss_and_gradients(config["model"], w, *batch)
+        norm, gamma = optimizer.step(grads, max_logit, routed["loads"])
+        loads = torch.stack(routed["loads"]).numpy() if routed["loads"] else np.zeros((0, 0))
+        rows.append((loss, max_logit.numpy(), norm, gamma.numpy(), loads, routed["margin"]))
+    losses, max_logits, norms, gammas, loads, margins = map(np.array, zip(*rows))
+    return dict(losses=losses, max_logits=max_logits, norms=norms, gammas=gammas, loads=loads, margins=margins, final=w)
 
 
 def worst(losses, reference):
@@ -237,6 +265,38 @@ def check_layers():
 
     z, target = 4 * rand(3, 16, VOCAB), torch.tensor(rng.integers(0, VOCAB, (3, 16)))
     check_close("cross-entropy", model.cross_entropy(z, target), F.cross_entropy(z.flatten(0, 1), target.flatten()))
+
+
+def check_moe():
+    """A token at a time, with the words of the paper: arXiv 2412.19437, equations 12 to 20."""
+    for m in (MOE, MOE_GROUPS, MOE_AUX):
+        x = torch.tensor(generator("moe").standard_normal((2, 5, m["width"])))
+        w = {n: t[0] for n, t in to_torch(random_weights(m, "moe"), torch.float64).items()}
+        ours, loads, _, balance = model.moe(m, x, w)
+        theirs, counts, losses = torch.zeros_like(x), torch.zeros(m["experts"]), []
+        for b in range(x.shape[0]):
+            f, p = torch.zeros(m["experts"], dtype=x.dtype), torch.zeros(m["experts"], dtype=x.dtype)
+            for t in range(x.shape[1]):
+                score = [torch.sigmoid(x[b, t] @ w["w_router"][e]) for e in range(m["experts"])]
+                by = [float(score[e] + w["router_bias"][e]) for e in range(m["experts"])]
+                size = m["experts"] // m["expert_groups"]
+                group = [sum(sorted(by[g * size:(g + 1) * size])[-2:]) for g in range(m["expert_groups"])]
+                stays = sorted(range(len(group)), key=lambda g: -group[g])[: m["groups_per_token"]]
+                of = [e for e in range(m["experts"]) if e // size in stays]
+                chosen = sorted(of, key=lambda e: -by[e])[: m["experts_per_token"]]
+                for e in chosen:
+                    one = {n.replace("expert_", ""): w[n][e] for n in w if n.startswith("w_expert_")}
+                    gate = score[e] / sum(score[i] for i in chosen) * m["router_scale"]
+                    theirs[b, t] += gate * model.mlp(m, x[b, t], one)
+                    counts[e] += 1
+                    f[e] += m["experts"] / (m["experts_per_token"] * x.shape[1])
+                p += torch.stack(score) / sum(score) / x.shape[1]
+                if m["shared_experts"]:
+                    theirs[b, t] += model.mlp(m, x[b, t], w, "shared_")
+            losses.append(f @ p)
+        check_close("moe", ours, theirs)
+        check_close("balance loss", balance, sum(losses) / len(losses))
+        assert torch.equal(loads.to(counts.dtype), counts)
 
 
 def check_adamw():
@@ -338,11 +398,15 @@ def check_qk_clip_latent():
 # ----------------------------------------------------------------------------------------------------------------------
 # The files
 
-def gradient_golden(name, m, gains):
+def gradient_golden(name, m, gains, seed=None):
     """Return the file's tensors and print how near float32 comes."""
-    weights = random_weights(m, f"gradients/{name}", **gains)
-    inputs, targets = (x[0] for x in random_tokens(f"gradients/{name}", 1))
-    loss, grads, max_logit, logits = loss_and_gradients(m, to_torch(weights, torch.float64), inputs, targets)
+    key = f"gradients/{name}" if seed is None else f"gradients/{name}/{seed}"
+    weights = random_weights(m, key, **gains)
+    if "router_bias" in weights:  # with groups all are negative, so that a group that doesn't stay must not count as 0
+        weights["router_bias"] -= 2 * (m["expert_groups"] > 1)
+        weights["router_bias"][0, DEAD] = -5
+    inputs, targets = (x[0] for x in random_tokens(key, 1))
+    loss, grads, max_logit, logits, routed = loss_and_gradients(m, to_torch(weights, torch.float64), inputs, targets)
     near_loss, near, *_ = loss_and_gradients(m, to_torch(weights, torch.float32), inputs, targets)
     floor = 1e-4 * float(torch.stack([g.norm() for g in grads.values()]).norm())
     error = max(float((near[n] - g).norm()) / max(float(g.norm()), floor) for n, g in grads.items())
@@ -353,6 +417,11 @@ def gradient_golden(name, m, gains):
         wrong = loss_and_gradients(m | changes, to_torch(weights, torch.float64), inputs, targets)[0]
         print(f"{'':14} with {changes}: loss {abs(wrong / loss - 1):.1e} away")
         assert abs(wrong / loss - 1) > ABLATION_LIMIT, f"{name}: {changes} must show"
+    if routed["loads"]:
+        print(f"{'':14} loads {' '.join(str(x.tolist()) for x in routed['loads'])}, choices by {routed['margin']:.4f} and more")
+        assert routed["margin"] > CHOICE_MARGIN, f"{name}: {routed['margin']}: another seed"
+        assert routed["loads"][0][DEAD] == 0 and not any(grads[n][0, DEAD].any() for n in grads if "w_expert" in n)
+        assert sum(int((load == 0).sum()) for load in routed["loads"]) == 1, f"{name}: one expert is dead"
     return {
         "config": json.dumps(gradient_config(m)), "inputs": inputs, "targets": targets,
         **{f"w.{n}": x for n, x in weights.items()}, **{f"g.{n}": to_float32(g) for n, g in grads.items()},
@@ -363,7 +432,9 @@ def gradient_golden(name, m, gains):
 def float32_error(config, weights, inputs, targets, reference):
     """The worst loss of float32 runs that sum in different orders: as given, sequences or hidden units reversed."""
     flipped = {n: x.copy() for n, x in weights.items()}
-    for n, axis in (("w_gate", 1), ("b_gate", 1), ("w_in", 1), ("b_in", 1), ("w_out", 2)):
+    for n, axis in (("w_gate", 1), ("b_gate", 1), ("w_in", 1), ("b_in", 1), ("w_out", 2),
+                    ("w_expert_gate", 2), ("w_expert_in", 2), ("w_expert_out", 3),
+                    ("w_shared_gate", 1), ("w_shared_in", 1), ("w_shared_out", 2)):
         if n in flipped:
             flipped[n] = np.flip(flipped[n], axis).copy()
     runs = ((weights, inputs, targets), (weights, inputs[:, ::-1].copy(), targets[:, ::-1].copy()),
@@ -390,6 +461,11 @@ def training_golden(name, seed, config):
         assert (clipped.sum((1, 2)) >= 2).all(), f"{name}: heads must clip at every step"
         assert all(len(np.unique(g[g < 1])) == (g < 1).sum() for g in run["gammas"]), f"{name}: gammas must differ"
     print(f"  float32           {error:.1e}")
+    if "experts" in m:
+        moved = float((run["final"]["router_bias"] - torch.tensor(weights["router_bias"])).abs().max())
+        print(f"  experts' loads    {run['loads'].min()}..{run['loads'].max()}, biases moved by up to {moved:.2f}, "
+              f"choices by {run['margins'].min():.1e} and more")
+        assert run["margins"].min() > STEP_MARGIN, f"{name}: another seed"
     assert error <= FLOAT32_LIMIT, f"{name}: float32 must stay within {FLOAT32_LIMIT}"
     assert run["losses"][-1] < 0.9 * run["losses"][0], f"{name}: the loss must go down clearly"
     assert (norms > limit).any()
@@ -407,6 +483,7 @@ def training_golden(name, seed, config):
     return {
         "config": json.dumps(config), "inputs": inputs, "targets": targets,
         **{f"w.{n}": x for n, x in weights.items()}, "losses": run["losses"], "max_logit": run["max_logits"],
+        **({"loads": run["loads"].astype(np.int32)} if "experts" in m else {}),
         **ablations, **{f"final.{n}": to_float32(run["final"][n]) for n in FINAL if n in run["final"]},
     }
 
@@ -417,7 +494,7 @@ def main():
         sys.exit("usage: make_golden.py [--check]")
     torch.set_num_threads(1)  # one order of summation
     torch.use_deterministic_algorithms(True)
-    for check in (check_layers, check_adamw, check_muon, check_qk_clip, check_qk_clip_latent):
+    for check in (check_layers, check_moe, check_adamw, check_muon, check_qk_clip, check_qk_clip_latent):
         check()
         print(f"{check.__name__}: ok")
     print(f"\nPyTorch {torch.__version__}; every figure is the largest relative error or difference to float64")

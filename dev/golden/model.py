@@ -1,6 +1,6 @@
 """The model of train_gpt.c restated in PyTorch, one formula after the other; gradients are autograd's.
 
-Letters: B batch, T time, C channels, V vocab, L layers, NH heads, NKV kv heads, HS head size, F mlp width.
+Letters: B batch, T time, C channels, V vocab, L layers, NH heads, NKV kv heads, HS head size, F mlp width, E experts.
 Weights are (out, in): y = x Wᵀ. `m` is the "model" section of a config with every key written out (but `mixer` where it
 is attention), `w` a dictionary of tensors by name; what a config doesn't use is absent. All arithmetic is in the dtype of
 the weights.
@@ -41,14 +41,20 @@ def tensor_shapes(m):
     gain = m["norm"] != "rmsnorm_plain"
     shift = m["norm"] == "layernorm" and m["bias"]
     learned, gate, bias = m["position"] == "learned", m["mlp"] == "swiglu", m["bias"]
+    E, S = m.get("experts", 0), m.get("shared_experts", 0) * m.get("expert_width", 0)
+    D = m["dense_layers"] if E else L  # layers with a dense MLP; those behind them have experts
+    X, W = L - D, m.get("expert_width", 0)
     table = [  # name, shape, present
         ("wte", (V, C), True), ("wpe", (T, C), learned),
         ("norm1_w", (L, C), gain), ("norm1_b", (L, C), shift),
         *mixer_shapes(m),
         ("norm2_w", (L, C), gain), ("norm2_b", (L, C), shift),
-        ("w_gate", (L, F, C), gate), ("b_gate", (L, F), gate and bias),
-        ("w_in", (L, F, C), True), ("b_in", (L, F), bias),
-        ("w_out", (L, C, F), True), ("b_out", (L, C), bias),
+        ("w_gate", (D, F, C), D and gate), ("b_gate", (D, F), D and gate and bias),
+        ("w_in", (D, F, C), D), ("b_in", (D, F), D and bias),
+        ("w_out", (D, C, F), D), ("b_out", (D, C), D and bias),
+        ("w_router", (X, E, C), E), ("router_bias", (X, E), E),
+        ("w_expert_gate", (X, E, W, C), E and gate), ("w_expert_in", (X, E, W, C), E), ("w_expert_out", (X, E, C, W), E),
+        ("w_shared_gate", (X, S, C), S and gate), ("w_shared_in", (X, S, C), S), ("w_shared_out", (X, C, S), S),
         ("normf_w", (C,), gain), ("normf_b", (C,), shift),
         ("head", (V, C), m["head"] == "untied"),
     ]
@@ -165,14 +171,59 @@ def activation(kind, z):
     return z * torch.sigmoid(z)
 
 
-def mlp(m, x, w):
-    """w_out·act(w_in x), or for swiglu w_out·(silu(w_gate x) * (w_in x)), each product with its bias."""
-    up = linear(x, w["w_in"], w.get("b_in"))
+def mlp(m, x, w, kind=""):
+    """w_out·act(w_in x), or for swiglu w_out·(silu(w_gate x) * (w_in x)), each product with its bias.
+
+    kind: "" for the tensors of the dense MLP, "shared_" for those of the expert that every token has.
+    """
+    up = linear(x, w[f"w_{kind}in"], w.get(f"b_{kind}in"))
     if m["mlp"] == "swiglu":
-        hidden = activation("swiglu", linear(x, w["w_gate"], w.get("b_gate"))) * up
+        hidden = activation("swiglu", linear(x, w[f"w_{kind}gate"], w.get(f"b_{kind}gate"))) * up
     else:
         hidden = activation(m["mlp"], up)
-    return linear(hidden, w["w_out"], w.get("b_out"))
+    return linear(hidden, w[f"w_{kind}out"], w.get(f"b_{kind}out"))
+
+
+def choose(m, score, bias):
+    """Which experts each token has, by score + bias (..., E), as booleans; and by how little the choice was made.
+
+    With groups the sum of a group's two best is its score, and experts of the groups that don't stay count −inf.
+    """
+    by, groups, margin = score + bias, m["expert_groups"], math.inf
+    def best(x, k):  # the k largest as booleans, and the smallest gap to the next one
+        ordered = x.sort(-1, descending=True).values
+        chosen = torch.zeros_like(x, dtype=torch.bool).scatter(-1, x.topk(k).indices, True)
+        gap = float((ordered[..., k - 1] - ordered[..., k]).min()) if k < x.shape[-1] else math.inf
+        return chosen, gap
+
+    if groups > 1:
+        grouped = by.unflatten(-1, (groups, -1))
+        stays, margin = best(grouped.topk(2).values.sum(-1), m["groups_per_token"])
+        by = grouped.masked_fill(~stays[..., None], -math.inf).flatten(-2)
+    chosen, gap = best(by, m["experts_per_token"])
+    return chosen, min(margin, gap)
+
+
+def moe(m, x, w):
+    """Σ over a token's experts of weight·expert(x), plus the shared expert; x (B, T, C), `w` holds one layer's tensors.
+
+    score = sigmoid(w_router x); weight = router_scale·score/(Σ of the chosen + 1e-20). Returns the sum, how many tokens
+    each expert has (E), the choice's margin and the sequence-wise balance loss of DeepSeek-V3: the mean over sequences
+    of Σ f_i P_i, f_i = E/(K T)·(tokens of the sequence with expert i), P_i = the mean of score_i/Σ score.
+    """
+    score = torch.sigmoid(linear(x, w["w_router"]))
+    chosen, margin = choose(m, score.detach(), w["router_bias"].detach())
+    weight = score * chosen
+    if m.get("normalized", True):
+        weight = weight / (weight.sum(-1, keepdim=True) + 1e-20)
+    weight = weight * m["router_scale"]
+    out = mlp(m, x, w, "shared_") if m["shared_experts"] else torch.zeros_like(x)
+    for e in range(m["experts"]):
+        one = {name.replace("expert_", ""): w[name][e] for name in w if name.startswith("w_expert_")}
+        out = out + weight[..., e, None] * mlp(m, x, one)
+    f = chosen.to(x.dtype).mean(1) * m["experts"] / m["experts_per_token"]
+    balance = (f * (score / score.sum(-1, keepdim=True)).mean(1)).sum(-1).mean()
+    return out, chosen.sum((0, 1)), margin, balance
 
 
 def cross_entropy(logits, targets):
@@ -181,7 +232,11 @@ def cross_entropy(logits, targets):
 
 
 def forward(m, w, inputs, targets):
-    """Return the loss, the logits (B, T, V) and the largest attention logits (L, NH); inputs, targets: (B, T) int64."""
+    """Return the loss, the logits (B, T, V), the largest attention logits (L, NH), and of the experts a dictionary.
+
+    inputs, targets: (B, T) int64. The dictionary: `loads`, one (E) of each layer with experts; `margin`, the smallest of
+    all choices; `balance`, the sum of the layers' balance losses.
+    """
     assert m["norm"] in NORMS and m["mlp"] in MLPS and m["position"] in ("learned", "rope"), m
     x = w["wte"][inputs]
     if m["position"] == "learned":
@@ -189,13 +244,28 @@ def forward(m, w, inputs, targets):
     if m["embed_norm"]:
         x = rmsnorm(x, m["norm_eps"])
     stacked = [n for n in w if n not in ("wte", "wpe", "normf_w", "normf_b", "head")]
-    mixer, max_logits = latent_attention if is_latent(m) else attention, []
+    mixer = latent_attention if is_latent(m) else attention
+    max_logits, routed = [], dict(loads=[], margin=math.inf, balance=0.0)
+    dense = m["dense_layers"] if m.get("experts", 0) else m["layers"]
     for l in range(m["layers"]):
-        layer = {name: w[name][l] for name in stacked}
+        has_experts = l >= dense
+        layer = {}
+        for name in stacked:  # those of experts begin behind the dense layers, those of a dense MLP end there
+            first = dense if "expert" in name or "router" in name or "shared" in name else 0
+            if first <= l < first + len(w[name]):
+                layer[name] = w[name][l - first]
         y, max_logit = mixer(m, norm(m, x, layer.get("norm1_w"), layer.get("norm1_b")), layer)
         x = x + y
-        x = x + mlp(m, norm(m, x, layer.get("norm2_w"), layer.get("norm2_b")), layer)
+        h = norm(m, x, layer.get("norm2_w"), layer.get("norm2_b"))
+        if has_experts:
+            y, loads, margin, balance = moe(m, h, layer)
+            routed["loads"].append(loads)
+            routed["margin"] = min(routed["margin"], margin)
+            routed["balance"] = routed["balance"] + balance
+        else:
+            y = mlp(m, h, layer)
+        x = x + y
         max_logits.append(max_logit)
     x = norm(m, x, w.get("normf_w"), w.get("normf_b"))
     logits = softcap(linear(x, w["wte"] if m["head"] == "tied" else w["head"]), m["logit_softcap"])
-    return cross_entropy(logits, targets), logits, torch.stack(max_logits)
+    return cross_entropy(logits, targets), logits, torch.stack(max_logits), routed

@@ -11,8 +11,10 @@ import torch
 
 from model import is_latent
 
-MATRICES = ("wq", "w_qa", "w_kva", "w_qb", "w_kvb", "wk", "wv", "wo", "w_gate", "w_in", "w_out")  # what Muon owns, each layer's matrix by itself
-TABLES = ("wte", "wpe", "head")  # AdamW's with decay; norms and biases are AdamW's without
+MATRICES = ("wq", "w_qa", "w_kva", "w_qb", "w_kvb", "wk", "wv", "wo",  # what Muon owns, each matrix of each layer by itself
+            "w_gate", "w_in", "w_out", "w_expert_gate", "w_expert_in", "w_expert_out", "w_shared_gate", "w_shared_in", "w_shared_out")
+TABLES = ("wte", "wpe", "head", "w_router")  # AdamW's with decay; norms and biases are AdamW's without
+QKV = ("wq", "wk", "wv")
 KELLER = (3.4445, -4.7750, 2.0315)
 
 
@@ -99,34 +101,56 @@ def qk_clip_latent(model, w, max_logit, tau, alpha, rotated_alpha=1.0):
     return gamma
 
 
+def balance(m, bias, loads):
+    """Move each expert's bias by the rate towards the mean load: b += rate·sign(mean load − load), DeepSeek-V3's rule."""
+    if m.get("experts", 0) and m["balance"] == "bias":
+        for layer, load in enumerate(loads):
+            bias[layer] += m["balance_rate"] * torch.sign(load.to(bias.dtype).mean() - load)
+
+
 class Optimizer:
     """The optimizer of a config over a dictionary of weights, which it changes in place.
 
     Departures from it, for measuring what they cost: clip_biases=False lets QK-Clip forget the biases, packed_qkv=True
-    orthogonalizes the stacked (wq; wk; wv) of a layer as one matrix, rotated_alpha=0.5 scales the rotated queries of
-    latent attention as the others.
+    orthogonalizes the stacked (wq; wk; wv) of a layer as one matrix, stacked_experts=True likewise a layer's experts,
+    rotated_alpha=0.5 scales the rotated queries of latent attention as the others.
     """
 
-    def __init__(self, config, w, clip_biases=True, packed_qkv=False, rotated_alpha=1.0):
+    def __init__(self, config, w, clip_biases=True, packed_qkv=False, rotated_alpha=1.0, stacked_experts=False):
         self.model, self.options, self.grad_clip = config["model"], config["optimizer"], config["train"]["grad_clip"]
         self.w, self.clip_biases, self.packed_qkv, self.rotated_alpha = w, clip_biases, packed_qkv, rotated_alpha
+        self.stacked_experts = stacked_experts
         self.first = {name: torch.zeros_like(x) for name, x in w.items()}  # AdamW's first moment, Muon's momentum
         self.second = {name: torch.zeros_like(x) for name, x in w.items()}
         self.t = 0
 
-    def step(self, grads, max_logit):
-        """Clip the gradients, update every tensor, clip the heads. Returns the gradients' norm and the gammas."""
+    def step(self, grads, max_logit, loads=()):
+        """Clip the gradients, update every tensor, clip the heads. Returns the gradients' norm and the gammas.
+
+        loads: how many tokens each expert had in this step, one (E) for each layer that has experts.
+        """
         self.t += 1
         name, by_muon = self.options["name"], {}
         total = clip_grad_norm(grads, self.grad_clip)
         for key, g in grads.items():
-            if key in MATRICES and name != "adamw":
+            if key == "router_bias":
+                balance(self.model, self.w[key], loads)
+            elif key in MATRICES and name != "adamw":
                 by_muon[key] = muon_direction(g, self.first[key], self.options["muon"])
             else:
                 decay = self.options["adamw"]["weight_decay"] if key in MATRICES + TABLES else 0.0
                 adamw(self.w[key], g, self.first[key], self.second[key], self.t, self.options["adamw"], decay)
-        for layer in range(self.model["layers"]):
-            self._muon_layer({key: u[layer] for key, u in by_muon.items()}, layer)
+        if self.packed_qkv:
+            for layer in range(self.model["layers"]):
+                self._muon_packed([by_muon[key][layer] for key in QKV], layer)
+        for key, u in by_muon.items():
+            if not (self.packed_qkv and key in QKV):  # an expert's matrices each by themselves, too
+                if self.stacked_experts and u.ndim == 4:
+                    pairs = zip(self.w[key].flatten(1, 2), u.flatten(1, 2))
+                else:
+                    pairs = zip(self.w[key].flatten(0, -3), u.flatten(0, -3))
+                for matrix, direction in pairs:
+                    muon(matrix, direction, self.options["muon"])
         gamma = torch.ones_like(max_logit)
         if name == "muonclip" and self.options["qk_clip"]["tau"] > 0:
             keys = self.options["qk_clip"]
@@ -136,13 +160,8 @@ class Optimizer:
                 gamma = qk_clip(self.model, self.w, max_logit, **keys, biases=self.clip_biases)
         return total, gamma
 
-    def _muon_layer(self, directions, layer):
-        o, qkv = self.options["muon"], ("wq", "wk", "wv")
-        if self.packed_qkv:
-            packed = torch.cat([self.w[key][layer] for key in qkv])
-            sizes = [directions[key].shape[0] for key in qkv]
-            muon(packed, torch.cat([directions.pop(key) for key in qkv]), o)
-            for key, part in zip(qkv, packed.split(sizes)):
-                self.w[key][layer] = part
-        for key, u in directions.items():
-            muon(self.w[key][layer], u, o)
+    def _muon_packed(self, directions, layer):
+        packed = torch.cat([self.w[key][layer] for key in QKV])
+        muon(packed, torch.cat(directions), self.options["muon"])
+        for key, part in zip(QKV, packed.split([u.shape[0] for u in directions])):
+            self.w[key][layer] = part

@@ -57,6 +57,19 @@ src/attn.h|correction[i] = vec_expf(shift[i] - larger);|correction[i] = 1.0f;
 src/attn.h|sum[i] *= correction[i];|
 src/attn.h|lse[i] = shift[i] + logf(sum[i]);|lse[i] = shift[i];
 src/attn.h|(uint32_t)j, threshold, keep_scale);|(uint32_t)j + 1, threshold, keep_scale);
+train_gpt.c|dweight += vec_dot(kept, d, n);|dweight += 0.5f * vec_dot(kept, d, n);
+train_gpt.c|for (int k = 0; k < n; k++) d[k] *= weight;|
+train_gpt.c|dscores[e] * scores[e] * (1.0f - scores[e])|dscores[e] * scores[e]
+train_gpt.c|batch.training && out);|false);
+train_gpt.c|place[n * K + j] * C, j > 0, weights|place[n * K + j] * C, j >= 0, weights
+train_gpt.c|N, C, E, 1.0f, a->dlogits|N, C, E, -1.0f, a->dlogits
+train_gpt.c|float aux = m->fractions ? (float)|float aux = m->fractions ? 2.0f * (float)
+src/moe.h|r->scale * scores[chosen[j]] / (sum|r->scale * by[chosen[j]] / (sum
+src/moe.h|(dweights[j] - along)|dweights[j]
+src/moe.h|if (!kept[e / size]) by[e] = -INFINITY;|if (!kept[e / size]) by[e] = 0.0f;
+src/moe.h|(size > 1 ? group[best[1]] : 0.0f)|0.0f
+src/moe.h|(fractions[e] - along / sum)|fractions[e]
+src/moe.h|less > 0 ? rate : -rate|less > 0 ? -rate : rate
 LIST
 )
 first=${1:-1}
