@@ -14,13 +14,13 @@
 #define EXPORT_HF_H
 
 static const Needs hf_gpt2[] = {
-    {"model.mixer", "attention"}, {"model.position", "learned"}, {"model.mlp", "gelu_tanh gelu_erf"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
+    {"model.mixer", "attention"}, {"model.experts", "0"}, {"model.position", "learned"}, {"model.mlp", "gelu_tanh gelu_erf"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
     {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
 }, hf_llama[] = {
-    {"model.mixer", "attention"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
+    {"model.mixer", "attention"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
     {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
 }, hf_nanochat[] = {
-    {"model.mixer", "attention"}, {"model.position", "rope"}, {"model.mlp", "relu2"}, {"model.qk_norm", "true"}, {"model.embed_norm", "true"},
+    {"model.mixer", "attention"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "relu2"}, {"model.qk_norm", "true"}, {"model.embed_norm", "true"},
     {"model.attn_softcap", "0"}, {"model.head", "untied"}, {"model.bias", "false"},
 };
 
