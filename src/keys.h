@@ -222,7 +222,8 @@ static const ConfigPreset config_presets[] = {
     {"model.arch", "llama", "model.mlp", "swiglu"},
     {"model.arch", "llama", "model.head", "untied"},
     // Kimi K2 (arXiv 2507.20534; its config.json) at the default width and heads: a head has its parts in K2's proportions
-    // (128, 64, 128), the ranks are twice and once a head's unrotated width (12 and 4 times in K2).
+    // (128, 64, 128), the ranks are twice and once a head's unrotated width (12 and 4 times in K2). An expert is a third of a
+    // dense MLP, so that a token's two and the shared one are as much work as that; K2 has 384 experts and takes 8.
     {"model.arch", "k2", "model.bias", "false"},
     {"model.arch", "k2", "model.norm", "rmsnorm"},
     {"model.arch", "k2", "model.norm_eps", "1e-6"},
@@ -235,6 +236,12 @@ static const ConfigPreset config_presets[] = {
     {"model.arch", "k2", "model.rope", "16"},
     {"model.arch", "k2", "model.v_head", "32"},
     {"model.arch", "k2", "model.mlp", "swiglu"},
+    {"model.arch", "k2", "model.experts", "8"},
+    {"model.arch", "k2", "model.experts_per_token", "2"},
+    {"model.arch", "k2", "model.expert_width", "128"},
+    {"model.arch", "k2", "model.shared_experts", "1"},
+    {"model.arch", "k2", "model.dense_layers", "1"},
+    {"model.arch", "k2", "model.router_scale", "2.827"},
     {"model.arch", "k2", "model.head", "untied"},
     // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay
     // serve both.
