@@ -17,9 +17,10 @@
 
 // TRANSPOSED: (rows, cols) as (cols, rows). TURNED: in each block of head rows the second half with the other sign, which
 // lets RoPE run the other way. ZEROS: a bias that the model has not. PADDED: as it is, then zeros up to the shape.
-typedef enum { AS_IT_IS, TRANSPOSED, TURNED, ZEROS, PADDED } Way;
+// REORDERED: row r is row order[r] here.
+typedef enum { AS_IT_IS, TRANSPOSED, TURNED, ZEROS, PADDED, REORDERED } Way;
 
-typedef struct { const float *from; int rows, cols, head; Way way; } Source;
+typedef struct { const float *from; int rows, cols, head, *order; Way way; } Source;
 
 typedef struct { SafeTensor *tensors; Source *sources; int n, room; TensorType type; } TensorList;
 
@@ -33,8 +34,14 @@ static void list_add(TensorList *l, char *name, const float *from, int rows, int
     bool turned = way == TRANSPOSED;
     SafeTensor t = {.name = name, .type = l->type, .ndim = rows > 1 ? 2 : 1,
                     .shape = {(uint64_t)(rows > 1 ? (turned ? cols : rows) : cols), (uint64_t)(turned ? rows : cols)}};
-    l->sources[l->n] = (Source){from, rows, cols, head, from ? way : ZEROS};
+    l->sources[l->n] = (Source){from, rows, cols, head, NULL, from ? way : ZEROS};
     l->tensors[l->n++] = t;
+}
+
+// A matrix with its rows in this order, which becomes the list's.
+static void list_add_reordered(TensorList *l, char *name, const float *from, int rows, int cols, int *order) {
+    list_add(l, name, from, rows, cols, REORDERED, 0);
+    l->sources[l->n - 1].order = order;
 }
 
 // The list is complete: each tensor gets the address of its source.
@@ -43,7 +50,7 @@ static void list_close(TensorList *l) {
 }
 
 static void list_free(TensorList *l) {
-    for (int i = 0; i < l->n; i++) free(l->tensors[i].name);
+    for (int i = 0; i < l->n; i++) free(l->tensors[i].name), free(l->sources[i].order);
     free(l->tensors);
     free(l->sources);
 }
@@ -65,6 +72,9 @@ static void fetch(float *out, const SafeTensor *t) {
     case TRANSPOSED:
         for (size_t r = 0; r < rows; r++)
             for (size_t c = 0; c < cols; c++) out[c * rows + r] = s->from[r * cols + c];
+        break;
+    case REORDERED:
+        for (size_t r = 0; r < rows; r++) memcpy(out + r * cols, s->from + (size_t)s->order[r] * cols, cols * sizeof *out);
         break;
     case TURNED:
         for (size_t r = 0; r < rows; r++) {
@@ -138,7 +148,7 @@ int main(int argc, char **argv) {
             printf("usage: export RUN [--format=hf|llmc] [--type=f32|bf16|f16] [--out=FOLDER] [--checkpoint=FILE]\n"
                    "Writes the model of a run's folder for other programs:\n"
                    "  hf     a folder for transformers' AutoModelForCausalLM and AutoTokenizer (GPT2LMHeadModel, LlamaForCausalLM,\n"
-                   "         NanoChatForCausalLM, by what the model is); more than --shard_mb=5000 MB are split into files\n"
+                   "         NanoChatForCausalLM, DeepseekV3ForCausalLM, by what the model is); more than --shard_mb=5000 MB are split into files\n"
                    "  llmc   llm.c's model.bin and tokenizer.bin, in fp32; for models of GPT-2's kind\n"
                    "Without --out: RUN/FORMAT. Without --checkpoint: the one of the lowest validation loss.\n");
             return 0;

@@ -3,29 +3,40 @@
  * defines: export_hf
  *
  * config.json, generation_config.json, model.safetensors (or several, with model.safetensors.index.json), tokenizer.json and
- * tokenizer_config.json. Checked against transformers 5.24 by dev/golden/check_export.py. What is told apart by model.norm:
+ * tokenizer_config.json. Checked against transformers 5.24 by dev/golden/check_export.py. What is told apart by model.mixer
+ * and model.norm:
  *
  *   layernorm       GPT2LMHeadModel       its four matrices of a block are (in, out); its biases are zeros where the model has none
  *   rmsnorm         LlamaForCausalLM      as it is
  *   rmsnorm_plain   NanoChatForCausalLM   turns queries and keys by the opposite angle: the same where half of each head of W_q
  *                                         and W_k has the other sign, since only products of the two matter
+ *   mixer mla       DeepseekV3ForCausalLM rotated rows in pairs (2i, 2i + 1) instead of (i, i + half); W_kvb head by head
  */
 #ifndef EXPORT_HF_H
 #define EXPORT_HF_H
 
 static const Needs hf_gpt2[] = {
-    {"model.mixer", "attention"}, {"model.experts", "0"}, {"model.position", "learned"}, {"model.mlp", "gelu_tanh gelu_erf"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
+    {"model.experts", "0"}, {"model.position", "learned"}, {"model.mlp", "gelu_tanh gelu_erf"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
     {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
 }, hf_llama[] = {
-    {"model.mixer", "attention"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
+    {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
     {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
 }, hf_nanochat[] = {
-    {"model.mixer", "attention"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "relu2"}, {"model.qk_norm", "true"}, {"model.embed_norm", "true"},
+    {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "relu2"}, {"model.qk_norm", "true"}, {"model.embed_norm", "true"},
     {"model.attn_softcap", "0"}, {"model.head", "untied"}, {"model.bias", "false"},
+};
+
+static const Needs hf_deepseek[] = {
+    {"model.norm", "rmsnorm"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.embed_norm", "false"}, {"model.bias", "false"},
+    {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
 };
 
 static void hf_check(const OpenModel *o, const char *run) {
     const Config *c = &o->config;
+    if (c->model.mixer == MIXER_MLA) {
+        check_needs(c, run, "DeepseekV3ForCausalLM (model.mixer is mla)", hf_deepseek, COUNT_OF(hf_deepseek));
+        return;
+    }
     switch ((NormKind)c->model.norm) {
     case NORM_LAYERNORM:
         check_needs(c, run, "GPT2LMHeadModel (model.norm is layernorm)", hf_gpt2, COUNT_OF(hf_gpt2));
@@ -85,6 +96,82 @@ static void hf_llama_tensors(TensorList *l, const Model *m) {
                 list_add(l, format("model.layers.%d.%s.bias", i, kinds[k].name), weight(m, kinds[k].b, i), 1, m->table[kinds[k].b].cols, AS_IT_IS, 0);
         }
     if (m->table[NORMF_W].count) list_add(l, xstrdup("model.norm.weight"), weight(m, NORMF_W, 0), 1, m->C, AS_IT_IS, 0);
+    if (m->table[HEAD].count) list_add(l, xstrdup("lm_head.weight"), weight(m, HEAD, 0), m->V, m->C, AS_IT_IS, 0);
+}
+
+// The rows of `blocks` blocks, of each the last `rotated` ones as DeepSeek has them: neighbours turn together.
+static int *hf_in_pairs(int blocks, int plain, int rotated) {
+    int size = plain + rotated, *order = xmalloc((size_t)blocks * (size_t)size * sizeof *order);
+    for (int i = 0; i < blocks * size; i++) {
+        int r = i % size - plain;
+        order[i] = r < 0 ? i : i - r + (r % 2 ? rotated / 2 + r / 2 : r / 2);
+    }
+    return order;
+}
+
+// W_kvb: here the keys of all heads, then the values of all; there head by head.
+static int *hf_by_head(int heads, int nope, int value) {
+    int size = nope + value, *order = xmalloc((size_t)heads * (size_t)size * sizeof *order);
+    for (int i = 0; i < heads * size; i++) {
+        int h = i / size, r = i % size;
+        order[i] = r < nope ? h * nope + r : heads * nope + h * value + r - nope;
+    }
+    return order;
+}
+
+static void hf_deepseek_attention(TensorList *l, const Model *m, int i) {
+    const Config *c = m->config;
+    int nope = c->model.nope, rope = c->model.rope, value = c->model.v_head, latent = c->model.kv_lora, low = c->model.q_lora, q = m->NH * (nope + rope);
+    const char *at = "model.layers.%d.self_attn.%s.weight";
+    if (low) {
+        list_add(l, format(at, i, "q_a_proj"), weight(m, W_QA, i), low, m->C, AS_IT_IS, 0);
+        list_add(l, format(at, i, "q_a_layernorm"), weight(m, Q_NORM_W, i), 1, low, AS_IT_IS, 0);
+        list_add_reordered(l, format(at, i, "q_b_proj"), weight(m, W_QB, i), q, low, hf_in_pairs(m->NH, nope, rope));
+    } else list_add_reordered(l, format(at, i, "q_proj"), weight(m, WQ, i), q, m->C, hf_in_pairs(m->NH, nope, rope));
+    list_add_reordered(l, format(at, i, "kv_a_proj_with_mqa"), weight(m, W_KVA, i), latent + rope, m->C, hf_in_pairs(1, latent, rope));
+    list_add(l, format(at, i, "kv_a_layernorm"), weight(m, KV_NORM_W, i), 1, latent, AS_IT_IS, 0);
+    list_add_reordered(l, format(at, i, "kv_b_proj"), weight(m, W_KVB, i), m->NH * (nope + value), latent, hf_by_head(m->NH, nope, value));
+    list_add(l, format(at, i, "o_proj"), weight(m, WO, i), m->C, m->NH * value, AS_IT_IS, 0);
+}
+
+// gate, up and down of one MLP; `copy` of each tensor.
+static void hf_deepseek_mlp(TensorList *l, const Model *m, const char *at, TensorId gate, TensorId in, TensorId out, int copy) {
+    int width = m->table[gate].rows;
+    list_add(l, format("%s.gate_proj.weight", at), weight(m, gate, copy), width, m->C, AS_IT_IS, 0);
+    list_add(l, format("%s.up_proj.weight", at), weight(m, in, copy), width, m->C, AS_IT_IS, 0);
+    list_add(l, format("%s.down_proj.weight", at), weight(m, out, copy), m->C, width, AS_IT_IS, 0);
+}
+
+// The router and its bias stay fp32, as transformers keeps them.
+static void hf_deepseek_experts(TensorList *l, const Model *m, int i, int copy) {
+    int E = m->router.E;
+    char *at = format("model.layers.%d.mlp.gate", i);
+    list_add(l, format("%s.weight", at), weight(m, W_ROUTER, copy), E, m->C, AS_IT_IS, 0);
+    list_add(l, format("%s.e_score_correction_bias", at), weight(m, ROUTER_BIAS, copy), 1, E, AS_IT_IS, 0);
+    l->tensors[l->n - 2].type = l->tensors[l->n - 1].type = TENSOR_F32;
+    free(at);
+    for (int e = 0; e < E; e++) {
+        at = format("model.layers.%d.mlp.experts.%d", i, e);
+        hf_deepseek_mlp(l, m, at, W_EXPERT_GATE, W_EXPERT_IN, W_EXPERT_OUT, copy * E + e);
+        free(at);
+    }
+    at = format("model.layers.%d.mlp.shared_experts", i);
+    if (m->table[W_SHARED_IN].count) hf_deepseek_mlp(l, m, at, W_SHARED_GATE, W_SHARED_IN, W_SHARED_OUT, copy);
+    free(at);
+}
+
+static void hf_deepseek_tensors(TensorList *l, const Model *m) {
+    list_add(l, xstrdup("model.embed_tokens.weight"), weight(m, WTE, 0), m->V, m->C, AS_IT_IS, 0);
+    for (int i = 0; i < m->L; i++) {
+        list_add(l, format("model.layers.%d.input_layernorm.weight", i), weight(m, NORM1_W, i), 1, m->C, AS_IT_IS, 0);
+        hf_deepseek_attention(l, m, i);
+        list_add(l, format("model.layers.%d.post_attention_layernorm.weight", i), weight(m, NORM2_W, i), 1, m->C, AS_IT_IS, 0);
+        char *at = format("model.layers.%d.mlp", i);
+        if (i < m->D) hf_deepseek_mlp(l, m, at, W_GATE, W_IN, W_OUT, i);
+        else hf_deepseek_experts(l, m, i, i - m->D);
+        free(at);
+    }
+    list_add(l, xstrdup("model.norm.weight"), weight(m, NORMF_W, 0), 1, m->C, AS_IT_IS, 0);
     if (m->table[HEAD].count) list_add(l, xstrdup("lm_head.weight"), weight(m, HEAD, 0), m->V, m->C, AS_IT_IS, 0);
 }
 
@@ -161,6 +248,28 @@ static void hf_put_llama(FILE *f, const Model *m) {
     else hf_put_bool(f, "mlp_bias", c->model.bias);
 }
 
+static void hf_put_deepseek(FILE *f, const Model *m) {
+    const Config *c = m->config;
+    int E = m->router.E;
+    fprintf(f, ",\n  \"model_type\": \"deepseek_v3\",\n  \"architectures\": [\"DeepseekV3ForCausalLM\"]");
+    hf_put_int(f, "max_position_embeddings", m->T), hf_put_int(f, "hidden_size", m->C), hf_put_int(f, "intermediate_size", m->F);
+    hf_put_int(f, "num_hidden_layers", m->L), hf_put_int(f, "num_attention_heads", m->NH), hf_put_int(f, "num_key_value_heads", m->NH);
+    if (c->model.q_lora) hf_put_int(f, "q_lora_rank", c->model.q_lora);
+    else fputs(",\n  \"q_lora_rank\": null", f);
+    hf_put_int(f, "kv_lora_rank", c->model.kv_lora), hf_put_int(f, "qk_nope_head_dim", c->model.nope);
+    hf_put_int(f, "qk_rope_head_dim", c->model.rope), hf_put_int(f, "v_head_dim", c->model.v_head);
+    hf_put_int(f, "first_k_dense_replace", m->D);            // all layers where there are no experts: the rest is then not used
+    hf_put_int(f, "n_routed_experts", E ? E : 1), hf_put_int(f, "num_experts_per_tok", E ? c->model.experts_per_token : 1);
+    hf_put_int(f, "n_shared_experts", E ? c->model.shared_experts : 1);
+    hf_put_int(f, "moe_intermediate_size", E ? c->model.expert_width : 1);
+    hf_put_int(f, "n_group", E ? c->model.expert_groups : 1), hf_put_int(f, "topk_group", E ? c->model.groups_per_token : 1);
+    hf_put_float(f, "routed_scaling_factor", E ? c->model.router_scale : 1);
+    hf_put_bool(f, "norm_topk_prob", true), hf_put_bool(f, "rope_interleave", true);
+    fputs(",\n  \"hidden_act\": \"silu\"", f);
+    hf_put_float(f, "rms_norm_eps", c->model.norm_eps), hf_put_float(f, "rope_theta", c->model.rope_theta);
+    hf_put_bool(f, "attention_bias", false);
+}
+
 static void hf_write_config(const OpenModel *o, const char *folder, TensorType type) {
     static const char *const types[TENSOR_TYPES] = {"float32", "bfloat16", "float16"};
     const Model *m = &o->model;
@@ -168,7 +277,8 @@ static void hf_write_config(const OpenModel *o, const char *folder, TensorType t
     size_t size;
     FILE *f = text_open(&text, &size);
     fprintf(f, "{\n  \"vocab_size\": %d", m->V);
-    if (m->config->model.norm == NORM_LAYERNORM) hf_put_gpt2(f, m);
+    if (m->config->model.mixer == MIXER_MLA) hf_put_deepseek(f, m);
+    else if (m->config->model.norm == NORM_LAYERNORM) hf_put_gpt2(f, m);
     else hf_put_llama(f, m);
     hf_put_bool(f, "tie_word_embeddings", !m->table[HEAD].count);
     hf_put_ids(f, o->tokenizer.eot);
@@ -251,7 +361,8 @@ static void export_hf(const OpenModel *o, const char *run, const char *folder, T
     const Model *m = &o->model;
     hf_check(o, run);
     TensorList list = {.type = type};
-    if (m->config->model.norm == NORM_LAYERNORM) hf_gpt2_tensors(&list, m);
+    if (m->config->model.mixer == MIXER_MLA) hf_deepseek_tensors(&list, m);
+    else if (m->config->model.norm == NORM_LAYERNORM) hf_gpt2_tensors(&list, m);
     else hf_llama_tensors(&list, m);
     list_close(&list);
     hf_write_tokenizer(o, run, folder);

@@ -162,6 +162,32 @@ TEST(llama_is_as_it_is_and_nanochat_turns_half_of_each_head) {
     free(config), read_free(&r), checkpoint_close(&c);
 }
 
+TEST(k2_turns_neighbours_has_heads_together_and_experts_one_by_one) {
+    enum { C = 16, NH = 2, NOPE = 4, ROPE = 4, VALUE = 3, LATENT = 6, E = 4, W = 8, Q = NOPE + ROPE };
+    train_tiny("k2", "--model.arch=k2 --model.q_lora=0 --model.kv_lora=6 --model.nope=4 --model.rope=4 --model.v_head=3 "
+               "--model.experts=4 --model.experts_per_token=2 --model.expert_width=8 --model.dense_layers=1");
+    export_anew("k2", "");
+    Read r = read_safetensors("build/test/export_k2/hf/model.safetensors");
+    Checkpoint c = checkpoint_of("k2");
+    static const int pairs[ROPE] = {0, 2, 1, 3};                   // our halves (0, 1 | 2, 3) turn (0, 2) and (1, 3)
+    const float *q = tensor_at(&r, "model.layers.1.self_attn.q_proj.weight", NH * Q, C),
+                *kv = tensor_at(&r, "model.layers.1.self_attn.kv_b_proj.weight", NH * (NOPE + VALUE), LATENT),
+                *down = tensor_at(&r, "model.layers.1.mlp.experts.3.down_proj.weight", C, W),
+                *bias = tensor_at(&r, "model.layers.1.mlp.gate.e_score_correction_bias", 1, E);
+    for (int o = 0; o < NH * Q && q; o++) {
+        int from = o % Q < NOPE ? o : o / Q * Q + NOPE + pairs[o % Q - NOPE];
+        CHECK_MSG(!memcmp(q + o * C, saved(&c, "w.wq", 1) + from * C, C * sizeof *q), "row %d of q", o);
+    }
+    for (int o = 0; o < NH * (NOPE + VALUE) && kv; o++) {
+        int h = o / (NOPE + VALUE), i = o % (NOPE + VALUE), from = i < NOPE ? h * NOPE + i : NH * NOPE + h * VALUE + i - NOPE;
+        CHECK_MSG(!memcmp(kv + o * LATENT, saved(&c, "w.w_kvb", 1) + from * LATENT, LATENT * sizeof *kv), "row %d of kv", o);
+    }
+    CHECK(down && !memcmp(down, saved(&c, "w.w_expert_out", 3), C * W * sizeof *down));
+    CHECK(bias && !memcmp(bias, saved(&c, "w.router_bias", 0), E * sizeof *bias));
+    CHECK(cJSON_GetObjectItemCaseSensitive(r.header, "model.layers.0.mlp.gate_proj.weight") != NULL);
+    read_free(&r), checkpoint_close(&c);
+}
+
 TEST(llmc_reads_what_it_writes_itself) {
     enum { C = 16, T = 16, L = 2, HEADER = 1024, V = 128 };
     train_tiny("llmc", "--model.heads=2");
@@ -207,6 +233,7 @@ int main(int argc, char **argv) {
     RUN(f16_and_bf16_round_to_the_nearest);
     RUN(gpt2_matrices_are_transposed_and_what_is_missing_is_zero);
     RUN(llama_is_as_it_is_and_nanochat_turns_half_of_each_head);
+    RUN(k2_turns_neighbours_has_heads_together_and_experts_one_by_one);
     RUN(llmc_reads_what_it_writes_itself);
     RUN(what_a_format_cannot_say_is_refused_in_one_line);
     return tests_end();
