@@ -134,17 +134,17 @@ static void hf_deepseek_attention(TensorList *l, const Model *m, int i) {
     list_add(l, format(at, i, "o_proj"), weight(m, WO, i), m->C, m->NH * value, AS_IT_IS, 0);
 }
 
-// gate, up and down of one MLP; `copy` of each tensor.
-static void hf_deepseek_mlp(TensorList *l, const Model *m, const char *at, TensorId gate, TensorId in, TensorId out, int copy) {
-    int width = m->table[gate].rows;
+// gate, up and down of one MLP of this width; `copy` of each tensor, zeros where the model has none.
+static void hf_deepseek_mlp(TensorList *l, const Model *m, const char *at, TensorId gate, TensorId in, TensorId out, int width, int copy) {
     list_add(l, format("%s.gate_proj.weight", at), weight(m, gate, copy), width, m->C, AS_IT_IS, 0);
     list_add(l, format("%s.up_proj.weight", at), weight(m, in, copy), width, m->C, AS_IT_IS, 0);
     list_add(l, format("%s.down_proj.weight", at), weight(m, out, copy), m->C, width, AS_IT_IS, 0);
 }
 
-// The router and its bias stay fp32, as transformers keeps them.
+// The router and its bias stay fp32, as transformers keeps them. Without a shared expert there is one of zeros: the class has
+// no other way to say it without being told of missing tensors.
 static void hf_deepseek_experts(TensorList *l, const Model *m, int i, int copy) {
-    int E = m->router.E;
+    int E = m->router.E, width = m->config->model.expert_width, shared = m->config->model.shared_experts;
     char *at = format("model.layers.%d.mlp.gate", i);
     list_add(l, format("%s.weight", at), weight(m, W_ROUTER, copy), E, m->C, AS_IT_IS, 0);
     list_add(l, format("%s.e_score_correction_bias", at), weight(m, ROUTER_BIAS, copy), 1, E, AS_IT_IS, 0);
@@ -152,11 +152,11 @@ static void hf_deepseek_experts(TensorList *l, const Model *m, int i, int copy) 
     free(at);
     for (int e = 0; e < E; e++) {
         at = format("model.layers.%d.mlp.experts.%d", i, e);
-        hf_deepseek_mlp(l, m, at, W_EXPERT_GATE, W_EXPERT_IN, W_EXPERT_OUT, copy * E + e);
+        hf_deepseek_mlp(l, m, at, W_EXPERT_GATE, W_EXPERT_IN, W_EXPERT_OUT, width, copy * E + e);
         free(at);
     }
     at = format("model.layers.%d.mlp.shared_experts", i);
-    if (m->table[W_SHARED_IN].count) hf_deepseek_mlp(l, m, at, W_SHARED_GATE, W_SHARED_IN, W_SHARED_OUT, copy);
+    hf_deepseek_mlp(l, m, at, W_SHARED_GATE, W_SHARED_IN, W_SHARED_OUT, max_int(shared, 1) * width, copy);
     free(at);
 }
 
@@ -167,7 +167,7 @@ static void hf_deepseek_tensors(TensorList *l, const Model *m) {
         hf_deepseek_attention(l, m, i);
         list_add(l, format("model.layers.%d.post_attention_layernorm.weight", i), weight(m, NORM2_W, i), 1, m->C, AS_IT_IS, 0);
         char *at = format("model.layers.%d.mlp", i);
-        if (i < m->D) hf_deepseek_mlp(l, m, at, W_GATE, W_IN, W_OUT, i);
+        if (i < m->D) hf_deepseek_mlp(l, m, at, W_GATE, W_IN, W_OUT, m->F, i);
         else hf_deepseek_experts(l, m, i, i - m->D);
         free(at);
     }
@@ -260,7 +260,7 @@ static void hf_put_deepseek(FILE *f, const Model *m) {
     hf_put_int(f, "qk_rope_head_dim", c->model.rope), hf_put_int(f, "v_head_dim", c->model.v_head);
     hf_put_int(f, "first_k_dense_replace", m->D);            // all layers where there are no experts: the rest is then not used
     hf_put_int(f, "n_routed_experts", E ? E : 1), hf_put_int(f, "num_experts_per_tok", E ? c->model.experts_per_token : 1);
-    hf_put_int(f, "n_shared_experts", E ? c->model.shared_experts : 1);
+    hf_put_int(f, "n_shared_experts", E ? max_int(c->model.shared_experts, 1) : 1);
     hf_put_int(f, "moe_intermediate_size", E ? c->model.expert_width : 1);
     hf_put_int(f, "n_group", E ? c->model.expert_groups : 1), hf_put_int(f, "topk_group", E ? c->model.groups_per_token : 1);
     hf_put_float(f, "routed_scaling_factor", E ? c->model.router_scale : 1);
@@ -369,6 +369,7 @@ static void export_hf(const OpenModel *o, const char *run, const char *folder, T
     hf_write_config(o, folder, type);
     hf_write_tensors(&list, folder, shard_bytes);
     if (m->config->model.norm == NORM_LAYERNORM && !m->config->model.bias) printf("GPT2LMHeadModel has biases: zeros are written\n");
+    if (m->router.E && !m->config->model.shared_experts) printf("DeepseekV3ForCausalLM has a shared expert: one of zeros is written\n");
     list_free(&list);
 }
 
