@@ -85,7 +85,8 @@ def transformers_logits(m, w, tokens, swap=interleaved):
         kv_lora_rank=m["kv_lora"], q_lora_rank=m["q_lora"] or None, qk_nope_head_dim=m["nope"],
         qk_rope_head_dim=m["rope"], v_head_dim=m["v_head"], routed_scaling_factor=m.get("router_scale", 1.0),
         rope_theta=m["rope_theta"], rms_norm_eps=m["norm_eps"], max_position_embeddings=m["block"],
-        tie_word_embeddings=False, attn_implementation="eager")
+        tie_word_embeddings=False, attn_implementation="eager",
+        experts_implementation="eager")  # the other one has no float64
     state = {"model.embed_tokens.weight": w["wte"], "model.norm.weight": w["normf_w"], "lm_head.weight": w["head"]}
     for layer in range(m["layers"]):
         one, at = layer_of(m, w, layer), f"model.layers.{layer}."
