@@ -273,8 +273,8 @@ $(BUILD)/test_ab: tools/ab.c $(wildcard tools/*.h)
 $(BUILD)/test_plot: tools/plot.c
 $(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
-$(BUILD)/test_export: dev/test/test_export.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
-	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
+$(BUILD)/test_export: dev/test/test_export.c dev/test/test.h dev/test/train.h $(HEADERS) | setup
+	$(call compile,$<,-Wno-unused-function)
 $(BUILD)/test_lab: dev/test/test_lab.c dev/exp/lab.h dev/test/test.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/test_%: dev/test/test_%.c $(wildcard dev/test/*.h) $(HEADERS) | setup

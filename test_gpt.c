@@ -1190,11 +1190,11 @@ TEST(the_same_bits_with_any_number_of_threads) {
     prepare_runs();
     // small, where one thread computes each product, and large enough that threads share all of them
     static const char *const forms[] = {
-        "--train.precision=fp32", "--train.precision=bf16",
+        "--train.precision=fp32 --train.steps=20", "--train.precision=bf16 --train.steps=20",
         "--train.precision=fp32 --train.steps=2 --model.width=192 --model.context=80 --train.recompute=block",
         ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --model.arch=llama "
          "--model.kv_heads=1"),
-        "--train.precision=fp32 --model.arch=llama --model.dropout=0.1" MLA,
+        "--train.precision=fp32 --train.steps=8 --model.arch=llama --model.dropout=0.1" MLA,
         ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --train.recompute=block "
          "--model.arch=llama" MLA " --model.q_lora=0"),
         ("--train.precision=fp32 --train.steps=4 --model.arch=llama --model.experts=16 --model.expert_width=24 "

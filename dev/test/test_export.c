@@ -1,9 +1,10 @@
 /* test_export.c - what build/export writes, read by plain loops over the formats' definitions: names, shapes, bytes, and
  * which weight of the checkpoint stands where. That transformers reads the same model from it: dev/golden/check_export.py.
  */
-#define GPT_NO_MAIN
-#include "../../train_gpt.c"
+#define _GNU_SOURCE
+#include "../../src/checkpoint.h"
 #include "../../src/safetensors.h"
+#include "../../data/tokenizer.h"
 #include "test.h"
 #include "train.h"
 

@@ -1,6 +1,6 @@
 /* train.h - whole runs of the programs as processes: a small corpus, a config, checkpoints and logs compared.
  *
- * Included behind train_gpt.c and test.h. Paths are from the project's folder.
+ * Included behind src/checkpoint.h (which train_gpt.c has) and test.h. Paths are from the project's folder.
  */
 #ifndef TRAIN_H
 #define TRAIN_H
