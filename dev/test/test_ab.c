@@ -793,7 +793,7 @@ TEST(what_does_not_compare_is_refused) {
     static const struct { const char *grid, *flag, *words; } sweeps[] = {
         { "--grid=o.lr=0.1..1", "--seeds=1", "needs --random" }, { "--grid=lr=1", "--seeds=1", "expected section.key" },
         { "--grid=train.batch=2,2", "--seeds=1", "given twice" },
-        { "--grid=train.batch=2 model.nope=1", "--seeds=1", "unknown key" },
+        { "--grid=train.batch=2 model.unheard_of=1", "--seeds=1", "unknown key" },
         { "--grid=o.lr=3..1", "--random=4", "low < high" }, { "--grid=o.lr=1", "--random=0", "--random=0: an integer from 1 to 1000 expected" },
     };
     for (size_t i = 0; i < COUNT_OF(sweeps); i++) {
