@@ -241,6 +241,7 @@ TEST(charts) {
 }
 
 int main(int argc, char **argv) {
+    wait_politely(argv);                 // now, not in the middle, where a test begins as a study does: it starts the program anew
     tests_only = argc > 1 ? argv[1] : NULL;
     RUN(singular_values_are_those_the_matrix_was_made_of);
     RUN(the_best_rate_has_a_worse_one_on_either_side);
