@@ -1,6 +1,6 @@
 /* safetensors.h - writes Hugging Face's files of tensors, in fp32, bf16 or fp16.
  *
- * defines: TensorType, tensor_type_of, tensor_type_bytes, tensor_convert, SafeTensor, safetensors_write
+ * defines: TensorType, tensor_type_of, tensor_type_bytes, tensor_convert, SafeTensor, tensors_write, safetensors_write
  *
  * The file, little endian (the safetensors package's own reader, version 0.8):
  *
@@ -84,11 +84,12 @@ static inline uint64_t safetensor_numbers(const SafeTensor *t) {
 
 static inline uint64_t safetensor_bytes(const SafeTensor *t) { return safetensor_numbers(t) * tensor_type_bytes(t->type); }
 
-// The header's JSON with its blanks; the caller frees it.
+// The file up to the tensors: the header's length, its JSON, its blanks. The caller frees it.
 static inline char *safetensors_header(const SafeTensor *tensors, int n, size_t *size) {
     char *text;
     FILE *out = text_open(&text, size);
-    uint64_t at = 0;
+    uint64_t at = 0, length = 0;
+    fwrite(&length, sizeof length, 1, out);                      // once it is known
     fputs("{\"__metadata__\":{\"format\":\"pt\"}", out);
     for (int i = 0; i < n; i++) {
         static const char *const types[TENSOR_TYPES] = {"F32", "BF16", "F16"};
@@ -101,21 +102,21 @@ static inline char *safetensors_header(const SafeTensor *tensors, int n, size_t 
         at = end;
     }
     fputc('}', out);
-    for (long length = ftell(out); length % 8; length++) fputc(' ', out);
+    for (long end = ftell(out); end % 8; end++) fputc(' ', out);
     text_close(out, &text);
+    length = *size - sizeof length;
+    memcpy(text, &length, sizeof length);
     return text;
 }
 
-/* Writes n tensors of different names into the file at path, as a whole or not at all (replace_open). fetch(out, t) fills
- * out with t's numbers. Returns 0, or -1 with one line in error: the file can't be written, or a number doesn't fit a type. */
-static inline int safetensors_write(const char *path, const SafeTensor *tensors, int n, void (*fetch)(float *out, const SafeTensor *t),
-                                    char *error, size_t room) {
-    size_t size;
-    char *header = safetensors_header(tensors, n, &size);
+/* Writes n tensors of different names, one behind the other, into the file at path behind `size` bytes of header, as a whole
+ * or not at all (replace_open). fetch(out, t) fills out with t's numbers. Returns 0, or -1 with one line in error: the file
+ * can't be written, or a number doesn't fit a type. */
+static inline int tensors_write(const char *path, const void *header, size_t size, const SafeTensor *tensors, int n,
+                                void (*fetch)(float *out, const SafeTensor *t), char *error, size_t room) {
     Replacement file = replace_open(path);
-    uint64_t length = size;
     int code = 0;
-    if (file.f && (fwrite(&length, sizeof length, 1, file.f) != 1 || fwrite(header, 1, size, file.f) != size)) code = errno;
+    if (file.f && fwrite(header, 1, size, file.f) != size) code = errno ? errno : EIO;
     *error = '\0';
     for (int i = 0; file.f && i < n && !code; i++) {
         size_t numbers = (size_t)safetensor_numbers(&tensors[i]);
@@ -129,10 +130,19 @@ static inline int safetensors_write(const char *path, const SafeTensor *tensors,
         } else if (fwrite(bytes, tensor_type_bytes(tensors[i].type), numbers, file.f) != numbers) code = errno ? errno : EIO;
         free(values), free(bytes);
     }
-    free(header);
     if (replace_close(&file, code) == 0) return 0;
     if (!*error) snprintf(error, room, "%s: cannot be written: %s", path, strerror(errno));
     return -1;
+}
+
+// The tensors with safetensors' header; the rest as tensors_write.
+static inline int safetensors_write(const char *path, const SafeTensor *tensors, int n, void (*fetch)(float *out, const SafeTensor *t),
+                                    char *error, size_t room) {
+    size_t size;
+    char *header = safetensors_header(tensors, n, &size);
+    int result = tensors_write(path, header, size, tensors, n, fetch, error, room);
+    free(header);
+    return result;
 }
 
 #endif // SAFETENSORS_H

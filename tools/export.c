@@ -22,37 +22,33 @@ typedef enum { AS_IT_IS, TRANSPOSED, TURNED, ZEROS, PADDED, REORDERED } Way;
 
 typedef struct { const float *from; int rows, cols, head, *order; Way way; } Source;
 
-typedef struct { SafeTensor *tensors; Source *sources; int n, room; TensorType type; } TensorList;
+typedef struct { SafeTensor *tensors; int n, room; TensorType type; } TensorList;      // each tensor is `of` a Source of its own
 
 // A vector has rows 1 and becomes one of one dimension. from NULL: zeros.
-static void list_add(TensorList *l, char *name, const float *from, int rows, int cols, Way way, int head) {
+static Source *list_add(TensorList *l, char *name, const float *from, int rows, int cols, Way way, int head) {
     if (l->n == l->room) {
         l->room = 2 * l->room + 64;
         l->tensors = xrealloc(l->tensors, (size_t)l->room * sizeof *l->tensors);
-        l->sources = xrealloc(l->sources, (size_t)l->room * sizeof *l->sources);
     }
-    bool turned = way == TRANSPOSED;
-    SafeTensor t = {.name = name, .type = l->type, .ndim = rows > 1 ? 2 : 1,
-                    .shape = {(uint64_t)(rows > 1 ? (turned ? cols : rows) : cols), (uint64_t)(turned ? rows : cols)}};
-    l->sources[l->n] = (Source){from, rows, cols, head, NULL, from ? way : ZEROS};
-    l->tensors[l->n++] = t;
+    Source *source = xmalloc(sizeof *source);
+    *source = (Source){from, rows, cols, head, NULL, from ? way : ZEROS};
+    uint64_t out = (uint64_t)(way == TRANSPOSED ? cols : rows), in = (uint64_t)(way == TRANSPOSED ? rows : cols);
+    l->tensors[l->n++] = (SafeTensor){.name = name, .type = l->type, .ndim = rows > 1 ? 2 : 1,
+                                      .shape = {rows > 1 ? out : in, in}, .of = source};
+    return source;
 }
 
 // A matrix with its rows in this order, which becomes the list's.
 static void list_add_reordered(TensorList *l, char *name, const float *from, int rows, int cols, int *order) {
-    list_add(l, name, from, rows, cols, REORDERED, 0);
-    l->sources[l->n - 1].order = order;
-}
-
-// The list is complete: each tensor gets the address of its source.
-static void list_close(TensorList *l) {
-    for (int i = 0; i < l->n; i++) l->tensors[i].of = &l->sources[i];
+    list_add(l, name, from, rows, cols, REORDERED, 0)->order = order;
 }
 
 static void list_free(TensorList *l) {
-    for (int i = 0; i < l->n; i++) free(l->tensors[i].name), free(l->sources[i].order);
+    for (int i = 0; i < l->n; i++) {
+        Source *source = (Source *)(uintptr_t)l->tensors[i].of;
+        free(l->tensors[i].name), free(source->order), free(source);
+    }
     free(l->tensors);
-    free(l->sources);
 }
 
 static void fetch(float *out, const SafeTensor *t) {
@@ -101,6 +97,20 @@ static void check_needs(const Config *c, const char *run, const char *format_nam
             fail("%s: %s is %s, which %s can't say: %s is expected", run, needs[i].key, bare, format_name, needs[i].values);
         free(value), free(list), free(word);
     }
+}
+
+// Likewise where queries share keys and values.
+static void check_no_groups(const Model *m, const char *run, const char *format_name) {
+    if (m->NKV != m->NH)
+        fail("%s: model.kv_heads is %d, which %s can't say: as many as model.heads (%d) are expected", run, m->NKV, format_name, m->NH);
+}
+
+// Closes f (text_open) and makes its text the file of this name in the folder.
+static void put_file(FILE *f, char **text, const size_t *size, const char *folder, const char *name) {
+    text_close(f, text);
+    char *path = format("%s/%s", folder, name);
+    if (write_file(path, *text, *size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    free(*text), free(path);
 }
 
 #include "export_hf.h"       // defines: export_hf

@@ -40,9 +40,7 @@ static void hf_check(const OpenModel *o, const char *run) {
     switch ((NormKind)c->model.norm) {
     case NORM_LAYERNORM:
         check_needs(c, run, "GPT2LMHeadModel (model.norm is layernorm)", hf_gpt2, COUNT_OF(hf_gpt2));
-        if (o->model.NKV != o->model.NH)
-            fail("%s: model.kv_heads is %d, which GPT2LMHeadModel can't say: as many as model.heads (%d) are expected", run,
-                 o->model.NKV, o->model.NH);
+        check_no_groups(&o->model, run, "GPT2LMHeadModel");
         break;
     case NORM_RMSNORM:
         check_needs(c, run, "LlamaForCausalLM (model.norm is rmsnorm)", hf_llama, COUNT_OF(hf_llama));
@@ -185,22 +183,21 @@ static void hf_write_tensors(const TensorList *l, const char *folder, double sha
         bytes += size, total += size;
     }
     end[shards++] = l->n;
-    char error[ERROR_ROOM], *map, *path;
+    char error[ERROR_ROOM], *map;
     size_t map_size;
     FILE *index = text_open(&map, &map_size);
     fprintf(index, "{\n  \"metadata\": {\"total_size\": %.0f},\n  \"weight_map\": {", total);
     for (int s = 0, first = 0; s < shards; first = end[s++]) {
         char *name = shards == 1 ? xstrdup("model.safetensors") : format("model-%05d-of-%05d.safetensors", s + 1, shards);
-        path = format("%s/%s", folder, name);
+        char *path = format("%s/%s", folder, name);
         if (safetensors_write(path, l->tensors + first, end[s] - first, fetch, error, sizeof error) != 0) fail("%s", error);
         for (int i = first; i < end[s]; i++) fprintf(index, "%s\n    \"%s\": \"%s\"", i ? "," : "", l->tensors[i].name, name);
         free(name), free(path);
     }
     fputs("\n  }\n}\n", index);
-    text_close(index, &map);
-    path = format("%s/model.safetensors.index.json", folder);
-    if (shards > 1 && write_file(path, map, map_size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
-    free(map), free(path), free(end);
+    if (shards > 1) put_file(index, &map, &map_size, folder, "model.safetensors.index.json");
+    else text_close(index, &map), free(map);
+    free(end);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -273,7 +270,7 @@ static void hf_put_deepseek(FILE *f, const Model *m) {
 static void hf_write_config(const OpenModel *o, const char *folder, TensorType type) {
     static const char *const types[TENSOR_TYPES] = {"float32", "bfloat16", "float16"};
     const Model *m = &o->model;
-    char *text, *path = format("%s/config.json", folder);
+    char *text;
     size_t size;
     FILE *f = text_open(&text, &size);
     fprintf(f, "{\n  \"vocab_size\": %d", m->V);
@@ -283,18 +280,13 @@ static void hf_write_config(const OpenModel *o, const char *folder, TensorType t
     hf_put_bool(f, "tie_word_embeddings", !m->table[HEAD].count);
     hf_put_ids(f, o->tokenizer.eot);
     fprintf(f, ",\n  \"dtype\": \"%s\"\n}\n", types[type]);
-    text_close(f, &text);
-    if (write_file(path, text, size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
-    free(text), free(path);
+    put_file(f, &text, &size, folder, "config.json");
 
-    path = format("%s/generation_config.json", folder);
     f = text_open(&text, &size);
     fprintf(f, "{\n  \"_from_model_config\": true");
     hf_put_ids(f, o->tokenizer.eot);
     fputs("\n}\n", f);
-    text_close(f, &text);
-    if (write_file(path, text, size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
-    free(text), free(path);
+    put_file(f, &text, &size, folder, "generation_config.json");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -302,7 +294,7 @@ static void hf_write_config(const OpenModel *o, const char *folder, TensorType t
 
 // A vocabulary of characters or bytes as a tokenizer.json: characters are words of one character (WordLevel: one that is
 // not in it raises an error, as here), bytes a byte-pair encoding without merges.
-static void hf_write_vocabulary(const Tokenizer *t, const char *path) {
+static void hf_write_vocabulary(const Tokenizer *t, const char *folder) {
     bool bytes = t->kind == TOKENIZER_BYTE;
     static const char byte_level[] = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}";
     char *text;
@@ -325,16 +317,14 @@ static void hf_write_vocabulary(const Tokenizer *t, const char *path) {
         free(name);
     }
     fputs("}}\n}\n", f);
-    text_close(f, &text);
-    if (write_file(path, text, size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
-    free(text);
+    put_file(f, &text, &size, folder, "tokenizer.json");
 }
 
 static void hf_write_tokenizer(const OpenModel *o, const char *run, const char *folder) {
     const Tokenizer *t = &o->tokenizer;
-    char *path = format("%s/tokenizer.json", folder), *config = format("%s/tokenizer_config.json", folder);
+    char *path = format("%s/tokenizer.json", folder);
     if (t->kind == TOKENIZER_OTHER) fail("%s: its tokenizer only decodes, so that no tokenizer.json can be made of it", run);
-    if (!t->bpe) hf_write_vocabulary(t, path);
+    if (!t->bpe) hf_write_vocabulary(t, folder);
     else if (bpe_save(t->bpe, path) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
     char *text;
     size_t size;
@@ -351,9 +341,8 @@ static void hf_write_tokenizer(const OpenModel *o, const char *run, const char *
         free(name);
     }
     fputs("\n}\n", f);
-    text_close(f, &text);
-    if (write_file(config, text, size) != 0) fail("%s: cannot be written: %s", config, strerror(errno));
-    free(text), free(path), free(config);
+    put_file(f, &text, &size, folder, "tokenizer_config.json");
+    free(path);
 }
 
 // Writes all files into folder. Ends the program where the model has what no class there can say, or a file can't be written.
@@ -364,7 +353,6 @@ static void export_hf(const OpenModel *o, const char *run, const char *folder, T
     if (m->config->model.mixer == MIXER_MLA) hf_deepseek_tensors(&list, m);
     else if (m->config->model.norm == NORM_LAYERNORM) hf_gpt2_tensors(&list, m);
     else hf_llama_tensors(&list, m);
-    list_close(&list);
     hf_write_tokenizer(o, run, folder);
     hf_write_config(o, folder, type);
     hf_write_tensors(&list, folder, shard_bytes);

@@ -32,31 +32,21 @@ static void llmc_tensors(TensorList *l, const Model *m, int padded) {
             list_add(l, xstrdup(m->table[kinds[k].id].name), weight(m, kinds[k].id, i), kinds[k].rows, kinds[k].cols, AS_IT_IS, 0);
     list_add(l, xstrdup("normf_w"), weight(m, NORMF_W, 0), 1, m->C, AS_IT_IS, 0);
     list_add(l, xstrdup("normf_b"), weight(m, NORMF_B, 0), 1, m->C, AS_IT_IS, 0);
-    list_close(l);
 }
 
 // Writes folder/model.bin and folder/tokenizer.bin. Ends the program where it can't.
 static void export_llmc(const OpenModel *o, const char *run, const char *folder) {
     const Model *m = &o->model;
     check_needs(&o->config, run, "llm.c", llmc_needs, COUNT_OF(llmc_needs));
-    if (m->NKV != m->NH) fail("%s: model.kv_heads is %d, which llm.c can't say: as many as model.heads (%d) are expected", run, m->NKV, m->NH);
+    check_no_groups(m, run, "llm.c");
     if (m->F != 4 * m->C) fail("%s: model.mlp_width is %d, which llm.c can't say: 4 times model.width (%d) is expected", run, m->F, 4 * m->C);
     int padded = (m->V + LLMC_VOCAB_MULTIPLE - 1) / LLMC_VOCAB_MULTIPLE * LLMC_VOCAB_MULTIPLE;
     int32_t header[256] = {LLMC_MODEL_MAGIC, LLMC_FP32, m->T, m->V, m->L, m->NH, m->C, padded};
     TensorList list = {.type = TENSOR_F32};
     llmc_tensors(&list, m, padded);
 
-    char *path = format("%s/model.bin", folder), *tokens = format("%s/tokenizer.bin", folder);
-    Replacement file = replace_open(path);
-    int code = file.f && fwrite(header, sizeof header, 1, file.f) != 1 ? errno : 0;
-    for (int i = 0; file.f && i < list.n && !code; i++) {
-        size_t n = (size_t)safetensor_numbers(&list.tensors[i]);
-        float *values = xmalloc(n * sizeof *values);
-        fetch(values, &list.tensors[i]);
-        if (fwrite(values, sizeof *values, n, file.f) != n) code = errno ? errno : EIO;
-        free(values);
-    }
-    if (replace_close(&file, code) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    char error[ERROR_ROOM], *path = format("%s/model.bin", folder), *tokens = format("%s/tokenizer.bin", folder);
+    if (tensors_write(path, header, sizeof header, list.tensors, list.n, fetch, error, sizeof error) != 0) fail("%s", error);
     Tokenizer plain = o->tokenizer;
     plain.bpe = NULL;                                    // only the tokens' bytes: llm.c's file knows no merges
     plain.kind = o->tokenizer.bpe ? TOKENIZER_OTHER : o->tokenizer.kind;
