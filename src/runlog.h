@@ -773,6 +773,7 @@ static inline int runlog_draw(const RunLog *logs, const char *const *names, int 
         { .label = "share of experts without tokens", .x = c->moe_x, .y = c->dead, .n = c->n_moes, .color = PLOT_BLACK },
     };
     char *moe = n == 1 ? runlog_moe_text(&logs[0]) : NULL;
+    if (moe) moe[strcspn(moe, ";")] = '\0';             // a panel has no room for what was worst; the run's last line says it
     if (moe && !below) below = xstrdup("");
     int n_panels = moe ? 3 : 2;
     PlotPanel panels[3];
