@@ -10,76 +10,7 @@
 #include "../train_gpt.c"
 #include <dirent.h>
 #include "model.h"                  // defines: OpenModel, model_open, model_close
-#include "../src/safetensors.h"     // defines: TensorType, SafeTensor, safetensors_write
-
-// ---------------------------------------------------------------------------------------------------------------------
-// A tensor of a format, made of the model's
-
-// TRANSPOSED: (rows, cols) as (cols, rows). TURNED: in each block of head rows the second half with the other sign, which
-// lets RoPE run the other way. ZEROS: a bias that the model has not. PADDED: as it is, then zeros up to the shape.
-// REORDERED: row r is row order[r] here.
-typedef enum { AS_IT_IS, TRANSPOSED, TURNED, ZEROS, PADDED, REORDERED } Way;
-
-typedef struct { const float *from; int rows, cols, head, *order; Way way; } Source;
-
-typedef struct { SafeTensor *tensors; int n, room; TensorType type; } TensorList;      // each tensor is `of` a Source of its own
-
-// A vector has rows 1 and becomes one of one dimension. from NULL: zeros.
-static Source *list_add(TensorList *l, char *name, const float *from, int rows, int cols, Way way, int head) {
-    if (l->n == l->room) {
-        l->room = 2 * l->room + 64;
-        l->tensors = xrealloc(l->tensors, (size_t)l->room * sizeof *l->tensors);
-    }
-    Source *source = xmalloc(sizeof *source);
-    *source = (Source){from, rows, cols, head, NULL, from ? way : ZEROS};
-    uint64_t out = (uint64_t)(way == TRANSPOSED ? cols : rows), in = (uint64_t)(way == TRANSPOSED ? rows : cols);
-    l->tensors[l->n++] = (SafeTensor){.name = name, .type = l->type, .ndim = rows > 1 ? 2 : 1,
-                                      .shape = {rows > 1 ? out : in, in}, .of = source};
-    return source;
-}
-
-// A matrix with its rows in this order, which becomes the list's.
-static void list_add_reordered(TensorList *l, char *name, const float *from, int rows, int cols, int *order) {
-    list_add(l, name, from, rows, cols, REORDERED, 0)->order = order;
-}
-
-static void list_free(TensorList *l) {
-    for (int i = 0; i < l->n; i++) {
-        Source *source = (Source *)(uintptr_t)l->tensors[i].of;
-        free(l->tensors[i].name), free(source->order), free(source);
-    }
-    free(l->tensors);
-}
-
-static void fetch(float *out, const SafeTensor *t) {
-    const Source *s = t->of;
-    size_t n = (size_t)safetensor_numbers(t), rows = (size_t)s->rows, cols = (size_t)s->cols;
-    switch (s->way) {
-    case ZEROS:
-        memset(out, 0, n * sizeof *out);
-        break;
-    case AS_IT_IS:
-        memcpy(out, s->from, n * sizeof *out);
-        break;
-    case PADDED:
-        memcpy(out, s->from, rows * cols * sizeof *out);
-        memset(out + rows * cols, 0, (n - rows * cols) * sizeof *out);
-        break;
-    case TRANSPOSED:
-        for (size_t r = 0; r < rows; r++)
-            for (size_t c = 0; c < cols; c++) out[c * rows + r] = s->from[r * cols + c];
-        break;
-    case REORDERED:
-        for (size_t r = 0; r < rows; r++) memcpy(out + r * cols, s->from + (size_t)s->order[r] * cols, cols * sizeof *out);
-        break;
-    case TURNED:
-        for (size_t r = 0; r < rows; r++) {
-            float sign = (int)(r % (size_t)s->head) < s->head / 2 ? 1.0f : -1.0f;
-            for (size_t c = 0; c < cols; c++) out[r * cols + c] = sign * s->from[r * cols + c];
-        }
-        break;
-    }
-}
+#include "tensor_list.h"            // defines: TensorList, list_add, list_add_reordered, tensor_fetch; safetensors.h
 
 // ---------------------------------------------------------------------------------------------------------------------
 // What a format can say

@@ -97,16 +97,6 @@ static void hf_llama_tensors(TensorList *l, const Model *m) {
     if (m->table[HEAD].count) list_add(l, xstrdup("lm_head.weight"), weight(m, HEAD, 0), m->V, m->C, AS_IT_IS, 0);
 }
 
-// The rows of `blocks` blocks, of each the last `rotated` ones as DeepSeek has them: neighbours turn together.
-static int *hf_in_pairs(int blocks, int plain, int rotated) {
-    int size = plain + rotated, *order = xmalloc((size_t)blocks * (size_t)size * sizeof *order);
-    for (int i = 0; i < blocks * size; i++) {
-        int r = i % size - plain;
-        order[i] = r < 0 ? i : i - r + (r % 2 ? rotated / 2 + r / 2 : r / 2);
-    }
-    return order;
-}
-
 // W_kvb: here the keys of all heads, then the values of all; there head by head.
 static int *hf_by_head(int heads, int nope, int value) {
     int size = nope + value, *order = xmalloc((size_t)heads * (size_t)size * sizeof *order);
@@ -124,9 +114,9 @@ static void hf_deepseek_attention(TensorList *l, const Model *m, int i) {
     if (low) {
         list_add(l, format(at, i, "q_a_proj"), weight(m, W_QA, i), low, m->C, AS_IT_IS, 0);
         list_add(l, format(at, i, "q_a_layernorm"), weight(m, Q_NORM_W, i), 1, low, AS_IT_IS, 0);
-        list_add_reordered(l, format(at, i, "q_b_proj"), weight(m, W_QB, i), q, low, hf_in_pairs(m->NH, nope, rope));
-    } else list_add_reordered(l, format(at, i, "q_proj"), weight(m, WQ, i), q, m->C, hf_in_pairs(m->NH, nope, rope));
-    list_add_reordered(l, format(at, i, "kv_a_proj_with_mqa"), weight(m, W_KVA, i), latent + rope, m->C, hf_in_pairs(1, latent, rope));
+        list_add_reordered(l, format(at, i, "q_b_proj"), weight(m, W_QB, i), q, low, rows_in_pairs(m->NH, nope, rope));
+    } else list_add_reordered(l, format(at, i, "q_proj"), weight(m, WQ, i), q, m->C, rows_in_pairs(m->NH, nope, rope));
+    list_add_reordered(l, format(at, i, "kv_a_proj_with_mqa"), weight(m, W_KVA, i), latent + rope, m->C, rows_in_pairs(1, latent, rope));
     list_add(l, format(at, i, "kv_a_layernorm"), weight(m, KV_NORM_W, i), 1, latent, AS_IT_IS, 0);
     list_add_reordered(l, format(at, i, "kv_b_proj"), weight(m, W_KVB, i), m->NH * (nope + value), latent, hf_by_head(m->NH, nope, value));
     list_add(l, format(at, i, "o_proj"), weight(m, WO, i), m->C, m->NH * value, AS_IT_IS, 0);
@@ -190,7 +180,7 @@ static void hf_write_tensors(const TensorList *l, const char *folder, double sha
     for (int s = 0, first = 0; s < shards; first = end[s++]) {
         char *name = shards == 1 ? xstrdup("model.safetensors") : format("model-%05d-of-%05d.safetensors", s + 1, shards);
         char *path = format("%s/%s", folder, name);
-        if (safetensors_write(path, l->tensors + first, end[s] - first, fetch, error, sizeof error) != 0) fail("%s", error);
+        if (safetensors_write(path, l->tensors + first, end[s] - first, tensor_fetch, error, sizeof error) != 0) fail("%s", error);
         for (int i = first; i < end[s]; i++) fprintf(index, "%s\n    \"%s\": \"%s\"", i ? "," : "", l->tensors[i].name, name);
         free(name), free(path);
     }
