@@ -240,7 +240,7 @@ $(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEA
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/generate: tools/generate.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
-$(BUILD)/export: tools/export.c tools/export_hf.h tools/export_llmc.h tools/tensor_list.h tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/export: tools/export.c $(wildcard tools/*.h) train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/logits: dev/golden/logits.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)

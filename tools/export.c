@@ -8,71 +8,22 @@
  */
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
-#include <dirent.h>
 #include "model.h"                  // defines: OpenModel, model_open, model_close
-#include "tensor_list.h"            // defines: TensorList, list_add, list_add_reordered, tensor_fetch; safetensors.h
-
-// ---------------------------------------------------------------------------------------------------------------------
-// What a format can say
-
-typedef struct { const char *key, *values; } Needs;      // values: those that it can say, blanks between them
-
-// Ends the program where the config has another value than those of a format's list.
-static void check_needs(const Config *c, const char *run, const char *format_name, const Needs *needs, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        char *value = config_value_text(c, config_find(config_fields, N_FIELDS, needs[i].key)), *list = format(" %s ", needs[i].values);
-        char *bare = value + (*value == '"');
-        if (*bare != '\0' && *value == '"') bare[strlen(bare) - 1] = '\0';
-        char *word = format(" %s ", bare);
-        if (!strstr(list, word))
-            fail("%s: %s is %s, which %s can't say: %s is expected", run, needs[i].key, bare, format_name, needs[i].values);
-        free(value), free(list), free(word);
-    }
-}
-
-// Likewise where queries share keys and values.
-static void check_no_groups(const Model *m, const char *run, const char *format_name) {
-    if (m->NKV != m->NH)
-        fail("%s: model.kv_heads is %d, which %s can't say: as many as model.heads (%d) are expected", run, m->NKV, format_name, m->NH);
-}
-
-// Closes f (text_open) and makes its text the file of this name in the folder.
-static void put_file(FILE *f, char **text, const size_t *size, const char *folder, const char *name) {
-    text_close(f, text);
-    char *path = format("%s/%s", folder, name);
-    if (write_file(path, *text, *size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
-    free(*text), free(path);
-}
-
-#include "export_hf.h"       // defines: export_hf
-#include "export_llmc.h"     // defines: export_llmc
+#include "formats.h"                // defines: check_needs, put_file, folder_begin, folder_end, ...; tensor_list.h
+#include "export_hf.h"              // defines: export_hf
+#include "export_llmc.h"            // defines: export_llmc
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The command line
 
-// Removes the files in a folder: of an export that was killed. What is no file stays, and then the folder can't be taken.
-static void folder_clear(const char *path) {
-    DIR *folder = opendir(path);
-    for (struct dirent *entry; folder && (entry = readdir(folder)); ) {
-        char *file = format("%s/%s", path, entry->d_name);
-        if (entry->d_name[0] != '.' && unlink(file) != 0) fail("%s: is in the way: %s", file, strerror(errno));
-        free(file);
-    }
-    if (folder) closedir(folder);
-}
-
-// The files of a folder that isn't there yet are written beside it, then it gets its name.
+// Writes the folder as a whole.
 static void export_folder(const OpenModel *o, const char *run, const char *format_name, TensorType type, double shard_bytes, const char *out) {
-    char *folder = format("%s.tmp", out), *quoted = shell_quoted(out);
-    if (file_exists(out)) fail("%s: is there already; --out=FOLDER names another, or remove it", out);
-    folder_clear(folder);
-    if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
+    char *folder = folder_begin(out), *quoted = shell_quoted(out);
     if (!strcmp(format_name, "hf")) export_hf(o, run, folder, type, shard_bytes);
     else export_llmc(o, run, folder);
-    if (rename(folder, out) != 0) fail("%s: cannot be renamed to %s: %s", folder, out, strerror(errno));
-    if (sync_folder(out) != 0) fail("%s: %s", out, strerror(errno));
+    folder_end(folder, out);
     printf("%s: the model of %s, step %ld, validation loss %.4f\n", quoted, o->checkpoint, o->step, o->val_loss);
-    free(folder), free(quoted);
+    free(quoted);
 }
 
 int main(int argc, char **argv) {

@@ -1,0 +1,75 @@
+/* formats.h - what the programs that export and import have in common beside lists of tensors: what a format can say, and
+ * folders that appear as a whole.
+ *
+ * defines: Needs, check_needs, check_no_groups, put_file, folder_begin, folder_end
+ * Included behind ../train_gpt.c.
+ */
+#ifndef FORMATS_H
+#define FORMATS_H
+
+#include <dirent.h>
+#include "tensor_list.h"            // defines: TensorList, list_add, list_add_reordered, tensor_fetch, tensor_put; safetensors.h
+
+// ---------------------------------------------------------------------------------------------------------------------
+// What a format can say
+
+typedef struct { const char *key, *values; } Needs;      // values: those that it can say, blanks between them
+
+// Ends the program where the config has another value than those of a format's list.
+static void check_needs(const Config *c, const char *run, const char *format_name, const Needs *needs, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        char *value = config_value_text(c, config_find(config_fields, N_FIELDS, needs[i].key)), *list = format(" %s ", needs[i].values);
+        char *bare = value + (*value == '"');
+        if (*bare != '\0' && *value == '"') bare[strlen(bare) - 1] = '\0';
+        char *word = format(" %s ", bare);
+        if (!strstr(list, word))
+            fail("%s: %s is %s, which %s can't say: %s is expected", run, needs[i].key, bare, format_name, needs[i].values);
+        free(value), free(list), free(word);
+    }
+}
+
+// Likewise where queries share keys and values.
+static void check_no_groups(const Model *m, const char *run, const char *format_name) {
+    if (m->NKV != m->NH)
+        fail("%s: model.kv_heads is %d, which %s can't say: as many as model.heads (%d) are expected", run, m->NKV, format_name, m->NH);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files
+
+// Closes f (text_open) and makes its text the file of this name in the folder.
+static void put_file(FILE *f, char **text, const size_t *size, const char *folder, const char *name) {
+    text_close(f, text);
+    char *path = format("%s/%s", folder, name);
+    if (write_file(path, *text, *size) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
+    free(*text), free(path);
+}
+
+// Removes the files in a folder: of a program that was killed. What is no file stays, and then the folder can't be taken.
+static void folder_clear(const char *path) {
+    DIR *folder = opendir(path);
+    for (struct dirent *entry; folder && (entry = readdir(folder)); ) {
+        char *file = format("%s/%s", path, entry->d_name);
+        if (entry->d_name[0] != '.' && unlink(file) != 0) fail("%s: is in the way: %s", file, strerror(errno));
+        free(file);
+    }
+    if (folder) closedir(folder);
+}
+
+// The files of a folder that isn't there yet are written into another one beside it, whose name this returns; folder_end
+// gives it its own and frees it.
+static char *folder_begin(const char *out) {
+    char *folder = format("%s.tmp", out);
+    if (file_exists(out)) fail("%s: is there already; --out=FOLDER names another, or remove it", out);
+    folder_clear(folder);
+    if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
+    return folder;
+}
+
+static void folder_end(char *folder, const char *out) {
+    if (rename(folder, out) != 0) fail("%s: cannot be renamed to %s: %s", folder, out, strerror(errno));
+    if (sync_folder(out) != 0) fail("%s: %s", out, strerror(errno));
+    free(folder);
+}
+
+#endif // FORMATS_H
