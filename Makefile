@@ -10,7 +10,7 @@ space := $() $()
 # too, which make would expand: recipes have it as "$$PROMPT". NAME isn't taken from the environment, where some systems keep
 # the machine's name. TOOLS are usual on make's command line, and none is needed here.
 TAKEN := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS OUT ARGS STEPS SEED RUN RUNS RUNS_DIR PROMPT A B C D CONFIGS SEEDS GRID \
-    RANDOM BUDGET QUICK KEEP DRAW DATA_ROOT PARSER FORMAT TYPE
+    RANDOM BUDGET QUICK KEEP DRAW DATA_ROOT PARSER FORMAT TYPE FROM
 TOOLS := AR ARFLAGS AS CPP CXXFLAGS LD NM OBJCOPY PKG_CONFIG RANLIB STRIP
 KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKE MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
     $(TOOLS) MUON_FONT MUON_VENV WIDTHS OMP_% GOMP_% KMP_% %SAN_OPTIONS %_proxy LANG LC_% HOME PATH TMPDIR
@@ -28,6 +28,7 @@ USES_ab         = A B C D CONFIGS DATA $(if $(DATA),TOKENIZER VOCAB) DOCUMENTS E
 USES_sweep     := $(TEXT) GRID SEED SEEDS RANDOM BUDGET STEPS QUICK OUT ARGS
 USES_sample    := RUN PROMPT SEED ARGS
 USES_export    := RUN FORMAT TYPE OUT ARGS
+USES_import    := FROM OUT ARGS
 USES_plot      := RUN RUNS OUT ARGS
 USES_fuzz      := PARSER RUNS ARGS
 USES_pictures  := OUT KEEP
@@ -114,7 +115,7 @@ endif
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS) $(EXACT)
 
-.PHONY: all programs train data tokenizer test fuzz ab sweep sample export plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
+.PHONY: all programs train data tokenizer test fuzz ab sweep sample export import plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs
@@ -141,7 +142,7 @@ as_words = if [ -e "$$$(1)" ]; then set -- "$$$(1)"; else eval "set -- $$$(1)"; 
 RUN_OR_LAST = run=$$RUN; if [ -z "$$run" ]; then run=$$(ls -t "$$RUNS_DIR"/*/checkpoint.bin 2>/dev/null | head -n 1); run=$${run%/checkpoint.bin}; fi; \
     [ -n "$$run" ] || { echo "error: no run in $$RUNS_DIR yet: \`make train\` makes one, RUN=FOLDER names another" >&2; exit 2; }
 
-TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/export $(BUILD)/ab $(BUILD)/chart
+TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/export $(BUILD)/import $(BUILD)/ab $(BUILD)/chart
 programs: $(TESTED) $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
@@ -168,6 +169,10 @@ sample: $(BUILD)/generate                                ## write text with a RU
 
 export: $(BUILD)/export                                  ## take a RUN's model, the last one's, to other programs: FORMAT=hf|llmc TYPE=f32|bf16|f16, into the folder OUT
 	$(Q)$(RUN_OR_LAST); $(BUILD)/export "$$run" $(if $(FORMAT),--format="$$FORMAT") $(if $(TYPE),--type="$$TYPE") $(if $(OUT),--out="$$OUT") $(ARGS)
+
+import: $(BUILD)/import                                  ## make a run of FROM, a Hugging Face folder or llm.c's model.bin: OUT=runs/x
+	$(Q)[ -n "$$FROM" ] || { echo "error: FROM=FOLDER: a folder with config.json and model.safetensors, or llm.c's model.bin, is expected" >&2; exit 2; }; \
+	$(BUILD)/import "$$FROM" $(if $(OUT),--out="$$OUT") $(ARGS)
 
 plot: $(BUILD)/plot                                      ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(if $(RUNS),$(call as_words,RUNS),$(RUN_OR_LAST); set -- "$$run"); $(BUILD)/plot "$$@" $(if $(OUT),--out="$$OUT") $(ARGS)
@@ -201,6 +206,7 @@ study: $(STUDY_NEEDS)                                    ## re-measure a claim o
 #   STEPS= SEED= ARGS="..."  train.steps, run.seed (of sample its --seed) and any other key or flag of the program: ARGS="--train.batch=8"
 #   PARSER=config           what fuzz tries: config, checkpoint, shard, tokenizer, merges, log, picture, text, report
 #   FORMAT=hf TYPE=f32       what export writes: hf, llmc; f32, bf16, f16
+#   FROM=FOLDER              what import reads, for a run's folder OUT
 #   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list
 #   QUICK=1 KEEP=1 DRAW=1    a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/; see study
 #   RUNS_DIR=$HOME/runs BUILD=$HOME/build      runs, and what is built and prepared, somewhere else: one source tree for many users
@@ -242,6 +248,8 @@ $(BUILD)/generate: tools/generate.c tools/model.h train_gpt.c $(HEADERS) $(BUILD
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/export: tools/export.c $(wildcard tools/*.h) train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
+$(BUILD)/import: tools/import.c $(wildcard tools/*.h) train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/logits: dev/golden/logits.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/plot: tools/plot.c $(HEADERS) | setup
@@ -274,6 +282,8 @@ $(BUILD)/test_plot: tools/plot.c
 $(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/test_export: dev/test/test_export.c dev/test/test.h dev/test/train.h $(HEADERS) | setup
+	$(call compile,$<,-Wno-unused-function)
+$(BUILD)/test_import: dev/test/test_import.c dev/test/test.h dev/test/train.h $(HEADERS) | setup
 	$(call compile,$<,-Wno-unused-function)
 $(BUILD)/test_lab: dev/test/test_lab.c dev/exp/lab.h dev/test/test.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)

@@ -22,7 +22,10 @@ static void export_folder(const OpenModel *o, const char *run, const char *forma
     if (!strcmp(format_name, "hf")) export_hf(o, run, folder, type, shard_bytes);
     else export_llmc(o, run, folder);
     folder_end(folder, out);
-    printf("%s: the model of %s, step %ld, validation loss %.4f\n", quoted, o->checkpoint, o->step, o->val_loss);
+    printf("%s: the model of %s, step %ld", quoted, o->checkpoint, o->step);
+    if (isfinite(o->val_loss)) printf(", validation loss %.4f", o->val_loss);
+    putchar('\n');
+    if (!o->tokenizer.size) printf("%s has no tokenizer, and so has this\n", run);
     free(quoted);
 }
 

@@ -181,7 +181,7 @@ static void export_hf(const OpenModel *o, const char *run, const char *folder, T
     hf_check(o, run, hf);
     TensorList list = {.type = type};
     hf->tensors(&list, m);
-    hf_write_tokenizer(o, run, folder);
+    if (o->tokenizer.size) hf_write_tokenizer(o, run, folder);
     hf_write_config(o, hf, folder, type);
     hf_write_tensors(&list, folder, shard_bytes);
     if (hf == &hf_classes[HF_GPT2] && !m->config->model.bias) printf("GPT2LMHeadModel has biases: zeros are written\n");

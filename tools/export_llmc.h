@@ -26,7 +26,7 @@ static void export_llmc(const OpenModel *o, const char *run, const char *folder)
     for (int id = 0; id < plain.size; id++)
         if (plain.start[id + 1] - plain.start[id] > 255)
             fail("%s: token %d has %u bytes, which llm.c's tokenizer file can't say: at most 255", run, id, plain.start[id + 1] - plain.start[id]);
-    if (tokenizer_save(&plain, tokens) != 0) fail("%s: cannot be written: %s", tokens, strerror(errno));
+    if (plain.size && tokenizer_save(&plain, tokens) != 0) fail("%s: cannot be written: %s", tokens, strerror(errno));
     if (!o->config.model.bias) printf("llm.c has biases: zeros are written\n");
     list_free(&list);
     free(path), free(tokens);

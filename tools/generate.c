@@ -54,6 +54,7 @@ int main(int argc, char **argv) {
     char error[ERROR_ROOM];
     choose_threads();
     model_open(&o, run, chosen);
+    if (!o.tokenizer.size) fail("%s: has no tokenizer, so that its model can neither read nor write text", run);
     if (!chosen && strstr(o.checkpoint, "/checkpoint.best.bin"))
         fprintf(stderr, "%s: step %ld, validation loss %.4f\n", o.checkpoint, o.step, o.val_loss);
 

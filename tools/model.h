@@ -1,7 +1,8 @@
 /* model.h - opens the model of a run's folder, to be used: by generate, and by whatever else needs weights and no training.
  *
  * defines: OpenModel, model_open, model_close
- * Included behind ../train_gpt.c. Needs only the folder: config.json, a checkpoint and the tokenizer.
+ * Included behind ../train_gpt.c. Needs only the folder: config.json, a checkpoint and the tokenizer, which an imported model
+ * may lack.
  */
 #ifndef MODEL_H
 #define MODEL_H
@@ -9,10 +10,10 @@
 typedef struct {
     Config config;                       // resolved; the model points to it
     Model model;                         // without gradients, for one sequence at a time
-    Tokenizer tokenizer;
+    Tokenizer tokenizer;                 // size 0 where the folder has none
     char *checkpoint;                    // the file that the weights are from
     long step;                           // of the weights
-    double val_loss;                     // the last that was known when they were saved
+    double val_loss;                     // the last that was known when they were saved; NaN: none was
 } OpenModel;
 
 // from: a checkpoint, or NULL: checkpoint.best.bin where the run has one, else its last. Threads are chosen already. Ends
@@ -24,8 +25,9 @@ static inline void model_open(OpenModel *o, const char *run, const char *from) {
     config_load(&o->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), path, 0, NULL, NULL);
     config_resolve(&o->config, path);
     choose_precision(&o->config);
-    if (tokenizer_load(&o->tokenizer, vocabulary, error, sizeof error) != 0 ||
-        tokenizer_check(&o->tokenizer, vocabulary, run, error, sizeof error) != 0)
+    o->tokenizer = (Tokenizer){.eot = -1};
+    if (file_exists(vocabulary) && (tokenizer_load(&o->tokenizer, vocabulary, error, sizeof error) != 0 ||
+                                    tokenizer_check(&o->tokenizer, vocabulary, run, error, sizeof error) != 0))
         fail("%s", error);
     if (o->tokenizer.size > o->config.model.vocab)
         fail("%s: %d tokens, but the model of %s has %d", vocabulary, o->tokenizer.size, path, o->config.model.vocab);

@@ -29,6 +29,7 @@ sample|ARGS=--tokens=20 PROMPT=In\ the\ beginning
 plot|
 export|TYPE=bf16
 export|FORMAT=hf OUT=build/my\ model
+import|FROM=dev/golden/hf/llama OUT=build/my\ run
 pictures|
 bench|ARGS=peaks\ -q
 bench-torch|ARGS=--help

@@ -1,0 +1,245 @@
+/* test_import.c - what build/import takes and what it refuses: models that this project exported, those that transformers
+ * wrote itself (dev/golden/hf), and damaged files.
+ *
+ * That transformers computes the same from what it wrote: dev/golden/check_import.py.
+ */
+#define _GNU_SOURCE
+#include "../../src/checkpoint.h"
+#include "../../src/safetensors.h"
+#include "../../data/tokenizer.h"
+#include "test.h"
+#include "train.h"
+
+static int import(const char *from, const char *out, const char *more) {
+    return shell("rm -rf '%s' && %s/import '%s' --out='%s' %s > build/test/out.txt 2> build/test/err.txt", out, build, from, out, more);
+}
+
+static void import_well(const char *from, const char *out, const char *more) {
+    int code = import(from, out, more);
+    char *text = read_file("build/test/err.txt", NULL);
+    CHECK_MSG(code == 0, "%s: %s", from, text);
+    free(text);
+}
+
+static bool printed(const char *words) {
+    char *text = read_file("build/test/out.txt", NULL);
+    bool found = strstr(text, words) != NULL;
+    free(text);
+    return found;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Types
+
+TEST(every_half_and_bf16_is_read_as_the_float_that_it_is) {
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        uint16_t word = (uint16_t)h;
+        float x;
+        tensor_floats(&x, &word, 1, TENSOR_F16);
+        if ((h & 0x7c00) == 0x7c00 && (h & 0x3ff)) { CHECK(isnan(x)); continue; }
+        CHECK_MSG(tensor_f16(x) == h, "%04x is read as %g", h, x);
+        tensor_floats(&x, &word, 1, TENSOR_BF16);
+        CHECK_MSG(isnan(x) || tensor_bf16(x) == h, "%04x is read as %g", h, x);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// There and back
+
+static Checkpoint open_checkpoint(const char *folder) {
+    Checkpoint c;
+    char error[512], *path = format("%s/checkpoint.best.bin", folder);
+    if (!file_exists(path)) sprintf(strstr(path, ".best"), ".bin");
+    if (checkpoint_open(&c, path, error, sizeof error) != 0) fail("%s", error);
+    free(path);
+    return c;
+}
+
+// Every weight of a is in b, with the same bits.
+static void check_same_weights(const char *a, const char *b) {
+    Checkpoint ca = open_checkpoint(a), cb = open_checkpoint(b);
+    int compared = 0;
+    for (int i = 0; i < ca.n_tensors; i++) {
+        const CkptTensor *ta = &ca.tensors[i], *tb = checkpoint_find(&cb, ta->name);
+        if (strncmp(ta->name, "w.", 2)) continue;
+        compared++;
+        CHECK_MSG(tb && !memcmp(ta->shape, tb->shape, sizeof ta->shape) &&
+                  !memcmp(ta->data, tb->data, sizeof(float) * ta->shape[0] * ta->shape[1] * ta->shape[2]),
+                  "%s and %s differ in %s", a, b, ta->name);
+    }
+    CHECK_MSG(compared > 7, "only %d tensors", compared);
+    checkpoint_close(&ca), checkpoint_close(&cb);
+}
+
+TEST(an_exported_model_comes_back_with_the_same_bits) {
+    static const struct { const char *name, *keys, *export; } models[] = {
+        {"gpt2", "--model.dropout=0 --model.norm_eps=1e-6 --model.mlp=gelu_erf", ""}, {"gpt2_untied", "--model.dropout=0 --model.head=untied --model.mlp_width=40", "--shard_mb=0.003"},
+        {"llama", "--model.arch=llama --model.kv_heads=1 --model.rope_theta=500", "--shard_mb=0.005"},
+        {"llama_bias", "--model.arch=llama --model.head=tied --model.bias=true", ""},
+        {"speedrun", "--model.arch=speedrun --optimizer.name=muon", ""},
+        {"k2", "--model.arch=k2 --model.q_lora=6 --model.kv_lora=6 --model.nope=4 --model.rope=4 --model.v_head=3 --model.experts=4 "
+               "--model.expert_width=8 --model.layers=3 --model.expert_groups=2 --model.shared_experts=2", ""},
+        {"k2_dense", "--model.arch=k2 --model.experts=0 --model.q_lora=0 --model.kv_lora=6 --model.nope=4 --model.rope=4 --model.v_head=3", ""},
+        {"llmc", "--model.layers=3", "--format=llmc"},
+    };
+    for (size_t i = 0; i < COUNT_OF(models); i++) {
+        bool llmc = !strcmp(models[i].name, "llmc");
+        char *run = format("build/test/import_%s", models[i].name), *there = format("%s/there", run), *back = format("%s_back", run),
+             *from = format("%s%s", there, llmc ? "/model.bin" : "");
+        CHECK(TRAIN("build/test/run.json --run.dir=%s --overwrite --train.steps=12 --model.heads=2 --optimizer.qk_clip.tau=0 "
+                    "--optimizer.adamw.lr=0.05 %s", run, models[i].keys) == 0);
+        CHECK(shell("rm -rf %s && %s/export %s --out=%s %s > build/test/out.txt", there, build, run, there, models[i].export) == 0);
+        import_well(from, back, "");
+        check_same_weights(run, back);
+        CHECK(printed("no tokenizer") == !llmc);
+        // and its config is the model's: what is exported again is the same
+        CHECK_MSG(shell("rm -rf %s_again && %s/export %s --out=%s_again %s > build/test/out.txt && cmp %s/%s %s_again/%s", there, build, back,
+                        there, models[i].export, there, llmc ? "model.bin" : "config.json", there, llmc ? "model.bin" : "config.json") == 0,
+                  "%s", models[i].name);
+        free(run), free(there), free(back), free(from);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files that are none
+
+// A safetensors file of this header, whose length is written as `length` where that isn't 0, with `data` bytes behind it.
+static void write_safetensors(const char *path, const char *header, uint64_t length, size_t data) {
+    size_t n = strlen(header);
+    char *bytes = xcalloc(8 + n + data, 1);
+    if (!length) length = n;
+    memcpy(bytes, &length, 8);
+    memcpy(bytes + 8, header, n);
+    if (write_file(path, bytes, 8 + n + data) != 0) fail("%s: %s", path, strerror(errno));
+    free(bytes);
+}
+
+TEST(a_damaged_safetensors_file_gets_one_line) {
+#define A "\"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0, 8]}"
+    static const struct { const char *header; uint64_t length; size_t data; const char *words; } cases[] = {
+        {"{" A "}", 0, 7, "behind the end of the file"}, {"{" A "}", 0, 9, "bytes behind the last tensor"},
+        {"{" A "}", (uint64_t)1 << 63, 8, "100 MB"}, {"{" A "}", 1000, 8, "its header would end behind the file"},
+        {"{}", 0, 1, "bytes behind the last tensor"}, {"", 0, 0, "is empty"}, {"[]", 0, 0, "an object"},
+        {"{" A ", " A "}", 0, 8, "overlap"},
+        {"{" A ", \"b\": {\"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": [4, 8]}}", 0, 8, "overlap"},
+        {"{" A ", \"b\": {\"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": [12, 16]}}", 0, 16, "a gap"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [1], \"data_offsets\": [4, 8]}}", 0, 8, "a gap"},
+        {"{" A ", \"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [8, 16]}}", 0, 16, "a: the name is taken twice"},
+        {"{\"a\": {\"dtype\": \"F99\", \"shape\": [2], \"data_offsets\": [0, 8]}}", 0, 8, "a: dtype: not a type"},
+        {"{\"a\": {\"dtype\": 32, \"shape\": [2], \"data_offsets\": [0, 8]}}", 0, 8, "dtype: a string"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [3], \"data_offsets\": [0, 8]}}", 0, 8, "not as many bytes as its shape"},
+        {"{\"a\": {\"dtype\": \"F4\", \"shape\": [3], \"data_offsets\": [0, 1]}}", 0, 1, "not as many bytes as its shape"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [4294967296, 4294967296], \"data_offsets\": [0, 0]}}", 0, 0, "not as many bytes"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [4611686018427387904, 4], \"data_offsets\": [0, 0]}}", 0, 0, "a list of sizes"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [-2], \"data_offsets\": [0, 8]}}", 0, 8, "a list of sizes"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [1,1,1,1,1,1,1,1,2], \"data_offsets\": [0, 8]}}", 0, 8, "more than 8"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [8, 0]}}", 0, 8, "two offsets in order"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0, 9223372036854775807]}}", 0, 8, "two offsets in order"},
+        {"{\"a\": {\"dtype\": \"F32\", \"shape\": [2], \"data_offsets\": [0]}}", 0, 8, "two offsets in order"},
+        {"{\"a\": 1}", 0, 0, "a: an object expected"}, {"{\"__metadata__\": 1}", 0, 0, "__metadata__: an object"},
+        {"{\"__metadata__\": {\"a\": 1}}", 0, 0, "__metadata__: strings"},
+        {"{\"__metadata__\": {}, \"__metadata__\": {}}", 0, 0, "__metadata__: there twice"},
+        {"{\"a\\u001b[2J\": 1}", 0, 0, "a?[2J: an object expected"}, {"\xef\xbb\xbf{}", 0, 0, "byte order mark"},
+    };
+    char error[ERROR_ROOM];
+    SafeFile f;
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        write_safetensors("build/test/bad.safetensors", cases[i].header, cases[i].length, cases[i].data);
+        int code = safetensors_open(&f, "build/test/bad.safetensors", error, sizeof error);
+        CHECK_MSG(code == -1 && strstr(error, cases[i].words) && strstr(error, "build/test/bad.safetensors") && !strchr(error, '\n'),
+                  "%s: %d, %s", cases[i].header, code, code ? error : "");
+        if (code == 0) safetensors_close(&f);
+    }
+    write_text("build/test/bad.safetensors", "short");
+    CHECK(safetensors_open(&f, "build/test/bad.safetensors", error, sizeof error) == -1 && strstr(error, "too short"));
+    CHECK(safetensors_open(&f, "build/test", error, sizeof error) == -1 && strstr(error, "not a regular file"));
+    // what its owner's reader takes, too: any order, blanks around, no numbers, types that are no weights'
+    write_safetensors("build/test/bad.safetensors",
+                      " \n{\"z\": {\"dtype\": \"BOOL\", \"shape\": [], \"data_offsets\": [8, 9]}, " A ", \"e\": {\"dtype\": \"I64\", "
+                      "\"shape\": [0, 9007199254740992, 9007199254740992], \"data_offsets\": [8, 8]}, \"__metadata__\": {\"a\": \"b\"}}  ", 0, 9);
+    CHECK_MSG(safetensors_open(&f, "build/test/bad.safetensors", error, sizeof error) == 0, "%s", error);
+    CHECK(f.n == 3 && !strcmp(f.tensors[0].name, "a") && f.tensors[0].ndim == 1 && f.tensors[2].ndim == 0 && f.tensors[1].type >= TENSOR_TYPES);
+    safetensors_close(&f);
+#undef A
+}
+
+// A small folder: an exported model, whose file `from` is changed by a command of sed's, or of the shell where it has a blank first.
+static void check_refused(const char *change, int expected, const char *words) {
+    CHECK(shell("rm -rf build/test/import_odd && cp -r build/test/import_odd_as_it_was build/test/import_odd") == 0);
+    CHECK(shell("cd build/test/import_odd && %s", change) == 0);
+    check_error_line(import("build/test/import_odd", "build/test/import_odd_back", ""), expected, words);
+    CHECK_MSG(!file_exists("build/test/import_odd_back") && !file_exists("build/test/import_odd_back.tmp"), "%s", change);
+}
+
+TEST(what_is_no_model_of_ours_is_refused_in_one_line) {
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/import_odd_run --overwrite --train.steps=1 --model.arch=llama --optimizer.qk_clip.tau=0") == 0);
+    CHECK(shell("rm -rf build/test/import_odd_as_it_was && %s/export build/test/import_odd_run --out=build/test/import_odd_as_it_was "
+                "> build/test/out.txt", build) == 0);
+    static const struct { const char *change, *words; int code; } cases[] = {
+        {"rm config.json", "config.json: no such file", 1}, {"rm model.safetensors", "no model.safetensors and no", 1},
+        {"rm model.safetensors && echo 1 > pytorch_model.bin", "pytorch_model.bin: is a program of Python's", 1},
+        {"sed -i 's/\"llama\"/\"mistral\"/' config.json", "model_type is mistral: gpt2, llama", 1},
+        {"sed -i 's/\"silu\"/\"gelu\"/' config.json", "hidden_act is \"gelu\"", 1},
+        {"sed -i 's/\"hidden_size\": 16/\"hidden_size\": \"16\"/' config.json", "hidden_size: a number is expected", 1},
+        {"sed -i 's/\"hidden_size\": 16/\"hidden_size\": 65536/; /head_dim/d' config.json", "describes a model of", 1},
+        {"sed -i 's/\"hidden_size\": 16/\"hidden_size\": 1e300/; /head_dim/d' config.json", "config.json: ", 1},
+        {"sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": 3/' config.json",
+         "missing: model.layers.2.input_layernorm.weight, model.layers.2.self_attn.q_proj.weight", 1},
+        {"sed -i 's/\"num_hidden_layers\": 2/\"num_hidden_layers\": 1/' config.json", "unknown: model.layers.1.input_layernorm.weight, ", 1},
+        {"sed -i 's/\"num_key_value_heads\": 2/\"num_key_value_heads\": 1/' config.json",
+         "of another shape: model.layers.0.self_attn.k_proj.weight is 16 x 16 instead of 8 x 16, ", 1},
+        {"sed -i 's/input_layernorm/other_layernorm/' model.safetensors", "missing: model.layers.0.input_layernorm.weight; unknown: model.layers.0.other_layernorm.weight", 1},
+        {"sed -i 's/\"F32\",\"shape\":\\[16\\]/\"I32\",\"shape\":[16]/' model.safetensors", "neither F32 nor BF16 nor F16: ", 1},
+        {"sed -i 's/\"rope_theta\": 10000.0/\"rope_parameters\": {\"rope_type\": \"yarn\"}/' config.json", "rope_type yarn", 1},
+        {"truncate -s -1 model.safetensors", "behind the end of the file", 1},
+        {"echo '{\"weight_map\": {\"a\": \"../x\"}}' > model.safetensors.index.json && rm model.safetensors", "the name of a file in this folder", 1},
+        {"echo '{\"weight_map\": {\"a\": \"one\", \"b\": \"one\"}}' > model.safetensors.index.json && rm model.safetensors", "one: cannot be read", 1},
+        {"echo '{\"weight_map\": {\"a\": \"one\", \"b\": \"two\"}}' > model.safetensors.index.json && cp model.safetensors one && mv model.safetensors two",
+         "is there twice", 1},
+        {"printf '\\377\\377\\377\\377' | dd of=model.safetensors conv=notrunc bs=1 seek=$(($(stat -c %s model.safetensors) - 4)) 2> /dev/null",
+         "has NaN or infinity", 1},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) check_refused(cases[i].change, cases[i].code, cases[i].words);
+    check_error_line(import("build/test/none", "build/test/import_odd_back", ""), 1, "build/test/none: No such file");
+    check_error_line(import("build/test/run.json", "build/test/import_odd_back", ""), 1, "a Hugging Face folder");
+    check_error_line(import("build/test/import_odd_as_it_was", "build/test/import_odd_back", "--context=17"), 2, "at most the model's, 16,");
+    check_error_line(import("build/test/import_odd_as_it_was", "build/test/import_odd_back", "--seed=1"), 2, "unknown flag");
+    CHECK(shell("mkdir -p build/test/import_odd_back.tmp && echo left > build/test/import_odd_back.tmp/checkpoint.best.bin") == 0);
+    import_well("build/test/import_odd_as_it_was/model.safetensors", "build/test/import_odd_back", "--context=8");
+    CHECK(!file_exists("build/test/import_odd_back/checkpoint.best.bin") && printed("context 8"));
+    check_error_line(shell("%s/import build/test/import_odd_as_it_was --out=build/test/import_odd_back > build/test/out.txt 2> build/test/err.txt", build), 1,
+                     "is there already");
+    check_error_line(shell("%s/generate build/test/import_odd_back 2> build/test/err.txt", build), 1, "has no tokenizer");
+}
+
+TEST(a_damaged_file_of_llm_c_is_refused_in_one_line) {
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/import_odd_run --overwrite --train.steps=1 --optimizer.qk_clip.tau=0") == 0);
+    CHECK(shell("rm -rf build/test/import_bin && %s/export build/test/import_odd_run --format=llmc --out=build/test/import_bin > build/test/out.txt", build) == 0);
+    size_t size;
+    char *good = read_file("build/test/import_bin/model.bin", &size), *bytes = xmalloc(size + 4);
+    static const struct { int at, value; long size; const char *words; } cases[] = {
+        {1, 1, 0, "is version 1"}, {7, 1, 0, "a vocabulary of"}, {3, -5, 0, "a vocabulary of -5"}, {4, 3, 0, "cut off or damaged"},
+        {6, 65536, 0, "describes a model of"}, {4, 1 << 30, 0, "model.layers"}, {2, 16, -4, "cut off or damaged"}, {2, 16, 4, "cut off or damaged"},
+        {7, 1 << 30, 0, "a vocabulary of"}, {2, 16, -20000, "cut off"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        memcpy(bytes, good, size);
+        memcpy(bytes + 4 * cases[i].at, &cases[i].value, 4);
+        size_t n = (long)size + cases[i].size > 100 ? (size_t)((long)size + cases[i].size) : 100;
+        if (write_file("build/test/import_bin/bad.bin", bytes, n) != 0) fail("bad.bin");
+        check_error_line(import("build/test/import_bin/bad.bin", "build/test/import_odd_back", ""), 1, cases[i].words);
+        CHECK(!file_exists("build/test/import_odd_back"));
+    }
+    free(good), free(bytes);
+}
+
+int main(int argc, char **argv) {
+    tests_only = argc > 1 ? argv[1] : NULL;
+    find_programs();
+    RUN(every_half_and_bf16_is_read_as_the_float_that_it_is);
+    RUN(an_exported_model_comes_back_with_the_same_bits);
+    RUN(a_damaged_safetensors_file_gets_one_line);
+    RUN(what_is_no_model_of_ours_is_refused_in_one_line);
+    RUN(a_damaged_file_of_llm_c_is_refused_in_one_line);
+    return tests_end();
+}
