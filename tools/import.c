@@ -11,7 +11,7 @@
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
 #include "model.h"                  // defines: OpenModel, model_close
-#include "formats.h"                // defines: TensorList, store, folder_begin, folder_end, ...; safetensors.h
+#include "formats.h"                // defines: folder_begin, folder_end, ...; tensor_list.h
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The model that is made: planned by keys that a format's reader says, then filled with tensors
@@ -118,7 +118,7 @@ static const SafeTensor **match_tensors(const TensorList *list, const SafeTensor
     const SafeTensor **of = xcalloc((size_t)list->n, sizeof *of);
     for (int i = 0; i < list->n; i++) {
         const SafeTensor *t = &list->tensors[i];
-        if (((const Source *)t->of)->way == ZEROS) continue;
+        if (source_of(t)->way == ZEROS) continue;
         Found key = {.name = without(t->name, prefix)}, *f = n ? bsearch(&key, found, (size_t)n, sizeof *found, found_by_name) : NULL;
         if (!f) { names_add(&missing, "%s", t->name); continue; }
         f->taken = true;
@@ -152,7 +152,7 @@ static void take_tensors(const TensorList *list, const SafeTensor *const *of, co
         tensor_floats(values, of[i]->of, numbers, of[i]->type);
         for (size_t k = 0; k < numbers; k++)
             if (!isfinite(values[k])) fail("%s: %s: has NaN or infinity", where, of[i]->name);
-        store(values, &list->tensors[i]);
+        tensor_put(&list->tensors[i], values);
         free(values);
     }
 }

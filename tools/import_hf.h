@@ -249,7 +249,7 @@ static void import_hf(OpenModel *o, const char *folder, const char *file, int64_
     bool attention = hf_true(config, "attention_bias", false), mlp = hf_true(config, "mlp_bias", false);
     for (int i = 0; i < list.n && hf == &hf_classes[HF_LLAMA] && attention != mlp; i++)
         if (ends_with_one(list.tensors[i].name, ".bias") && !strstr(list.tensors[i].name, attention ? "self_attn" : "mlp"))
-            ((Source *)(uintptr_t)list.tensors[i].of)->way = ZEROS;
+            source_of(&list.tensors[i])->way = ZEROS;
     if (hf == &hf_classes[HF_LLAMA] && attention != mlp) printf("LlamaForCausalLM without %s: zeros here\n", mlp ? "attention_bias" : "mlp_bias");
     const SafeTensor **of = match_tensors(&list, all, n, hf->prefix, tied ? HF_BUFFERS " lm_head.weight" : HF_BUFFERS, where);
     take_tensors(&list, of, where);
