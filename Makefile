@@ -143,7 +143,7 @@ RUN_OR_LAST = run=$$RUN; if [ -z "$$run" ]; then run=$$(ls -t "$$RUNS_DIR"/*/che
     [ -n "$$run" ] || { echo "error: no run in $$RUNS_DIR yet: \`make train\` makes one, RUN=FOLDER names another" >&2; exit 2; }
 
 TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/export $(BUILD)/import $(BUILD)/ab $(BUILD)/chart
-programs: $(TESTED) $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
+programs: $(TESTED) $(BUILD)/logits $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
@@ -167,7 +167,7 @@ sweep: all $(BUILD)/ab data                              ## train CONFIG over GR
 sample: $(BUILD)/generate                                ## write text with a RUN's model, the last one's: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
 	$(Q)$(RUN_OR_LAST); $(BUILD)/generate "$$run" $(if $(PROMPT),--prompt="$$PROMPT") $(if $(SEED),--seed="$$SEED") $(ARGS)
 
-export: $(BUILD)/export                                  ## take a RUN's model, the last one's, to other programs: FORMAT=hf|llmc TYPE=f32|bf16|f16, into the folder OUT
+export: $(BUILD)/export                                  ## take a RUN's model, the last one's, to other programs: FORMAT=hf|gguf|llmc TYPE=f32|bf16|f16, into OUT
 	$(Q)$(RUN_OR_LAST); $(BUILD)/export "$$run" $(if $(FORMAT),--format="$$FORMAT") $(if $(TYPE),--type="$$TYPE") $(if $(OUT),--out="$$OUT") $(ARGS)
 
 import: $(BUILD)/import                                  ## make a run of FROM, a Hugging Face folder or llm.c's model.bin: OUT=runs/x
@@ -205,7 +205,7 @@ study: $(STUDY_NEEDS)                                    ## re-measure a claim o
 #   DATA= TOKENIZER= VOCAB=  the text and what its tokens are; also DOCUMENTS= EXT= of data/tokenize.c, SHARDS=
 #   STEPS= SEED= ARGS="..."  train.steps, run.seed (of sample its --seed) and any other key or flag of the program: ARGS="--train.batch=8"
 #   PARSER=config           what fuzz tries: config, checkpoint, shard, tokenizer, merges, log, picture, text, report
-#   FORMAT=hf TYPE=f32       what export writes: hf, llmc; f32, bf16, f16
+#   FORMAT=hf TYPE=f32       what export writes: hf, gguf, llmc; f32, bf16, f16
 #   FROM=FOLDER              what import reads, for a run's folder OUT
 #   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list
 #   QUICK=1 KEEP=1 DRAW=1    a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/; see study

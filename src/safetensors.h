@@ -145,9 +145,9 @@ static inline char *safetensors_header(const SafeTensor *tensors, int n, size_t 
 }
 
 /* Writes n tensors of different names, one behind the other, into the file at path behind `size` bytes of header, as a whole
- * or not at all (replace_open). fetch(out, t) fills out with t's numbers. Returns 0, or -1 with one line in error: the file
+ * or not at all (replace_open); behind each, zeros up to a multiple of `alignment` bytes. fetch(out, t) fills out with t's numbers. Returns 0, or -1 with one line in error: the file
  * can't be written, or a number doesn't fit a type. */
-static inline int tensors_write(const char *path, const void *header, size_t size, const SafeTensor *tensors, int n,
+static inline int tensors_write(const char *path, const void *header, size_t size, const SafeTensor *tensors, int n, size_t alignment,
                                 void (*fetch)(float *out, const SafeTensor *t), char *error, size_t room) {
     Replacement file = replace_open(path);
     int code = 0;
@@ -163,6 +163,8 @@ static inline int tensors_write(const char *path, const void *header, size_t siz
             snprintf(error, room, "%s: %zu numbers are beyond what the type holds (65504 in f16); f32 or bf16 hold them", tensors[i].name, lost);
             code = ERANGE;
         } else if (fwrite(bytes, tensor_type_bytes(tensors[i].type), numbers, file.f) != numbers) code = errno ? errno : EIO;
+        for (size_t end = numbers * tensor_type_bytes(tensors[i].type); !code && end % alignment; end++)
+            if (fputc(0, file.f) == EOF) code = errno ? errno : EIO;
         free(values), free(bytes);
     }
     if (replace_close(&file, code) == 0) return 0;
@@ -175,7 +177,7 @@ static inline int safetensors_write(const char *path, const SafeTensor *tensors,
                                     char *error, size_t room) {
     size_t size;
     char *header = safetensors_header(tensors, n, &size);
-    int result = tensors_write(path, header, size, tensors, n, fetch, error, room);
+    int result = tensors_write(path, header, size, tensors, n, 1, fetch, error, room);
     free(header);
     return result;
 }

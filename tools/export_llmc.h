@@ -19,7 +19,7 @@ static void export_llmc(const OpenModel *o, const char *run, const char *folder)
     llmc_tensors(&list, m, padded);
 
     char error[ERROR_ROOM], *path = format("%s/model.bin", folder), *tokens = format("%s/tokenizer.bin", folder);
-    if (tensors_write(path, header, sizeof header, list.tensors, list.n, tensor_fetch, error, sizeof error) != 0) fail("%s", error);
+    if (tensors_write(path, header, sizeof header, list.tensors, list.n, 1, tensor_fetch, error, sizeof error) != 0) fail("%s", error);
     Tokenizer plain = o->tokenizer;
     plain.bpe = NULL;                                    // only the tokens' bytes: llm.c's file knows no merges
     plain.kind = o->tokenizer.bpe ? TOKENIZER_OTHER : o->tokenizer.kind;

@@ -1,7 +1,7 @@
 /* formats.h - what the programs that export and import have in common beside lists of tensors: what a format can say, and
  * folders that appear as a whole.
  *
- * defines: Needs, check_needs, check_no_groups, put_file, folder_begin, folder_end
+ * defines: Needs, check_needs, check_no_groups, Keys, keys_set, keys_config, put_file, check_new, folder_begin, folder_end
  * Included behind ../train_gpt.c.
  */
 #ifndef FORMATS_H
@@ -35,6 +35,36 @@ static void check_no_groups(const Model *m, const char *run, const char *format_
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// What a file says of a model, as keys of a config
+
+typedef struct { char **list; int n; } Keys;             // as on the command line, --section.key=value
+
+PRINTF_LIKE(3, 4) static void keys_set(Keys *k, const char *key, const char *fmt, ...) {
+    char value[256];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(value, sizeof value, fmt, args);
+    va_end(args);
+    k->list = xrealloc(k->list, ((size_t)k->n + 1) * sizeof *k->list);
+    k->list[k->n++] = format("--%s=%s", key, value);
+}
+
+// The config of the keys, which are used up: of a model that was trained elsewhere and has no optimizer but one that goes with
+// every model. where: the file they are of, for messages.
+static Config keys_config(Keys *k, const char *where) {
+    char error[2048];
+    Config c;
+    keys_set(k, "data.dir", "%s", "");
+    keys_set(k, "optimizer.name", "adamw");
+    if (!config_try(&c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), NULL, 0, where, k->n, k->list, NULL, error, sizeof error))
+        fail("%s: %s", where, error);
+    config_resolve(&c, where);
+    for (int i = 0; i < k->n; i++) free(k->list[i]);
+    free(k->list);
+    return c;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Files
 
 // Closes f (text_open) and makes its text the file of this name in the folder.
@@ -56,11 +86,16 @@ static void folder_clear(const char *path) {
     if (folder) closedir(folder);
 }
 
+// Nothing is overwritten.
+static void check_new(const char *out) {
+    if (file_exists(out)) fail("%s: is there already; --out=PATH names another, or remove it", out);
+}
+
 // The files of a folder that isn't there yet are written into another one beside it, whose name this returns; folder_end
 // gives it its own and frees it.
 static char *folder_begin(const char *out) {
     char *folder = format("%s.tmp", out);
-    if (file_exists(out)) fail("%s: is there already; --out=FOLDER names another, or remove it", out);
+    check_new(out);
     folder_clear(folder);
     if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
     return folder;

@@ -16,34 +16,14 @@
 // ---------------------------------------------------------------------------------------------------------------------
 // The model that is made: planned by keys that a format's reader says, then filled with tensors
 
-typedef struct { char **list; int n; } Keys;             // as on the command line, --section.key=value
-
-PRINTF_LIKE(3, 4) static void keys_set(Keys *k, const char *key, const char *fmt, ...) {
-    char value[256];
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(value, sizeof value, fmt, args);
-    va_end(args);
-    k->list = xrealloc(k->list, ((size_t)k->n + 1) * sizeof *k->list);
-    k->list[k->n++] = format("--%s=%s", key, value);
-}
-
 /* Plans o's model by its keys, which are used up, and allocates its weights, zeros. where: the file they are of, for
  * messages. numbers: as many as the tensors to come have: a model of many more is refused before it takes memory. */
 static void import_plan(OpenModel *o, Keys *k, const char *where, double numbers) {
-    char error[2048];
-    keys_set(k, "data.dir", "%s", "");                   // it was trained elsewhere
-    keys_set(k, "optimizer.name", "adamw");              // and has no optimizer: one that goes with every model
-    if (!config_try(&o->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), NULL, 0, where, k->n, k->list,
-                    NULL, error, sizeof error))
-        fail("%s: %s", where, error);
-    config_resolve(&o->config, where);
+    o->config = keys_config(k, where);
     o->model = model_plan(&o->config, 1, o->config.model.vocab, false);
     if ((double)o->model.n_params > 2 * numbers)
         fail("%s: describes a model of %zu numbers, but the tensors have %.0f", where, o->model.n_params, numbers);
     o->model.params = xaligned(o->model.n_params * sizeof(float));
-    for (int i = 0; i < k->n; i++) free(k->list[i]);
-    free(k->list);
 }
 
 // The context: of rotated positions less than the model's own serves as well, and takes less memory.
@@ -260,7 +240,7 @@ int main(int argc, char **argv) {
     if (!from) fail_usage("a model is expected: a folder with config.json and model.safetensors, or llm.c's model.bin");
     OpenModel o = {0};
     char *folder = out ? xstrdup(out) : import_out(from), *quoted = shell_quoted(folder);
-    if (file_exists(folder)) fail("%s: is there already; --out=FOLDER names another, or remove it", folder);
+    check_new(folder);
     import_any(&o, from, context);
     import_save(&o, folder);
     printf("%s: %zu parameters, %d layers of width %d, context %d\n", quoted, o.model.n_params, o.model.L, o.model.C, o.model.T);

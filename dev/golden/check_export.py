@@ -9,24 +9,14 @@ type, and loads the folder with transformers: no missing and no unexpected key, 
 largest in f32 (in bf16 and f16 within what rounding the weights does), AutoTokenizer's ids of a torture text, and
 greedy tokens. WORD: only models whose name has it. Ends with exit code 1 where something does not hold.
 """
-import json
-import os
-import shutil
-import subprocess
-import sys
-
 import numpy as np
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.environ.get("BUILD", os.path.join(ROOT, "build"))
-WORK = os.path.join(BUILD, "check_export")
+from exported import TEXT, Folder, build, check, end, our_greedy, our_ids, our_logits, wanted
+
 LIMITS = {"f32": 1e-5, "bf16": 5e-2, "f16": 5e-3}
-TEXT = "Light & water, naïve café: 12345 times — “quoted” 東京 🙂\r\n\tIN THE BEGINNING  was the word.\n\n"
-TINY = ["--model.layers=2", "--model.width=32", "--model.heads=4", "--model.context=64", "--train.steps=30", "--train.batch=4",
-        "--train.eval_every=0", "--train.save_every=0", "--train.sample_tokens=0", "--optimizer.adamw.lr=0.02"]
 # name, data, keys
 MODELS = [
     ("gpt2", "bpe", ["--model.arch=gpt2"]),
@@ -43,50 +33,15 @@ MODELS = [
     ("nanochat", "bpe", ["--model.arch=speedrun", "--model.kv_heads=2", "--optimizer.name=muon"]),
     ("nanochat_char_padded", "char", ["--model.arch=speedrun", "--model.vocab=160", "--optimizer.name=muon"]),
 ]
-failures = 0
 
 
-def run(*command, text=b""):
-    return subprocess.run(command, cwd=ROOT, check=True, input=text, stdout=subprocess.PIPE).stdout
-
-
-def check(holds, words):
-    global failures
-    print(("ok    " if holds else "WRONG ") + words)
-    failures += not holds
-
-
-def data(kind):
-    """A folder of shards: text of the torture line and of this project's README, so that every character is known."""
-    folder = os.path.join(WORK, "data_" + kind)
-    if not os.path.isdir(folder):
-        text = os.path.join(WORK, "text.txt")
-        with open(text, "w", encoding="utf-8", newline="") as f, open(os.path.join(ROOT, "README.md"), encoding="utf-8") as readme:
-            f.write(TEXT * 20 + readme.read())
-        tokenizer = []
-        if kind == "bpe":
-            tokenizer = ["--tokenizer=" + os.path.join(WORK, "bpe.json")]
-            run(os.path.join(BUILD, "tokenize"), "train", "--vocab=400", "--out=" + os.path.join(WORK, "bpe.json"), text)
-        elif kind == "byte":
-            tokenizer = ["--tokenizer=byte"]
-        run(os.path.join(BUILD, "tokenize"), "shards", "--out=" + folder, *tokenizer, text)
-    return folder
-
-
-def our_logits(folder, ids):
-    raw = run(os.path.join(BUILD, "logits"), folder, *map(str, ids))
-    return np.frombuffer(raw, np.float32).reshape(len(ids), -1).astype(np.float64)
-
-
-def check_hf(name, folder, kind):
-    vocabulary = os.path.join(folder, "tokenizer.json" if kind == "bpe" else "tokenizer.bin")
-    encoded = run(os.path.join(BUILD, "tokenize"), "encode", "--tokenizer=" + vocabulary, text=TEXT.encode())
-    ids = [int(i) for i in encoded.split()]
+def check_hf(work, name, folder):
+    ids = our_ids(folder, TEXT)
     ours = our_logits(folder, ids[:64])
     for type_name, limit in LIMITS.items():
-        out = os.path.join(WORK, name + "_" + type_name)
-        run(os.path.join(BUILD, "export"), folder, "--format=hf", "--type=" + type_name, "--out=" + out,
-            *(["--shard_mb=0.05"] if type_name == "f32" else []))
+        out = work.file(name + "_" + type_name)
+        build("export", folder, "--format=hf", "--type=" + type_name, "--out=" + out,
+              *(["--shard_mb=0.05"] if type_name == "f32" else []))
         model, info = AutoModelForCausalLM.from_pretrained(out, output_loading_info=True, dtype=torch.float32, attn_implementation="eager")
         left = {k: v for k, v in info.items() if v}
         check(not left, f"{name} {type_name}: {type(model).__name__}, loading info {left or 'empty'}")
@@ -100,7 +55,7 @@ def check_hf(name, folder, kind):
         check(tokenizer(TEXT)["input_ids"] == ids, f"{name}: AutoTokenizer's ids of the torture text, {len(ids)} of them")
         check(tokenizer.decode(ids) == TEXT, f"{name}: and back")
         prompt = ids[:8]
-        text = run(os.path.join(BUILD, "generate"), folder, "--prompt=" + tokenizer.decode(prompt), "--tokens=40", "--temperature=0")
+        text = our_greedy(folder, tokenizer.decode(prompt), 40)
         greedy = model.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=None)[0].tolist()
         check(tokenizer.decode(greedy) + "\n" == text.decode("utf-8", "replace"), f"{name}: 40 greedy tokens")
 
@@ -109,19 +64,11 @@ def main():
     print("transformers", transformers.__version__, "torch", torch.__version__)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    shutil.rmtree(WORK, ignore_errors=True)
-    os.makedirs(WORK)
-    empty = os.path.join(WORK, "empty.json")
-    with open(empty, "w", encoding="utf-8") as f:
-        f.write("{}")
+    work = Folder("check_export")
     for name, kind, keys in MODELS:
-        if sys.argv[1:] and not any(word in name for word in sys.argv[1:]):
-            continue
-        folder = os.path.join(WORK, "run_" + name)
-        run("./train_gpt", empty, "--run.dir=" + folder, "--data.dir=" + data(kind), *TINY, *keys)
-        check_hf(name, folder, kind)
-    print(failures, "failures")
-    sys.exit(1 if failures else 0)
+        if wanted(name):
+            check_hf(work, name, work.train(name, kind, keys))
+    end()
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ sample|ARGS=--tokens=20 PROMPT=In\ the\ beginning
 plot|
 export|TYPE=bf16
 export|FORMAT=hf OUT=build/my\ model
+export|FORMAT=gguf TYPE=f16 OUT=build/my\ model.gguf
 import|FROM=dev/golden/hf/llama OUT=build/my\ run
 pictures|
 bench|ARGS=peaks\ -q

@@ -1,9 +1,10 @@
 /* test_export.c - what build/export writes, read by plain loops over the formats' definitions: names, shapes, bytes, and
- * which weight of the checkpoint stands where. That transformers reads the same model from it: dev/golden/check_export.py.
+ * which weight of the checkpoint stands where. That transformers and llama.cpp read the same model from it:
+ * dev/golden/check_export.py and check_gguf.py.
  */
 #define _GNU_SOURCE
 #include "../../src/checkpoint.h"
-#include "../../src/safetensors.h"
+#include "../../src/gguf.h"
 #include "../../data/tokenizer.h"
 #include "test.h"
 #include "train.h"
@@ -96,7 +97,7 @@ static int export(const char *name, const char *arguments) {
 }
 
 static void export_anew(const char *name, const char *arguments) {
-    shell("rm -rf build/test/export_%s/hf build/test/export_%s/llmc", name, name);
+    shell("rm -rf build/test/export_%s/hf build/test/export_%s/llmc build/test/export_%s/model.gguf", name, name, name);
     int code = export(name, arguments);
     char *text = read_file("build/test/err.txt", NULL);
     CHECK_MSG(code == 0, "%s", text);
@@ -211,17 +212,133 @@ TEST(llmc_reads_what_it_writes_itself) {
     tokenizer_free(&t), free(file), checkpoint_close(&c);
 }
 
+static GgufFile open_gguf(const char *name) {
+    GgufFile g;
+    char *path = format("build/test/export_%s/model.gguf", name), error[ERROR_ROOM];
+    if (gguf_open(&g, path, error, sizeof error) != 0) fail("%s", error);
+    free(path);
+    return g;
+}
+
+// A tensor's numbers where it is there with these dimensions (0: none) and in fp32, else NULL and a failed check.
+static const float *gguf_at(const GgufFile *g, const char *name, uint64_t a, uint64_t b, uint64_t c) {
+    const SafeTensor *t = gguf_tensor(g, name);
+    CHECK_MSG(t != NULL, "no %s", name);
+    if (!t) return NULL;
+    bool fits = t->type == TENSOR_F32 && t->ndim == (c ? 3 : b ? 2 : 1) && t->shape[0] == a && (!b || t->shape[1] == b) && (!c || t->shape[2] == c);
+    CHECK_MSG(fits, "%s: type %d, %d dimensions", name, t->type, t->ndim);
+    return fits ? t->of : NULL;
+}
+
+static void check_u32(const GgufFile *g, const char *name, uint32_t expected) {
+    const GgufKey *k = gguf_key(g, name);
+    CHECK_MSG(k && k->type == GGUF_U32 && !memcmp(k->at, &expected, 4), "%s is not %u", name, expected);
+}
+
+static void check_string(const GgufFile *g, const char *name, uint64_t i, const char *expected) {
+    const GgufKey *k = gguf_key(g, name);
+    const uint8_t *at = k ? k->at : NULL;
+    const char *text = NULL;
+    size_t n = 0;
+    CHECK_MSG(k && k->item == GGUF_STRING && i < k->count, "no string %llu of %s", (unsigned long long)i, name);
+    if (!k || k->item != GGUF_STRING || i >= k->count) return;
+    for (uint64_t s = 0; s <= i; s++) text = gguf_next_string(&at, &n);
+    CHECK_MSG(n == strlen(expected) && !memcmp(text, expected, n), "%s, %llu is \"%.*s\" instead of \"%s\"", name, (unsigned long long)i, (int)n, text, expected);
+}
+
+TEST(gguf_of_gpt2_has_positions_of_zeros_and_an_end_of_text_in_a_spare_row) {
+    enum { C = 16, T = 16, POSITIONS = 256, V = 40 };
+    train_tiny("gguf_gpt2", "--model.bias=false --model.vocab=40");
+    export_anew("gguf_gpt2", "--format=gguf");
+    GgufFile g = open_gguf("gguf_gpt2");
+    Checkpoint c = checkpoint_of("gguf_gpt2");
+    const float *positions = gguf_at(&g, "position_embd.weight", POSITIONS, C, 0), *qkv = gguf_at(&g, "blk.1.attn_qkv.weight", 3 * C, C, 0),
+                *bias = gguf_at(&g, "blk.0.ffn_up.bias", 4 * C, 0, 0);
+    CHECK(positions && !memcmp(positions, saved(&c, "w.wpe", 0), T * C * sizeof *positions));
+    for (int i = T * C; positions && i < POSITIONS * C; i++) CHECK(positions[i] == 0);
+    CHECK(qkv && !memcmp(qkv + C * C, saved(&c, "w.wk", 1), C * C * sizeof *qkv));
+    for (int i = 0; bias && i < 4 * C; i++) CHECK(bias[i] == 0);
+    CHECK(gguf_at(&g, "token_embd.weight", V, C, 0) && !gguf_tensor(&g, "output.weight"));
+    check_u32(&g, "gpt2.context_length", POSITIONS), check_u32(&g, "gpt2.block_count", 2), check_u32(&g, "gpt2.feed_forward_length", 4 * C);
+    check_string(&g, "general.architecture", 0, "gpt2"), check_string(&g, "tokenizer.ggml.pre", 0, "gpt-2");
+    Tokenizer t;
+    char error[ERROR_ROOM];
+    CHECK(tokenizer_load(&t, "build/test/export_gguf_gpt2/tokenizer.bin", error, sizeof error) == 0);
+    const GgufKey *types = gguf_key(&g, "tokenizer.ggml.token_type");
+    const int32_t control = 3, unused = 5;
+    check_u32(&g, "tokenizer.ggml.eos_token_id", (uint32_t)t.size), check_u32(&g, "tokenizer.ggml.bos_token_id", (uint32_t)t.size);
+    check_string(&g, "tokenizer.ggml.tokens", (uint64_t)t.size, BPE_EOT), check_string(&g, "tokenizer.ggml.tokens", 0, "\xc4\x8a");      // the line feed
+    CHECK(types && types->count == V && !memcmp(types->at + 4 * t.size, &control, 4) && !memcmp(types->at + 4 * (V - 1), &unused, 4));
+    tokenizer_free(&t), checkpoint_close(&c), gguf_close(&g);
+}
+
+TEST(gguf_of_llama_has_neighbours_turn_in_the_heads_of_queries_and_keys) {
+    enum { C = 16, HS = 8 };
+    train_tiny("gguf_llama", "--model.arch=llama --model.kv_heads=1 --model.bias=true --model.rope_theta=500");
+    export_anew("gguf_llama", "--format=gguf");
+    GgufFile g = open_gguf("gguf_llama");
+    Checkpoint c = checkpoint_of("gguf_llama");
+    static const int pairs[HS] = {0, 4, 1, 5, 2, 6, 3, 7};          // our halves (0 .. 3 | 4 .. 7) turn (0, 4), (1, 5), ...
+    const float *q = gguf_at(&g, "blk.1.attn_q.weight", C, C, 0), *k = gguf_at(&g, "blk.1.attn_k.weight", HS, C, 0),
+                *bias = gguf_at(&g, "blk.1.attn_q.bias", C, 0, 0), *v = gguf_at(&g, "blk.0.attn_v.weight", HS, C, 0);
+    for (int o = 0; o < C && q && bias; o++) {
+        int from = o / HS * HS + pairs[o % HS];
+        CHECK_MSG(!memcmp(q + o * C, saved(&c, "w.wq", 1) + from * C, C * sizeof *q) && bias[o] == saved(&c, "w.bq", 1)[from], "row %d of q", o);
+    }
+    for (int o = 0; o < HS && k; o++) CHECK_MSG(!memcmp(k + o * C, saved(&c, "w.wk", 1) + pairs[o] * C, C * sizeof *k), "row %d of k", o);
+    CHECK(v && !memcmp(v, saved(&c, "w.wv", 0), HS * C * sizeof *v));
+    check_u32(&g, "llama.attention.head_count_kv", 1), check_u32(&g, "llama.rope.dimension_count", HS);
+    const GgufKey *theta = gguf_key(&g, "llama.rope.freq_base");
+    CHECK(theta && theta->type == GGUF_F32 && !memcmp(theta->at, &(float){500}, 4));
+    CHECK(gguf_tensor(&g, "output.weight") != NULL);
+    checkpoint_close(&c), gguf_close(&g);
+    // In half precision vectors stay as they are.
+    export_anew("gguf_llama", "--format=gguf --type=f16");
+    g = open_gguf("gguf_llama");
+    CHECK(gguf_tensor(&g, "blk.0.attn_q.weight")->type == TENSOR_F16 && gguf_tensor(&g, "blk.0.attn_norm.weight")->type == TENSOR_F32);
+    gguf_close(&g);
+}
+
+TEST(gguf_of_k2_has_keys_transposed_by_head_and_the_experts_of_a_layer_together) {
+    enum { C = 16, NH = 2, NOPE = 4, ROPE = 4, VALUE = 3, LATENT = 6, E = 4, W = 8 };
+    train_tiny("gguf_k2", "--model.arch=k2 --model.q_lora=0 --model.kv_lora=6 --model.nope=4 --model.rope=4 --model.v_head=3 "
+               "--model.experts=4 --model.experts_per_token=2 --model.expert_width=8 --model.dense_layers=1 --model.layers=3 --model.shared_experts=0");
+    export_anew("gguf_k2", "--format=gguf");
+    GgufFile g = open_gguf("gguf_k2");
+    Checkpoint c = checkpoint_of("gguf_k2");
+    const float *kvb = saved(&c, "w.w_kvb", 2), *k = gguf_at(&g, "blk.2.attn_k_b.weight", NH, LATENT, NOPE),
+                *v = gguf_at(&g, "blk.2.attn_v_b.weight", NH, VALUE, LATENT), *up = gguf_at(&g, "blk.2.ffn_up_exps.weight", E, W, C),
+                *shared = gguf_at(&g, "blk.2.ffn_down_shexp.weight", C, W, 0);
+    for (int h = 0; h < NH && k; h++)
+        for (int i = 0; i < LATENT; i++)
+            for (int n = 0; n < NOPE; n++) CHECK_MSG(k[(h * LATENT + i) * NOPE + n] == kvb[(h * NOPE + n) * LATENT + i], "%d, %d, %d of k", h, i, n);
+    CHECK(v && !memcmp(v, kvb + NH * NOPE * LATENT, NH * VALUE * LATENT * sizeof *v));
+    for (int e = 0; e < E && up; e++) CHECK_MSG(!memcmp(up + e * W * C, saved(&c, "w.w_expert_in", E + e), W * C * sizeof *up), "expert %d", e);
+    for (int i = 0; i < C * W && shared; i++) CHECK(shared[i] == 0);
+    CHECK(gguf_at(&g, "blk.1.exp_probs_b.bias", E, 0, 0) && gguf_tensor(&g, "blk.0.ffn_gate.weight") && !gguf_tensor(&g, "blk.1.ffn_gate.weight"));
+    check_u32(&g, "deepseek2.attention.key_length", LATENT + ROPE), check_u32(&g, "deepseek2.attention.key_length_mla", NOPE + ROPE);
+    check_u32(&g, "deepseek2.leading_dense_block_count", 1), check_u32(&g, "deepseek2.expert_shared_count", 1);
+    check_u32(&g, "deepseek2.attention.head_count_kv", 1), check_u32(&g, "deepseek2.expert_gating_func", 2);
+    checkpoint_close(&c), gguf_close(&g);
+}
+
 TEST(what_a_format_cannot_say_is_refused_in_one_line) {
     train_tiny("odd", "--model.mlp=relu2");
     check_error_line(export("odd", ""), 1, "model.mlp is relu2, which GPT2LMHeadModel");
     check_error_line(export("odd", "--format=llmc"), 1, "model.mlp is relu2, which llm.c");
+    check_error_line(export("odd", "--format=gguf"), 1, "model.mlp is relu2, which llama.cpp's gpt2");
+    CHECK(!file_exists("build/test/export_odd/model.gguf") && !file_exists("build/test/export_odd/model.gguf.tmp"));
     CHECK(!file_exists("build/test/export_odd/hf") && !file_exists("build/test/export_odd/llmc"));
-    check_error_line(export("odd", "--format=onnx"), 2, "hf or llmc is expected");
+    check_error_line(export("odd", "--format=onnx"), 2, "hf, gguf or llmc is expected");
     check_error_line(export("odd", "--type=f64"), 2, "f32, bf16 or f16 is expected");
     check_error_line(export("none", ""), 1, "build/test/export_none holds no run");
     train_tiny("full", "");
     export_anew("full", "--type=bf16");
     check_error_line(export("full", ""), 1, "is there already");
+    train_tiny("plain", "--model.arch=speedrun --optimizer.name=muon");
+    check_error_line(export("plain", "--format=gguf"), 1, "model.norm is rmsnorm_plain, which llama.cpp");
+    train_tiny("deep", "--train.steps=1 --model.layers=27 --model.arch=k2 --model.kv_lora=4 --model.nope=4 --model.rope=4 --model.v_head=4 --model.experts=0");
+    check_error_line(export("deep", "--format=gguf"), 1, "model.layers is 27, which llama.cpp's deepseek2 takes for another model");
     // What a killed export left is no part of the next one.
     CHECK(shell("mkdir -p build/test/export_full/llmc.tmp && echo left > build/test/export_full/llmc.tmp/model-00009.bin") == 0);
     CHECK(export("full", "--format=llmc") == 0 && !file_exists("build/test/export_full/llmc/model-00009.bin"));
@@ -236,6 +353,9 @@ int main(int argc, char **argv) {
     RUN(llama_is_as_it_is_and_nanochat_turns_half_of_each_head);
     RUN(k2_turns_neighbours_has_heads_together_and_experts_one_by_one);
     RUN(llmc_reads_what_it_writes_itself);
+    RUN(gguf_of_gpt2_has_positions_of_zeros_and_an_end_of_text_in_a_spare_row);
+    RUN(gguf_of_llama_has_neighbours_turn_in_the_heads_of_queries_and_keys);
+    RUN(gguf_of_k2_has_keys_transposed_by_head_and_the_experts_of_a_layer_together);
     RUN(what_a_format_cannot_say_is_refused_in_one_line);
     return tests_end();
 }
