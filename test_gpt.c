@@ -148,7 +148,7 @@ TEST(vec_functions_keep_their_stated_error) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Gradients
 
-static const char *const presets[] = {"gpt2", "speedrun", "llama", "mixed", "mla", "mla_plain", "moe", "moe_groups", "moe_aux"};
+static const char *const presets[] = {"gpt2", "speedrun", "llama", "mixed", "wide", "narrow", "mla", "mla_plain", "moe", "moe_groups", "moe_aux"};
 
 // What a precision may be off from float64 PyTorch: the loss, the largest logits, and ||g - ref|| of each tensor relative
 // to max(||ref||, floor ||all gradients||). A bf16 number has 8 bits: an operand is off by up to 2^-9, a chain of products
@@ -226,6 +226,9 @@ static const char *const sockets[][3] = {
     {"biased llama",
      "{\"model\": {\"arch\": \"llama\", \"bias\": true, \"kv_heads\": 2, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, "
      "\"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
+    {"wide heads, long contexts",
+     "{\"model\": {\"arch\": \"llama\", \"bias\": true, \"kv_heads\": 2, \"head_size\": 14, \"rope_factor\": 8, \"rope_original\": 40, "
+     SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"qk_clip\": {\"tau\": 3}}}"},
     {"erf, shared key, capped",
      "{\"model\": {\"arch\": \"gpt2\", \"mlp\": \"gelu_erf\", \"kv_heads\": 1, \"attn_softcap\": 4, "
      "\"logit_softcap\": 6, \"embed_norm\": true, \"bias\": false, " SMALL_MODEL "}, \"train\": {\"batch\": 4}}"},
@@ -248,7 +251,7 @@ static const char *const sockets[][3] = {
      "\"balance\": \"quantile\", " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"name\": \"muon\"}}",
      "--model.experts_per_token=5"},
 };
-enum { SOCKET_EXPERTS = 7 };             // the first one with experts
+enum { SOCKET_EXPERTS = 8 };             // the first one with experts
 
 static void random_tokens(const Model *m, int *inputs, int *targets, uint64_t seed) {
     for (int n = 0; n < m->B * m->T; n++) {
@@ -616,7 +619,7 @@ static const char *const parts[] = {"clip", "decay", "adamw_decay", "nesterov", 
 
 // The losses of 10 steps within 2e-6 of float64 PyTorch; a run that leaves out any part is further away.
 TEST(training_steps_match_pytorch) {
-    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_mla", "muonclip_mla_plain", "muonclip_moe"},
+    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_wide", "muonclip_mla", "muonclip_mla_plain", "muonclip_moe"},
                *const finals[] = {"wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte", "w_expert_in", "w_expert_out",
                                     "w_shared_in", "w_router", "router_bias"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
@@ -1678,6 +1681,9 @@ TEST(without_run_dir_runs_are_numbered) {
 TEST(bad_configs_are_refused_in_one_line) {
     static const char *const cases[][2] = {
         {"--model.width=130 --model.heads=4", "model.width: 130 is not a multiple of model.heads (4)"},
+        {"--model.position=rope --model.head_size=7", "model.head_size: RoPE rotates pairs, but head_size = 7 is odd"},
+        {"--model.position=rope --model.rope_factor=2 --model.rope_high=1", "model.rope_high: 1 is not above model.rope_low (1)"},
+        {"--model.rope_factor=2", "--model.rope_factor: changes nothing, since model.position isn't rope"},
         {"--model.heads=4 --model.kv_heads=3", "model.kv_heads: 3 does not divide model.heads (4)"},
         {"--model.qk_norm=true", "optimizer.qk_clip.tau"},
         {"--model.arch=llama" MLA " --model.qk_norm=true", "model.qk_norm: model.mixer mla has norms of its own"},

@@ -12,7 +12,7 @@
  * docs/a-step.md follows one step through it, in real numbers.
  *
  * Letters:  B batch (sequences)   T time (tokens of a sequence)   N = B*T   C channels   V vocabulary   L layers
- *           NH query heads   NKV key/value heads   HS = C/NH head size   F width of the MLP   IC, OC a product's inputs, outputs
+ *           NH query heads   NKV key/value heads   HS head size (C/NH)   F width of the MLP   IC, OC a product's inputs, outputs
  *           QKV = (NH + 2 NKV)*HS   H width of the MLP's first product: F, or 2F with a gate
  *           E experts   K of them for a token   D layers without experts, the first ones
  *           b, t, n, l, h, v, i count sequences, places, tokens, layers, heads, the vocabulary, channels
@@ -515,10 +515,10 @@ static size_t tensors_place(Tensor table[N_TENSORS]) {
 // Fills the table, returns the number of parameters.
 static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
     int L = c->model.layers, C = c->model.width, F = c->model.mlp_width, T = c->model.context;
-    int NH = c->model.heads, KV = c->model.kv_heads * (C / NH);
+    int NH = c->model.heads, KV = c->model.kv_heads * head_size(c);
     bool latent = c->model.mixer == MIXER_MLA, ranked = latent && c->model.q_lora > 0;
-    int QR = c->model.q_lora, KVR = c->model.kv_lora, Q = latent ? NH * (c->model.nope + c->model.rope) : C,
-        att = latent ? NH * c->model.v_head : C;
+    int QR = c->model.q_lora, KVR = c->model.kv_lora, Q = NH * (latent ? c->model.nope + c->model.rope : head_size(c)),
+        att = latent ? NH * c->model.v_head : Q;
     int E = c->model.experts, W = c->model.expert_width, S = W * c->model.shared_experts;
     int D = E ? c->model.dense_layers : L, X = L - D;        // layers with a dense MLP, and those behind them with experts
     bool speedrun = c->model.init == INIT_SPEEDRUN;
@@ -544,7 +544,7 @@ static size_t tensor_table(Tensor table[N_TENSORS], const Config *c, int V) {
         [W_KVA]   = {"w_kva", ROLE_KV_A, STACKED, 0, L * latent, KVR + c->model.rope, C, hidden, from_c},
         [WK]      = {"wk", ROLE_K, STACKED, 0, L * !latent, KV, C, hidden, from_c},
         [WV]      = {"wv", ROLE_V, STACKED, 0, L * !latent, KV, C, hidden, from_c},
-        [BQ]      = {"bq", ROLE_BIAS, ALONE, 0, L * bias, 1, C, FILL_ZERO, 0},
+        [BQ]      = {"bq", ROLE_BIAS, ALONE, 0, L * bias, 1, Q, FILL_ZERO, 0},
         [BK]      = {"bk", ROLE_BIAS, STACKED, 0, L * bias, 1, KV, FILL_ZERO, 0},
         [BV]      = {"bv", ROLE_BIAS, STACKED, 0, L * bias, 1, KV, FILL_ZERO, 0},
         [Q_NORM_W]  = {"q_norm_w", ROLE_NORM, ALONE, 0, L * ranked, 1, QR, FILL_ONE, 0},
@@ -655,7 +655,7 @@ typedef struct {             // what attention keeps for its backward pass
     float *qkv, *dqkv;       // (N, QKV) queries, keys, values after RoPE and QK-norm. Their gradients take their place,
                              // but where QK-norm still needs them
     float *qk_rstd;          // (N, NH + NKV)
-    float *att, *lse;        // (N, C), (B, NH, T)
+    float *att, *lse;        // (N, NH HS), (B, NH, T)
 } AttentionActs;
 
 typedef struct {             // what latent attention keeps; LatentSizes says what the letters are
@@ -841,13 +841,13 @@ static Attention attention_of(const Model *m, int layer, Batch batch) {
     size_t keys = batch.cached ? mixer_attention_cache(m) : (size_t)m->QKV;
     return (Attention){
         .B = batch.B, .Tq = batch.T, .Tk = batch.past + batch.T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
-        .q_stride = (size_t)m->QKV, .k_stride = keys, .v_stride = keys, .out_stride = (size_t)m->C,
+        .q_stride = (size_t)m->QKV, .k_stride = keys, .v_stride = keys, .out_stride = (size_t)(m->NH * m->HS),
         .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config->model.attn_softcap,
         .dropout = dropout_of(m, DROP_ATTENTION, layer, batch),
     };
 }
 
-static size_t mixer_attention_work(const Model *m) { return (size_t)m->B * m->T * m->C; }
+static size_t mixer_attention_work(const Model *m) { return (size_t)m->B * m->T * m->NH * m->HS; }
 
 static void mixer_attention_plan_shared(Model *m, Arena *arena) {
     if (m->backward && m->config->model.qk_norm) m->dqkv = arena_take(arena, (size_t)m->B * m->T * m->QKV);
@@ -862,14 +862,14 @@ static void mixer_attention_plan(Model *m, BlockActs *acts, Arena *arena) {
     a->qkv = arena_take(arena, N * m->QKV);
     a->dqkv = qk_norm ? m->dqkv : a->qkv;
     if (qk_norm) a->qk_rstd = arena_take(arena, N * (m->NH + m->NKV));
-    a->att = arena_take(arena, N * m->C);
+    a->att = arena_take(arena, N * m->NH * m->HS);
     a->lse = arena_take(arena, N * m->NH);
 }
 
 static void mixer_attention_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
     AttentionActs *a = &m->blocks[layer].attention;
-    int T = batch.T, N = batch.B * T, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
-    float *q = a->qkv, *k = q + m->C;
+    int T = batch.T, N = batch.B * T, Q = m->NH * m->HS, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
+    float *q = a->qkv, *k = q + Q;
     product_forward(a->qkv, m->norm, model_linear(m, PRODUCT_QKV, layer), N, (Epilogue){0});
     if (m->rope_cos) rotate(m, a->qkv, 1.0f, batch, heads, m->HS, m->QKV);
     if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV, (float)m->config->model.norm_eps);
@@ -883,22 +883,22 @@ static void mixer_attention_forward(Model *m, float *out, const float *x, int la
     attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, k, k + KV,
                       attention_of(m, layer, batch), m->scratch);
     // Two products forward, five backward, of which causality leaves half.
-    profile_lap(PASS_ATTENTION_FORWARD, 4.0 * N * m->C * (T + 1) / 2, 4.0 * N * (m->QKV + m->C));
+    profile_lap(PASS_ATTENTION_FORWARD, 4.0 * N * Q * (T + 1) / 2, 4.0 * N * (m->QKV + Q));
     product_forward(out, a->att, model_linear(m, PRODUCT_O, layer), N,
                     (Epilogue){.residual = x, .dropout = dropout_of(m, DROP_MIXER, layer, batch), .T = T});
 }
 
 static void mixer_attention_backward(Model *m, int layer, Batch batch) {
     AttentionActs *a = &m->blocks[layer].attention;
-    int T = batch.T, N = batch.B * T, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
-    float *q = a->qkv, *k = q + m->C, *v = k + KV, *dq = a->dqkv, *dk = dq + m->C, *dv = dk + KV;
+    int T = batch.T, N = batch.B * T, Q = m->NH * m->HS, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
+    float *q = a->qkv, *k = q + Q, *v = k + KV, *dq = a->dqkv, *dk = dq + Q, *dv = dk + KV;
     float *datt = m->work;
     Linear *o = model_linear(m, PRODUCT_O, layer);
     const float *dout = branch_gradient(m, dropout_of(m, DROP_MIXER, layer, batch), batch);
     product_backward_input(datt, dout, o, N, (InputEpilogue){0});
     product_backward_weight(dout, a->att, o, N, m->sums);
     attention_backward(dq, dk, dv, datt, a->att, a->lse, q, k, v, attention_of(m, layer, batch), m->scratch);
-    profile_lap(PASS_ATTENTION_BACKWARD, 10.0 * N * m->C * (T + 1) / 2, 8.0 * N * (m->QKV + m->C));
+    profile_lap(PASS_ATTENTION_BACKWARD, 10.0 * N * Q * (T + 1) / 2, 8.0 * N * (m->QKV + Q));
     if (a->qk_rstd) qk_norm_backward(a->dqkv, a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV);
     if (m->rope_cos) rotate(m, a->dqkv, -1.0f, batch, heads, m->HS, m->QKV);
     if (m->rope_cos || a->qk_rstd)
@@ -916,7 +916,7 @@ static int mixer_attention_clip(Model *m, int layer, double tau, double alpha, i
                         m->HS, m->C, m->max_logits + layer * m->NH, tau, alpha, clipped);
 }
 
-static double mixer_attention_pair_flops(const Model *m) { return 12.0 * m->C; }
+static double mixer_attention_pair_flops(const Model *m) { return 12.0 * m->NH * m->HS; }
 
 static const Socket mixer_attention = {
     .cache = mixer_attention_cache, .work = mixer_attention_work, .plan_shared = mixer_attention_plan_shared,
@@ -1555,7 +1555,7 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
                .C = config->model.width, .V = V, .L = config->model.layers, .backward = backward,
                .NH = config->model.heads, .NKV = config->model.kv_heads, .F = config->model.mlp_width};
     bool latent = config->model.mixer == MIXER_MLA;
-    m.HS = latent ? config->model.nope + config->model.rope : m.C / m.NH;
+    m.HS = latent ? config->model.nope + config->model.rope : head_size(config);
     m.rotated = latent ? config->model.rope : config->model.position == POSITION_ROPE ? m.HS : 0;
     m.H = config->model.mlp == MLP_SWIGLU ? 2 * m.F : m.F;
     m.router = (Router){config->model.experts, config->model.experts_per_token, config->model.expert_groups,
@@ -1576,6 +1576,17 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
     return m;
 }
 
+// The angle by which RoPE turns pair i from one token to the next: f = theta^(-2i/rotated). With rope_factor a pair of few turns
+// within rope_original tokens is slower by that: by r f + (1 - r) f / rope_factor, r = (turns - low) / (high - low) within 0 .. 1
+// (Llama 3.1; transformers' rope_type llama3).
+static double rope_frequency(const Model *m, int i) {
+    const Config *c = m->config;
+    double f = pow(c->model.rope_theta, -2.0 * i / m->rotated), turns = c->model.rope_original * f / (2.0 * M_PI);
+    if (c->model.rope_factor == 1.0) return f;
+    double r = fmin(fmax((turns - c->model.rope_low) / (c->model.rope_high - c->model.rope_low), 0.0), 1.0);
+    return r * f + (1.0 - r) * f / c->model.rope_factor;
+}
+
 // Allocates what model_plan has planned. The weights are zero: tensors_init or a checkpoint fills them.
 static void model_allocate(Model *m) {
     m->params = xaligned(m->n_params * sizeof(float));
@@ -1587,7 +1598,7 @@ static void model_allocate(Model *m) {
     int pairs = m->rotated / 2;
     for (int t = 0; t < m->T && pairs; t++)
         for (int i = 0; i < pairs; i++) {
-            double angle = t * pow(m->config->model.rope_theta, -2.0 * i / m->rotated);
+            double angle = t * rope_frequency(m, i);
             m->rope_cos[(size_t)t * pairs + i] = (float)cos(angle);
             m->rope_sin[(size_t)t * pairs + i] = (float)sin(angle);
         }

@@ -1,7 +1,7 @@
 /* keys.h - every key of a config: what it is called, its type, default, range and help; the presets; what doesn't go together.
  *
  * defines: Config, config_fields, N_FIELDS, config_presets, config_resolve, Role, role_is_hidden, role_is_vector,
- *          optimizer_rule, rule_named, tensor_rule, tensor_decays, rule_keys, rule_lr, rule_decay, optimizer_options, lr_key,
+ *          optimizer_rule, rule_named, tensor_rule, tensor_decays, head_size, rule_keys, rule_lr, rule_decay, optimizer_options, lr_key,
  *          warmup_steps, cooldown_steps, momentum_warmup_steps, Owners, owners_add, check_keys, check_schedule, print_kept, and the
  *          enums of the keys with choices
  *
@@ -36,11 +36,12 @@ typedef struct {
     struct { char *dir; int64_t seed; bool lock; } run;
     struct { char *dir; int order; } data;
     struct {
-        int arch, layers, heads, kv_heads, width, context, vocab;
+        int arch, layers, heads, kv_heads, head_size, width, context, vocab;
         double dropout;
         int mixer, q_lora, kv_lora, nope, rope, v_head;
         int norm, position, mlp, mlp_width, head, init;
-        double norm_eps, rope_theta, attn_softcap, logit_softcap;
+        double norm_eps, rope_theta, rope_factor, rope_low, rope_high, attn_softcap, logit_softcap;
+        int rope_original;
         bool attn_dropout, bias, embed_norm, qk_norm;
         int experts, experts_per_token, expert_width, shared_experts, dense_layers, expert_groups, groups_per_token, balance;
         double router_scale, balance_rate;
@@ -106,6 +107,7 @@ static const Field config_fields[] = {
     {"model.layers", FIELD_INT, F_(model.layers), "4", 1, 1000, NULL, "L, number of blocks"},
     {"model.heads", FIELD_INT, F_(model.heads), "4", 1, 1024, NULL, "NH, query heads"},
     {"model.kv_heads", FIELD_INT, F_(model.kv_heads), "0", 0, 1024, NULL, "NKV, key/value heads shared by groups of query heads; 0: as many as heads"},
+    {"model.head_size", FIELD_INT, F_(model.head_size), "0", 0, 65536, NULL, "HS, channels of a head's query, key and value; 0: width / heads"},
     {"model.width", FIELD_INT, F_(model.width), "128", 1, 65536, NULL, "C, channels of the residual stream"},
     {"model.context", FIELD_INT, F_(model.context), "64", 1, 1048576, NULL, "T, tokens of a sequence"},
     {"model.vocab", FIELD_INT, F_(model.vocab), "0", 0, 1048576, NULL, "V; 0: what the tokenizer in data.dir says"},
@@ -117,6 +119,10 @@ static const Field config_fields[] = {
     {"model.embed_norm", FIELD_BOOL, F_(model.embed_norm), "false", 0, 0, NULL, "rmsnorm without gain on the embedding"},
     {"model.position", FIELD_CHOICE, F_(model.position), "learned", 0, 0, "learned|rope", "a table of positions, or rotated queries and keys (half-split)"},
     {"model.rope_theta", FIELD_FLOAT, F_(model.rope_theta), "10000", 1, 1e12, NULL, "base of RoPE's wavelengths"},
+    {"model.rope_factor", FIELD_FLOAT, F_(model.rope_factor), "1", 1, 1e6, NULL, "Llama 3.1's longer contexts: pairs that turn less than rope_low times within rope_original tokens turn slower by this factor, those above rope_high times stay, those between are interpolated; 1: none"},
+    {"model.rope_low", FIELD_FLOAT, F_(model.rope_low), "1", 1e-6, 1e6, NULL, "turns, with rope_factor"},
+    {"model.rope_high", FIELD_FLOAT, F_(model.rope_high), "4", 1e-6, 1e6, NULL, "turns, with rope_factor; more than rope_low"},
+    {"model.rope_original", FIELD_INT, F_(model.rope_original), "8192", 1, 1e9, NULL, "with rope_factor: the context before it was made longer"},
     {"model.mixer", FIELD_CHOICE, F_(model.mixer), "attention", 0, 0, "attention|mla", "of tokens; mla: multi-head latent attention (DeepSeek-V2, Kimi K2), whose keys and values come from one low-rank latent"},
     {"model.q_lora", FIELD_INT, F_(model.q_lora), "0", 0, 65536, NULL, "mla: rank of the queries, with a norm between its two projections; 0: one plain projection"},
     {"model.kv_lora", FIELD_INT, F_(model.kv_lora), "0", 0, 65536, NULL, "mla: rank of keys and values, the width of the latent"},
@@ -292,6 +298,9 @@ static inline int tensor_rule(const Config *c, Role role, const char *name) {
 
 static inline bool tensor_decays(const Config *c, Role role) { return !role_is_vector(role) || c->optimizer.adamw.decay_vectors; }
 
+// Channels of a head of attention, which is not latent.
+static inline int head_size(const Config *c) { return c->model.head_size ? c->model.head_size : c->model.width / c->model.heads; }
+
 // Of a matrix whose rows are head after head: a head's rows, and those of a second part behind all of these, latent attention's
 // values behind its keys. Zeros for other matrices.
 typedef struct { int first, second; } HeadRows;
@@ -299,9 +308,9 @@ typedef struct { int first, second; } HeadRows;
 static inline HeadRows head_rows(const Config *c, Role role) {
     bool latent = c->model.mixer == MIXER_MLA;
     switch (role) {
-    case ROLE_Q: case ROLE_Q_B: return (HeadRows){latent ? c->model.nope + c->model.rope : c->model.width / c->model.heads, 0};
+    case ROLE_Q: case ROLE_Q_B: return (HeadRows){latent ? c->model.nope + c->model.rope : head_size(c), 0};
     case ROLE_KV_B: return latent ? (HeadRows){c->model.nope, c->model.v_head} : (HeadRows){0, 0};
-    case ROLE_K: case ROLE_V: return (HeadRows){latent ? 0 : c->model.width / c->model.heads, 0};
+    case ROLE_K: case ROLE_V: return (HeadRows){latent ? 0 : head_size(c), 0};
     default: return (HeadRows){0, 0};
     }
 }
@@ -405,7 +414,7 @@ static inline void config_resolve_optimizer(Config *c, const char *where) {
         HeadRows head = head_rows(c, role);
         if (head.first == 1 || head.second == 1)
             fail_usage("%s: optimizer.muon.per_head: a head of one row (%s) is a vector", where,
-                       latent ? "model.nope or model.v_head" : "model.width / model.heads");
+                       latent ? "model.nope or model.v_head" : c->model.head_size ? "model.head_size" : "model.width / model.heads");
     }
 }
 
@@ -475,10 +484,15 @@ static inline void config_resolve(Config *c, const char *where) {
                        caps[i].c, FLT_MIN);
     bool latent = c->model.mixer == MIXER_MLA;
     if (latent) config_resolve_mla(c, where);
-    if (!latent && C % NH) fail_usage("%s: model.width: %d is not a multiple of model.heads (%d)", where, C, NH);
+    if (c->model.head_size && c->model.head_size * NH == C) c->model.head_size = 0;        // one way to say it
+    if (!latent && !c->model.head_size && C % NH)
+        fail_usage("%s: model.width: %d is not a multiple of model.heads (%d), and model.head_size is 0", where, C, NH);
     if (NH % NKV) fail_usage("%s: model.kv_heads: %d does not divide model.heads (%d)", where, NKV, NH);
-    if (!latent && c->model.position == POSITION_ROPE && C / NH % 2)
-        fail_usage("%s: model.heads: RoPE rotates pairs, but width/heads = %d is odd", where, C / NH);
+    if (!latent && c->model.position == POSITION_ROPE && head_size(c) % 2)
+        fail_usage("%s: model.%s: RoPE rotates pairs, but %s = %d is odd", where, c->model.head_size ? "head_size" : "heads",
+                   c->model.head_size ? "head_size" : "width/heads", head_size(c));
+    if (c->model.rope_factor > 1 && c->model.rope_low >= c->model.rope_high)
+        fail_usage("%s: model.rope_high: %g is not above model.rope_low (%g)", where, c->model.rope_high, c->model.rope_low);
     if ((double)c->train.batch * c->model.context > 1e9)
         fail_usage("%s: train.batch: %d sequences of model.context (%d) tokens are more than a step can have, 10^9",
                    where, c->train.batch, c->model.context);
@@ -589,6 +603,7 @@ static inline char *key_unused(const Owners *o, const char *key) {
     bool latent = c->model.mixer == MIXER_MLA;
     const struct { const char *key; bool used; const char *otherwise; } uses[] = {
         {"model.attn_dropout", c->model.dropout > 0, "model.dropout is 0"},
+        {"model.head_size", !latent || c->model.head_size == 0, "model.mixer is mla: nope, rope and v_head are a head's sizes"},
         {"model.kv_heads", !latent || c->model.kv_heads == 0, "model.mixer is mla: every head has its own key and value"},
         {"model.q_lora", latent || c->model.q_lora == 0, no_mla},
         {"model.kv_lora", latent || c->model.kv_lora == 0, no_mla},
@@ -596,6 +611,10 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"model.rope", latent || c->model.rope == 0, no_mla},
         {"model.v_head", latent || c->model.v_head == 0, no_mla},
         {"model.rope_theta", c->model.position == POSITION_ROPE, "model.position isn't rope"},
+        {"model.rope_factor", c->model.position == POSITION_ROPE, "model.position isn't rope"},
+        {"model.rope_low", c->model.rope_factor > 1, "model.rope_factor is 1"},
+        {"model.rope_high", c->model.rope_factor > 1, "model.rope_factor is 1"},
+        {"model.rope_original", c->model.rope_factor > 1, "model.rope_factor is 1"},
         {"model.mlp_width", !c->model.experts || c->model.dense_layers > 0, "model.dense_layers is 0: all layers have experts"},
         {"model.experts_per_token", experts, no_experts},
         {"model.expert_width", experts, no_experts},

@@ -66,10 +66,12 @@ static void hf_put_keys(FILE *f, const Config *c, const HfKey *keys, bool all_on
     for (; keys && keys->name; keys++) {
         const Field *field = config_find(config_fields, N_FIELDS, keys->key);
         const void *at = (const char *)c + field->offset;
-        bool shared = !strcmp(keys->key, "model.shared_experts"), rank = !strcmp(keys->key, "model.q_lora");
-        if (field->type == FIELD_FLOAT) hf_put_float(f, keys->name, all_one ? 1 : *(const double *)at);
-        else if (rank && *(const int *)at == 0) fprintf(f, ",\n  \"%s\": null", keys->name);
-        else fprintf(f, ",\n  \"%s\": %d", keys->name, all_one ? 1 : shared ? max_int(*(const int *)at, 1) : *(const int *)at);
+        if (field->type == FIELD_FLOAT) { hf_put_float(f, keys->name, all_one ? 1 : *(const double *)at); continue; }
+        int x = all_one ? 1 : *(const int *)at;
+        if (!strcmp(keys->key, "model.head_size")) x = head_size(c);
+        if (!strcmp(keys->key, "model.shared_experts")) x = max_int(x, 1);
+        if (x || strcmp(keys->key, "model.q_lora")) fprintf(f, ",\n  \"%s\": %d", keys->name, x);
+        else fprintf(f, ",\n  \"%s\": null", keys->name);
     }
 }
 
@@ -92,8 +94,12 @@ static void hf_put_others(FILE *f, const Model *m, const HfClass *hf) {
         return;
     }
     if (hf == &hf_classes[HF_DEEPSEEK]) fprintf(f, ",\n  \"first_k_dense_replace\": %d", m->D);     // without experts all layers
-    else fprintf(f, ",\n  \"head_dim\": %d", m->HS);
-    if (hf == &hf_classes[HF_LLAMA]) hf_put_bool(f, "attention_bias", c->model.bias), hf_put_bool(f, "mlp_bias", c->model.bias);
+    if (hf != &hf_classes[HF_LLAMA]) return;
+    hf_put_bool(f, "attention_bias", c->model.bias), hf_put_bool(f, "mlp_bias", c->model.bias);
+    if (c->model.rope_factor == 1) return;
+    fputs(",\n  \"rope_scaling\": {\"rope_type\": \"llama3\"", f);
+    hf_put_keys(f, c, hf_llama3_keys, false);
+    fputs("}", f);
 }
 
 static void hf_write_config(const OpenModel *o, const HfClass *hf, const char *folder, TensorType type) {

@@ -38,16 +38,18 @@ typedef struct {
 static const Needs hf_gpt2_needs[] = {
     {"model.mixer", "attention"}, {"model.norm", "layernorm"}, {"model.experts", "0"}, {"model.position", "learned"},
     {"model.mlp", "gelu_tanh gelu_erf"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"},
-    {"model.logit_softcap", "0"},
+    {"model.logit_softcap", "0"}, {"model.head_size", "0"},
 }, hf_llama_needs[] = {
     {"model.mixer", "attention"}, {"model.norm", "rmsnorm"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"},
     {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
 }, hf_nanochat_needs[] = {
     {"model.mixer", "attention"}, {"model.norm", "rmsnorm_plain"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "relu2"},
     {"model.qk_norm", "true"}, {"model.embed_norm", "true"}, {"model.attn_softcap", "0"}, {"model.head", "untied"}, {"model.bias", "false"},
+    {"model.rope_factor", "1"},
 }, hf_deepseek_needs[] = {
     {"model.mixer", "mla"}, {"model.norm", "rmsnorm"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"},
     {"model.embed_norm", "false"}, {"model.bias", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
+    {"model.rope_factor", "1"},
 };
 
 static const HfKey hf_gpt2_keys[] = {
@@ -56,12 +58,12 @@ static const HfKey hf_gpt2_keys[] = {
 }, hf_llama_keys[] = {
     {"max_position_embeddings", "model.context", "2048"}, {"hidden_size", "model.width", "4096"},
     {"intermediate_size", "model.mlp_width", "11008"}, {"num_hidden_layers", "model.layers", "32"}, {"num_attention_heads", "model.heads", "32"},
-    {"num_key_value_heads", "model.kv_heads", "0"}, {"rms_norm_eps", "model.norm_eps", "1e-6"},
+    {"num_key_value_heads", "model.kv_heads", "0"}, {"head_dim", "model.head_size", "0"}, {"rms_norm_eps", "model.norm_eps", "1e-6"},
     {"rope_theta", "model.rope_theta", "10000"}, {NULL, NULL, NULL},
 }, hf_nanochat_keys[] = {
     {"max_position_embeddings", "model.context", "2048"}, {"hidden_size", "model.width", "768"},
     {"intermediate_size", "model.mlp_width", "8192"}, {"num_hidden_layers", "model.layers", "12"}, {"num_attention_heads", "model.heads", "6"},
-    {"num_key_value_heads", "model.kv_heads", "0"}, {"rms_norm_eps", "model.norm_eps", "1e-6"},
+    {"num_key_value_heads", "model.kv_heads", "0"}, {"head_dim", "model.head_size", "0"}, {"rms_norm_eps", "model.norm_eps", "1e-6"},
     {"rope_theta", "model.rope_theta", "10000"}, {"final_logit_softcapping", "model.logit_softcap", "15"}, {NULL, NULL, NULL},
 }, hf_deepseek_keys[] = {
     {"max_position_embeddings", "model.context", "4096"}, {"hidden_size", "model.width", "7168"},
@@ -74,6 +76,12 @@ static const HfKey hf_gpt2_keys[] = {
     {"n_shared_experts", "model.shared_experts", "1"}, {"moe_intermediate_size", "model.expert_width", "2048"},
     {"n_group", "model.expert_groups", "8"}, {"topk_group", "model.groups_per_token", "4"},
     {"routed_scaling_factor", "model.router_scale", "2.5"}, {NULL, NULL, NULL},
+};
+
+// Of rope_scaling (transformers 5: rope_parameters) where its rope_type is llama3, which only LlamaForCausalLM has here.
+static const HfKey hf_llama3_keys[] = {
+    {"factor", "model.rope_factor", "1"}, {"low_freq_factor", "model.rope_low", "1"}, {"high_freq_factor", "model.rope_high", "4"},
+    {"original_max_position_embeddings", "model.rope_original", "8192"}, {NULL, NULL, NULL},
 };
 
 static const HfFixed hf_gpt2_fixed[] = {

@@ -46,36 +46,41 @@ static void hf_number(char buffer[40], const cJSON *config, const char *path, co
     else snprintf(buffer, 40, "%s", item ? "0" : missing);
 }
 
-// RoPE's base stands beside the other keys, or (transformers 5) in rope_parameters; what else that or rope_scaling may say
-// is refused.
-static void hf_rope(Keys *k, const cJSON *config, const char *path, const char *missing) {
-    const cJSON *rope = hf_get(config, "rope_scaling");
-    if (!rope) rope = hf_get(config, "rope_parameters");
-    const cJSON *type = hf_get(rope, hf_get(rope, "rope_type") ? "rope_type" : "type");
-    char base[40];
-    if (rope && !cJSON_IsObject(rope)) fail("%s: rope_parameters: an object is expected", path);
-    if (type && (!cJSON_IsString(type) || strcmp(type->valuestring, "default")))
-        fail("%s: rope_type %s: default is expected: scaled positions are not implemented", path, cJSON_IsString(type) ? type->valuestring : "?");
-    for (const cJSON *item = rope ? rope->child : NULL; item; item = item->next)
-        if (cJSON_IsObject(item)) fail("%s: rope_parameters: one set for all layers is expected", path);
-    const cJSON *partial = hf_get(rope, "partial_rotary_factor");
-    if (!partial) partial = hf_get(config, "partial_rotary_factor");
-    if (partial && !(cJSON_IsNumber(partial) && partial->valuedouble == 1)) fail("%s: partial_rotary_factor: 1 is expected", path);
-    hf_number(base, hf_get(rope, "rope_theta") ? rope : config, path, "rope_theta", missing);
-    keys_set(k, "model.rope_theta", "%s", base);
-}
-
 static void hf_keys(Keys *k, const cJSON *config, const char *path, const HfKey *keys, int64_t context) {
     char value[40];
     for (; keys && keys->name; keys++) {
         hf_number(value, config, path, keys->name, keys->missing);
-        if (!strcmp(keys->key, "model.rope_theta")) hf_rope(k, config, path, keys->missing);
-        else if (!strcmp(keys->key, "model.context")) {
+        if (!strcmp(keys->key, "model.rope_theta")) continue;            // hf_rope knows more places
+        if (!strcmp(keys->key, "model.context")) {
             int64_t theirs = (int64_t)fmin(fmax(atof(value), 1), 1e9);
             keys_set(k, keys->key, "%d", strcmp(keys->name, "n_positions") ? import_context(theirs, context) : (int)theirs);
         }
         else keys_set(k, keys->key, "%s", value);
     }
+}
+
+// RoPE's base stands beside the other keys, or (transformers 5) in rope_parameters, as does what LlamaForCausalLM may say of
+// longer contexts; anything else there is refused.
+static void hf_rope(Keys *k, const cJSON *config, const char *path, const HfClass *hf) {
+    const cJSON *rope = hf_get(config, "rope_scaling");
+    if (!rope) rope = hf_get(config, "rope_parameters");
+    const cJSON *type = hf_get(rope, hf_get(rope, "rope_type") ? "rope_type" : "type"), *partial = hf_get(rope, "partial_rotary_factor");
+    const char *name = !type ? "default" : cJSON_IsString(type) ? type->valuestring : "?";
+    bool llama3 = hf == &hf_classes[HF_LLAMA] && !strcmp(name, "llama3");
+    char base[40];
+    if (rope && !cJSON_IsObject(rope)) fail("%s: rope_parameters: an object is expected", path);
+    if (strcmp(name, "default") && !llama3)
+        fail("%s: rope_type is %.100s: default%s is expected", path, name, hf == &hf_classes[HF_LLAMA] ? " or llama3" : "");
+    for (const cJSON *item = rope ? rope->child : NULL; item; item = item->next)
+        if (cJSON_IsObject(item)) fail("%s: rope_parameters: one set for all layers is expected", path);
+    if (!partial) partial = hf_get(config, "partial_rotary_factor");
+    if (partial && !(cJSON_IsNumber(partial) && partial->valuedouble == 1)) fail("%s: partial_rotary_factor: 1 is expected", path);
+    hf_number(base, hf_get(rope, "rope_theta") ? rope : config, path, "rope_theta", "10000");      // in all classes
+    keys_set(k, "model.rope_theta", "%s", base);
+    if (!llama3) return;
+    for (const HfKey *key = hf_llama3_keys; key->name; key++)
+        if (!hf_get(rope, key->name)) fail("%s: rope_type llama3: %s is missing", path, key->name);
+    hf_keys(k, rope, path, hf_llama3_keys, 0);
 }
 
 // What is the same in all models of a class must be so here.
@@ -109,14 +114,6 @@ static const HfClass *hf_class_named(const cJSON *config, const char *path) {
     fail("%s: model_type is %.100s: gpt2, llama, nanochat or deepseek_v3 is expected", path, name);
 }
 
-static void hf_head_size(const cJSON *config, const char *path) {
-    char size[40], width[40], heads[40];
-    hf_number(size, config, path, "head_dim", "0"), hf_number(width, config, path, "hidden_size", "4096");
-    hf_number(heads, config, path, "num_attention_heads", "32");
-    if (atof(size) && atof(size) * atof(heads) != atof(width))
-        fail("%s: head_dim is %s: hidden_size / num_attention_heads is expected", path, size);
-}
-
 // The keys of the model that config.json describes, whose head is tied or not.
 static Keys hf_model_keys(const HfClass *hf, const cJSON *config, const char *path, bool tied, int64_t context) {
     Keys k = {0};
@@ -135,7 +132,7 @@ static Keys hf_model_keys(const HfClass *hf, const cJSON *config, const char *pa
         keys_set(&k, "model.bias", "true");
         return k;
     }
-    if (hf != &hf_classes[HF_DEEPSEEK]) hf_head_size(config, path);
+    hf_rope(&k, config, path, hf);
     if (hf == &hf_classes[HF_LLAMA])
         keys_set(&k, "model.bias", "%s", hf_true(config, "attention_bias", false) || hf_true(config, "mlp_bias", false) ? "true" : "false");
     if (!hf->expert_keys) return k;

@@ -40,6 +40,9 @@ SPEEDRUN = GPT2 | dict(arch="speedrun", norm="rmsnorm_plain", norm_eps=1e-6, emb
 LLAMA = GPT2 | dict(arch="llama", norm="rmsnorm", bias=False, position="rope", kv_heads=2, mlp="swiglu",
                     head="untied")
 MIXED = GPT2 | dict(position="rope", kv_heads=1, mlp="gelu_erf", attn_softcap=5.0)
+# heads that are not width/heads channels wide: wider ones, and contexts as Llama 3.1 makes them longer; narrower ones
+WIDE = LLAMA | dict(head_size=12, bias=True, rope_theta=500.0, rope_factor=8.0, rope_low=1.0, rope_high=4.0, rope_original=24)
+NARROW = SPEEDRUN | dict(head_size=6, kv_heads=2)
 MLA = LLAMA | dict(mixer="mla", norm_eps=1e-6, q_lora=24, kv_lora=20, nope=12, rope=8, v_head=16)
 del MLA["kv_heads"]  # every head has its own keys
 MLA_PLAIN = MLA | dict(q_lora=0, nope=10, rope=4, v_head=6, attn_softcap=5.0)
@@ -73,6 +76,8 @@ GRADIENTS = {
     "speedrun": (SPEEDRUN, dict(wq=1.4, wk=1.4)),
     "llama": (LLAMA, dict(wq=1.4, wk=1.4)),
     "mixed": (MIXED, dict(wq=2.0, wk=2.0)),
+    "wide": (WIDE, dict(wq=1.4, wk=1.4)),
+    "narrow": (NARROW, dict(wq=1.4, wk=1.4)),
     "mla": (MLA, dict(w_qa=0.02, w_kva=0.02, w_qb=2.0, w_kvb=1.4)),
     "mla_plain": (MLA_PLAIN, dict(wq=2.0, w_kvb=2.0)),
     "moe": (MOE, dict(wq=1.4, wk=1.4), 359),
@@ -81,8 +86,9 @@ GRADIENTS = {
 }
 CHOICE_MARGIN = 4e-3       # of a score, between experts that are chosen and others, in the gradient files
 
-# Wrong conventions of latent attention, as changes of the model's section: each must move the loss.
+# Wrong conventions of latent attention and of longer contexts, as changes of the model's section: each must move the loss.
 WRONG = {
+    "wide": (dict(rope_factor=1.0), dict(rope_low=3.0), dict(rope_high=8.0)),
     "mla": (dict(attn_root="nope"), dict(latent_eps=1e-5)),  # the latter shows by the tiny w_qa and w_kva above
     "mla_plain": (dict(attn_root="nope"),),
 }
@@ -96,6 +102,7 @@ TRAINING = {
     "muon": (26, steps_config(GPT2, "muon", 1.0, {}, dict(eps=1e-5))),
     "muonclip": (24, steps_config(GPT2, "muonclip", 1.0, MUONCLIP, dict(eps=1e-5), tau=1.5)),
     "muonclip_gqa": (11, steps_config(LLAMA | dict(bias=True), "muonclip", 2.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
+    "muonclip_wide": (11, steps_config(WIDE, "muonclip", 2.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
     "muonclip_mla": (1, steps_config(MLA, "muonclip", 1.0, MUONCLIP, {}, tau=1.5)),
     "muonclip_mla_plain": (1, steps_config(MLA_PLAIN, "muonclip", 1.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
     "muonclip_moe": (34, steps_config(MOE | dict(balance_rate=0.05), "muonclip", 2.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
@@ -127,6 +134,7 @@ ABLATIONS = {
     "muonclip": ("clip", "decay", "adamw_decay", "nesterov", "bias_scaling", "separate_qkv", "grad_clip"),
 }
 ABLATIONS["muonclip_gqa"] = ABLATIONS["muonclip"]
+ABLATIONS["muonclip_wide"] = ABLATIONS["muonclip"]
 ABLATIONS["muonclip_mla"] = ("clip", "rotated_clip", "rotated_root", "decay", "adamw_decay", "nesterov", "grad_clip")
 ABLATIONS["muonclip_mla_plain"] = ABLATIONS["muonclip_mla"]
 ABLATIONS["muonclip_moe"] = ("clip", "decay", "adamw_decay", "router_bias", "normalization", "router_scale",
@@ -261,7 +269,7 @@ def check_layers():
     # RoPE is the multiplication of x1 + i·x2 by exp(i · angle), so the logits depend on distances only.
     angle = torch.arange(16)[:, None] * 10000.0 ** (-torch.arange(4, dtype=torch.float64) / 4)
     turned = torch.complex(q[..., :4], q[..., 4:]) * torch.polar(torch.ones_like(angle), angle)
-    check_close("rope", model.rope(q, 10000.0), torch.cat([turned.real, turned.imag], -1))
+    check_close("rope", model.rope(dict(rope_theta=10000.0), q), torch.cat([turned.real, turned.imag], -1))
 
     z, target = 4 * rand(3, 16, VOCAB), torch.tensor(rng.integers(0, VOCAB, (3, 16)))
     check_close("cross-entropy", model.cross_entropy(z, target), F.cross_entropy(z.flatten(0, 1), target.flatten()))

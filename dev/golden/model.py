@@ -2,7 +2,7 @@
 
 Letters: B batch, T time, C channels, V vocab, L layers, NH heads, NKV kv heads, HS head size, F mlp width, E experts.
 Weights are (out, in): y = x Wᵀ. `m` is the "model" section of a config with every key written out (but `mixer` where it
-is attention), `w` a dictionary of tensors by name; what a config doesn't use is absent. All arithmetic is in the dtype of
+is attention, `head_size` where it is C/NH, and RoPE's longer contexts where there are none), `w` a dictionary of tensors by name; what a config doesn't use is absent. All arithmetic is in the dtype of
 the weights.
 """
 
@@ -24,7 +24,8 @@ def mixer_shapes(m):
     """The mixer's part of tensor_shapes; latent attention has no biases."""
     L, C, NH = m["layers"], m["width"], m["heads"]
     if not is_latent(m):
-        q, kv, bias = C, m["kv_heads"] * (C // NH), m["bias"]
+        size = m.get("head_size") or C // NH
+        q, kv, bias = NH * size, m["kv_heads"] * size, m["bias"]
         return [("wq", (L, q, C), True), ("wk", (L, kv, C), True), ("wv", (L, kv, C), True),
                 ("bq", (L, q), bias), ("bk", (L, kv), bias), ("bv", (L, kv), bias),
                 ("wo", (L, C, q), True), ("bo", (L, C), bias)]
@@ -85,10 +86,20 @@ def norm(m, x, gain=None, shift=None):
     return y if shift is None else y + shift
 
 
-def rope(x, theta):
-    """Rotate the pairs (i, i + HS/2) of x (..., T, HS) by the angles pos · theta^(−2i/HS)."""
+def rope(m, x):
+    """Rotate the pairs (i, i + HS/2) of x (..., T, HS) by the angles pos · f, f = rope_theta^(−2i/HS).
+
+    With rope_factor (Llama 3.1): of wavelengths 2π/f above rope_original/rope_low f is divided by it, of those below
+    rope_original/rope_high it stays, and between it is interpolated.
+    """
     T, HS = x.shape[-2:]
-    frequency = theta ** (-2.0 * torch.arange(HS // 2, dtype=torch.float64) / HS)
+    frequency = m["rope_theta"] ** (-2.0 * torch.arange(HS // 2, dtype=torch.float64) / HS)
+    if m.get("rope_factor", 1) != 1:
+        length, low, high = 2 * math.pi / frequency, m["rope_low"], m["rope_high"]
+        smooth = (m["rope_original"] / length - low) / (high - low)
+        between = (1 - smooth) * frequency / m["rope_factor"] + smooth * frequency
+        frequency = torch.where(length < m["rope_original"] / high, frequency,
+                                torch.where(length > m["rope_original"] / low, frequency / m["rope_factor"], between))
     angle = torch.arange(T, dtype=torch.float64)[:, None] * frequency
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     x1, x2 = x[..., : HS // 2], x[..., HS // 2 :]
@@ -126,7 +137,7 @@ def attention(m, x, w):
     if m["qk_norm"]:
         q, k = rmsnorm(q, m["norm_eps"]), rmsnorm(k, m["norm_eps"])
     if m["position"] == "rope":
-        q, k = rope(q, m["rope_theta"]), rope(k, m["rope_theta"])
+        q, k = rope(m, q), rope(m, k)
     out, max_logit = attend(q, k, v, m["attn_softcap"])
     return linear(out.transpose(1, 2).flatten(2), w["wo"], w.get("bo")), max_logit
 
@@ -153,8 +164,8 @@ def latent_attention(m, x, w):
     latent, key = linear(x, w["w_kva"]).split([m["kv_lora"], rotated], -1)
     up = linear(rmsnorm(latent, eps) * w["kv_norm_w"], w["w_kvb"])
     k, v = (heads(y) for y in up.split([NH * nope, NH * value], -1))
-    q = torch.cat([q[..., :nope], rope(q[..., nope:], m["rope_theta"])], -1)
-    key = rope(key, m["rope_theta"])[:, None].expand(-1, NH, -1, -1)
+    q = torch.cat([q[..., :nope], rope(m, q[..., nope:])], -1)
+    key = rope(m, key)[:, None].expand(-1, NH, -1, -1)
     root = math.sqrt(nope) if m.get("attn_root") == "nope" else None
     out, max_logit = attend(q, torch.cat([k, key], -1), v, m["attn_softcap"], root)
     return linear(out.transpose(1, 2).flatten(2), w["wo"]), max_logit
