@@ -31,13 +31,13 @@ static GgufArch gguf_arch(const Config *c) {
 
 static const Needs gguf_gpt2[] = {
     {"model.experts", "0"}, {"model.position", "learned"}, {"model.mlp", "gelu_tanh"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
-    {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
+    {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"}, {"model.head_size", "0"},
 }, gguf_llama[] = {
     {"model.norm", "rmsnorm"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"},
-    {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
+    {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"}, {"model.rope_factor", "1"},
 }, gguf_deepseek2[] = {
     {"model.norm", "rmsnorm"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
-    {"model.bias", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
+    {"model.bias", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"}, {"model.rope_factor", "1"},
 };
 
 // Ends the program where llama.cpp's architecture can't say what the model is.

@@ -24,6 +24,8 @@ MODELS = [
     ("gpt2_char", "char", ["--model.arch=gpt2", "--model.mlp_width=96"]),
     ("llama_grouped", "bpe", ["--model.arch=llama", "--model.kv_heads=2", "--model.rope_theta=500"]),
     ("llama_tied_bias", "byte", ["--model.arch=llama", "--model.head=tied", "--model.bias=true", "--model.norm_eps=1e-6"]),
+    ("llama_wide_heads_long", "bpe", ["--model.arch=llama", "--model.kv_heads=2", "--model.head_size=12", "--model.rope_factor=8",
+                                      "--model.rope_original=40"]),
     ("k2", "bpe", ["--model.arch=k2", "--model.kv_lora=16", "--model.q_lora=24", "--model.nope=8", "--model.rope=4", "--model.v_head=8",
                     "--model.experts=8", "--model.experts_per_token=2", "--model.expert_width=24", "--model.expert_groups=2", "--model.shared_experts=0"]),
     ("k2_shared", "bpe", ["--model.arch=k2", "--model.layers=3", "--model.kv_lora=16", "--model.q_lora=0", "--model.nope=8", "--model.rope=4",
@@ -31,6 +33,7 @@ MODELS = [
                           "--model.shared_experts=2"]),
     ("k2_dense_plain", "char", ["--model.arch=k2", "--model.experts=0", "--model.kv_lora=16", "--model.q_lora=0", "--model.nope=8", "--model.rope=8", "--model.v_head=12"]),
     ("nanochat", "bpe", ["--model.arch=speedrun", "--model.kv_heads=2", "--optimizer.name=muon"]),
+    ("nanochat_narrow_heads", "bpe", ["--model.arch=speedrun", "--model.head_size=6", "--optimizer.name=muon"]),
     ("nanochat_char_padded", "char", ["--model.arch=speedrun", "--model.vocab=160", "--optimizer.name=muon"]),
 ]
 

@@ -32,6 +32,7 @@ MODELS = [
     ("gpt2_char", "char", ["--model.arch=gpt2", "--model.mlp_width=96"]),
     ("llama_grouped", "bpe", ["--model.arch=llama", "--model.kv_heads=2", "--model.rope_theta=500"]),
     ("llama_tied_bias", "byte", ["--model.arch=llama", "--model.head=tied", "--model.bias=true", "--model.norm_eps=1e-6"]),
+    ("llama_wide_heads", "bpe", ["--model.arch=llama", "--model.kv_heads=2", "--model.head_size=12"]),
     ("llama_char_padded", "char", ["--model.arch=llama", "--model.vocab=160", "--model.kv_heads=1"]),
     ("k2", "bpe", K2 + ["--model.q_lora=24", "--model.experts=8", "--model.experts_per_token=2", "--model.expert_width=24",
                         "--model.shared_experts=0"]),

@@ -190,7 +190,7 @@ TEST(what_is_no_model_of_ours_is_refused_in_one_line) {
          "of another shape: model.layers.0.self_attn.k_proj.weight is 16 x 16 instead of 8 x 16, ", 1},
         {"sed -i 's/input_layernorm/other_layernorm/' model.safetensors", "missing: model.layers.0.input_layernorm.weight; unknown: model.layers.0.other_layernorm.weight", 1},
         {"sed -i 's/\"F32\",\"shape\":\\[16\\]/\"I32\",\"shape\":[16]/' model.safetensors", "neither F32 nor BF16 nor F16: ", 1},
-        {"sed -i 's/\"rope_theta\": 10000.0/\"rope_parameters\": {\"rope_type\": \"yarn\"}/' config.json", "rope_type yarn", 1},
+        {"sed -i 's/\"rope_theta\": 10000.0/\"rope_parameters\": {\"rope_type\": \"yarn\"}/' config.json", "rope_type is yarn: default or llama3", 1},
         {"truncate -s -1 model.safetensors", "behind the end of the file", 1},
         {"echo '{\"weight_map\": {\"a\": \"../x\"}}' > model.safetensors.index.json && rm model.safetensors", "the name of a file in this folder", 1},
         {"echo '{\"weight_map\": {\"a\": \"one\", \"b\": \"one\"}}' > model.safetensors.index.json && rm model.safetensors", "one: cannot be read", 1},
