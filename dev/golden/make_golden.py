@@ -51,7 +51,8 @@ EXPERTS = dict(experts=8, experts_per_token=2, expert_width=16, shared_experts=1
 MOE = LLAMA | EXPERTS
 MOE_GROUPS = LLAMA | EXPERTS | dict(experts_per_token=3, shared_experts=2, dense_layers=0, expert_groups=2)
 MOE_AUX = MIXED | EXPERTS | dict(mlp="gelu_tanh", shared_experts=0, balance="aux", balance_rate=0.5)
-DEAD = 2  # the expert of the first layer with experts that gets no token in the gradient files
+K2 = MLA | EXPERTS | dict(experts_per_token=3, expert_groups=2)
+DEAD = 2  # the expert of the first layer with experts that gets no token, in the gradient files and in muonclip_k2
 
 
 def gradient_config(m):
@@ -83,6 +84,7 @@ GRADIENTS = {
     "moe": (MOE, dict(wq=1.4, wk=1.4), 359),
     "moe_groups": (MOE_GROUPS, dict(wq=1.4, wk=1.4), 144),
     "moe_aux": (MOE_AUX, dict(wq=1.4, wk=1.4), 215),
+    "k2": (K2, dict(w_qb=2.0, w_kvb=1.4), 0),
 }
 CHOICE_MARGIN = 4e-3       # of a score, between experts that are chosen and others, in the gradient files
 
@@ -106,6 +108,7 @@ TRAINING = {
     "muonclip_mla": (1, steps_config(MLA, "muonclip", 1.0, MUONCLIP, {}, tau=1.5)),
     "muonclip_mla_plain": (1, steps_config(MLA_PLAIN, "muonclip", 1.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
     "muonclip_moe": (34, steps_config(MOE | dict(balance_rate=0.05), "muonclip", 2.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
+    "muonclip_k2": (0, steps_config(K2 | dict(balance_rate=0.05), "muonclip", 1.0, MUONCLIP, {}, tau=1.5)),
 }
 # the tensors stored after the last step, where there are
 FINAL = ("wq", "bk", "w_kva", "w_qb", "w_kvb", "w_expert_in", "w_expert_out", "w_shared_in", "w_router", "router_bias",
@@ -139,6 +142,7 @@ ABLATIONS["muonclip_mla"] = ("clip", "rotated_clip", "rotated_root", "decay", "a
 ABLATIONS["muonclip_mla_plain"] = ABLATIONS["muonclip_mla"]
 ABLATIONS["muonclip_moe"] = ("clip", "decay", "adamw_decay", "router_bias", "normalization", "router_scale",
                              "separate_experts")
+ABLATIONS["muonclip_k2"] = ("rotated_clip",) + ABLATIONS["muonclip_moe"]
 
 
 def merged(config, changes):
@@ -455,6 +459,9 @@ def training_golden(name, seed, config):
     m, clips = config["model"], config["optimizer"]["name"] == "muonclip"
     gains = dict(w_qb=1.8, w_kvb=1.8) if model.is_latent(m) else {}
     weights = random_weights(m, f"steps/{name}/{seed}", **(dict(wq=1.8, wk=1.8) | gains))
+    dead = model.is_latent(m) and "experts" in m  # of it Muon orthogonalizes zeros
+    if dead:
+        weights["router_bias"][0, DEAD] = -5
     inputs, targets = random_tokens(f"steps/{name}/{seed}", STEPS)
     run = train(config, weights, inputs, targets)
     error = float32_error(config, weights, inputs, targets, run["losses"])
@@ -474,6 +481,7 @@ def training_golden(name, seed, config):
         print(f"  experts' loads    {run['loads'].min()}..{run['loads'].max()}, biases moved by up to {moved:.2f}, "
               f"choices by {run['margins'].min():.1e} and more")
         assert run["margins"].min() > STEP_MARGIN, f"{name}: another seed"
+        assert not dead or not run["loads"][:, 0, DEAD].any()
     assert error <= FLOAT32_LIMIT, f"{name}: float32 must stay within {FLOAT32_LIMIT}"
     assert run["losses"][-1] < 0.9 * run["losses"][0], f"{name}: the loss must go down clearly"
     assert (norms > limit).any()
