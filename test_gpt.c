@@ -148,7 +148,8 @@ TEST(vec_functions_keep_their_stated_error) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Gradients
 
-static const char *const presets[] = {"gpt2", "speedrun", "llama", "mixed", "wide", "narrow", "mla", "mla_plain", "moe", "moe_groups", "moe_aux"};
+static const char *const presets[] = {"gpt2", "speedrun", "llama", "mixed", "wide", "narrow", "mla", "mla_plain", "moe", "moe_groups", "moe_aux",
+                                      "k2"};
 
 // What a precision may be off from float64 PyTorch: the loss, the largest logits, and ||g - ref|| of each tensor relative
 // to max(||ref||, floor ||all gradients||). A bf16 number has 8 bits: an operand is off by up to 2^-9, a chain of products
@@ -619,7 +620,8 @@ static const char *const parts[] = {"clip", "decay", "adamw_decay", "nesterov", 
 
 // The losses of 10 steps within 2e-6 of float64 PyTorch; a run that leaves out any part is further away.
 TEST(training_steps_match_pytorch) {
-    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_wide", "muonclip_mla", "muonclip_mla_plain", "muonclip_moe"},
+    const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_wide", "muonclip_mla", "muonclip_mla_plain", "muonclip_moe",
+                              "muonclip_k2"},
                *const finals[] = {"wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte", "w_expert_in", "w_expert_out",
                                     "w_shared_in", "w_router", "router_bias"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {

@@ -84,7 +84,7 @@ GRADIENTS = {
     "moe": (MOE, dict(wq=1.4, wk=1.4), 359),
     "moe_groups": (MOE_GROUPS, dict(wq=1.4, wk=1.4), 144),
     "moe_aux": (MOE_AUX, dict(wq=1.4, wk=1.4), 215),
-    "k2": (K2, dict(w_qb=2.0, w_kvb=1.4), 0),
+    "k2": (K2, dict(w_qb=1.4), 1),
 }
 CHOICE_MARGIN = 4e-3       # of a score, between experts that are chosen and others, in the gradient files
 

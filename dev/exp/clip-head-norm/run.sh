@@ -79,7 +79,7 @@ QK-norm, in place of QK-Clip|per-head|per-head + norm|clip + per-head"
         echo "panel $case: final loss||validation loss, nats"
         lab_arms_of | grep "^$case" | lab_points | sed "s/$case //g"
     done
-} | "$BUILD/chart" "$OUT/clip-head-norm.png" "QK-Clip, per-head Muon and QK-norm" 1500 460 1
+} | "$BUILD/chart" "$OUT/clip-head-norm.png" "QK-Clip, per-head Muon and QK-norm" 1500 860 2
 peak() { lab_losses "growing $1" max_logit | cut -d" " -f1; }
 lab_must "logits grow without clip and norm" "$(peak plain)" ">" $((2 * tau))
 lab_must "under per-head Muon, too" "$(peak per-head)" ">" $((2 * tau))
