@@ -69,13 +69,15 @@ QK-norm, in place of QK-Clip|per-head|per-head + norm|clip + per-head"
 
 # The largest logit of each step that is logged, of the first seed.
 {
-    echo "panel growing: largest logit|step|largest logit of any head|ylog"
-    while IFS='|' read -r arm _; do
-        echo "line $arm"
-        sed -n 's/.*"event": "step", "step": \([0-9]*\),.*"max_logit": \([0-9.e+-]*\),.*/\1 \2/p' \
-            "$lab_runs/compare-growing/runs/growing-$(tr ' +' '-' <<< "$arm")-s${SEEDS%% *}/log.jsonl" | awk '$1 % 5 == 0'
-    done <<< "$arms"
-    for case in $([ -n "$QUICK" ] || echo healthy) growing; do
+    for case in growing $([ -n "$QUICK" ] || echo healthy); do
+        echo "panel $case: largest logit|step|largest logit of any head|ylog"
+        while read -r arm; do
+            echo "line ${arm#* }"
+            sed -n 's/.*"event": "step", "step": \([0-9]*\),.*"max_logit": \([0-9.e+-]*\),.*/\1 \2/p' \
+                "$lab_runs/compare-$case/runs/$(tr ' +' '-' <<< "$arm")-s${SEEDS%% *}/log.jsonl" | awk '$1 % 5 == 0'
+        done < <(lab_arms_of | grep "^$case")
+    done
+    for case in growing $([ -n "$QUICK" ] || echo healthy); do
         echo "panel $case: final loss||validation loss, nats"
         lab_arms_of | grep "^$case" | lab_points | sed "s/$case //g"
     done
