@@ -2188,6 +2188,7 @@ static int train_main(int argc, char **argv) {
     ConfigSource sources[N_FIELDS];
     config_load(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
                 dir || a.config_path ? where : NULL, a.n_overrides, a.overrides, sources);
+    if (!dir) init_adopt(c, sources);
     check_config(c, sources, &a, dir != NULL, where, owners_of);
     if (a.print_config) {
         config_resolve(c, where);
@@ -2200,6 +2201,7 @@ static int train_main(int argc, char **argv) {
     // The plan, and a folder for the run
     choose_threads();
     if (dir) check_resumed(c, dir, a.resume_from);
+    else init_check(c, where);
     trainer_open(&t, where);
     t.run = run_open(&a, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), c, t.tokenizer.size > 0);
     free(c->run.dir);
@@ -2211,7 +2213,7 @@ static int train_main(int argc, char **argv) {
     if (a.resume) resume_run(&t, &a);
     else {
         run_clear(&t.run);
-        tensors_init(t.model.params, t.model.table, (uint64_t)c->run.seed);
+        begin_weights(&t);
     }
     t.log = fopen(t.run.log, a.resume ? "a" : "w");
     if (!t.log) fail("%s: cannot be written: %s", t.run.log, strerror(errno));

@@ -1,7 +1,7 @@
 /* config.h - a strict JSON config driven by one table of fields (the reader of JSON is json.h).
  *
  * defines: Field, FieldType, ConfigList, ConfigMap, ConfigPreset, ConfigSource, config_load, config_load_text, config_try,
- *          config_write, config_text, config_value_text, config_help, config_choice_name, config_differences,
+ *          config_write, config_text, config_value_text, config_help, config_choice_name, config_copy, config_differences,
  *          config_find, config_name_now, config_free
  *
  * The table says of every key "section.key" (any depth) where in the program's struct it goes, of what type it is, its
@@ -662,6 +662,13 @@ static inline const char *config_choice_name(const Field *fields, int n, const c
     const char *at = f && f->type == FIELD_CHOICE && index >= 0 ? config_name_at(f->choices, index, &length) : NULL;
     snprintf(name, sizeof name, "%.*s", at ? length : 1, at ? at : "?");
     return name;
+}
+
+// Makes a number or a choice of one config that of another one, which has the same table.
+static inline void config_copy(void *to, const void *from, const Field *f) {
+    static const size_t sizes[] = { [FIELD_INT] = sizeof(int), [FIELD_INT64] = sizeof(int64_t), [FIELD_FLOAT] = sizeof(double),
+                                    [FIELD_BOOL] = sizeof(bool), [FIELD_CHOICE] = sizeof(int), [FIELD_MAP] = 0 };
+    memcpy((char *)to + f->offset, (const char *)from + f->offset, sizes[f->type]);
 }
 
 // Calls report(key, value in a, value in b, context) for every field that differs. Returns how many do.

@@ -47,6 +47,7 @@ typedef struct {
         double router_scale, balance_rate;
     } model;
     struct {
+        char *init;
         int steps, batch, micro_batch, eval_every, save_every, sample_every, sample_tokens, precision, recompute;
         int64_t eval_tokens, final_eval_tokens;
         double grad_clip;
@@ -147,6 +148,7 @@ static const Field config_fields[] = {
     {"model.logit_softcap", FIELD_FLOAT, F_(model.logit_softcap), "0", 0, 1e6, NULL, "c > 0: logits become c tanh(z/c)"},
     {"model.init", FIELD_CHOICE, F_(model.init), "gpt2", 0, 0, "gpt2|speedrun", "how weights start (configs/README.md, Model)"},
 
+    {"train.init", FIELD_STRING, F_(train.init), "", 0, 0, NULL, "folder of a run, or of an imported model, with whose weights the training begins (fine-tuning): keys of model. that are left open are its own; empty: weights as model.init says"},
     {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, 1e9, NULL, "optimizer steps"},
     {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
     {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences at once, gradients add up; 0: as many as 4096 tokens hold"},
@@ -442,7 +444,7 @@ static inline void config_resolve_experts(Config *c, const char *where) {
 // Prepared data is looked for where make put it: in $DATA_ROOT, which `make BUILD=FOLDER` sets, instead of build/data.
 static inline void config_resolve_data(Config *c) {
     const char *root = getenv("DATA_ROOT"), *prepared = "build/data/", *dir = c->data.dir;
-    if (!root || !*root || strncmp(dir, prepared, strlen(prepared)) != 0) return;
+    if (!root || !*root || strncmp(dir, prepared, strlen(prepared)) != 0 || !strncmp(dir, root, strlen(root))) return;
     char *found = format("%s/%s", root, dir + strlen(prepared));
     free(c->data.dir);
     c->data.dir = found;

@@ -1,9 +1,10 @@
 /* resume.h - what a run goes on from: the state beside the weights that its checkpoints have, whether that is sound and of
- * this run, and which weights were the best.
+ * this run, and which weights were the best; and what a run of its own begins with, the weights of another one (train.init).
  *
  * defines: CheckpointState, ckpt_tensor, checkpoint_state, checkpoint_moments, checkpoint_is_sound, checkpoint_open_sound,
  *          may_change, checkpoint_check_config, checkpoints_of, previous_is_better, check_resumed, checkpoint_open_to_resume,
- *          checkpoint_take, checkpoint_put, run_config_path, Best, best_compare, best_resume
+ *          checkpoint_take, checkpoint_put, run_config_path, Best, best_compare, best_resume,
+ *          weights_path, init_adopt, init_check
  */
 #ifndef RESUME_H
 #define RESUME_H
@@ -190,6 +191,8 @@ static inline void check_resumed(const Config *c, const char *dir, const char *f
     if (checkpoint_check_config(&file, c, false, error, sizeof error) != 0) fail_usage("%s", error);
     bool read = checkpoint_read(&file, &tensor, error, sizeof error) == 0;
     checkpoint_close(&file);
+    if (read && kept == 0)
+        fail("%s: is of an imported model, with weights and no training to go on with; --train.init=%s begins one", path, dir);
     if (!read || (uint64_t)kept == dataloader_fingerprint_of(c->data.dir)) { free(path); return; }
     char *made_of_path = format("%s/fingerprint", c->data.dir), *made_of = read_file(made_of_path, NULL);
     const char *origin = made_of ? strchr(made_of, '\n') : NULL;
@@ -296,6 +299,100 @@ static inline void best_resume(Best *b, const RunFolder *r, long step, const Run
     }
     if (b->step == step) b->loss = unrounded(b->loss, eval->val_loss);
     if (!logged && eval->step == step) best_compare(b, eval);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// train.init: the weights of another run, or of an imported model, to begin with. The optimizer and the steps are new.
+
+// The checkpoint whose weights are a run's model: checkpoint.best.bin where there is one, else the last. To be freed.
+static inline char *weights_path(const char *run) {
+    char *best = format("%s/checkpoint.best.bin", run);
+    if (file_exists(best)) return best;
+    free(best);
+    return format("%s/checkpoint.bin", run);
+}
+
+// What a model's weights may be trained on with, although they were not: dropout, balance and angles have no weights.
+static inline bool init_may_change(const char *key) {
+    return config_name_index("model.init|model.context|model.dropout|model.attn_dropout|model.balance|model.balance_rate|"
+                             "model.rope_theta|model.rope_factor|model.rope_low|model.rope_high|model.rope_original", key) >= 0;
+}
+
+static inline void init_note_difference(const char *key, const char *theirs, const char *mine, void *context) {
+    char **words = context, *before = *words;
+    if (strncmp(key, "model.", 6) != 0 || init_may_change(key)) return;
+    *words = format("%s%s%s is %s in it, but %s here", before, *before ? ", " : "", key, theirs, mine);
+    free(before);
+}
+
+// The config that train.init's checkpoint carries, to be freed by config_free. Ends the program where there is none.
+static inline Config init_config(const Config *c, char **path) {
+    Checkpoint file;
+    CheckpointState state;
+    Config theirs;
+    char error[ERROR_ROOM];
+    *path = weights_path(c->train.init);
+    if (checkpoint_open_sound(&file, *path, &state, error, sizeof error) != 0) fail_usage("train.init: %s", error);
+    const CkptTensor *text = checkpoint_find(&file, "config");
+    if (!text || text->type != CKPT_U8 || text->ndim != 1) fail_usage("train.init: %s: carries no config", *path);
+    if (!config_try(&theirs, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), text->data, (size_t)text->shape[0], *path, 0,
+                    NULL, NULL, error, sizeof error))
+        fail_usage("train.init: %s", error);
+    checkpoint_close(&file);
+    return theirs;
+}
+
+// Where the config begins with another run's weights: takes its model's keys from that, but those of the file and the command line.
+static inline void init_adopt(Config *c, const ConfigSource *from) {
+    if (!*c->train.init) return;
+    char *path;
+    Config theirs = init_config(c, &path);
+    for (int i = 0; i < N_FIELDS; i++)
+        if (!strncmp(config_fields[i].key, "model.", 6) && from[i] < CONFIG_FILE) config_copy(c, &theirs, &config_fields[i]);
+    config_free(&theirs, config_fields, N_FIELDS);
+    free(path);
+}
+
+// The tokenizer in a folder, of size 0 where there is none.
+static inline Tokenizer init_tokenizer(const char *dir) {
+    Tokenizer t = {0};
+    char *path = tokenizer_path(dir), error[ERROR_ROOM];
+    if (file_exists(path) && tokenizer_load(&t, path, error, sizeof error) != 0) fail("%s", error);
+    free(path);
+    return t;
+}
+
+// Ends the program where the data's tokens are others than those of the weights; says where that can't be told.
+static inline void init_check_tokenizer(const Config *c) {
+    Tokenizer own = init_tokenizer(c->train.init), data = init_tokenizer(c->data.dir);
+    char *path = tokenizer_path(c->train.init), *quoted = shell_quoted(path);
+    if (!own.size || !data.size)
+        printf("note: %s has no tokenizer: whether the data's tokens are those of the weights can't be told\n",
+               data.size ? c->train.init : c->data.dir);
+    else if (tokenizer_hash(&own) != tokenizer_hash(&data))
+        fail_usage("train.init: the tokens of %s are others than those of %s: prepare the text with that (make data TOKENIZER=%s)",
+                   c->data.dir, path, quoted);
+    if (own.size) tokenizer_free(&own);
+    if (data.size) tokenizer_free(&data);
+    free(path), free(quoted);
+}
+
+/* Ends the program where those weights are of another model than the config's, naming all keys that differ, or of other tokens
+ * than the data's. Before anything of the data is looked at, which could only say that some token is wrong. */
+static inline void init_check(Config *c, const char *where) {
+    if (!*c->train.init) return;
+    char *path, *words = xstrdup("");
+    Config theirs = init_config(c, &path);
+    config_resolve(c, where);
+    config_differences(&theirs, c, config_fields, N_FIELDS, init_note_difference, &words);
+    if (*words) fail_usage("train.init: %s: %s", path, words);
+    if (c->model.position == POSITION_LEARNED && c->model.context > theirs.model.context)
+        fail_usage("train.init: %s: model.context is %d in it: it has no positions for %d", path, theirs.model.context, c->model.context);
+    if (*c->run.dir && run_within(c->run.dir, c->train.init) && run_within(c->train.init, c->run.dir))
+        fail_usage("train.init: %s is the run's own folder: another run.dir is expected", c->train.init);
+    init_check_tokenizer(c);
+    config_free(&theirs, config_fields, N_FIELDS);
+    free(path), free(words);
 }
 
 #endif // RESUME_H

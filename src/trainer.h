@@ -3,7 +3,7 @@
  *
  * defines: owners_of, choose_threads, choose_precision, memory_plan, trainer_open, trainer_begin, trainer_close,
  *          checkpoint_weights, state_is_sound, check_undisturbed, save_run, keep_best, drop_older_best, read_weights,
- *          resume_run, log_start, tell_begin, tell_step, tell_validation, show_sample, explain, train_end
+ *          begin_weights, resume_run, log_start, tell_begin, tell_step, tell_validation, show_sample, explain, train_end
  *
  * Included by train_gpt.c, behind Trainer and what it is made of. Nothing here has a say in what is learned.
  */
@@ -198,6 +198,30 @@ static inline CheckpointState read_weights(const Model *m, const char *path) {
         fail("%s", error);
     checkpoint_take(&file, list, checkpoint_weights(m, list));
     return state;
+}
+
+// The weights of a training that begins: those of train.init, or as the seed has them. Of learned positions the first ones.
+static inline void begin_weights(Trainer *t) {
+    const Config *c = &t->config;
+    if (!*c->train.init) {
+        tensors_init(t->model.params, t->model.table, (uint64_t)c->run.seed);
+        return;
+    }
+    Checkpoint file;
+    CkptTensor list[N_TENSORS];
+    CheckpointState state;
+    char error[ERROR_ROOM], *path = weights_path(c->train.init);
+    if (checkpoint_open_sound(&file, path, &state, error, sizeof error) != 0) fail("%s", error);
+    for (int i = checkpoint_weights(&t->model, list) - 1; i >= 0; i--) {
+        const CkptTensor *theirs = checkpoint_find(&file, list[i].name);
+        bool first = !strcmp(list[i].name, "w.wpe") && theirs && theirs->ndim == 3 && theirs->shape[2] == list[i].shape[2] &&
+                     theirs->shape[1] > list[i].shape[1];
+        if (first) memcpy(list[i].data, theirs->data, list[i].shape[1] * list[i].shape[2] * sizeof(float));
+        else if (checkpoint_read(&file, &list[i], error, sizeof error) != 0) fail("%s", error);
+    }
+    checkpoint_close(&file);
+    printf("weights    %s, step %lld\n", path, (long long)state.step);
+    free(path);
 }
 
 // Goes on from a checkpoint: the run's own, or the one that the command line names.

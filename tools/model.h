@@ -19,7 +19,7 @@ typedef struct {
 // from: a checkpoint, or NULL: checkpoint.best.bin where the run has one, else its last. Threads are chosen already. Ends
 // the program by a line that names the file where something is missing, damaged or of another model.
 static inline void model_open(OpenModel *o, const char *run, const char *from) {
-    char *path = format("%s/config.json", run), *vocabulary = tokenizer_path(run), *best = format("%s/checkpoint.best.bin", run);
+    char *path = format("%s/config.json", run), *vocabulary = tokenizer_path(run);
     char error[ERROR_ROOM];
     if (!file_exists(path)) fail("%s: no such file: %s holds no run", path, run);
     config_load(&o->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), path, 0, NULL, NULL);
@@ -33,11 +33,11 @@ static inline void model_open(OpenModel *o, const char *run, const char *from) {
         fail("%s: %d tokens, but the model of %s has %d", vocabulary, o->tokenizer.size, path, o->config.model.vocab);
     o->model = model_plan(&o->config, 1, o->config.model.vocab, false);
     model_allocate(&o->model);
-    o->checkpoint = from ? xstrdup(from) : file_exists(best) ? xstrdup(best) : format("%s/checkpoint.bin", run);
+    o->checkpoint = from ? xstrdup(from) : weights_path(run);
     CheckpointState state = read_weights(&o->model, o->checkpoint);
     o->step = state.step;
     o->val_loss = state.progress[2];
-    free(path), free(vocabulary), free(best);
+    free(path), free(vocabulary);
 }
 
 static inline void model_close(OpenModel *o) {

@@ -233,6 +233,107 @@ TEST(a_damaged_file_of_llm_c_is_refused_in_one_line) {
     free(good), free(bytes);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// What transformers wrote
+
+// A number of the first line of a log that has these words.
+static double logged(const char *folder, const char *words, const char *key) {
+    char *path = format("%s/log.jsonl", folder), *text = read_file(path, NULL), *line = text ? strstr(text, words) : NULL,
+         *at = line ? strstr(line, key) : NULL;
+    double x = at ? strtod(at + strlen(key), NULL) : NAN;
+    free(path), free(text);
+    return x;
+}
+
+#define FIRST_LOSS "\"event\": \"eval\", \"step\": 0", "\"val_loss\": "
+
+TEST(models_of_transformers_have_its_losses) {
+    char *text = read_file("dev/golden/hf/expected.txt", NULL), *rest = text, name[64];
+    double loss;
+    int n, models = 0;
+    write_text("build/test/tune.json", "{\"train\": {\"steps\": 1, \"batch\": 2}, \"optimizer\": {\"name\": \"muon\"}}");
+    for (; sscanf(rest, "%63s %lf%n", name, &loss, &n) == 2; rest += n, models++) {
+        char *from = format("dev/golden/hf/%s", name), *run = format("build/test/import_hf_%s", name), *tuned = format("%s_tuned", run);
+        import_well(from, run, "");
+        CHECK_MSG(TRAIN("build/test/tune.json --run.dir=%s --overwrite --data.dir=dev/golden/hf/data --train.init=%s", tuned, run) == 0,
+                  "%s", name);
+        double ours = logged(tuned, FIRST_LOSS);
+        CHECK_MSG(fabs(ours / loss - 1) < 1e-5, "%s: %.9g instead of %.9g", name, ours, loss);
+        free(from), free(run), free(tuned);
+    }
+    CHECK(models == 5);
+    free(text);
+}
+
+TEST(a_tokenizer_comes_with_its_model) {
+    import_well("dev/golden/hf/gpt2", "build/test/import_hf_gpt2", "");
+    CHECK(!printed("no tokenizer"));
+    CHECK(shell("for t in dev/golden/hf/gpt2 build/test/import_hf_gpt2; do %s/tokenize encode --tokenizer=$t/tokenizer.json < README.md > "
+                "build/test/ids_$(basename $t).txt; done && cmp build/test/ids_gpt2.txt build/test/ids_import_hf_gpt2.txt", build) == 0);
+    CHECK(shell("%s/generate build/test/import_hf_gpt2 --prompt='Light' --tokens=5 > build/test/out.txt", build) == 0 && printed("Light"));
+    import_well("dev/golden/hf/llama", "build/test/import_hf_llama", "");
+    CHECK(printed("no tokenizer: dev/golden/hf/llama: has none"));
+    // one that can't be read here is said, and the model comes without it
+    CHECK(shell("rm -rf build/test/import_uni && cp -r dev/golden/hf/llama build/test/import_uni && "
+                "echo '{\"pre_tokenizer\": null, \"model\": {\"type\": \"Unigram\"}}' > build/test/import_uni/tokenizer.json") == 0);
+    import_well("build/test/import_uni", "build/test/import_uni_run", "");
+    CHECK(printed("no tokenizer: build/test/import_uni/tokenizer.json: pre_tokenizer.type: missing"));
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// train.init
+
+TEST(fine_tuning_begins_with_the_weights_of_a_run) {
+    const char *base = "build/test/import_base", *tuned = "build/test/import_tuned";
+    write_text("build/test/tune.json", "{\"data\": {\"dir\": \"build/test/data\"}, \"train\": {\"steps\": 6, \"batch\": 6, \"sample_tokens\": 0}}");
+    CHECK(TRAIN("build/test/run.json --run.dir=%s --overwrite --train.steps=12 --train.eval_every=0 --optimizer.name=adamw", base) == 0);
+    double last = logged(base, "\"event\": \"eval\", \"step\": 12", "\"val_loss\": ");
+    // under Muon, AdamW and a route; its model's keys need not be said
+    static const char *const optimizers[] = {"", "--optimizer.name=adamw", "--optimizer.name=muon --optimizer.route=q=adamw,mlp_in=none"};
+    for (size_t i = 0; i < COUNT_OF(optimizers); i++) {
+        CHECK(TRAIN("build/test/tune.json --run.dir=%s --overwrite --train.init=%s %s", tuned, base, optimizers[i]) == 0);
+        CHECK_MSG(logged(tuned, FIRST_LOSS) == last, "%.12g instead of %.12g", logged(tuned, FIRST_LOSS), last);
+        CHECK(printed("weights    build/test/import_base/checkpoint.bin, step 12") && step_of("build/test/import_tuned/checkpoint.bin") == 6);
+    }
+    // fewer positions: the first ones
+    CHECK(TRAIN("build/test/tune.json --run.dir=%s --overwrite --train.init=%s --model.context=8", tuned, base) == 0);
+    Checkpoint a = open_checkpoint(base), b;
+    char error[512];
+    CHECK(TRAIN("build/test/tune.json --run.dir=%s --overwrite --train.init=%s --model.context=8 --train.steps=1 --optimizer.name=sgd "
+                "--optimizer.sgd.lr=0", tuned, base) == 0);
+    if (checkpoint_open(&b, "build/test/import_tuned/checkpoint.bin", error, sizeof error) != 0) fail("%s", error);
+    CHECK(checkpoint_find(&b, "w.wpe")->shape[1] == 8 && !memcmp(checkpoint_find(&a, "w.wpe")->data, checkpoint_find(&b, "w.wpe")->data, 8 * 16 * 4));
+    CHECK(!memcmp(checkpoint_find(&a, "w.w_in")->data, checkpoint_find(&b, "w.w_in")->data, 2 * 64 * 16 * 4));
+    checkpoint_close(&a), checkpoint_close(&b);
+    // it goes on by itself, without the weights that it began with
+    CHECK(shell("rm -rf %s_moved && mv %s %s_moved", base, base, base) == 0);
+    CHECK(shell("%s --run.dir=%s --resume --train.steps=2 > build/test/out.txt 2>&1", trainer, tuned) == 0 && step_of("build/test/import_tuned/checkpoint.bin") == 2);
+    CHECK(shell("mv %s_moved %s", base, base) == 0);
+}
+
+TEST(other_weights_than_the_config_asks_for_are_refused) {
+    CHECK(TRAIN("build/test/run.json --run.dir=build/test/import_base --overwrite --train.steps=1 --train.eval_every=0") == 0);
+    CHECK(shell("rm -rf build/test/import_bytes && %s/tokenize shards --tokenizer=byte --out=build/test/import_bytes build/test/words.txt > build/test/out.txt && "
+                "rm -rf build/test/import_never", build) == 0);
+#define TUNE "build/test/run.json --run.dir=build/test/import_never --train.init=build/test/import_base "
+    static const struct { const char *keys, *words; } cases[] = {
+        {"--model.width=32 --model.layers=3 --model.dropout=0", "checkpoint.bin: model.layers is 2 in it, but 3 here, model.width is 16 in it, but 32 here"},
+        {"--model.arch=llama --model.norm=rmsnorm", "model.arch is \"gpt2\" in it, but \"llama\" here, model.norm is \"layernorm\" in it"},
+        {"--model.context=17", "model.context is 16 in it: it has no positions for 17"},
+        {"--data.dir=build/test/import_bytes", "the tokens of build/test/import_bytes are others than those of build/test/import_base/tokenizer.bin: prepare"},
+        {"--train.init=build/test/import_none", "train.init: build/test/import_none/checkpoint.bin: cannot be opened"},
+        {"--run.dir=build/test/import_base --overwrite", "is the run's own folder"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        check_error_line(TRAIN(TUNE "%s", cases[i].keys), 2, cases[i].words);
+        CHECK(!file_exists("build/test/import_never") && file_exists("build/test/import_base/checkpoint.bin"));
+    }
+#undef TUNE
+    import_well("dev/golden/hf/llama", "build/test/import_hf_llama", "");
+    check_error_line(shell("%s --run.dir=build/test/import_hf_llama --resume 2> build/test/err.txt", trainer), 1,
+                     "is of an imported model, with weights and no training to go on with; --train.init=build/test/import_hf_llama begins one");
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     find_programs();
@@ -241,5 +342,9 @@ int main(int argc, char **argv) {
     RUN(a_damaged_safetensors_file_gets_one_line);
     RUN(what_is_no_model_of_ours_is_refused_in_one_line);
     RUN(a_damaged_file_of_llm_c_is_refused_in_one_line);
+    RUN(models_of_transformers_have_its_losses);
+    RUN(a_tokenizer_comes_with_its_model);
+    RUN(fine_tuning_begins_with_the_weights_of_a_run);
+    RUN(other_weights_than_the_config_asks_for_are_refused);
     return tests_end();
 }
