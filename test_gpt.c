@@ -483,7 +483,7 @@ TEST(validation_and_sampling_count_no_loads) {
     model_zero_grads(m);
     model_loss(m, t.inputs, t.targets, m->B, m->T);
     int start = 1, tokens[8], *end = tokens;
-    generate(m, m->V, &start, 1, 8, 0.9, 0, 1, collect, &end);
+    generate(m, m->V, &start, 1, 8, sample_at(0.9), 1, collect, &end);
     for (int e = 0; e < m->router.E; e++) CHECK(m->loads[e] == 0);
     trainer_free(&t);
 }
@@ -1123,13 +1123,14 @@ TEST(generate_is_reproducible_and_obeys_its_options) {
     Trainer t;
     small_trainer(&t, sockets[2][1], 0, NULL);
     int start = 3, a[100], b[100], *end;
-    end = a; generate(&t.model, t.model.V, &start, 1, 100, 0.9, 0, 11, collect, &end);     // more tokens than the block has
-    end = b; generate(&t.model, t.model.V, &start, 1, 100, 0.9, 0, 11, collect, &end);
+    end = a; generate(&t.model, t.model.V, &start, 1, 100, sample_at(0.9), 11, collect, &end);     // more tokens than the block has
+    end = b; generate(&t.model, t.model.V, &start, 1, 100, sample_at(0.9), 11, collect, &end);
     CHECK(!memcmp(a, b, sizeof a));
-    end = b; generate(&t.model, t.model.V, &start, 1, 100, 0.9, 0, 12, collect, &end);
+    end = b; generate(&t.model, t.model.V, &start, 1, 100, sample_at(0.9), 12, collect, &end);
     CHECK(memcmp(a, b, sizeof a) != 0);
-    end = a; generate(&t.model, t.model.V, &start, 1, 100, 0.0, 0, 11, collect, &end);
-    end = b; generate(&t.model, t.model.V, &start, 1, 100, 5.0, 1, 12, collect, &end);     // the likeliest of one
+    end = a; generate(&t.model, t.model.V, &start, 1, 100, sample_at(0), 11, collect, &end);
+    end = b; generate(&t.model, t.model.V, &start, 1, 100, (SampleRule){5, .top_k = 1, .top_p = 1, .repetition_penalty = 1}, 12,
+                      collect, &end);                                        // the likeliest of one
     CHECK(!memcmp(a, b, sizeof a));
     int best = 0;                                                            // the first token is the largest logit's
     trunk_forward(&t.model, &start, (Batch){.B = 1, .T = 1});
@@ -1145,36 +1146,88 @@ static void last_logits(Model *m, const int *tokens, Batch batch) {
     linear_forward(m->logits, m->norm + (size_t)(batch.T - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
 }
 
-// Token after token on what the caches keep: the logits of a forward pass over all of them, behind prompts of 1 token and
-// more; and so the same text, also where it is longer than the context.
+// The same weights in a model for B texts, without gradients.
+static Model model_of_texts(const Trainer *t, int B) {
+    Model m = model_plan(&t->config, B, t->model.V, false);
+    model_allocate(&m);
+    memcpy(m.params, t->model.params, m.n_params * sizeof *m.params);
+    return m;
+}
+
+// Piece after piece on what the caches keep, of one token or of several: the logits of a forward pass over all of them.
 TEST(cached_logits_are_those_of_the_whole) {
+    static const int pieces[][3] = {{1, 1, 1}, {34, 1, 1}, {5, 17, 1}, {1, 3, 30}};      // one after the other, over and over
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
+        Trainer t;
+        small_trainer(&t, sockets[i][1], 0, NULL);
+        Model m = model_of_texts(&t, 1);
+        int V = m.V, tokens[100];
+        float *expected = xmalloc((size_t)V * m.T * sizeof *expected);
+        for (int n = 0; n < m.T; n++) tokens[n] = (int)(hash64(12, n) % (uint64_t)V);
+        for (int n = 0; n < m.T; n++) {
+            last_logits(&m, tokens, (Batch){.B = 1, .T = n + 1});
+            memcpy(expected + (size_t)n * V, m.logits, (size_t)V * sizeof *expected);
+        }
+        for (size_t p = 0; p < COUNT_OF(pieces); p++)
+            for (int past = 0, piece = 0, n; past < m.T; past = n, piece++) {
+                n = min_int(past + pieces[p][piece % 3], m.T);
+                last_logits(&m, tokens + past, (Batch){.B = 1, .T = n - past, .cached = true, .past = past});
+                double error = distance(m.logits, expected + (size_t)(n - 1) * V, V) / norm_of(expected + (size_t)(n - 1) * V, V);
+                CHECK_MSG(error < 1e-5, "%s: tokens %d to %d: logits are off by %g", sockets[i][0], past, n, error);
+            }
+        free(expected);
+        model_free(&m);
+        trainer_free(&t);
+    }
+}
+
+// The likeliest tokens are those of forward passes over all that the model is to see, far behind the context, too.
+TEST(a_text_at_the_context_goes_on_from_its_last_half) {
     for (size_t i = 0; i < COUNT_OF(sockets); i++) {
         Trainer t;
         small_trainer(&t, sockets[i][1], 0, NULL);
         Model *m = &t.model;
-        int V = m->V, tokens[100], text[100], *end = text;
-        float *expected = xmalloc((size_t)V * m->T * sizeof *expected);
-        for (int n = 0; n < 100; n++) tokens[n] = (int)(hash64(12, n) % (uint64_t)V);
-        for (int n = 0; n < m->T; n++) {
-            last_logits(m, tokens, (Batch){.B = 1, .T = n + 1});
-            memcpy(expected + (size_t)n * V, m->logits, (size_t)V * sizeof *expected);
-        }
-        for (int prompt = 1; prompt < m->T; prompt += 33)
-            for (int n = prompt; n <= m->T; n++) {
-                int past = n == prompt ? 0 : n - 1;
-                last_logits(m, tokens + past, (Batch){.B = 1, .T = n - past, .cached = true, .past = past});
-                double error = distance(m->logits, expected + (size_t)(n - 1) * V, V) / norm_of(expected + (size_t)(n - 1) * V, V);
-                CHECK_MSG(error < 1e-5, "%s: token %d behind %d: logits are off by %g", sockets[i][0], n, prompt, error);
-            }
-        generate(m, V, tokens, 5, 95, 0.0, 0, 11, collect, &end);
-        for (int n = 5; n < 100; n++) {
-            int seen = n < m->T ? n : m->T, best = 0;
-            last_logits(m, tokens + n - seen, (Batch){.B = 1, .T = seen});
-            for (int v = 0; v < V; v++) if (m->logits[v] > m->logits[best]) best = v;
+        enum { PROMPT = 5, N = 200 };
+        int tokens[N], text[N], *end = text, first = 0;
+        for (int n = 0; n < PROMPT; n++) tokens[n] = (int)(hash64(12, n) % (uint64_t)m->V);
+        generate(m, m->V, tokens, PROMPT, N - PROMPT, sample_at(0), 11, collect, &end);
+        for (int n = PROMPT; n < N; n++) {
+            if (n - first > m->T) first = n - m->T / 2;
+            int best = 0;
+            last_logits(m, tokens + first, (Batch){.B = 1, .T = n - first});
+            for (int v = 0; v < m->V; v++) if (m->logits[v] > m->logits[best]) best = v;
             tokens[n] = best;
         }
-        CHECK_MSG(!memcmp(tokens + 5, text, 95 * sizeof *text), "%s", sockets[i][0]);
-        free(expected);
+        CHECK(N > 2 * m->T);
+        CHECK_MSG(!memcmp(tokens + PROMPT, text, (N - PROMPT) * sizeof *text), "%s", sockets[i][0]);
+        trainer_free(&t);
+    }
+}
+
+// Several texts at once are those that their seeds write alone, bit by bit; a prompt in two parts, the second behind the first
+// tokens that were drawn, too.
+TEST(texts_side_by_side_are_those_of_each_alone) {
+    enum { B = 3, N = 150 };
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
+        Trainer t;
+        small_trainer(&t, sockets[i][1], 0, NULL);
+        Model one = model_of_texts(&t, 1), several = model_of_texts(&t, B);
+        SampleRule rule = {.temperature = 1.2, .top_k = 40, .top_p = 0.95, .repetition_penalty = 1.1};
+        int prompt[] = {3, 1, 4, 1, 5, 9, 2};
+        Sampler all = sampler_open(&several, B, several.V, N, rule, 5);
+        for (int b = -1; b < B; b++) {              // -1: side by side
+            Sampler alone = sampler_open(&one, 1, one.V, N, rule, 5 + (uint64_t)b), *s = b < 0 ? &all : &alone;
+            sampler_prompt(s, prompt, 3);
+            for (int n = 0; n < 9; n++) CHECK(sampler_next(s));
+            sampler_prompt(s, prompt + 3, 4);
+            while (s->n < N) CHECK(sampler_next(s));
+            if (b >= 0) CHECK_MSG(!memcmp(alone.tokens, all.tokens + b * N, N * sizeof(int)), "%s, text %d", sockets[i][0], b);
+            sampler_close(&alone);
+        }
+        CHECK(memcmp(all.tokens, all.tokens + N, N * sizeof(int)) != 0);
+        sampler_close(&all);
+        model_free(&one);
+        model_free(&several);
         trainer_free(&t);
     }
 }
@@ -1867,6 +1920,8 @@ int main(int argc, char **argv) {
     RUN(init_has_its_statistics_and_is_independent_of_other_sockets);
     RUN(generate_is_reproducible_and_obeys_its_options);
     RUN(cached_logits_are_those_of_the_whole);
+    RUN(a_text_at_the_context_goes_on_from_its_last_half);
+    RUN(texts_side_by_side_are_those_of_each_alone);
     RUN(the_same_bits_with_any_number_of_threads);
     RUN(an_interrupted_run_resumes_to_the_same_bits);
     RUN(a_run_with_experts_resumes_to_the_same_bits);

@@ -37,6 +37,7 @@
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
 #include "src/moe.h"         // defines: Router, moe_choose, moe_choose_backward, moe_sort, moe_move_bias, moe_quantile_bias, ...
+#include "src/sample.h"      // defines: SampleRule, sample_at, SampleRoom, sample_room, sample_token
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
 #include "src/signals.h"     // defines: interrupted, take_signals
@@ -684,7 +685,7 @@ typedef struct {             // what a block keeps
     float *norm1_mean, *norm1_rstd;   // (N), (N)
     AttentionActs attention;
     LatentActs latent;
-    float *cache;            // (T, the mixer's cache) what sampling keeps of earlier tokens
+    float *cache;            // (B, T, the mixer's cache) what sampling keeps of earlier tokens
     float *x_mid;            // (N, C) after the mixer
     float *norm2_mean, *norm2_rstd;
     DenseActs dense;         // one of these two
@@ -697,8 +698,8 @@ typedef struct {             // the sequences of a micro-batch
     int B, T;
     uint64_t first_sequence; // number of the first one in the whole training, for dropout
     bool training;           // drops, and is followed by a backward pass
-    bool cached;             // sampling: its one sequence goes on behind `past` tokens, of which the caches have keys and
-    int past;                // values, and joins them
+    bool cached;             // sampling: each sequence goes on behind `past` tokens, of which the caches have keys and values,
+    int past;                // and joins them
     float dloss;             // then: the weight of a token's loss
 } Batch;
 
@@ -735,7 +736,7 @@ struct Model {
     int QKV, H;              // width of a row of qkv, (NH + 2 NKV) HS, or of down; of h, F or for swiglu 2F
     Router router;           // E, K and how experts are chosen; E 0: there are none
     int D;                   // layers without experts
-    int logit_rows;          // tokens whose logits are computed at a time; 1 without gradients
+    int logit_rows;          // tokens whose logits are computed at a time
     int threads;             // that there is scratch memory for
     Tensor table[N_TENSORS];
     size_t n_params, n_acts;
@@ -792,9 +793,11 @@ static void rotate(const Model *m, float *x, float direction, Batch batch, int h
 }
 
 // Puts `width` floats of each token's row of x into its row of a cache.
-static void cache_keep(float *cache, size_t cache_stride, const float *x, size_t stride, int width, Batch batch) {
-    for (int t = 0; t < batch.T; t++)
-        memcpy(cache + (size_t)(batch.past + t) * cache_stride, x + t * stride, (size_t)width * sizeof *x);
+static void cache_keep(const Model *m, float *cache, size_t cache_stride, const float *x, size_t stride, int width, Batch batch) {
+    for (int b = 0; b < batch.B; b++)
+        for (int t = 0; t < batch.T; t++)
+            memcpy(cache + ((size_t)b * m->T + batch.past + t) * cache_stride, x + ((size_t)b * batch.T + t) * stride,
+                   (size_t)width * sizeof *x);
 }
 
 // The gradient of a branch in front of its dropout: m->dx, or where the branch drops m->dnorm, filled from it.
@@ -840,7 +843,8 @@ static size_t mixer_attention_cache(const Model *m) { return 2 * (size_t)m->NKV 
 static Attention attention_of(const Model *m, int layer, Batch batch) {
     size_t keys = batch.cached ? mixer_attention_cache(m) : (size_t)m->QKV;
     return (Attention){
-        .B = batch.B, .Tq = batch.T, .Tk = batch.past + batch.T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
+        .B = batch.B, .Tq = batch.T, .Tk = batch.past + batch.T, .keys_apart = batch.cached ? m->T : 0,
+        .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
         .q_stride = (size_t)m->QKV, .k_stride = keys, .v_stride = keys, .out_stride = (size_t)(m->NH * m->HS),
         .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config->model.attn_softcap,
         .dropout = dropout_of(m, DROP_ATTENTION, layer, batch),
@@ -877,7 +881,7 @@ static void mixer_attention_forward(Model *m, float *out, const float *x, int la
         profile_lap(PASS_POSITION, 0, 8.0 * N * heads * m->HS * ((m->rope_cos != NULL) + (a->qk_rstd != NULL)));
     if (batch.cached) {
         float *cache = m->blocks[layer].cache;
-        cache_keep(cache, 2 * (size_t)KV, k, (size_t)m->QKV, 2 * KV, batch);
+        cache_keep(m, cache, 2 * (size_t)KV, k, (size_t)m->QKV, 2 * KV, batch);
         k = cache;
     }
     attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, k, k + KV,
@@ -959,11 +963,11 @@ static Attention latent_attention_of(const Model *m, int layer, Batch batch) {
     };
 }
 
-// That of one token behind others, whose heads share one key, latent and rotated key, and one value, the latent.
-static Attention absorbed_attention_of(const Model *m, int past) {
+// That of tokens behind others, whose heads share one key, latent and rotated key, and one value, the latent.
+static Attention absorbed_attention_of(const Model *m, Batch batch) {
     int KVR = m->config->model.kv_lora, key = KVR + m->config->model.rope;
     return (Attention){
-        .B = 1, .Tq = 1, .Tk = past + 1, .NH = m->NH, .NKV = 1, .HS_qk = key, .HS_v = KVR,
+        .B = batch.B, .Tq = batch.T, .Tk = batch.past + batch.T, .keys_apart = m->T, .NH = m->NH, .NKV = 1, .HS_qk = key, .HS_v = KVR,
         .q_stride = (size_t)m->NH * key, .k_stride = (size_t)key, .v_stride = (size_t)key, .out_stride = (size_t)m->NH * KVR,
         .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config->model.attn_softcap,
     };
@@ -975,13 +979,13 @@ static size_t mixer_mla_cache(const Model *m) { return (size_t)(m->config->model
 static size_t mixer_mla_work(const Model *m) {
     LatentSizes s = latent_sizes(m);
     size_t whole = (size_t)m->B * m->T * (m->NH * m->HS + max_int(m->NH * s.HV, max_int(s.QR, s.KVR))),
-           absorbed = (size_t)m->NH * (2 * s.KVR + s.rope);
+           absorbed = (size_t)(m->backward ? 1 : m->B * m->T) * m->NH * (2 * s.KVR + s.rope);   // in training a sample's token
     return whole > absorbed ? whole : absorbed;
 }
 
 static void mixer_mla_plan_shared(Model *m, Arena *arena) {
     if (m->backward) m->dqkv = arena_take(arena, (size_t)m->B * m->T * m->QKV);
-    Attention whole = latent_attention_of(m, 0, (Batch){.B = m->B, .T = m->T}), absorbed = absorbed_attention_of(m, m->T - 1);
+    Attention whole = latent_attention_of(m, 0, (Batch){.B = m->B, .T = m->T}), absorbed = absorbed_attention_of(m, (Batch){.B = 1, .T = 1, .past = m->T - 1});
     size_t a = attention_scratch_floats(&whole), b = attention_scratch_floats(&absorbed);
     m->scratch = arena_take(arena, (size_t)m->threads * (a > b ? a : b));
 }
@@ -1050,25 +1054,27 @@ static void latent_keys_backward(const Model *m, float *dkv, float *drotated, co
     profile_lap(PASS_POSITION, 0, 8.0 * N * m->NH * m->HS);
 }
 
-// att of one token behind `past` others, of which only latents and rotated keys are there. Instead of their keys and values,
-// the query goes back through W_k, and W_v comes after the sum (DeepSeek-V2, section 2.1.2):
+// att of tokens behind others, of which only latents and rotated keys are there. Instead of their keys and values, the
+// query goes back through W_k, and W_v comes after the sum (DeepSeek-V2, section 2.1.2):
 //     q . W_k c = (W_k^T q) . c          sum_j p_j W_v c_j = W_v sum_j p_j c_j
-static void latent_absorbed(Model *m, int layer, int past) {
+static void latent_absorbed(Model *m, int layer, Batch batch) {
     LatentActs *a = &m->blocks[layer].latent;
     LatentSizes s = latent_sizes(m);
-    int KVR = s.KVR, key = KVR + s.rope;
+    int N = batch.B * batch.T, KVR = s.KVR, key = KVR + s.rope, q_stride = m->NH * key, sum_stride = m->NH * KVR;
     const float *cache = m->blocks[layer].cache, *wk = weight(m, W_KVB, layer), *wv = wk + (size_t)m->NH * s.nope * KVR;
-    float *q = m->work, *sum = q + (size_t)m->NH * key;
+    float *q = m->work, *sum = q + (size_t)N * q_stride;
     for (int h = 0; h < m->NH; h++) {
         const float *from = a->q + (size_t)h * m->HS;
-        gemm(false, false, 1, KVR, s.nope, 1.0f, from, m->HS, wk + (size_t)h * s.nope * KVR, KVR, 0.0f, q + (size_t)h * key, key);
-        memcpy(q + (size_t)h * key + KVR, from + s.nope, (size_t)s.rope * sizeof *q);
+        float *to = q + (size_t)h * key;
+        gemm(false, false, N, KVR, s.nope, 1.0f, from, s.q_stride, wk + (size_t)h * s.nope * KVR, KVR, 0.0f, to, q_stride);
+        for (int n = 0; n < N; n++)
+            memcpy(to + (size_t)n * q_stride + KVR, from + n * s.q_stride + s.nope, (size_t)s.rope * sizeof *q);
     }
     attention_forward(sum, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, cache, cache,
-                      absorbed_attention_of(m, past), m->scratch);
+                      absorbed_attention_of(m, batch), m->scratch);
     for (int h = 0; h < m->NH; h++)
-        gemm(false, true, 1, s.HV, KVR, 1.0f, sum + (size_t)h * KVR, KVR, wv + (size_t)h * s.HV * KVR, KVR, 0.0f,
-             a->att + (size_t)h * s.HV, s.HV);
+        gemm(false, true, N, s.HV, KVR, 1.0f, sum + (size_t)h * KVR, sum_stride, wv + (size_t)h * s.HV * KVR, KVR, 0.0f,
+             a->att + (size_t)h * s.HV, s.att_stride);
 }
 
 static void mixer_mla_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
@@ -1084,10 +1090,10 @@ static void mixer_mla_forward(Model *m, float *out, const float *x, int layer, B
     latent_up_forward(m, batch.past ? NULL : a->kv, norm, a->kv_rstd, latent, KV_NORM_W, PRODUCT_KVB, layer, N);
     if (batch.cached) {
         float *cache = m->blocks[layer].cache;
-        cache_keep(cache, mixer_mla_cache(m), norm, (size_t)s.KVR, s.KVR, batch);
-        cache_keep(cache + s.KVR, mixer_mla_cache(m), rotated, (size_t)m->QKV, s.rope, batch);
+        cache_keep(m, cache, mixer_mla_cache(m), norm, (size_t)s.KVR, s.KVR, batch);
+        cache_keep(m, cache + s.KVR, mixer_mla_cache(m), rotated, (size_t)m->QKV, s.rope, batch);
     }
-    if (batch.past) latent_absorbed(m, layer, batch.past);
+    if (batch.past) latent_absorbed(m, layer, batch);
     else {
         latent_keys_forward(m, k, a->kv, rotated, N);
         attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, a->q, k, a->kv + m->NH * s.nope,
@@ -1420,7 +1426,8 @@ static const Socket mlp_moe = {.work = mlp_moe_work, .plan_shared = mlp_moe_plan
 // ---------------------------------------------------------------------------------------------------------------------
 // Its memory, planned, allocated and linked
 
-enum { LOGITS_AT_A_TIME = 1 << 25 };     // at most: 128 MB
+enum { LOGITS_AT_A_TIME = 1 << 25,       // at most: 128 MB
+       LOGITS_OF_NO_GRADIENTS = 256 };   // tokens, of a model that only reads and writes texts
 
 // The N tokens of a micro-batch in equal pieces.
 static int logit_rows(int N, int V) {
@@ -1487,7 +1494,7 @@ static void model_plan_acts(Model *m, float *base) {
     }
     sockets_plan_shared(m, &at);
     for (int l = 0; l < m->L; l++) m->blocks[l].x = l == 0 || backward ? arena_take(&at, N * C) : m->blocks[0].x;
-    for (int l = 0; l < m->L; l++) m->blocks[l].cache = arena_take(&at, (size_t)m->T * mixer_of(m, l)->cache(m));
+    for (int l = 0; l < m->L; l++) m->blocks[l].cache = arena_take(&at, N * mixer_of(m, l)->cache(m));
     size_t first = at.end, end = at.end;                 // blocks that share lie over each other
     for (int l = 0; l < m->L; l++) {
         if (share) at.end = first;
@@ -1561,7 +1568,8 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
     m.router = (Router){config->model.experts, config->model.experts_per_token, config->model.expert_groups,
                         config->model.groups_per_token, (float)config->model.router_scale};
     m.D = m.router.E ? config->model.dense_layers : m.L;
-    m.logit_rows = backward ? logit_rows(B * m.T, V) : 1;
+    m.logit_rows = logit_rows(B * m.T, V);
+    if (!backward) m.logit_rows = max_int(B, min_int(m.logit_rows, LOGITS_OF_NO_GRADIENTS));
     m.threads = omp_get_max_threads();
     m.n_params = tensor_table(m.table, config, V);
     m.QKV = product_rows(m.table, product_of(m.table, PRODUCT_QKV));
@@ -1788,51 +1796,78 @@ static void model_finish_grads(Model *m) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Sampling
 
-// Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. The model sees
-// at most its last T tokens; up to there only the new token goes through it, beyond, where every position has become another
-// one, all T do. temperature 0 takes the likeliest token; top_k > 0 draws among the k likeliest. Drawn are the
-// first V of the model's tokens: a vocabulary may be smaller than model.vocab, which is padded then. false where the logits
-// aren't finite, which large weights do; a signal ends the sample early.
-static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new, double temperature, int top_k,
-                     uint64_t seed, void (*emit)(void *arg, int token), void *arg) {
-    int *tokens = xmalloc((size_t)(n_prompt + n_new) * sizeof *tokens);
-    float *sorted = xmalloc((size_t)V * sizeof *sorted);
-    memcpy(tokens, prompt, (size_t)n_prompt * sizeof *tokens);
-    bool finite = true;
-    for (int n = n_prompt, past = 0; n < n_prompt + n_new && !interrupted; past = n++) {
-        bool moves = n > m->T;
-        int new = moves ? m->T : n - past;
-        float *z = m->logits, cap = (float)m->config->model.logit_softcap;
-        trunk_forward(m, tokens + n - new, (Batch){.B = 1, .T = new, .cached = !moves, .past = moves ? 0 : past});
-        linear_forward(z, m->norm + (size_t)(new - 1) * m->C, model_linear(m, PRODUCT_OUTPUT, 0), 1, (Epilogue){0});
-        for (int v = 0; cap > 0.0f && v < V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
-        for (int v = 0; v < V; v++) finite &= isfinite(z[v]) != 0;
-        if (!finite) break;
+// Texts that a model writes side by side, all of one length and a token of each at a time. Only new tokens go through it, on the
+// keys and values that its caches keep. A text that reaches the context is read anew from its last half, and goes on from there:
+// so the model always sees between T/2 and T tokens, and that reading costs about one more token's work for each.
+typedef struct {
+    Model *m;
+    SampleRule rule;
+    uint64_t seed;            // text b is the one that seed + b writes alone
+    int B, V;                 // V: the tokens to draw from; a vocabulary may be smaller than model.vocab, which is padded then
+    int n, room;              // tokens of each text
+    int first, read;          // the model sees those from `first` on; the caches have those before `read`
+    int *tokens, *inputs;     // (B, room); those that go through the model
+    uint8_t *seen;            // (B, V) the tokens that a text has
+    SampleRoom candidates;
+} Sampler;
 
-        float largest = vec_max(z, V), smallest = -INFINITY;
-        if (temperature > 0 && top_k > 0 && top_k < V) {       // smallest = the k-th largest logit
-            memcpy(sorted, z, (size_t)V * sizeof *sorted);
-            for (int k = 0; k < top_k; k++) {
-                int best = k;
-                for (int v = k + 1; v < V; v++) if (sorted[v] > sorted[best]) best = v;
-                smallest = sorted[best];
-                sorted[best] = sorted[k];
-            }
-        }
-        double sum = 0.0, draw = uniform_of(hash64(seed, (uint64_t)n)), below = 0.0;
-        int token = 0;
-        for (int v = 0; v < V && temperature > 0; v++)
-            if (z[v] >= smallest) sum += exp((z[v] - largest) / temperature);
-        for (int v = 0; v < V; v++) {
-            if (temperature <= 0 ? z[v] < largest : z[v] < smallest) continue;
-            token = v;
-            if (temperature <= 0 || (below += exp((z[v] - largest) / temperature)) > draw * sum) break;
-        }
-        tokens[n] = token;
-        emit(arg, token);
+// room: tokens of the longest text.
+static Sampler sampler_open(Model *m, int B, int V, int room, SampleRule rule, uint64_t seed) {
+    return (Sampler){.m = m, .rule = rule, .seed = seed, .B = B, .V = V, .room = room, .candidates = sample_room(V),
+                     .tokens = xmalloc((size_t)B * room * sizeof(int)), .inputs = xmalloc((size_t)B * m->T * sizeof(int)),
+                     .seen = xcalloc((size_t)B * V, 1)};
+}
+
+static void sampler_close(Sampler *s) {
+    free(s->tokens), free(s->inputs), free(s->seen);
+    sample_room_free(s->candidates);
+}
+
+static void sampler_add(Sampler *s, int b, int at, int token) {
+    s->tokens[(size_t)b * s->room + at] = token;
+    if (token < s->V) s->seen[(size_t)b * s->V + token] = 1;
+}
+
+// Every text goes on with these.
+static void sampler_prompt(Sampler *s, const int *tokens, int n) {
+    for (int b = 0; b < s->B; b++)
+        for (int i = 0; i < n; i++) sampler_add(s, b, s->n + i, tokens[i]);
+    s->n += n;
+}
+
+// Draws a token for every text. false where the logits aren't finite, which large weights do.
+static bool sampler_next(Sampler *s) {
+    Model *m = s->m;
+    if (s->n - s->first > m->T) s->first = s->read = s->n - max_int(1, m->T / 2);
+    int new = s->n - s->read;
+    for (int b = 0; b < s->B; b++)
+        memcpy(s->inputs + b * new, s->tokens + (size_t)b * s->room + s->read, (size_t)new * sizeof(int));
+    trunk_forward(m, s->inputs, (Batch){.B = s->B, .T = new, .cached = true, .past = s->read - s->first});
+    s->read = s->n;
+    for (int b = 0; b < s->B; b++)             // of each text its last token's
+        memmove(m->norm + (size_t)b * m->C, m->norm + ((size_t)(b + 1) * new - 1) * m->C, (size_t)m->C * sizeof(float));
+    linear_forward(m->logits, m->norm, model_linear(m, PRODUCT_OUTPUT, 0), s->B, (Epilogue){0});
+    float cap = (float)m->config->model.logit_softcap;
+    for (int b = 0; b < s->B; b++) {
+        float *z = m->logits + (size_t)b * m->V;
+        for (int v = 0; cap > 0.0f && v < s->V; v++) z[v] = cap * vec_tanhf(z[v] / cap);
+        for (int v = 0; v < s->V; v++) if (!isfinite(z[v])) return false;
+        double draw = uniform_of(hash64(s->seed + (uint64_t)b, (uint64_t)s->n));
+        sampler_add(s, b, s->n, sample_token(z, s->V, &s->rule, s->seen + (size_t)b * s->V, draw, s->candidates));
     }
-    free(tokens);
-    free(sorted);
+    s->n++;
+    return true;
+}
+
+// Writes a sample: n_new tokens after the prompt, each given to emit(arg, token) as soon as it is drawn. false where the logits
+// aren't finite; a signal ends the sample early.
+static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new, SampleRule rule, uint64_t seed,
+                     void (*emit)(void *arg, int token), void *arg) {
+    Sampler s = sampler_open(m, 1, V, n_prompt + n_new, rule, seed);
+    sampler_prompt(&s, prompt, n_prompt);
+    bool finite = true;
+    for (int i = 0; i < n_new && !interrupted && (finite = sampler_next(&s)); i++) emit(arg, s.tokens[s.n - 1]);
+    sampler_close(&s);
     return finite;
 }
 

@@ -43,6 +43,7 @@
 typedef struct {
     int B, Tq, Tk;           // sequences; queries and keys of each, Tq <= Tk: query i stands at position Tk - Tq + i
                              // and sees the keys up to there
+    int keys_apart;          // rows from the first key of a sequence to that of the next one; 0: Tk, one behind the other
     int NH, NKV;             // query heads, key/value heads: query head h reads key/value head h / (NH / NKV)
     int HS_qk, HS_v;         // head sizes of queries and keys, and of values and outputs
     size_t q_stride, k_stride, v_stride, out_stride;  // floats from a token's row to the next token's; head h begins
@@ -77,6 +78,9 @@ static inline double attention_dot(const float *x, const float *y, int n) {
     return sum;
 }
 
+// The row of sequence b's first key.
+static inline size_t attention_first_key(Attention a, int b) { return (size_t)b * (size_t)(a.keys_apart ? a.keys_apart : a.Tk); }
+
 // The larger one; NaN where one is.
 static inline double attention_larger(double x, double y) { return x > y || isnan(x) ? x : y; }
 
@@ -98,8 +102,8 @@ static inline void attention_reference_forward(float *out, float *lse, float *ma
     for (int b = 0; b < a.B; b++)
         for (int h = 0; h < a.NH; h++) {
             int kv = h / (a.NH / a.NKV);
-            const float *kh = k + (size_t)b * a.Tk * a.k_stride + (size_t)kv * a.HS_qk;
-            const float *vh = v + (size_t)b * a.Tk * a.v_stride + (size_t)kv * a.HS_v;
+            const float *kh = k + attention_first_key(a, b) * a.k_stride + (size_t)kv * a.HS_qk;
+            const float *vh = v + attention_first_key(a, b) * a.v_stride + (size_t)kv * a.HS_v;
             double largest = -INFINITY;
             for (int i = 0; i < a.Tq; i++) {
                 size_t row = (size_t)b * a.Tq + i;
@@ -137,8 +141,8 @@ static inline void attention_reference_backward(float *dq, float *dk, float *dv,
     double *sum_k = s + a.Tk, *sum_v = sum_k + keys_qk, *sum_q = sum_v + keys_v;
     for (int b = 0; b < a.B; b++)
         for (int kv = 0; kv < a.NKV; kv++) {
-            size_t k_at = (size_t)b * a.Tk * a.k_stride + (size_t)kv * QK;
-            size_t v_at = (size_t)b * a.Tk * a.v_stride + (size_t)kv * V;
+            size_t k_at = attention_first_key(a, b) * a.k_stride + (size_t)kv * QK;
+            size_t v_at = attention_first_key(a, b) * a.v_stride + (size_t)kv * V;
             size_t q_at = (size_t)b * a.Tq * a.q_stride + (size_t)kv * group * QK;
             memset(sum_k, 0, (keys_qk + keys_v + queries) * sizeof *sum_k);
             for (int h = kv * group; h < (kv + 1) * group; h++)
@@ -274,6 +278,26 @@ VEC_PASS(void, attention_shift, (float *shift, float *correction, float *sum, co
         sum[i] *= correction[i];
         shift[i] = larger;
     }
+}
+
+// One query, as sampling has it: a pass over its keys and one over its values, nothing packed. p: room for a.Tk floats. Returns
+// the largest logit, NaN where one is.
+VEC_PASS(float, attention_one, (float *out, float *lse, float *p, const float *q, const float *k, const float *v, const Attention *a),
+         (out, lse, p, q, k, v, a)) {
+    int n = a->Tk, V = a->HS_v;
+    for (int j = 0; j < n; j++) p[j] = a->scale * vec_dot(q, k + (size_t)j * a->k_stride, a->HS_qk);
+    float largest = vec_max(p, n), c = a->softcap, shift = c > 0.0f ? c * vec_tanhf(largest / c) : largest, sum;
+    if (c > 0.0f) VEC_LOOP for (int j = 0; j < n; j++) p[j] = c * vec_tanhf(p[j] / c);
+    VEC_LOOP for (int j = 0; j < n; j++) p[j] = vec_expf(p[j] - shift);
+    sum = vec_sum(p, n);
+    for (int d = 0; d < V; d++) out[d] = 0.0f;
+    for (int j = 0; j < n; j++) {
+        const float *row = v + (size_t)j * a->v_stride;
+        VEC_LOOP for (int d = 0; d < V; d++) out[d] += p[j] * row[d];
+    }
+    for (int d = 0; d < V; d++) out[d] /= sum;
+    *lse = shift + logf(sum);
+    return isnan(sum) ? NAN : largest;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -471,6 +495,22 @@ static inline float attention_forward_panel(const AttentionJob *job, AttentionPa
     return largest;
 }
 
+// Queries alone in their sequences, Tq = 1, without dropout.
+static inline void attention_forward_ones(float *out, float *lse, float *max_logit, const float *q, const float *k, const float *v,
+                                          Attention a, float *scratch) {
+    size_t floats = attention_scratch_floats(&a);
+    int group = a.NH / a.NKV;
+    #pragma omp parallel for schedule(static)
+    for (int head = 0; head < a.B * a.NH; head++) {
+        int b = head / a.NH, h = head % a.NH, kv = h / group;
+        max_logit[head] = attention_one(out + (size_t)b * a.out_stride + (size_t)h * a.HS_v, lse + head,
+                                        scratch + (size_t)omp_get_thread_num() * floats,
+                                        q + (size_t)b * a.q_stride + (size_t)h * a.HS_qk,
+                                        k + attention_first_key(a, b) * a.k_stride + (size_t)kv * a.HS_qk,
+                                        v + attention_first_key(a, b) * a.v_stride + (size_t)kv * a.HS_v, &a);
+    }
+}
+
 /* out_i = sum over j <= i of softmax_j(scale q_i . k_j) v_j for each head, i and j being positions.
  *
  *   out         (B, Tq, NH * HS_v), rows of out_stride; written
@@ -480,10 +520,14 @@ static inline float attention_forward_panel(const AttentionJob *job, AttentionPa
  *   scratch     attention_scratch_floats for each OpenMP thread, aligned to 64 bytes
  *
  * Threads share the sequences and key/value heads, or, where these are few, the query heads; the result is the same
- * bits for any number of them. NaN in q or k comes out in out, lse and max_logit,
+ * bits for any number of them. A single query (Tq = 1) is computed in fp32 in any precision. NaN in q or k comes out in out, lse and max_logit,
  * NaN in v in out, there perhaps also of some queries before it. Test: dev/test/test_attn.c. */
 static inline void attention_forward(float *out, float *lse, float *max_logit, const float *q, const float *k,
                                      const float *v, Attention a, float *scratch) {
+    if (a.Tq == 1 && !(a.dropout.rate > 0)) {
+        attention_forward_ones(out, lse, max_logit, q, k, v, a, scratch);
+        return;
+    }
     const GemmIsa *isa = gemm_current();
     size_t floats = attention_scratch_floats(&a);
     int group = a.NH / a.NKV, heads = a.B * a.NKV < 2 * attention_threads() ? 1 : group;    // of a task
@@ -495,8 +539,8 @@ static inline void attention_forward(float *out, float *lse, float *max_logit, c
         #pragma omp for schedule(dynamic)
         for (int task = 0; task < a.B * a.NH / heads; task++) {
             int b = task * heads / a.NH, first = task * heads % a.NH, kv = first / group;
-            const float *kh = k + (size_t)b * a.Tk * a.k_stride + (size_t)kv * a.HS_qk;
-            const float *vh = v + (size_t)b * a.Tk * a.v_stride + (size_t)kv * a.HS_v;
+            const float *kh = k + attention_first_key(a, b) * a.k_stride + (size_t)kv * a.HS_qk;
+            const float *vh = v + attention_first_key(a, b) * a.v_stride + (size_t)kv * a.HS_v;
             attention_pack(isa, true, job.scratch.k, (GemmOperand){ kh, a.k_stride, true }, a.Tk, a.HS_qk);
             attention_pack_dims(isa, job.scratch.v_dims, vh, a.v_stride, a.HS_v, a.Tk);
             job.b = b;
@@ -636,8 +680,8 @@ static inline void attention_backward(float *dq, float *dk, float *dv, const flo
         #pragma omp for schedule(dynamic)
         for (int task = 0; task < a.B * a.NKV; task++) {
             int b = task / a.NKV, kv = task % a.NKV;
-            size_t k_at = (size_t)b * a.Tk * a.k_stride + (size_t)kv * a.HS_qk;
-            size_t v_at = (size_t)b * a.Tk * a.v_stride + (size_t)kv * a.HS_v;
+            size_t k_at = attention_first_key(a, b) * a.k_stride + (size_t)kv * a.HS_qk;
+            size_t v_at = attention_first_key(a, b) * a.v_stride + (size_t)kv * a.HS_v;
             attention_pack(isa, true, t->k, (GemmOperand){ k + k_at, a.k_stride, true }, a.Tk, a.HS_qk);
             attention_pack(isa, true, t->v, (GemmOperand){ v + v_at, a.v_stride, true }, a.Tk, a.HS_v);
             attention_pack_dims(isa, t->k_dims, k + k_at, a.k_stride, a.HS_qk, a.Tk);

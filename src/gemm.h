@@ -104,6 +104,12 @@ typedef void GemmKernel(int words, const float *a, const float *b, float alpha, 
 typedef void GemmKernelInPlace(int words, const float *a, size_t lda, const float *b, float alpha, float beta, float *c,
                                size_t ldc);
 
+// Up to GEMM_FEW_ROWS rows of GEMM_FEW_COLUMNS columns of C, neither A nor B packed: both lie along k, b with the columns of
+// op(B) as rows. The operations on an element are those of the other kernels, and so are its bits.
+enum { GEMM_FEW_ROWS = 4, GEMM_FEW_COLUMNS = 16 };
+typedef void GemmKernelRows(int rows, int depth, const float *a, size_t lda, const float *b, size_t ldb, float alpha,
+                            float beta, float *c, size_t ldc);
+
 // Four floats anywhere: SSE, NEON and the like, without naming one.
 typedef float GemmV4 __attribute__((vector_size(16), aligned(4), may_alias));
 
@@ -181,6 +187,61 @@ __attribute__((target("avx2,fma")))
 static void gemm_kernel_avx2_in_place(int words, const float *a, size_t lda, const float *b, float alpha, float beta,
                                       float *c, size_t ldc) {
     gemm_body_avx2(words, a, lda, 1, b, alpha, beta, c, ldc);
+}
+
+// Eight columns of op(B) that lie as rows of `b`, four steps of k: turned within the two halves of each register, b[p] are then
+// those columns at step p.
+__attribute__((target("avx2,fma"), always_inline))
+static inline void gemm_turn_avx2(__m256 turned[4], const float *b, size_t ldb) {
+    __m256 x[4];
+    #pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(b + i * ldb)), _mm_loadu_ps(b + (i + 4) * ldb), 1);
+    __m256 low0 = _mm256_unpacklo_ps(x[0], x[1]), high0 = _mm256_unpackhi_ps(x[0], x[1]);
+    __m256 low1 = _mm256_unpacklo_ps(x[2], x[3]), high1 = _mm256_unpackhi_ps(x[2], x[3]);
+    turned[0] = _mm256_shuffle_ps(low0, low1, 0x44), turned[1] = _mm256_shuffle_ps(low0, low1, 0xEE);
+    turned[2] = _mm256_shuffle_ps(high0, high1, 0x44), turned[3] = _mm256_shuffle_ps(high0, high1, 0xEE);
+}
+
+// A GemmKernelRows of 16 columns.
+__attribute__((target("avx2,fma"), always_inline))
+static inline void gemm_rows_avx2(int rows, int depth, const float *a, size_t lda, const float *b, size_t ldb, float alpha,
+                                  float beta, float *c, size_t ldc) {
+    __m256 sum[4][2];
+    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm256_setzero_ps();
+    int p = 0;
+    for (; p + 4 <= depth; p += 4)
+        for (int half = 0; half < 2; half++) {
+            __m256 turned[4];
+            gemm_turn_avx2(turned, b + (size_t)(8 * half) * ldb + p, ldb);
+            #pragma GCC unroll 4
+            for (int q = 0; q < 4; q++)
+                for (int i = 0; i < rows; i++)
+                    sum[i][half] = _mm256_fmadd_ps(_mm256_broadcast_ss(a + i * lda + p + q), turned[q], sum[i][half]);
+        }
+    for (; p < depth; p++)
+        for (int half = 0; half < 2; half++) {
+            const float *x = b + (size_t)(8 * half) * ldb + p;
+            __m256 column = _mm256_setr_ps(x[0], x[ldb], x[2 * ldb], x[3 * ldb], x[4 * ldb], x[5 * ldb], x[6 * ldb], x[7 * ldb]);
+            for (int i = 0; i < rows; i++)
+                sum[i][half] = _mm256_fmadd_ps(_mm256_broadcast_ss(a + i * lda + p), column, sum[i][half]);
+        }
+    for (int i = 0; i < rows; i++)
+        for (int half = 0; half < 2; half++) {
+            float *out = c + i * ldc + 8 * half;
+            __m256 x = _mm256_mul_ps(_mm256_set1_ps(alpha), sum[i][half]);
+            if (beta != 0) x = _mm256_fmadd_ps(_mm256_set1_ps(beta), _mm256_loadu_ps(out), x);
+            _mm256_storeu_ps(out, x);
+        }
+}
+
+__attribute__((target("avx2,fma")))
+static void gemm_kernel_rows_avx2(int rows, int depth, const float *a, size_t lda, const float *b, size_t ldb, float alpha,
+                                  float beta, float *c, size_t ldc) {
+    if (rows == 1) gemm_rows_avx2(1, depth, a, lda, b, ldb, alpha, beta, c, ldc);
+    else if (rows == 2) gemm_rows_avx2(2, depth, a, lda, b, ldb, alpha, beta, c, ldc);
+    else if (rows == 3) gemm_rows_avx2(3, depth, a, lda, b, ldb, alpha, beta, c, ldc);
+    else gemm_rows_avx2(4, depth, a, lda, b, ldb, alpha, beta, c, ldc);
 }
 
 // The end of a tile of 12 x 32: C = alpha * sum + beta * C.
@@ -565,6 +626,7 @@ typedef struct {
     GemmPack *pack_a, *pack_b;
     GemmKernel *kernel;
     GemmKernelInPlace *kernel_in_place;     // NULL where A has to be packed
+    GemmKernelRows *kernel_rows;            // NULL where B has to be, too
     void (*enter)(void), (*leave)(void);    // NULL, or what each thread calls around its part of a product
     GemmVectors vectors;    // what a CPU that supports it has for all other arithmetic
 } GemmIsa;
@@ -572,22 +634,22 @@ typedef struct {
 static const GemmIsa gemm_isas[] = {
 #if defined(GEMM_X86)
     { "amx",      GEMM_BF16, gemm_cpu_has_amx,         32, 32, 32, 2, false, gemm_pack_amx_a, gemm_pack_amx_b,
-      gemm_kernel_amx, NULL, gemm_enter_amx, gemm_leave_amx, GEMM_AVX512 },
+      gemm_kernel_amx, NULL, NULL, gemm_enter_amx, gemm_leave_amx, GEMM_AVX512 },
     { "avx512",   GEMM_BF16, gemm_cpu_has_avx512_bf16, 12, 32,  2, 2, false, gemm_pack_bf16_12, gemm_pack_bf16_32,
-      gemm_kernel_avx512_bf16, NULL, NULL, NULL, GEMM_AVX512 },
+      gemm_kernel_avx512_bf16, NULL, NULL, NULL, NULL, GEMM_AVX512 },
     { "avx512",   GEMM_BF16, gemm_cpu_has_avx512,      12, 32,  1, 1, true, gemm_pack_12, gemm_pack_32,
-      gemm_kernel_avx512, NULL, NULL, NULL, GEMM_AVX512 },
+      gemm_kernel_avx512, NULL, NULL, NULL, NULL, GEMM_AVX512 },
     { "avx512",   GEMM_FP32, gemm_cpu_has_avx512,      12, 32,  1, 1, false, gemm_pack_12, gemm_pack_32,
-      gemm_kernel_avx512, gemm_kernel_avx512_in_place, NULL, NULL, GEMM_AVX512 },
+      gemm_kernel_avx512, gemm_kernel_avx512_in_place, gemm_kernel_rows_avx2, NULL, NULL, GEMM_AVX512 },
     { "avx2",     GEMM_BF16, gemm_cpu_has_avx2,         6, 16,  1, 1, true, gemm_pack_6, gemm_pack_16,
-      gemm_kernel_avx2, NULL, NULL, NULL, GEMM_AVX2 },
+      gemm_kernel_avx2, NULL, NULL, NULL, NULL, GEMM_AVX2 },
     { "avx2",     GEMM_FP32, gemm_cpu_has_avx2,         6, 16,  1, 1, false, gemm_pack_6, gemm_pack_16,
-      gemm_kernel_avx2, gemm_kernel_avx2_in_place, NULL, NULL, GEMM_AVX2 },
+      gemm_kernel_avx2, gemm_kernel_avx2_in_place, gemm_kernel_rows_avx2, NULL, NULL, GEMM_AVX2 },
 #endif
     { "portable", GEMM_BF16, gemm_cpu_any,              6,  8,  1, 1, true, gemm_pack_6, gemm_pack_8,
-      gemm_kernel_portable, NULL, NULL, NULL, GEMM_PORTABLE },
+      gemm_kernel_portable, NULL, NULL, NULL, NULL, GEMM_PORTABLE },
     { "portable", GEMM_FP32, gemm_cpu_any,              6,  8,  1, 1, false, gemm_pack_6, gemm_pack_8,
-      gemm_kernel_portable, gemm_kernel_portable_in_place, NULL, NULL, GEMM_PORTABLE },
+      gemm_kernel_portable, gemm_kernel_portable_in_place, NULL, NULL, NULL, GEMM_PORTABLE },
 };
 
 static const GemmIsa *gemm_first;       // the first row of the instruction set in use
@@ -986,6 +1048,61 @@ static inline int gemm_threads(int m, int n, int k) {
     return 1;
 }
 
+// Where C has fewer rows than a panel, such as one token's, each of B's panels is used once: packed by the thread that uses it,
+// in its L1, instead of by all of them for all; or not packed either, where so few rows read it that packing takes longer.
+static inline bool gemm_uses_b_once(const GemmJob *job) {
+    return job->m < job->isa->mr && !job->extras.packed_b && !job->symmetric;
+}
+
+static inline bool gemm_reads_b_in_place(const GemmJob *job) {
+    return job->isa->kernel_rows && job->m <= GEMM_FEW_ROWS && job->a.lane_is_row && job->b.lane_is_row;
+}
+
+// Then a panel of C's columns from `left` on, for all of k. A is packed as a whole; own: room for a panel of B.
+static inline void gemm_panel_once(const GemmJob *job, float *own, int left, int columns) {
+    const GemmIsa *isa = job->isa;
+    bool in_place = gemm_reads_b_in_place(job) && columns == isa->nr;
+    for (int p = 0; p < job->k; p += GEMM_KC) {
+        GemmSlab slab = { left, columns, 1, p, gemm_min(GEMM_KC, job->k - p), own };
+        float beta = p == 0 ? job->beta : 1.0f;
+        for (int j = left; in_place && j < left + columns; j += GEMM_FEW_COLUMNS)
+            isa->kernel_rows(job->m, slab.depth, job->a.x + p, job->a.stride, job->b.x + (size_t)j * job->b.stride + p,
+                             job->b.stride, job->alpha, beta, job->c + j, job->ldc);
+        if (in_place) continue;
+        gemm_pack_slab(isa, own, job->b, slab, 0, 1);
+        gemm_tile(job, (int)gemm_words(isa, slab.depth), (GemmPanel){ job->packed_a + gemm_words(isa, p) * isa->mr, 0 },
+                  own, beta, 0, left);
+    }
+    if (job->extras.finish) job->extras.finish(job->extras.arg, 0, left, job->m, columns, job->c + left, job->ldc);
+}
+
+// What each of the threads does: its share of the panels.
+static inline void gemm_work_once(const GemmJob *job, float *own, int thread, int threads) {
+    int nr = job->isa->nr, panels = gemm_ceil_div(job->n, nr);
+    if (job->isa->enter) job->isa->enter();
+    for (int j = gemm_part(panels, threads, thread); j < gemm_part(panels, threads, thread + 1); j++)
+        gemm_panel_once(job, own, j * nr, gemm_min(nr, job->n - j * nr));
+    if (job->isa->leave) job->isa->leave();
+}
+
+static inline void gemm_run_once(GemmJob job, int threads) {
+    const GemmIsa *isa = job.isa;
+    size_t own = (gemm_words(isa, gemm_min(GEMM_KC, job.k)) * isa->nr + 15) / 16 * 16;
+    job.slab = gemm_scratch_of((size_t)threads * own + gemm_words(isa, job.k) * isa->mr);
+    job.packed_a = job.slab + (size_t)threads * own;
+    for (int p = 0; p < job.k; p += GEMM_KC)
+        gemm_pack_panels(isa, isa->pack_a, isa->mr, job.packed_a + gemm_words(isa, p) * isa->mr, job.a, 0, job.m, p,
+                         gemm_min(GEMM_KC, job.k - p));
+    if (threads == 1) {
+        gemm_work_once(&job, job.slab, 0, 1);
+        return;
+    }
+#if defined(_OPENMP)
+    #pragma omp parallel num_threads(threads)
+    gemm_work_once(&job, job.slab + (size_t)omp_get_thread_num() * own, omp_get_thread_num(), omp_get_num_threads());
+#endif
+}
+
 static inline void gemm_run(GemmJob job) {
     if (job.m <= 0 || job.n <= 0) return;
     if (job.k <= 0 || job.alpha == 0) {
@@ -998,6 +1115,10 @@ static inline void gemm_run(GemmJob job) {
         return;
     }
     const GemmIsa *isa = job.isa;
+    if (gemm_uses_b_once(&job)) {
+        gemm_run_once(job, gemm_threads(isa->mr, job.n, job.k));
+        return;
+    }
     int threads = gemm_threads(job.m, job.n, job.k);
 
     gemm_plan_slabs(&job);

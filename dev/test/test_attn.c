@@ -20,7 +20,8 @@ typedef struct {
 typedef struct { size_t rows, width, stride; } Shape;
 
 static Shape shape_of(const Attention *a, int array) {
-    size_t queries = (size_t)a->B * a->Tq, keys = (size_t)a->B * a->Tk, heads = (size_t)a->B * a->NH;
+    size_t queries = (size_t)a->B * a->Tq, heads = (size_t)a->B * a->NH;
+    size_t keys = (size_t)(a->B - 1) * (a->keys_apart ? a->keys_apart : a->Tk) + a->Tk;
     switch (array) {
     case Q: case DQ: return (Shape){ queries, (size_t)a->NH * a->HS_qk, a->q_stride };
     case K: case DK: return (Shape){ keys, (size_t)a->NKV * a->HS_qk, a->k_stride };
@@ -188,6 +189,31 @@ TEST(test_fewer_queries) {
     };
     for (size_t i = 0; i < COUNT_OF(sizes); i++)
         check_against_reference(attention_of(2, sizes[i][0], sizes[i][1], 2, 1, 24, 16, (int)i % 2), 1, 1);
+    Attention a = attention_of(3, 1, 70, 6, 2, 20, 33, 1);
+    a.softcap = 0.7f;
+    check_against_reference(a, 3, 2);
+}
+
+// Only room for more keys behind those of a sequence, which nobody reads: what holds it is another sequence's, or NaN.
+TEST(test_keys_apart) {
+    for (int queries = 1; queries < 4; queries += 2) {
+        Attention a = attention_of(3, queries, 40, 4, 2, 24, 16, 1), apart = a;
+        apart.keys_apart = 57;
+        Case c = random_case(a, 1), far = random_case(apart, 1);
+        for (int array = K; array <= V; array++) {
+            size_t stride = shape_of(&a, array).stride, width = shape_of(&a, array).width;
+            for (size_t i = 0; i < floats_of(&apart, array); i++) far.x[array][i] = NAN;
+            for (int b = 0; b < a.B; b++)
+                for (int j = 0; j < a.Tk; j++)
+                    memcpy(far.x[array] + (size_t)(b * apart.keys_apart + j) * stride,
+                           c.x[array] + (size_t)(b * a.Tk + j) * stride, width * sizeof(float));
+        }
+        forward(c, 2);
+        forward(far, 2);
+        CHECK(same_bits(c, far, OUT) && same_bits(c, far, LSE) && same_bits(c, far, MAX_LOGIT));
+        free_case(c);
+        free_case(far);
+    }
 }
 
 TEST(test_dropout_and_softcap) {
@@ -384,6 +410,7 @@ static void run_tests(void) {
     RUN(test_sizes);
     RUN(test_groups);
     RUN(test_fewer_queries);
+    RUN(test_keys_apart);
     RUN(test_dropout_and_softcap);
     RUN(test_large_logits);
     RUN(test_threads_and_in_place_same_bits);

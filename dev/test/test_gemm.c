@@ -737,6 +737,44 @@ TEST(test_in_place_same_bits) {
     omp_set_num_threads(2);
 }
 
+// Few rows that read B in place give the bits of packing it, the last columns and steps that fill no vector too.
+static void count_rows(int rows, int depth, const float *a, size_t lda, const float *b, size_t ldb, float alpha, float beta,
+                       float *c, size_t ldc) {
+    __atomic_fetch_add(&kernel_calls, 1, __ATOMIC_RELAXED);
+    counted_row->kernel_rows(rows, depth, a, lda, b, ldb, alpha, beta, c, ldc);
+}
+
+TEST(test_few_rows_same_bits) {
+    FOR_EACH_ROW(row) {
+        if (!row->kernel_rows) continue;
+        GemmIsa packing = *row, counting = *row;
+        packing.kernel_rows = NULL;
+        counting.kernel_rows = count_rows;
+        counted_row = row;
+        const int sizes[][2] = { { row->nr, 1 }, { 3 * row->nr + 2, GEMM_KC + 3 }, { 700, 2 * GEMM_KC + 6 }, { row->nr - 1, 40 } };
+        for (int i = 0; i < (int)COUNT_OF(sizes); i++)
+            for (int m = 1; m <= GEMM_FEW_ROWS + 1; m++)
+                for (int form = 0; form < 4; form++) {
+                    Product p = random_product(form, m, sizes[i][0], sizes[i][1], i % 2 ? 1 : 0.3f, (float)(m % 3) / 2, i + 1);
+                    Matrix start = random_matrix(p.m, p.n, 3, 3), packed = copy_of(start), read = copy_of(start);
+                    omp_set_num_threads(i % 3 + 1);
+                    use_row(&packing);
+                    run(p, packed);
+                    use_row(&counting);
+                    kernel_calls = 0;
+                    run(p, read);
+                    bool taken = p.m <= GEMM_FEW_ROWS && !p.trans_a && p.trans_b && p.n >= row->nr;
+                    CHECK_MSG((kernel_calls > 0) == taken, "%s form %d m %d n %d: %d calls", row_name(), form, m, p.n, kernel_calls);
+                    CHECK_MSG(same_bits(packed, read), "%s form %d m %d n %d k %d: other bits than packed", row_name(), form, m,
+                              p.n, p.k);
+                    use_row(row);
+                    FREE(start, packed, read);
+                    free_product(p);
+                }
+    }
+    omp_set_num_threads(2);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // B packed before, work on finished pieces
 
@@ -989,6 +1027,7 @@ static void run_tests(void) {
     RUN(test_precision_of_one_product);
     RUN(test_symmetric_is_cheaper);
     RUN(test_in_place_same_bits);
+    RUN(test_few_rows_same_bits);
     RUN(test_packed_same_bits);
     RUN(test_finish);
     RUN(test_scratch);
