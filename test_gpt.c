@@ -1214,17 +1214,17 @@ TEST(texts_side_by_side_are_those_of_each_alone) {
         Model one = model_of_texts(&t, 1), several = model_of_texts(&t, B);
         SampleRule rule = {.temperature = 1.2, .top_k = 40, .top_p = 0.95, .repetition_penalty = 1.1};
         int prompt[] = {3, 1, 4, 1, 5, 9, 2};
-        Sampler all = sampler_open(&several, B, several.V, N, rule, 5);
+        Sampler all = sampler_open(&several, B, several.V, rule, 5);
         for (int b = -1; b < B; b++) {              // -1: side by side
-            Sampler alone = sampler_open(&one, 1, one.V, N, rule, 5 + (uint64_t)b), *s = b < 0 ? &all : &alone;
+            Sampler alone = sampler_open(&one, 1, one.V, rule, 5 + (uint64_t)b), *s = b < 0 ? &all : &alone;
             sampler_prompt(s, prompt, 3);
             for (int n = 0; n < 9; n++) CHECK(sampler_next(s));
             sampler_prompt(s, prompt + 3, 4);
             while (s->n < N) CHECK(sampler_next(s));
-            if (b >= 0) CHECK_MSG(!memcmp(alone.tokens, all.tokens + b * N, N * sizeof(int)), "%s, text %d", sockets[i][0], b);
+            if (b >= 0) CHECK_MSG(!memcmp(alone.tokens, all.tokens + b * all.room, N * sizeof(int)), "%s, text %d", sockets[i][0], b);
             sampler_close(&alone);
         }
-        CHECK(memcmp(all.tokens, all.tokens + N, N * sizeof(int)) != 0);
+        CHECK(memcmp(all.tokens, all.tokens + all.room, N * sizeof(int)) != 0);
         sampler_close(&all);
         model_free(&one);
         model_free(&several);

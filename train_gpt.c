@@ -1804,23 +1804,33 @@ typedef struct {
     SampleRule rule;
     uint64_t seed;            // text b is the one that seed + b writes alone
     int B, V;                 // V: the tokens to draw from; a vocabulary may be smaller than model.vocab, which is padded then
-    int n, room;              // tokens of each text
+    int n, room;              // tokens of each text, and how many fit
     int first, read;          // the model sees those from `first` on; the caches have those before `read`
     int *tokens, *inputs;     // (B, room); those that go through the model
     uint8_t *seen;            // (B, V) the tokens that a text has
     SampleRoom candidates;
 } Sampler;
 
-// room: tokens of the longest text.
-static Sampler sampler_open(Model *m, int B, int V, int room, SampleRule rule, uint64_t seed) {
-    return (Sampler){.m = m, .rule = rule, .seed = seed, .B = B, .V = V, .room = room, .candidates = sample_room(V),
-                     .tokens = xmalloc((size_t)B * room * sizeof(int)), .inputs = xmalloc((size_t)B * m->T * sizeof(int)),
-                     .seen = xcalloc((size_t)B * V, 1)};
+static Sampler sampler_open(Model *m, int B, int V, SampleRule rule, uint64_t seed) {
+    return (Sampler){.m = m, .rule = rule, .seed = seed, .B = B, .V = V, .candidates = sample_room(V),
+                     .inputs = xmalloc((size_t)B * m->T * sizeof(int)), .seen = xcalloc((size_t)B * V, 1)};
 }
 
 static void sampler_close(Sampler *s) {
     free(s->tokens), free(s->inputs), free(s->seen);
     sample_room_free(s->candidates);
+}
+
+// Makes room for n more tokens of each text.
+static void sampler_grow(Sampler *s, int n) {
+    if (s->n + n <= s->room) return;
+    int room = max_int(s->n + n, 2 * s->room);
+    int *tokens = xmalloc((size_t)s->B * room * sizeof *tokens);
+    for (int b = 0; b < s->B && s->n; b++)
+        memcpy(tokens + (size_t)b * room, s->tokens + (size_t)b * s->room, (size_t)s->n * sizeof *tokens);
+    free(s->tokens);
+    s->tokens = tokens;
+    s->room = room;
 }
 
 static void sampler_add(Sampler *s, int b, int at, int token) {
@@ -1830,6 +1840,7 @@ static void sampler_add(Sampler *s, int b, int at, int token) {
 
 // Every text goes on with these.
 static void sampler_prompt(Sampler *s, const int *tokens, int n) {
+    sampler_grow(s, n);
     for (int b = 0; b < s->B; b++)
         for (int i = 0; i < n; i++) sampler_add(s, b, s->n + i, tokens[i]);
     s->n += n;
@@ -1844,6 +1855,7 @@ static bool sampler_next(Sampler *s) {
         memcpy(s->inputs + b * new, s->tokens + (size_t)b * s->room + s->read, (size_t)new * sizeof(int));
     trunk_forward(m, s->inputs, (Batch){.B = s->B, .T = new, .cached = true, .past = s->read - s->first});
     s->read = s->n;
+    sampler_grow(s, 1);
     for (int b = 0; b < s->B; b++)             // of each text its last token's
         memmove(m->norm + (size_t)b * m->C, m->norm + ((size_t)(b + 1) * new - 1) * m->C, (size_t)m->C * sizeof(float));
     linear_forward(m->logits, m->norm, model_linear(m, PRODUCT_OUTPUT, 0), s->B, (Epilogue){0});
@@ -1863,7 +1875,7 @@ static bool sampler_next(Sampler *s) {
 // aren't finite; a signal ends the sample early.
 static bool generate(Model *m, int V, const int *prompt, int n_prompt, int n_new, SampleRule rule, uint64_t seed,
                      void (*emit)(void *arg, int token), void *arg) {
-    Sampler s = sampler_open(m, 1, V, n_prompt + n_new, rule, seed);
+    Sampler s = sampler_open(m, 1, V, rule, seed);
     sampler_prompt(&s, prompt, n_prompt);
     bool finite = true;
     for (int i = 0; i < n_new && !interrupted && (finite = sampler_next(&s)); i++) emit(arg, s.tokens[s.n - 1]);

@@ -67,7 +67,7 @@ int main(int argc, char **argv) {
     if (type == TENSOR_TYPES) fail_usage("--type=%s: f32, bf16 or f16 is expected", type_name);
     if (!strcmp(format_name, "llmc") && type != TENSOR_F32) fail_usage("--type=%s: llm.c's CPU program reads f32 only", type_name);
     OpenModel o;
-    model_open(&o, run, chosen);
+    model_open(&o, run, chosen, 1);
     char *path = out ? xstrdup(out) : one_file ? format("%s/model.gguf", run) : format("%s/%s", run, format_name);
     export_to(&o, run, format_name, type, shard_mb * 1e6, path);
     free(path);

@@ -9,29 +9,30 @@
 
 typedef struct {
     Config config;                       // resolved; the model points to it
-    Model model;                         // without gradients, for one sequence at a time
+    Model model;                         // without gradients
     Tokenizer tokenizer;                 // size 0 where the folder has none
     char *checkpoint;                    // the file that the weights are from
     long step;                           // of the weights
     double val_loss;                     // the last that was known when they were saved; NaN: none was
 } OpenModel;
 
-// from: a checkpoint, or NULL: checkpoint.best.bin where the run has one, else its last. Threads are chosen already. Ends
+// from: a checkpoint, or NULL: checkpoint.best.bin where the run has one, else its last. texts: sequences at a time. Threads are
+// chosen already; products are in fp32, whatever the training's precision was, as other programs have this model. Ends
 // the program by a line that names the file where something is missing, damaged or of another model.
-static inline void model_open(OpenModel *o, const char *run, const char *from) {
+static inline void model_open(OpenModel *o, const char *run, const char *from, int texts) {
     char *path = format("%s/config.json", run), *vocabulary = tokenizer_path(run);
     char error[ERROR_ROOM];
     if (!file_exists(path)) fail("%s: no such file: %s holds no run", path, run);
     config_load(&o->config, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), path, 0, NULL, NULL);
     config_resolve(&o->config, path);
-    choose_precision(&o->config);
+    gemm_use_precision(GEMM_FP32);
     o->tokenizer = (Tokenizer){.eot = -1};
     if (file_exists(vocabulary) && (tokenizer_load(&o->tokenizer, vocabulary, error, sizeof error) != 0 ||
                                     tokenizer_check(&o->tokenizer, vocabulary, run, error, sizeof error) != 0))
         fail("%s", error);
     if (o->tokenizer.size > o->config.model.vocab)
         fail("%s: %d tokens, but the model of %s has %d", vocabulary, o->tokenizer.size, path, o->config.model.vocab);
-    o->model = model_plan(&o->config, 1, o->config.model.vocab, false);
+    o->model = model_plan(&o->config, texts, o->config.model.vocab, false);
     model_allocate(&o->model);
     o->checkpoint = from ? xstrdup(from) : weights_path(run);
     CheckpointState state = read_weights(&o->model, o->checkpoint);

@@ -12,7 +12,7 @@ int main(int argc, char **argv) {
     OpenModel o;
     choose_threads();
     gemm_use_precision(GEMM_FP32);
-    model_open(&o, argv[1], NULL);
+    model_open(&o, argv[1], NULL, 1);
     int n = argc - 2, V = o.model.V, *ids = xmalloc((size_t)n * sizeof *ids);
     if (n > o.model.T) fail_usage("%d ids: the model of %s sees at most %d", n, argv[1], o.model.T);
     for (int i = 0; i < n; i++) ids[i] = (int)integer_of("ID", argv[2 + i], 0, V - 1);
