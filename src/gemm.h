@@ -106,7 +106,7 @@ typedef void GemmKernelInPlace(int words, const float *a, size_t lda, const floa
 
 // Up to GEMM_FEW_ROWS rows of GEMM_FEW_COLUMNS columns of C, neither A nor B packed: both lie along k, b with the columns of
 // op(B) as rows. The operations on an element are those of the other kernels, and so are its bits.
-enum { GEMM_FEW_ROWS = 4, GEMM_FEW_COLUMNS = 16 };
+enum { GEMM_FEW_ROWS = 4, GEMM_FEW_COLUMNS = 8 };
 typedef void GemmKernelRows(int rows, int depth, const float *a, size_t lda, const float *b, size_t ldb, float alpha,
                             float beta, float *c, size_t ldc);
 
@@ -203,36 +203,39 @@ static inline void gemm_turn_avx2(__m256 turned[4], const float *b, size_t ldb) 
     turned[2] = _mm256_shuffle_ps(high0, high1, 0x44), turned[3] = _mm256_shuffle_ps(high0, high1, 0xEE);
 }
 
-// A GemmKernelRows of 16 columns.
+// A GemmKernelRows. Where rows are short, what fetches memory ahead of a stream, page by page and row by row, comes too late:
+// then the next eight columns are asked for here.
 __attribute__((target("avx2,fma"), always_inline))
 static inline void gemm_rows_avx2(int rows, int depth, const float *a, size_t lda, const float *b, size_t ldb, float alpha,
                                   float beta, float *c, size_t ldc) {
-    __m256 sum[4][2];
-    for (int i = 0; i < rows; i++) sum[i][0] = sum[i][1] = _mm256_setzero_ps();
+    enum { SHORT = 512 };
+    __m256 sum[4];
+    for (int i = 0; i < rows; i++) sum[i] = _mm256_setzero_ps();
+    const float *next = b + 8 * ldb;
     int p = 0;
-    for (; p + 4 <= depth; p += 4)
-        for (int half = 0; half < 2; half++) {
-            __m256 turned[4];
-            gemm_turn_avx2(turned, b + (size_t)(8 * half) * ldb + p, ldb);
-            #pragma GCC unroll 4
-            for (int q = 0; q < 4; q++)
-                for (int i = 0; i < rows; i++)
-                    sum[i][half] = _mm256_fmadd_ps(_mm256_broadcast_ss(a + i * lda + p + q), turned[q], sum[i][half]);
+    for (; p + 4 <= depth; p += 4, next += 32) {
+        __m256 turned[4];
+        gemm_turn_avx2(turned, b + p, ldb);
+        if (ldb <= SHORT) {
+            _mm_prefetch((const char *)next, _MM_HINT_T0);
+            _mm_prefetch((const char *)(next + 16), _MM_HINT_T0);
         }
-    for (; p < depth; p++)
-        for (int half = 0; half < 2; half++) {
-            const float *x = b + (size_t)(8 * half) * ldb + p;
-            __m256 column = _mm256_setr_ps(x[0], x[ldb], x[2 * ldb], x[3 * ldb], x[4 * ldb], x[5 * ldb], x[6 * ldb], x[7 * ldb]);
+        #pragma GCC unroll 4
+        for (int q = 0; q < 4; q++)
             for (int i = 0; i < rows; i++)
-                sum[i][half] = _mm256_fmadd_ps(_mm256_broadcast_ss(a + i * lda + p), column, sum[i][half]);
-        }
-    for (int i = 0; i < rows; i++)
-        for (int half = 0; half < 2; half++) {
-            float *out = c + i * ldc + 8 * half;
-            __m256 x = _mm256_mul_ps(_mm256_set1_ps(alpha), sum[i][half]);
-            if (beta != 0) x = _mm256_fmadd_ps(_mm256_set1_ps(beta), _mm256_loadu_ps(out), x);
-            _mm256_storeu_ps(out, x);
-        }
+                sum[i] = _mm256_fmadd_ps(_mm256_broadcast_ss(a + i * lda + p + q), turned[q], sum[i]);
+    }
+    for (; p < depth; p++) {
+        const float *x = b + p;
+        __m256 column = _mm256_setr_ps(x[0], x[ldb], x[2 * ldb], x[3 * ldb], x[4 * ldb], x[5 * ldb], x[6 * ldb], x[7 * ldb]);
+        for (int i = 0; i < rows; i++) sum[i] = _mm256_fmadd_ps(_mm256_broadcast_ss(a + i * lda + p), column, sum[i]);
+    }
+    for (int i = 0; i < rows; i++) {
+        float *out = c + i * ldc;
+        __m256 x = _mm256_mul_ps(_mm256_set1_ps(alpha), sum[i]);
+        if (beta != 0) x = _mm256_fmadd_ps(_mm256_set1_ps(beta), _mm256_loadu_ps(out), x);
+        _mm256_storeu_ps(out, x);
+    }
 }
 
 __attribute__((target("avx2,fma")))

@@ -112,7 +112,10 @@ static void put_json_text(const char *text, size_t n) {
     free(clean);
 }
 
-static void print_sample(const OpenModel *o, const Wish *w, const Sampler *s, int b, int64_t sample, int prompt, int eot) {
+typedef struct { double prompt, rest; } Seconds;      // until the first token of each text, and of all the others
+
+static void print_sample(const OpenModel *o, const Wish *w, const Sampler *s, int b, int64_t sample, int prompt, int eot,
+                         Seconds seconds) {
     const int *tokens = s->tokens + (size_t)b * s->room;
     Written written = written_of(s, b, prompt, eot);
     TokenText text = {&o->tokenizer, xstrdup(""), 0};
@@ -122,7 +125,8 @@ static void print_sample(const OpenModel *o, const Wish *w, const Sampler *s, in
         put_json_text(w->prompt ? w->prompt : "", w->prompt ? strlen(w->prompt) : 0);
         printf(", \"text\": ");
         put_json_text(text.text, text.n);
-        printf(", \"tokens\": %d, \"stopped\": \"%s\"}\n", written.n, written.stopped);
+        printf(", \"tokens\": %d, \"stopped\": \"%s\", \"texts_at_once\": %d, \"prompt_seconds\": %.6f, \"seconds\": %.6f}\n",
+               written.n, written.stopped, s->B, seconds.prompt, seconds.rest);
     } else {
         printf("--- sample %lld, seed %lld ---\n%s", (long long)sample, (long long)(w->seed + sample), w->prompt ? w->prompt : "");
         fwrite(text.text, 1, text.n, stdout);
@@ -142,13 +146,18 @@ static bool write_samples(OpenModel *o, const Wish *w, const int *start, int n_s
         Sampler s = sampler_open(&o->model, B, o->tokenizer.size, w->rule, (uint64_t)(w->seed + first));
         bool done[TEXTS_AT_ONCE] = {false};
         sampler_prompt(&s, start, n_start);
-        while (s.n < n_start + w->tokens && ended < B && !interrupted && (finite = sampler_next(&s)))
+        double begin = seconds_now();
+        Seconds seconds = {0, 0};
+        while (s.n < n_start + w->tokens && ended < B && !interrupted && (finite = sampler_next(&s))) {
+            if (s.n == n_start + 1) seconds.prompt = seconds_now() - begin;
             for (int b = 0; b < B; b++) {
                 int token = s.tokens[(size_t)b * s.room + s.n - 1];
                 if (token == eot && !done[b]) done[b] = true, ended++;
                 if (alone && token != eot) print_token(&o->tokenizer, token);
             }
-        for (int b = 0; b < B && !alone && finite; b++) print_sample(o, w, &s, b, first + b, n_start, eot);
+        }
+        seconds.rest = seconds_now() - begin - seconds.prompt;
+        for (int b = 0; b < B && !alone && finite; b++) print_sample(o, w, &s, b, first + b, n_start, eot, seconds);
         sampler_close(&s);
     }
     if (alone) putchar('\n');

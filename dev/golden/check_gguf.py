@@ -102,7 +102,7 @@ class Library:
 class Model:
     """A model that llama.cpp has loaded, with a context for CONTEXT tokens."""
 
-    def __init__(self, library, path):
+    def __init__(self, library, path, exact=True):
         self.c = library.c
         library.said.clear()
         self.model = self.c.llama_model_load_from_file(path.encode(), self.c.llama_model_default_params())
@@ -113,7 +113,8 @@ class Model:
                     params.rope_freq_base, params.rope_freq_scale, *params.yarn, params.type_k, params.type_v]
         assert defaults == [512, 2048, 512, 1, 0, -1, -1, -1, FLASH_AUTO, 0, 0, -1, -1, -1, -1, GGML_F16, GGML_F16], f"another struct: {defaults}"
         params.n_ctx = params.n_batch = params.n_ubatch = CONTEXT
-        params.flash_attn_type, params.type_k, params.type_v = FLASH_OFF, GGML_F32, GGML_F32
+        if exact:
+            params.flash_attn_type, params.type_k, params.type_v = FLASH_OFF, GGML_F32, GGML_F32
         params.n_threads = params.n_threads_batch = 2
         self.context = ctypes.c_void_p(self.c.llama_init_from_model(ctypes.c_void_p(self.model), params))
         self.vocabulary = ctypes.c_void_p(self.c.llama_model_get_vocab(ctypes.c_void_p(self.model)))
@@ -135,16 +136,16 @@ class Model:
             data += piece.raw[:n]
         return data
 
-    def logits(self, ids, past=0):
-        """(len(ids), size): after each of them those of the next token."""
+    def logits(self, ids, past=0, last=False):
+        """(len(ids), size): after each of them those of the next token; last: (1, size), after the last one."""
         if past == 0:
             self.c.llama_memory_clear(ctypes.c_void_p(self.c.llama_get_memory(self.context)), True)
         batch = self.c.llama_batch_init(len(ids), 0, 1)
         batch.n_tokens = len(ids)
         for i, token in enumerate(ids):
-            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = token, past + i, 1, 0, 1
+            batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = token, past + i, 1, 0, not last or i + 1 == len(ids)
         assert self.c.llama_decode(self.context, batch) == 0
-        rows = [np.ctypeslib.as_array(self.c.llama_get_logits_ith(self.context, i), (self.size,)).astype(np.float64) for i in range(len(ids))]
+        rows = [np.ctypeslib.as_array(self.c.llama_get_logits_ith(self.context, i), (self.size,)).astype(np.float64) for i in range(len(ids) - 1 if last else 0, len(ids))]
         self.c.llama_batch_free(batch)
         return np.stack(rows)
 

@@ -90,4 +90,4 @@ def our_logits(folder, ids):
 
 def our_greedy(folder, prompt, tokens):
     """The text of prompt and so many tokens, each the likeliest."""
-    return build("generate", folder, "--prompt=" + prompt, f"--tokens={tokens}", "--temperature=0")
+    return build("generate", folder, "--prompt=" + prompt, f"--tokens={tokens}", "--temperature=0", "--ignore_eot")
