@@ -97,6 +97,7 @@ EXACT    := $(if $(FAST),$(if $(filter -Ofast,$(FAST)),-O3) -fno-fast-math -fno-
 LIBS      = -lcjson -lpcre2-8 -lutf8proc -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
 TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz
+OF_RUNS  := $(patsubst %,$(BUILD)/test_%,gpt run export import data)      # they write into the same folders of build/test
 
 STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
 PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).c),$(BUILD)/study_$(s)))
@@ -146,7 +147,7 @@ TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot 
 programs: $(TESTED) $(BUILD)/logits $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
-	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh $(TESTS)
+	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh "$(OF_RUNS)" $(filter-out $(OF_RUNS),$(TESTS))
 
 # Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
 # New inputs that reach other code are kept in build/fuzz_found/PARSER, one that fails beside it as PARSER-crash-...

@@ -180,7 +180,8 @@ static bool write_behind_lines(OpenModel *o, const Wish *w, const int *start, in
         ssize_t length = getline(&line, &room, stdin);
         if (length < 0) break;
         if (length && line[length - 1] == '\n') line[length - 1] = '\0';
-        int *ids, n = encode(&o->tokenizer, "standard input", line, &ids), end;
+        int *ids, n = encode(&o->tokenizer, "standard input", line, &ids), begin = sample_start(&o->config, &o->tokenizer), end;
+        if (s.n + n == 0) sampler_prompt(&s, &begin, 1);
         sampler_prompt(&s, ids, n);
         free(ids);
         for (end = s.n + (int)w->tokens; s.n < end && !interrupted && (finite = sampler_next(&s)); ) {
@@ -210,7 +211,7 @@ int main(int argc, char **argv) {
     int *start = xmalloc(((size_t)n_prompt + 1) * sizeof *start);
     if (w.after_eot && o.tokenizer.eot < 0) fail_usage("--start=eot: the tokenizer of %s has no end-of-text token", w.run);
     if (w.after_eot) start[n++] = o.tokenizer.eot;
-    else if (n_prompt == 0) start[n++] = sample_start(&o.config, &o.tokenizer);
+    else if (n_prompt == 0 && !w.lines) start[n++] = sample_start(&o.config, &o.tokenizer);
     memcpy(start + n, prompt, (size_t)n_prompt * sizeof *start);
     bool finite = (w.lines ? write_behind_lines : write_samples)(&o, &w, start, n + n_prompt, w.ignore_eot ? -1 : o.tokenizer.eot);
     if (!finite) fail("%s: a model that diverged: its logits aren't finite", o.checkpoint);

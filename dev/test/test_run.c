@@ -681,13 +681,49 @@ TEST(the_page_of_a_step_is_made) {
 }
 
 TEST(integers_of_generate_are_integers) {
-    static const char *const flags[] = {"--tokens=1.5", "--top_k=2.5", "--seed=0.5", "--tokens=0", "--tokens=1e9", "--tokens=1e3"};
+    static const char *const flags[] = {"--tokens=1.5", "--top_k=2.5", "--seed=0.5", "--tokens=0", "--tokens=1e9", "--tokens=1e3",
+                                        "--samples=0", "--top_p=1.1", "--min_p=-0.1", "--repetition_penalty=0"};
     prepare_runs();
     for (size_t i = 0; i < COUNT_OF(flags); i++)
         check_error_line(shell("%s/generate " RUNS "none %s > build/test/out.txt 2> build/test/err.txt", build, flags[i]), EXIT_USAGE,
                          flags[i]);
+    check_error_line(shell("%s/generate " RUNS "none --lines --json > build/test/out.txt 2> build/test/err.txt", build), EXIT_USAGE, "--lines: ");
     check_error_line(shell("%s/generate " RUNS "none --tokens=1000 > build/test/out.txt 2> build/test/err.txt", build), EXIT_FAILED,
                      "no such file");
+}
+
+// Sample i of several is the text of seed + i alone; lines are prompts of one text.
+TEST(generate_writes_several_texts_and_behind_lines) {
+    prepare_runs();
+    CHECK(TRAIN("build/test/run.json --train.steps=5 --run.dir=" RUNS "texts --overwrite") == 0);
+    CHECK(shell("g='%s/generate " RUNS "texts --tokens=30 --prompt=the --top_p=0.9 --min_p=0.001 --repetition_penalty=1.2'; "
+                "$g --seed=5 --samples=10 --json > build/test/texts.jsonl && $g --seed=14 > build/test/a.txt && "
+                "$g --seed=5 --samples=10 > build/test/b.txt", build) == 0);
+    char *lines = read_file("build/test/texts.jsonl", NULL), *line = lines, *alone = read_file("build/test/a.txt", NULL);
+    for (int i = 0; i < 10; i++) {
+        JsonReader r = {0};
+        char *end = strchr(line, '\n');
+        CHECK(end && json_parse_object(&r, line, (size_t)(end - line)));
+        CHECK(cJSON_GetObjectItem(r.root, "seed")->valueint == 5 + i && cJSON_GetObjectItem(r.root, "tokens")->valueint == 30);
+        CHECK(!strcmp(cJSON_GetObjectItem(r.root, "stopped")->valuestring, "length"));
+        if (i == 9) {
+            char *whole = format("the%s\n", cJSON_GetObjectItem(r.root, "text")->valuestring);
+            CHECK_MSG(!strcmp(whole, alone), "%s instead of %s", whole, alone);
+            free(whole);
+        }
+        json_free(&r);
+        line = end + 1;
+    }
+    CHECK(*line == '\0' && file_has("build/test/b.txt", "--- sample 9, seed 14 ---\nthe"));
+    free(lines), free(alone);
+    // What the model wrote behind the first line is read with the second one: as one prompt of all of it would be.
+    CHECK(shell("g='%s/generate " RUNS "texts --temperature=0 --tokens=8'; printf 'the\nand' | $g --lines > build/test/lines.txt && "
+                "$g --prompt=the > build/test/a.txt && printf 'x%%sand' \"$(cat build/test/a.txt)\" > build/test/prompt.txt && "
+                "$g --prompt=\"$(cut -b 2- < build/test/prompt.txt)\" > build/test/b.txt", build) == 0);
+    char *read = read_file("build/test/lines.txt", NULL), *first = read_file("build/test/a.txt", NULL),
+         *second = read_file("build/test/b.txt", NULL), *expected = format("%s%s", first + strlen("the"), second + strlen(first) + 2);
+    CHECK_MSG(!strcmp(read, expected), "%s instead of %s", read, expected);
+    free(read), free(first), free(second), free(expected);
 }
 
 // However long the names are, the line ends with what is wrong.
@@ -1108,6 +1144,7 @@ int main(int argc, char **argv) {
     RUN(a_step_is_explained_and_stays_the_same);
     RUN(the_page_of_a_step_is_made);
     RUN(integers_of_generate_are_integers);
+    RUN(generate_writes_several_texts_and_behind_lines);
     RUN(the_best_model_is_kept_said_and_sampled);
     RUN(of_equal_losses_the_first_is_the_best);
     RUN(the_best_model_is_the_same_after_any_death);
