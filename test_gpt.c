@@ -251,6 +251,10 @@ static const char *const sockets[][3] = {
      "{\"model\": {\"arch\": \"speedrun\", \"experts\": 5, \"experts_per_token\": 1, \"expert_width\": 16, "
      "\"balance\": \"quantile\", " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"name\": \"muon\"}}",
      "--model.experts_per_token=5"},
+    {"k2",
+     "{\"model\": {\"arch\": \"k2\", \"mixer\": \"mla\", \"q_lora\": 40, \"kv_lora\": 20, \"nope\": 10, \"rope\": 6, \"v_head\": 12, "
+     "\"experts\": 6, \"expert_width\": 24, " SMALL_MODEL "}, \"train\": {\"batch\": 4}, \"optimizer\": {\"qk_clip\": {\"tau\": 3}}}",
+     "--model.experts_per_token=6"},
 };
 enum { SOCKET_EXPERTS = 8 };             // the first one with experts
 
@@ -361,9 +365,9 @@ static void check_same_loads(const Model *a, const Model *b) {
     CHECK(!bins || !memcmp(a->gaps, b->gaps, bins * sizeof *a->gaps));
 }
 
-// Two half batches give the gradient of the whole one, dropout, maximum logits and experts' loads included.
-static void check_halves(const char *config) {
-    char *whole[] = {"--model.dropout=0.2"}, *halves[] = {"--model.dropout=0.2", "--train.micro_batch=2"};
+// Micro-batches of `size` of the 4 sequences give the gradient of the whole batch, dropout, maximum logits and experts' loads included.
+static void check_parts(const char *config, int size) {
+    char *whole[] = {"--model.dropout=0.2"}, *halves[] = {"--model.dropout=0.2", format("--train.micro_batch=%d", size)};
     Trainer a, b;
     small_trainer(&a, config, 1, whole);
     small_trainer(&b, config, 2, halves);
@@ -373,22 +377,19 @@ static void check_halves(const char *config) {
     model_zero_grads(ma);
     model_zero_grads(mb);
     double la = model_gradients(ma, inputs, targets, 4, T, 20, 1.0f), lb = 0.0;
-    for (int half = 0; half < 2; half++) {
-        const int *in = inputs + 2 * half * T, *out = targets + 2 * half * T;
-        lb += model_gradients(mb, in, out, 2, T, 20 + 2 * (uint64_t)half, 1.0f);
-    }
+    for (int i = 0; i < 4; i += size) lb += model_gradients(mb, inputs + i * T, targets + i * T, size, T, 20 + (uint64_t)i, 1.0f);
     CHECK_MSG(fabs(la / lb - 1) < 1e-6, "%.9g and %.9g", la, lb);
     double error = distance(ma->grads, mb->grads, ma->n_params) / norm_of(ma->grads, ma->n_params);
     CHECK_MSG(error < 1e-5, "%g", error);
     CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
     check_same_loads(ma, mb);
-    free(inputs); free(targets);
+    free(inputs); free(targets); free(halves[1]);
     trainer_free(&a);
     trainer_free(&b);
 }
 
 TEST(micro_batches_add_up) {
-    for (size_t i = 0; i < COUNT_OF(sockets); i++) check_halves(sockets[i][1]);
+    for (size_t i = 0; i < 2 * COUNT_OF(sockets); i++) check_parts(sockets[i / 2][1], i % 2 ? 1 : 2);
 }
 
 // A product that no micro-batch reaches (an expert without tokens) has no gradient, whatever an earlier step left there.
@@ -1058,6 +1059,49 @@ TEST(per_head_is_a_block_for_each_head) {
     }
 }
 
+/* A step of latent attention and experts, with and without per_head: of each matrix under Muon, or of each head where it is cut,
+ * exactly one orthogonalized gradient is taken, by hand, and no weight belongs to two. */
+TEST(a_step_of_k2_orthogonalizes_each_matrix_once) {
+    for (int per_head = 0; per_head < 2; per_head++) {
+        char *overrides[] = {per_head ? "--optimizer.muon.per_head=true" : "--optimizer.muon.per_head=false"};
+        Trainer t;
+        small_trainer(&t, sockets[COUNT_OF(sockets) - 1][1], 1, overrides);
+        Model *m = &t.model;
+        float *before = xmalloc(m->n_params * sizeof *before);
+        unsigned char *owned = xcalloc(m->n_params, 1);
+        for (size_t i = 0; i < m->n_params; i++) m->grads[i] = 1e-3f * normal_of(hash64(4, i));
+        memcpy(before, m->params, m->n_params * sizeof *before);
+        CHECK(muon_step(&t.muon, 1.0, 1.0, t.scratch, 1) == MUON_OK);
+        int matrices = 0, blocks = 0, expected = 0;
+        for (int g = 0; g < t.n_groups; g++) {
+            const MuonParam *p = &t.groups[g];
+            if (p->rule != MUON_RULE_MUON) continue;
+            int rows = p->blocks[0] ? p->blocks[0] : p->rows;
+            size_t size = (size_t)rows * p->cols;
+            float *u = xmalloc(size * sizeof *u);
+            void *room = xmalloc(muon_orthogonalize_bytes(rows, p->cols));
+            matrices += p->count;
+            for (int b = 0; b < p->count * (p->rows / rows); b++, blocks++) {
+                size_t at = (size_t)(p->w - m->params) + p->stride * (size_t)(b / (p->rows / rows)) + size * (size_t)(b % (p->rows / rows));
+                memcpy(u, m->grads + at, size * sizeof *u);
+                CHECK(muon_orthogonalize(u, rows, p->cols, t.options[KEYS_MUON].coefficients, 5, room) == MUON_OK);
+                double step = p->lr * muon_scale(t.config.optimizer.muon.scale, rows, p->cols), worst = 0.0;
+                for (size_t i = 0; i < size; i++, owned[at + i - 1]++)
+                    worst = fmax(worst, fabs(m->params[at + i] - (before[at + i] * (1 - p->lr * p->weight_decay) - step * u[i])));
+                CHECK_MSG(worst < 1e-6 * step + 1e-7, "%s: block %d is off by %g of %g", p->name, b, worst, step);
+            }
+            free(u), free(room);
+        }
+        for (int id = 0; id < N_TENSORS; id++)               // per_head divides the rows of keys and values among two groups
+            if (m->table[id].rows > 1 && id != WTE && id != HEAD && id != W_ROUTER) expected += m->table[id].count * (per_head && id == W_KVB ? 2 : 1);
+        for (size_t i = 0; i < m->n_params; i++) CHECK_MSG(owned[i] <= 1, "parameter %zu is in %d matrices", i, owned[i]);
+        CHECK_MSG(matrices == expected, "%d matrices instead of %d", matrices, expected);
+        CHECK(blocks == matrices + per_head * m->L * 3 * (m->NH - 1));
+        free(before), free(owned);
+        trainer_free(&t);
+    }
+}
+
 // Q, K and V of a layer as one matrix, which another polynomial of one's own makes orthogonal.
 TEST(packed_qkv_and_own_polynomials) {
     char *overrides[] = {"--optimizer.muon.packed_qkv=true", "--optimizer.muon.coefficients=own",
@@ -1258,7 +1302,8 @@ TEST(the_same_bits_with_any_number_of_threads) {
         ("--train.precision=fp32 --train.steps=4 --model.arch=llama --model.experts=16 --model.expert_width=24 "
          "--model.shared_experts=1 --model.dense_layers=1"),
         ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --model.arch=llama --model.experts=3 "
-         "--model.expert_width=128 --model.balance=quantile --train.recompute=block")};
+         "--model.expert_width=128 --model.balance=quantile --train.recompute=block"),
+        "--train.precision=bf16 --train.steps=4 --model.arch=k2 --model.width=64 --optimizer.muon.per_head=true"};
     static const int counts[] = {1, 2, 3, 8};
     for (size_t f = 0; f < COUNT_OF(forms); f++)
         for (size_t i = 0; i < COUNT_OF(counts); i++) {
@@ -1300,8 +1345,8 @@ TEST(an_interrupted_run_resumes_to_the_same_bits) {
 
 // The experts' biases go on where they were.
 TEST(a_run_with_experts_resumes_to_the_same_bits) {
-#define MIXTURE "--model.arch=llama --model.experts=8 --model.expert_width=16 --model.balance=%s --schedule.kind=constant "
-    static const char *const ways[] = {"bias", "quantile"};
+#define MIXTURE "--model.experts=8 --model.expert_width=16 --schedule.kind=constant %s "
+    static const char *const ways[] = {"--model.arch=k2 --train.precision=bf16", "--model.arch=llama --model.balance=quantile"};
     for (size_t i = 0; i < COUNT_OF(ways); i++) {
         CHECK(TRAIN("build/test/run.json " MIXTURE "--train.steps=30 --run.dir=build/test/runs/whole --overwrite", ways[i]) == 0);
         CHECK(TRAIN("build/test/run.json " MIXTURE "--train.steps=13 --run.dir=build/test/runs/cut --overwrite", ways[i]) == 0);
@@ -1696,7 +1741,8 @@ TEST(memory_is_as_planned_and_time_is_accounted_for) {
     static const char *const forms[] = {"", "--model.arch=speedrun --optimizer.qk_clip.tau=0",
                                         "--train.recompute=block --train.micro_batch=1",
                                         "--model.arch=llama" MLA " --model.kv_lora=128 --model.v_head=200",
-                                        "--model.arch=llama --model.experts=16 --model.expert_width=128 --model.shared_experts=1"};
+                                        "--model.arch=llama --model.experts=16 --model.expert_width=128 --model.shared_experts=1",
+                                        "--model.arch=k2"};
     for (size_t f = 0; f < COUNT_OF(forms); f++) {
         CHECK(shell("%s build/test/run.json --profile --model.width=384 --model.layers=3 --train.steps=3 %s "
                     "--run.dir=build/test/runs/plan --overwrite > build/test/out.txt", trainer, forms[f]) == 0);
@@ -1915,6 +1961,7 @@ int main(int argc, char **argv) {
     RUN(names_of_rules_are_those_of_muon_h);
     RUN(names_of_optimizers_decide_who_owns_what);
     RUN(per_head_is_a_block_for_each_head);
+    RUN(a_step_of_k2_orthogonalizes_each_matrix_once);
     RUN(packed_qkv_and_own_polynomials);
     RUN(groups_have_their_own_learning_rates_and_rules);
     RUN(init_has_its_statistics_and_is_independent_of_other_sockets);

@@ -7,7 +7,8 @@
  *
  *     step.md      sections between <!-- explain: NAME --> and <!-- end -->, NAME being batch, sizes, update, spectrum, heads:
  *                  dev/a_step.sh puts them into docs/a-step.md
- *     spectra.csv  tensor,matrix,number,gradient,momentum,update: singular values, the largest first
+ *     spectra.csv  tensor,matrix,number,gradient,momentum,update: singular values, the largest first; where a rule cuts matrices
+ *                  into heads, a matrix is a head, layer after layer
  */
 #ifndef EXPLAIN_H
 #define EXPLAIN_H
@@ -72,21 +73,27 @@ static inline double *explain_spectrum(const float *x, int rows, int cols, doubl
     return sigma;
 }
 
-/* Matrix `index` of tensor i: m before the step, with its gradients; after is the Muon of copies that has stepped. What
+// How many matrices a rule takes a copy of the tensor for: its blocks, heads of equal height, where it is cut.
+static inline int explain_blocks(const MuonParam *p) {
+    return p->blocks[0] && !p->blocks[1] && muon_rule_is_for_matrices(p->rule) ? p->rows / p->blocks[0] : 1;
+}
+
+/* Matrix `index` of tensor i, in blocks where there are: m before the step, with its gradients; after is the Muon of copies that has stepped. What
  * muon.h transforms is the momentum with Nesterov's look ahead, where there is one (its head: Direction). */
 static inline ExplainedMatrix explain_matrix(const Muon *m, const Muon *after, int i, int index) {
     const MuonParam *p = &m->params[i];
     const MuonOptions *o = p->options ? p->options : &m->options;
-    const size_t n = (size_t)p->rows * (size_t)p->cols, at = (size_t)index * p->stride;
+    const int blocks = explain_blocks(p), rows = p->rows / blocks;
+    const size_t n = (size_t)rows * (size_t)p->cols, at = (size_t)(index / blocks) * p->stride + (size_t)(index % blocks) * n;
     const float *w = p->w + at, *stepped = after->params[i].w + at, *g = p->g + at;
-    const bool matrix = p->rows > 1 && p->cols > 1, transforms = muon_rule_is_for_matrices(p->rule);
+    const bool matrix = rows > 1 && p->cols > 1, transforms = muon_rule_is_for_matrices(p->rule);
     const bool looks_ahead = (muon_rule_uses(p->rule) & MUON_USES_MOMENTUM) && o->nesterov;
     const bool adds_decay = muon_rule_uses(p->rule) & MUON_USES_ADDED_DECAY;
     const double lr = p->rule == MUON_RULE_NONE ? 0 : p->lr * m->lr_factor, decay = adds_decay ? 0 : lr * p->weight_decay;
     size_t floats;
     float *b = muon_state(after, i, MUON_SLOT_MOMENTUM, &floats);
     float *change = xmalloc(n * sizeof *change), *momentum = xmalloc(n * sizeof *momentum);
-    ExplainedMatrix e = { .tensor = i, .index = index, .directions = !matrix ? 0 : p->rows < p->cols ? p->rows : p->cols };
+    ExplainedMatrix e = { .tensor = i, .index = index, .directions = !matrix ? 0 : rows < p->cols ? rows : p->cols };
     if (b) b += (size_t)index * n;
     for (size_t k = 0; k < n; k++) {
         double lost = (double)w[k] - stepped[k], scaled = m->grad_scale * g[k] + (adds_decay ? p->weight_decay * w[k] : 0);
@@ -102,10 +109,10 @@ static inline ExplainedMatrix explain_matrix(const Muon *m, const Muon *after, i
     e.momentum = explain_squares(momentum, n);
     e.change = explain_squares(change, n);
     if (matrix) {
-        e.sigma[EXPLAIN_GRADIENT] = explain_spectrum(g, p->rows, p->cols, m->grad_scale > 0 ? 1 / m->grad_scale : 0);
-        e.sigma[EXPLAIN_MOMENTUM] = explain_spectrum(momentum, p->rows, p->cols, 1);
-        e.sigma[EXPLAIN_UPDATE] = explain_spectrum(change, p->rows, p->cols,
-                                                   lr * (transforms ? muon_scale(o->scale, p->rows, p->cols) : 1));
+        e.sigma[EXPLAIN_GRADIENT] = explain_spectrum(g, rows, p->cols, m->grad_scale > 0 ? 1 / m->grad_scale : 0);
+        e.sigma[EXPLAIN_MOMENTUM] = explain_spectrum(momentum, rows, p->cols, 1);
+        e.sigma[EXPLAIN_UPDATE] = explain_spectrum(change, rows, p->cols,
+                                                   lr * (transforms ? muon_scale(o->scale, rows, p->cols) : 1));
     }
     free(change), free(momentum);
     return e;
@@ -179,7 +186,7 @@ static inline void explain_update(FILE *out, const Muon *m, const ExplainedMatri
         const char *rule = muon_rule_name(p->rule);
         double n = (double)p->count * p->rows * p->cols;
         ExplainedMatrix sum = { 0 };
-        for (int k = 0; k < p->count; k++, all++) {
+        for (int k = 0; k < p->count * explain_blocks(p); k++, all++) {
             sum.weight += all->weight, sum.change += all->change, sum.decay += all->decay;
             sum.gradient += all->gradient, sum.momentum += all->momentum;
         }
@@ -203,14 +210,15 @@ static inline double explain_effective_rank(const double *sigma, int n) {
     return isnan(entropy) ? 0 : exp(entropy);
 }
 
-// A tensor's copies each have a spectrum; here are their means.
+// A tensor's copies, or their heads, each have a spectrum; here are their means.
 static inline void explain_spectra(FILE *out, const Muon *m, const ExplainedMatrix *all) {
     MarkdownTable t = markdown_start("tensor\tmomentum: largest singular value\tmedian\tsmallest\teffective rank\t"
                                      "update: largest\tmedian\tsmallest\teffective rank");
-    for (int i = 0; i < m->n; all += m->params[i++].count) {
-        int n = all->directions, count = m->params[i].count;
+    for (int i = 0, count; i < m->n; i++, all += count) {
+        int n = all->directions, blocks = explain_blocks(&m->params[i]);
+        count = m->params[i].count * blocks;
         if (!n) continue;
-        markdown_cell(&t, "%s", m->params[i].name);
+        markdown_cell(&t, blocks > 1 ? "%s, head by head" : "%s", m->params[i].name);
         for (int look = EXPLAIN_MOMENTUM; look <= EXPLAIN_UPDATE; look++) {
             double largest = 0, median = 0, smallest = 0, rank = 0;
             for (int k = 0; k < count; k++) {
@@ -308,11 +316,11 @@ static inline int explain_step(const Explanation *e) {
         params[i] = *p;
         params[i].w = xmalloc(floats * sizeof(float));
         memcpy(params[i].w, p->w, floats * sizeof(float));
-        n += p->count;
+        n += p->count * explain_blocks(p);
     }
     ExplainedMatrix *all = xcalloc((size_t)n + 1, sizeof *all);
     for (int i = 0, k = 0; i < m->n; i++)
-        for (int index = 0; index < m->params[i].count; index++) all[k++] = (ExplainedMatrix){ .tensor = i, .index = index };
+        for (int index = 0; index < m->params[i].count * explain_blocks(&m->params[i]); index++) all[k++] = (ExplainedMatrix){ .tensor = i, .index = index };
     if (muon_step_all(&after, e->scratch, e->threads) == MUON_OK) {
         #pragma omp parallel for schedule(dynamic)
         for (int k = 0; k < n; k++) all[k] = explain_matrix(m, &after, all[k].tensor, all[k].index);

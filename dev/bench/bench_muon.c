@@ -1,7 +1,8 @@
 /* bench_muon.c - what a step of each of muon.h's rules costs, with the trainer's matrix products.
  *
  *     build/bench_muon [-q] [--json]                                  `make bench-muon`, all but what needs PyTorch
- *     build/bench_muon --model=6x384 --rule=muon --precision=bf16     one rule, for scripts: a line of JSON
+ *     build/bench_muon --model=6x384 --rule=muon --precision=bf16     one rule, for scripts: a line of JSON; with
+ *         --coefficients=SET another set of muon.h's, with --heads=N queries, keys and values cut into N heads each
  *
  * What a step is: muon_begin_step and muon_step_all for the hidden matrices of a GPT: in each layer four C x C, one
  * 4C x C, one C x 4C. Embeddings, norms and biases, which other rules own, aren't part of it.
@@ -37,6 +38,14 @@ static int rule_find(const char *name) {
         if (!strcmp(muon_rule_name(rule), name)) return rule;
     fail_usage("--rule=%s: unknown to muon.h", name);
 }
+
+static int coefficients_find(const char *name) {
+    for (int set = 0; set < MUON_COEFF_COUNT; set++)
+        if (!strcmp(muon_coefficients(set)->name, name)) return set;
+    fail_usage("--coefficients=%s: unknown to muon.h", name);
+}
+
+static int coefficients = MUON_COEFF_KELLER, heads = 0;         // of all rules measured; 0: matrices stay whole
 
 // How Newton-Schulz is computed. PLAIN is the textbook: every product as a whole. SYMMETRIC computes one triangle of
 // those that are symmetric. SHARED is muon.h's: steps share a Gram matrix, too, where that is less work.
@@ -79,10 +88,12 @@ static void case_open(Case *c, const Size *size, int rule, Way way, const float 
     for (int i = 0; i < KINDS; i++) {
         int rows = kinds[i].rows * size->width, cols = kinds[i].cols * size->width;
         size_t n = (size_t)rows * (size_t)cols;
-        c->params[i] = (MuonParam){ kinds[i].name, c->w + at, g + at, c->layers, rows, cols, n, rule, 1e-3, 0.1, NULL, {0} };
+        c->params[i] = (MuonParam){ kinds[i].name, c->w + at, g + at, c->layers, rows, cols, n, rule, 1e-3, 0.1, NULL,
+                                    { heads > 0 && i < 3 ? rows / heads : 0 } };
         at += (size_t)c->layers * n;
     }
     MuonOptions options = muon_default_options();
+    options.coefficients = muon_coefficients(coefficients);
     c->scratch_bytes = (muon_scratch_bytes(c->params, KINDS, &options) + 63) / 64 * 64;
     c->scratch = xaligned(c->scratch_bytes * (size_t)omp_get_max_threads());
     c->state = xaligned(muon_state_bytes(c->params, KINDS, &options));
@@ -323,9 +334,9 @@ static void measure_rule(const Size *size, int rule, GemmPrecision precision, do
     double rms = root_mean_square(c.w, floats_of(size, c.layers)) / c.params[0].lr;
     take_turns(&c, 1, seconds);
     double ms = case_ms(&c);
-    printf("{\"kind\": \"muon\", \"model\": \"%s\", \"rule\": \"%s\", %s, \"layers\": %d, \"ms\": %.4f, "
+    printf("{\"kind\": \"muon\", \"model\": \"%s\", \"rule\": \"%s\", \"coefficients\": \"%s\", \"heads\": %d, %s, \"layers\": %d, \"ms\": %.4f, "
            "\"gflops\": %.2f, \"rms\": %.6f, \"repeats\": %d}\n", size->name, muon_rule_name(rule),
-           kernels_json(kernels, sizeof kernels, precision), c.layers, ms,
+           muon_coefficients(coefficients)->name, heads, kernels_json(kernels, sizeof kernels, precision), c.layers, ms,
            1e-6 * case_flops(&c) * size->layers / c.layers / ms, rms, c.repeats);
     case_free(&c);
     free(g);
@@ -346,12 +357,16 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--json")) json = true;
         else if ((value = flag_value(argv[i], "--model"))) size = size_find(value);
         else if ((value = flag_value(argv[i], "--rule"))) rule = rule_find(value);
+        else if ((value = flag_value(argv[i], "--coefficients"))) coefficients = coefficients_find(value);
+        else if ((value = flag_value(argv[i], "--heads"))) heads = (int)integer_of("--heads", value, 1, 1024);
         else if ((value = flag_value(argv[i], "--precision"))) precision = parse_precision(value);
         else if ((value = flag_value(argv[i], "--seconds"))) seconds = number_of("--seconds", value, 0.001, 3600);
         else if ((value = flag_value(argv[i], "--threads"))) omp_set_num_threads((int)integer_of("--threads", value, 1, 4096));
-        else fail_usage("%s: unknown; expected -q, --json, --model=MODEL, --rule=RULE, --precision=fp32|bf16, "
+        else fail_usage("%s: unknown; expected -q, --json, --model=MODEL, --rule=RULE, --coefficients=SET, --heads=N, --precision=fp32|bf16, "
                         "--seconds=S or --threads=N", argv[i]);
     }
+    if (!size && (heads || coefficients != MUON_COEFF_KELLER)) fail_usage("--coefficients, --heads: of one rule, with --model=MODEL");
+    if (heads && (size->width % heads || size->width == heads)) fail_usage("--heads=%d: %d rows can't be cut into them", heads, size->width);
     if (size) {
         measure_rule(size, rule, precision, seconds);
     } else {

@@ -70,6 +70,21 @@ src/moe.h|if (!kept[e / size]) by[e] = -INFINITY;|if (!kept[e / size]) by[e] = 0
 src/moe.h|(size > 1 ? group[best[1]] : 0.0f)|0.0f
 src/moe.h|(fractions[e] - along / sum)|fractions[e]
 src/moe.h|less > 0 ? rate : -rate|less > 0 ? -rate : rate
+train_gpt.c|rotate(m, a->q + s.nope, 1.0f|rotate(m, a->q, 1.0f
+train_gpt.c|rotate(m, dq + s.nope, -1.0f|rotate(m, dq + s.nope, 1.0f
+train_gpt.c|rotate(m, drotated, -1.0f|rotate(m, drotated, 1.0f
+train_gpt.c|add_row(sum, from + s.nope, s.rope);|memcpy(sum, from + s.nope, (size_t)s.rope * sizeof *sum);
+train_gpt.c|NULL, N, l->IC, LATENT_EPS|NULL, N, l->IC, 1e-5f
+train_gpt.c|rotated + (size_t)n * m->QKV, (size_t)s.rope|rotated, (size_t)s.rope
+train_gpt.c|product_backward_weight(dup, dnorm, l, N, m->sums);|
+train_gpt.c|gemm(false, false, 1, KVR, s.nope, 1.0f, from|gemm(false, false, 1, KVR, s.nope, 2.0f, from
+train_gpt.c|wv = wk + (size_t)m->NH * s.nope * KVR|wv = wk
+train_gpt.c|m->NH, s.nope, s.rope, m->max_logits + layer * m->NH|m->NH, s.nope, s.rope, m->max_logits
+muon.h|muon__multiply(query + content_size, rotary_size, gamma);|muon__multiply(query + content_size, rotary_size, pow(gamma, alpha));
+muon.h|(size_t)k_cols, pow(gamma, 1.0 - alpha)|(size_t)k_cols, pow(gamma, alpha)
+train_gpt.c|size_t behind = (size_t)c->model.heads * head.first * row->cols;|size_t behind = 0;
+train_gpt.c|values_of->blocks[0] = head.second;|
+src/keys.h|c->model.nope + c->model.rope : head_size(c), 0};|c->model.rope : head_size(c), 0};
 LIST
 )
 first=${1:-1}
@@ -81,7 +96,7 @@ printf '%s\n' "$mutations" > build/mutants/list
 # The unchanged copy must pass.
 echo '#define MUON_C_COMMIT "mutant"' > build/mutants/build/commit.h
 cc="gcc -std=gnu11 -O2 -fno-math-errno -fno-trapping-math -fopenmp -w"
-tests="gradients_match training_steps qk_clip_scales micro_batches_add pieces_ schedules tensor_table groups_have"
+tests="training_steps gradients_match_pytorch qk_clip_scales qk_clip_of micro_batches_add pieces_ schedules tensor_table groups_have per_head a_step_of cached_logits gradients_match_finite"
 (cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lpcre2-8 -lutf8proc -lz -lm && $cc dev/test/test_attn.c -o build/test_attn -lm)
 (cd build/mutants && build/test_attn >/dev/null && for test in $tests; do build/test_gpt $test >/dev/null || exit 1; done) ||
     { echo "error: the tests fail without any mutation"; exit 1; }
@@ -89,7 +104,7 @@ while IFS= read -r line; do
     number=$((number + 1))
     [ $number -ge "$first" ] || continue
     file=${line%%|*} change=${line#*|}
-    cp train_gpt.c build/mutants/ && cp src/*.h build/mutants/src/
+    cp train_gpt.c muon.h build/mutants/ && cp src/*.h build/mutants/src/
     FROM=${change%%|*} TO=${change#*|} awk '
         { at = index($0, ENVIRON["FROM"])
           if (at && !done) { $0 = substr($0, 1, at - 1) ENVIRON["TO"] substr($0, at + length(ENVIRON["FROM"])); done = 1 }

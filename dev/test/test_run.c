@@ -639,6 +639,15 @@ TEST(a_step_is_explained_and_stays_the_same) {
                 "> build/test/norm.txt && grep -q \"^| w_out | 2 of 16 x 64 | muon | $(cat build/test/norm.txt) |\" "
                 RUNS "told/step7/step.md") == 0);
 
+    // Head by head the spectra are those of heads: a layer's two, of 8 rows each, whose updates have no singular value far from 1.
+    CHECK(TRAIN("build/test/run.json --run.dir=" RUNS "cut --train.steps=7 --overwrite --explain=7 --optimizer.muon.per_head=true") == 0);
+    char *cut = read_file(RUNS "cut/step7/step.md", NULL);
+    if (cut && explained_row(cut, "spectrum", "wq, head by head", row))
+        CHECK_MSG(row[4] > 0.9 && row[4] < 1.25 && row[6] > 0.5, "wq: %g to %g", row[4], row[6]);
+    CHECK(shell("[ $(grep -c ^wq, " RUNS "cut/step7/spectra.csv) = 32 ] && [ $(grep -c ^wo, " RUNS "cut/step7/spectra.csv) = 32 ] && "
+                "grep -q '^wq,3,8,' " RUNS "cut/step7/spectra.csv") == 0);
+    free(cut);
+
     // A run that starts anew removes what was explained, and nobody else's file beside it.
     CHECK(shell("cd " RUNS "told && cp -r step7 step5 && mkdir step8 steps7 && touch step7/mine step8/step.md steps7/step.md") == 0);
 

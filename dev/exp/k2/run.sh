@@ -4,13 +4,14 @@
 # minutes: 20
 # needs: ab chart tokenize
 . dev/exp/lab.sh
-steps=200 each=40 turns=2 grid=0.005,0.01,0.02 optimizers="MuonClip AdamW"
+steps=200 each=40 turns=2 optimizers="MuonClip AdamW"
 flags=(--data.dir=build/data/kjv --model.layers=3 --train.batch=8 --train.eval_tokens=65536 --train.final_eval_tokens=65536 --optimizer.adamw.embed_lr=0.01 --optimizer.adamw.head_lr=0.01)
-[ -z "$QUICK" ] || { steps=40 each=10 turns=1 grid=0.01 optimizers=MuonClip SEEDS=1; flags+=(--model.layers=2 --train.batch=4 --train.eval_tokens=16384 --train.final_eval_tokens=16384); }
+[ -z "$QUICK" ] || { steps=40 each=10 turns=1 optimizers=MuonClip SEEDS=1; flags+=(--model.layers=2 --train.batch=4 --train.eval_tokens=16384 --train.final_eval_tokens=16384); }
 lab_begin k2 "${flags[@]}"
 data/prepare.sh kjv
 declare -A config=([k2]=configs/k2.json [dense]=configs/k2_dense.json)
 declare -A optimizer=([MuonClip]=--optimizer.name=muonclip [AdamW]=--optimizer.name=adamw) key=([MuonClip]=optimizer.muon.lr [AdamW]=optimizer.adamw.lr)
+declare -A grid=([MuonClip]=0.005,0.01,0.02 [AdamW]=0.00125,0.0025,0.005)
 
 # Tokens a second, of the median of all steps of short runs in turns; measured once, for a machine without other work.
 speed=$lab_runs/speed.csv
@@ -32,10 +33,10 @@ cp "$speed" "$OUT/speed.csv"
 of() { awk -F, -v a="$1" -v o="$2" '$1 == a && $2 == o { print $3 }' "$speed"; }
 ratio() { awk -v a="$(of k2 "$1")" -v b="$(of dense "$1")" 'BEGIN { printf "%.3f", a / b }'; }
 
-# Each arm at its own best rate; and the dense model once more, for as many seconds as the other one takes.
+# Each arm at its own best rate, of whole runs, for that of half of them is too large; and the dense model once more, for as many seconds as the other one takes.
 for optimizer in $optimizers; do
     for arm in dense k2; do
-        [ -n "$QUICK" ] && best=$grid || lab_search "$arm $optimizer" "${config[$arm]}" "${key[$optimizer]}=$grid" "${optimizer[$optimizer]}" "--train.steps=$steps"
+        [ -n "$QUICK" ] && best=0.01 || lab_search "$arm $optimizer" "${config[$arm]}" "${key[$optimizer]}=${grid[$optimizer]}" "${optimizer[$optimizer]}" "--train.steps=$steps" --budget=1
         own=("${optimizer[$optimizer]}" "--${key[$optimizer]}=$best")
         lab_arm "$arm $optimizer" "${config[$arm]}" "${own[@]}" "--train.steps=$steps"
         [ "$arm" = k2 ] || lab_arm "dense $optimizer longer" "${config[$arm]}" "${own[@]}" "--train.steps=$(awk -v s=$steps -v r="$(ratio "$optimizer")" 'BEGIN { printf "%d", s / r }')"
