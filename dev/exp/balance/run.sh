@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study NAME=balance [QUICK=1]: how a mixture's loads are kept even: not at all, by biases at three rates, by quantiles, by
 # a loss; experts without tokens, largest loads and what they cost.
-# minutes: 30
+# minutes: 15
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/lab.json rates="1e-3 1e-2 1e-1" steps=150 last=50

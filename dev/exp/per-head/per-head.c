@@ -95,19 +95,24 @@ static void spread_heads(double ratios[ARMS]) {
 // ---------------------------------------------------------------------------------------------------------------------
 // A training
 
-// A line for each head of a layer's queries, keys and values: the norms of its gradient and of the step that was made, which
-// is what the weights lost beyond decay.
+// A line for the queries, keys and values of each layer: the largest head's norm over the smallest one's, of its gradient and of the
+// step that was made, which is what the weights lost: there is no decay.
 static void look(FILE *csv, const Trainer *t, int rule, const float *before) {
     static const TensorId ids[] = { WQ, WK, WV };
     const Model *m = &t->model;
-    for (size_t k = 0; k < COUNT_OF(ids); k++)
-        for (int l = 0; l < m->L; l++)
-            for (int h = 0; h < m->table[ids[k]].rows / m->HS; h++) {
-                size_t n = (size_t)m->HS * (size_t)m->C, at = (size_t)(weight(m, ids[k], l) - m->params) + (size_t)h * n;
-                double g = lab_dot(m->grads + at, m->grads + at, n), u = 0;
-                for (size_t i = at; i < at + n; i++) u += ((double)before[i] - m->params[i]) * ((double)before[i] - m->params[i]);
-                fprintf(csv, "%s,%d,%s,%d,%d,%.5g,%.5g\n", arms[rule].name, t->step, m->table[ids[k]].name, l, h, sqrt(g), sqrt(u));
-            }
+    size_t n = (size_t)m->HS * (size_t)m->C;
+    for (size_t k = 0; k < COUNT_OF(ids) * (size_t)m->L; k++) {
+        const Tensor *row = &m->table[ids[k / (size_t)m->L]];
+        int l = (int)(k % (size_t)m->L);
+        double least[2] = { INFINITY, INFINITY }, most[2] = { 0, 0 };
+        for (int h = 0; h < row->rows / m->HS; h++) {
+            size_t at = (size_t)(weight(m, ids[k / (size_t)m->L], l) - m->params) + (size_t)h * n;
+            double squares[2] = { lab_dot(m->grads + at, m->grads + at, n), 0 };
+            for (size_t i = at; i < at + n; i++) squares[1] += ((double)before[i] - m->params[i]) * ((double)before[i] - m->params[i]);
+            for (int j = 0; j < 2; j++) least[j] = fmin(least[j], squares[j]), most[j] = fmax(most[j], squares[j]);
+        }
+        fprintf(csv, "%s,%d,%s,%d,%.2f,%.2f\n", arms[rule].name, t->step, row->name, l, sqrt(most[0] / least[0]), sqrt(most[1] / least[1]));
+    }
 }
 
 int main(int argc, char **argv) {
@@ -117,7 +122,7 @@ int main(int argc, char **argv) {
     double ratios[ARMS];
     spread_heads(ratios);
 
-    LabCsv *csv = lab_csv("heads.csv", "rule,step,matrix,layer,head,gradient,update");
+    LabCsv *csv = lab_csv("heads.csv", "rule,step,matrix,layer,gradient,update");
     for (int r = 0; r < trained; r++) {
         Trainer t = { 0 };
         char *keys[64];
