@@ -58,7 +58,7 @@ src/attn.h|sum[i] *= correction[i];|
 src/attn.h|lse[i] = shift[i] + logf(sum[i]);|lse[i] = shift[i];
 src/attn.h|(uint32_t)j, threshold, keep_scale);|(uint32_t)j + 1, threshold, keep_scale);
 train_gpt.c|dweight += vec_dot(kept, d, n);|dweight += 0.5f * vec_dot(kept, d, n);
-train_gpt.c|for (int k = 0; k < n; k++) d[k] *= weight;|
+train_gpt.c|VEC_LOOP for (int k = 0; k < n; k++) d[k] *= weight;|;
 train_gpt.c|dscores[e] * scores[e] * (1.0f - scores[e])|dscores[e] * scores[e]
 train_gpt.c|batch.training && out);|false);
 train_gpt.c|place[n * K + j] * C, j > 0, weights|place[n * K + j] * C, j >= 0, weights
@@ -110,7 +110,7 @@ while IFS= read -r line; do
           if (at && !done) { $0 = substr($0, 1, at - 1) ENVIRON["TO"] substr($0, at + length(ENVIRON["FROM"])); done = 1 }
           print }
         END { exit !done }' "$file" > "build/mutants/$file" || { echo "$number: not found: $change"; exit 1; }
-    (cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lpcre2-8 -lutf8proc -lz -lm)
+    (cd build/mutants && $cc test_gpt.c -o build/test_gpt -lcjson -lpcre2-8 -lutf8proc -lz -lm) || { echo "$number: does not compile: $change"; exit 1; }
     [ "$file" != src/attn.h ] || (cd build/mutants && $cc dev/test/test_attn.c -o build/test_attn -lm)
     noticed=no
     [ "$file" != src/attn.h ] || (cd build/mutants && timeout 120 build/test_attn >/dev/null 2>&1) || noticed=test_attn
