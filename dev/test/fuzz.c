@@ -1,4 +1,4 @@
-/* fuzz.c - every parser on any bytes: configs, checkpoints, shards, tokenizers, merges, logs, pictures, texts and gzip,
+/* fuzz.c - every parser on any bytes: configs, checkpoints, safetensors, shards, tokenizers, merges, logs, pictures, texts and gzip,
  * reports.
  *
  * Each parser has a function try_NAME(bytes, n), a row of the table at the end and a small corpus in
@@ -118,6 +118,7 @@ static bool unmap_all(void) {
 #include "../../src/keys.h"
 #include "../../src/runlog.h"
 #include "../../src/checkpoint.h"
+#include "../../src/safetensors.h"
 #include "../../data/dataloader.h"
 #include "../../data/tokenizer.h"
 #define main tokenize_main
@@ -260,6 +261,46 @@ static void try_checkpoint(const char *input, size_t n) {
             free(into.data);
         }
         checkpoint_close(&c);
+    }
+    free(file);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Safetensors: with an odd first byte as they are; else a header up to a NUL, whose length is made right, and tensors behind it.
+// What is taken lies within the file, end to end, and every number of it can be read.
+
+static void try_safetensors(const char *input, size_t n) {
+    Input in = { (const uint8_t *)input, n };
+    bool repair = take_below(&in, 2) == 0;
+    size_t length = repair ? strnlen((const char *)in.at, in.left) : 0, size = in.left + (repair ? sizeof(uint64_t) : 0);
+    char *file = (char *)xmalloc(size), error[ERROR_ROOM] = "";
+    if (repair) {
+        uint64_t header = length;
+        bool cut = length < in.left;                     // the NUL is no part of the file
+        memcpy(file, &header, sizeof header);
+        memcpy(file + sizeof header, in.at, length);
+        memcpy(file + sizeof header + length, in.at + length + cut, in.left - length - cut);
+        size -= cut;
+    } else memcpy(file, in.at, in.left);
+    SafeFile f;
+    if (safetensors_open(&f, file_of(file, size), error, sizeof error) != 0) one_line(error);
+    else {
+        uint64_t sum = 0, header;
+        memcpy(&header, file, sizeof header);
+        for (int i = 0; i < f.n; i++) {
+            const SafeTensor *t = &f.tensors[i];
+            REQUIRE(i == 0 || strcmp(f.tensors[i - 1].name, t->name) < 0, "%s", t->name);
+            if (t->type >= TENSOR_TYPES || t->ndim > 4) continue;
+            uint64_t numbers = safetensor_numbers(t), bytes = safetensor_bytes(t), at = (uint64_t)((const unsigned char *)t->of - f.file.bytes);
+            REQUIRE(at >= sizeof header + header && at <= size && bytes <= size - at, "%s: %llu bytes", t->name, (unsigned long long)bytes);
+            float *values = (float *)xmalloc(numbers * sizeof *values);
+            tensor_floats(values, t->of, numbers, t->type);
+            REQUIRE(t->type != TENSOR_F32 || memcmp(values, file + at, bytes) == 0, "%s", t->name);
+            free(values);
+            sum += bytes;
+        }
+        REQUIRE(sum <= size - sizeof header - header, "%llu bytes", (unsigned long long)sum);
+        safetensors_close(&f);
     }
     free(file);
 }
@@ -502,14 +543,14 @@ static void try_text(const char *input, size_t n) {
 // Running
 
 static const struct { const char *name; void (*try_bytes)(const char *input, size_t n); } parsers[] = {
-    { "config", try_config }, { "checkpoint", try_checkpoint }, { "shard", try_shard }, { "tokenizer", try_tokenizer },
-    { "merges", try_merges }, { "log", try_log }, { "picture", try_picture }, { "text", try_text }, { "report", try_report },
+    { "config", try_config }, { "checkpoint", try_checkpoint }, { "safetensors", try_safetensors }, { "shard", try_shard },
+    { "tokenizer", try_tokenizer }, { "merges", try_merges }, { "log", try_log }, { "picture", try_picture }, { "text", try_text }, { "report", try_report },
 };
 
 static int parser_named(const char *name) {
     for (int i = 0; i < (int)COUNT_OF(parsers); i++)
         if (name && strcmp(name, parsers[i].name) == 0) return i;
-    fail_usage("PARSER=%s: config, checkpoint, shard, tokenizer, merges, log, picture, text or report expected", name ? name : "");
+    fail_usage("PARSER=%s: config, checkpoint, safetensors, shard, tokenizer, merges, log, picture, text or report expected", name ? name : "");
 }
 
 static void begin(void) {
