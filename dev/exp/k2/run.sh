@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study NAME=k2 [QUICK=1]: latent attention and experts against shared keys and one MLP of the same work for a token, with
 # MuonClip and AdamW: per step and FLOP, and per second.
-# minutes: 20
+# minutes: 15
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 steps=200 each=40 turns=2 optimizers="MuonClip AdamW"
@@ -75,3 +75,5 @@ done
 } | "$BUILD/chart" "$OUT/k2.png" "Kimi K2 in miniature and its dense twin" 1200 440 1
 lab_must "both do the same work for a token within 5 %" "$(flops k2)" "<" "1.05 * $(flops dense)"
 lab_must "latent attention and experts train" "$(lab_losses "k2 MuonClip" | cut -d" " -f1)" "<" 2.7
+read -r difference error _ < <(lab_effect "k2 MuonClip" "dense MuonClip longer")
+[ -n "$QUICK" ] || lab_must "in equal seconds the dense model ends lower" "$difference" ">" "3 * $error"
