@@ -98,11 +98,13 @@ static inline void tensor_floats(float *out, const void *from, size_t n, TensorT
     }
 }
 
+enum { SAFETENSORS_DIMS = 8 };
+
 typedef struct {
     char *name;
     TensorType type;         // of a file that was read also a row of safetensors_types behind those
     int ndim;                // 1 to 4; of a file that was read 0 to SAFETENSORS_DIMS
-    uint64_t shape[4];       // the first ndim of it
+    uint64_t shape[SAFETENSORS_DIMS];    // the first ndim of it
     const void *of;          // what fetch makes the tensor of; of a file that was read its bytes there
 } SafeTensor;
 
@@ -217,7 +219,7 @@ typedef struct {
     int n;
 } SafeFile;
 
-enum { SAFETENSORS_DIMS = 8, SAFETENSORS_HEADER = 100000000, SAFETENSORS_MOST = 1000000 };
+enum { SAFETENSORS_HEADER = 100000000, SAFETENSORS_MOST = 1000000 };
 
 // A whole number of JSON, up to 2^53. false where item is none.
 static inline bool safetensors_number(const cJSON *item, uint64_t *x) {
@@ -243,8 +245,7 @@ static inline const char *safetensors_entry(SafeTensor *t, const cJSON *item, ui
     cJSON_ArrayForEach(dim, shape) {
         if (!safetensors_number(dim, &size)) return "shape: a list of sizes expected";
         if (t->ndim == SAFETENSORS_DIMS) return "shape: more than 8 sizes";
-        if (t->ndim < 4) t->shape[t->ndim] = size;
-        t->ndim++;
+        t->shape[t->ndim++] = size;
         empty |= size == 0;
         fits = fits && !__builtin_mul_overflow(bits, size, &bits);
     }

@@ -79,9 +79,8 @@ static void names_put(FILE *f, Names *l, const char *what) {
 static const char *shape_text(const SafeTensor *t, char *buffer, size_t room) {
     size_t n = 0;
     *buffer = '\0';
-    for (int i = 0; i < t->ndim && i < 4 && n < room; i++)
+    for (int i = 0; i < t->ndim && n < room; i++)
         n += (size_t)snprintf(buffer + n, room - n, "%s%llu", i ? " x " : "", (unsigned long long)t->shape[i]);
-    if (t->ndim > 4 && n < room) snprintf(buffer + n, room - n, " x ...");
     return t->ndim ? buffer : "one number";
 }
 
@@ -92,21 +91,23 @@ static const SafeTensor **match_tensors(const TensorList *list, const SafeTensor
                                         const char *ignored, const char *where) {
     Found *found = xcalloc((size_t)n, sizeof *found);
     Names missing = {0}, unknown = {0}, shapes = {0}, types = {0};
-    char have[100], want[100];
+    char have[200], want[200];
     for (int i = 0; i < n; i++) found[i] = (Found){without(tensors[i].name, prefix), &tensors[i], false};
     if (n) qsort(found, (size_t)n, sizeof *found, found_by_name);
     const SafeTensor **of = xcalloc((size_t)list->n, sizeof *of);
     for (int i = 0; i < list->n; i++) {
         const SafeTensor *t = &list->tensors[i];
         if (source_of(t)->way == ZEROS) continue;
-        Found key = {.name = without(t->name, prefix)}, *f = n ? bsearch(&key, found, (size_t)n, sizeof *found, found_by_name) : NULL;
+        Found key = {.name = without(t->name, prefix)},
+              *f = n ? bsearch(&key, found, (size_t)n, sizeof *found, found_by_name) : NULL;
         if (!f) { names_add(&missing, "%s", t->name); continue; }
         f->taken = true;
         of[i] = f->tensor;
         bool same = f->tensor->ndim == t->ndim;
         for (int d = 0; d < t->ndim && same; d++) same = f->tensor->shape[d] == t->shape[d];
         if (!same)
-            names_add(&shapes, "%s is %s instead of %s", t->name, shape_text(f->tensor, have, sizeof have), shape_text(t, want, sizeof want));
+            names_add(&shapes, "%s is %s instead of %s", t->name, shape_text(f->tensor, have, sizeof have),
+                      shape_text(t, want, sizeof want));
         if (f->tensor->type >= TENSOR_TYPES) names_add(&types, "%s is %s", t->name, safetensors_types[f->tensor->type].name);
     }
     for (int i = 0; i < n; i++)

@@ -134,7 +134,7 @@ static Keys hf_model_keys(const HfClass *hf, const cJSON *config, const char *pa
     }
     hf_rope(&k, config, path, hf);
     if (hf == &hf_classes[HF_LLAMA])
-        keys_set(&k, "model.bias", "%s", hf_true(config, "attention_bias", false) || hf_true(config, "mlp_bias", false) ? "true" : "false");
+        keys_set(&k, "model.bias", hf_true(config, "attention_bias", false) || hf_true(config, "mlp_bias", false) ? "true" : "false");
     if (!hf->expert_keys) return k;
     char layers[40], dense[40];
     hf_number(layers, config, path, "num_hidden_layers", "61"), hf_number(dense, config, path, "first_k_dense_replace", "3");
@@ -182,12 +182,13 @@ static void hf_open_index(HfFiles *h, const char *folder, const char *path) {
 
 // file: one of the folder, or NULL: model.safetensors, or where there is none those of the index.
 static void hf_open(HfFiles *h, const char *folder, const char *file) {
-    char *one = format("%s/%s", folder, file ? file : "model.safetensors"), *index = format("%s/model.safetensors.index.json", folder),
-         *pickle = format("%s/pytorch_model.bin", folder);
+    char *one = format("%s/%s", folder, file ? file : "model.safetensors"),
+         *index = format("%s/model.safetensors.index.json", folder), *pickle = format("%s/pytorch_model.bin", folder);
     if (file || file_exists(one)) hf_open_file(h, folder, file ? file : "model.safetensors");
     else if (file_exists(index)) hf_open_index(h, folder, index);
     else if (file_exists(pickle))
-        fail("%s: is a program of Python's that only Python can run: save_pretrained of transformers writes it as model.safetensors", pickle);
+        fail("%s: is a program of Python's that only Python can run: save_pretrained of transformers writes it as model.safetensors",
+             pickle);
     else fail("%s: no model.safetensors and no model.safetensors.index.json", folder);
     free(one), free(index), free(pickle);
 }
@@ -219,16 +220,17 @@ static bool hf_is_tied(const HfClass *hf, const cJSON *config, const SafeTensor 
                      *embedding = hf_find(all, n, hf == &hf_classes[HF_GPT2] ? "wte.weight" : "embed_tokens.weight", hf->prefix);
     if (!hf_true(config, "tie_word_embeddings", hf == &hf_classes[HF_GPT2])) return false;
     if (!head || !embedding || head->type >= TENSOR_TYPES || head->type != embedding->type) return true;
-    if (safetensor_numbers(head) == safetensor_numbers(embedding) && !memcmp(head->of, embedding->of, (size_t)safetensor_bytes(head)))
-        return true;
-    printf("%s: tie_word_embeddings, but lm_head.weight has other numbers than the embedding: it is taken, as transformers does\n", hf->name);
+    bool same = safetensor_numbers(head) == safetensor_numbers(embedding);
+    if (same && !memcmp(head->of, embedding->of, (size_t)safetensor_bytes(head))) return true;
+    printf("%s: tie_word_embeddings, but lm_head.weight has other numbers than the embedding: it is taken, as transformers does\n",
+           hf->name);
     return false;
 }
 
 // Reads a folder's model and tokenizer into o. file: one of its .safetensors files, or NULL. Ends the program where it can't.
 static void import_hf(OpenModel *o, const char *folder, const char *file, int64_t context) {
     static const char *const tokenizers[] = {"tokenizer.json", "vocab.json", "encoder.json"};
-    char *path = format("%s/config.json", folder), *where = format("%s/%s", folder, file ? file : "model.safetensors");
+    char *path = format("%s/config.json", folder), *where = file ? format("%s/%s", folder, file) : xstrdup(folder);
     if (!file_exists(path)) fail("%s: no such file: %s has no model in Hugging Face's form", path, folder);
     cJSON *config = hf_read_json(path);
     const HfClass *hf = hf_class_named(config, path);
@@ -247,7 +249,8 @@ static void import_hf(OpenModel *o, const char *folder, const char *file, int64_
     for (int i = 0; i < list.n && hf == &hf_classes[HF_LLAMA] && attention != mlp; i++)
         if (ends_with_one(list.tensors[i].name, ".bias") && !strstr(list.tensors[i].name, attention ? "self_attn" : "mlp"))
             source_of(&list.tensors[i])->way = ZEROS;
-    if (hf == &hf_classes[HF_LLAMA] && attention != mlp) printf("LlamaForCausalLM without %s: zeros here\n", mlp ? "attention_bias" : "mlp_bias");
+    if (hf == &hf_classes[HF_LLAMA] && attention != mlp)
+        printf("LlamaForCausalLM without %s: zeros here\n", mlp ? "attention_bias" : "mlp_bias");
     const SafeTensor **of = match_tensors(&list, all, n, hf->prefix, tied ? HF_BUFFERS " lm_head.weight" : HF_BUFFERS, where);
     take_tensors(&list, of, where);
     import_tokenizer(o, folder, tokenizers, COUNT_OF(tokenizers));

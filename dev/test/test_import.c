@@ -200,6 +200,13 @@ TEST(what_is_no_model_of_ours_is_refused_in_one_line) {
          "has NaN or infinity", 1},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) check_refused(cases[i].change, cases[i].code, cases[i].words);
+    // as many dimensions as the format has, of what this class has none
+    CHECK(shell("rm -rf build/test/import_odd && cp -r build/test/import_odd_as_it_was build/test/import_odd") == 0);
+    write_safetensors("build/test/import_odd/model.safetensors", "{\"lm_head.weight\": {\"dtype\": \"F32\", \"shape\": [1,1,1,1,1,1,1,2], "
+                      "\"data_offsets\": [0, 8]}}", 0, 8);
+    check_error_line(import("build/test/import_odd", "build/test/import_odd_back", ""), 1, "the tensors have 2");
+    CHECK(shell("sed -i 's/\"tie_word_embeddings\": false/\"tie_word_embeddings\": true/' build/test/import_odd/config.json") == 0);
+    check_error_line(import("build/test/import_odd", "build/test/import_odd_back", ""), 1, "the tensors have 2");
     check_error_line(import("build/test/none", "build/test/import_odd_back", ""), 1, "build/test/none: No such file");
     check_error_line(import("build/test/run.json", "build/test/import_odd_back", ""), 1, "a Hugging Face folder");
     check_error_line(import("build/test/import_odd_as_it_was", "build/test/import_odd_back", "--context=17"), 2, "at most the model's, 16,");
