@@ -27,6 +27,8 @@ USES_tokenizer := $(filter-out TOKENIZER,$(TEXT)) OUT
 USES_ab         = A B C D CONFIGS DATA $(if $(DATA),TOKENIZER VOCAB) DOCUMENTS EXT SHARDS SEED SEEDS STEPS QUICK OUT ARGS
 USES_sweep     := $(TEXT) GRID SEED SEEDS RANDOM BUDGET STEPS QUICK OUT ARGS
 USES_sample    := RUN PROMPT SEED ARGS
+USES_attention := RUN PROMPT OUT ARGS
+USES_eval      := RUN DATA ARGS
 USES_export    := RUN FORMAT TYPE OUT ARGS
 USES_import    := FROM OUT ARGS
 USES_plot      := RUN RUNS OUT ARGS
@@ -116,7 +118,7 @@ endif
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
 compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS) $(EXACT)
 
-.PHONY: all programs train data tokenizer test fuzz ab sweep sample export import plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
+.PHONY: all programs train data tokenizer test fuzz ab sweep sample eval attention export import plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs
@@ -143,7 +145,7 @@ as_words = if [ -e "$$$(1)" ]; then set -- "$$$(1)"; else eval "set -- $$$(1)"; 
 RUN_OR_LAST = run=$$RUN; if [ -z "$$run" ]; then run=$$(ls -t "$$RUNS_DIR"/*/checkpoint.bin 2>/dev/null | head -n 1); run=$${run%/checkpoint.bin}; fi; \
     [ -n "$$run" ] || { echo "error: no run in $$RUNS_DIR yet: \`make train\` makes one, RUN=FOLDER names another" >&2; exit 2; }
 
-TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot $(BUILD)/export $(BUILD)/import $(BUILD)/ab $(BUILD)/chart
+TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/eval $(BUILD)/attention $(BUILD)/plot $(BUILD)/export $(BUILD)/import $(BUILD)/ab $(BUILD)/chart
 programs: $(TESTED) $(BUILD)/logits $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
@@ -167,6 +169,12 @@ sweep: all $(BUILD)/ab data                              ## train CONFIG over GR
 
 sample: $(BUILD)/generate                                ## write text with a RUN's model, the last one's: PROMPT="In the beginning" ARGS="--temperature=0.8 --top_k=20"
 	$(Q)$(RUN_OR_LAST); $(BUILD)/generate "$$run" $(if $(PROMPT),--prompt="$$PROMPT") $(if $(SEED),--seed="$$SEED") $(ARGS)
+
+eval: $(BUILD)/eval                                      ## how well a RUN's model predicts the text in the file DATA, or answers the questions of a .jsonl; ARGS="--window=256 --stride=128 --json"
+	$(Q)$(RUN_OR_LAST); $(BUILD)/eval "$$run" $(if $(DATA),"$$DATA") $(ARGS)
+
+attention: $(BUILD)/attention                            ## draw where the heads of a RUN's model look when it reads PROMPT="In the beginning"
+	$(Q)$(RUN_OR_LAST); $(BUILD)/attention "$$run" $(if $(PROMPT),--prompt="$$PROMPT") $(if $(OUT),--out="$$OUT") $(ARGS)
 
 export: $(BUILD)/export                                  ## take a RUN's model, the last one's, to other programs: FORMAT=hf|gguf|llmc TYPE=f32|bf16|f16, into OUT
 	$(Q)$(RUN_OR_LAST); $(BUILD)/export "$$run" $(if $(FORMAT),--format="$$FORMAT") $(if $(TYPE),--type="$$TYPE") $(if $(OUT),--out="$$OUT") $(ARGS)
@@ -245,7 +253,7 @@ $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h)
 $(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
-$(BUILD)/generate: tools/generate.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/generate $(BUILD)/eval $(BUILD)/attention: $(BUILD)/%: tools/%.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/export: tools/export.c $(wildcard tools/*.h) train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)

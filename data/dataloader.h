@@ -574,12 +574,24 @@ static inline int dataloader_by_frequency(const void *a, const void *b) {
     return x->token < y->token ? -1 : 1;
 }
 
+// The class of each of the V tokens by its count, f[t].count, of `total` in all. Sorts f. To be freed.
+static inline uint8_t *dataloader_classes_of(DataFrequency *f, int V, uint64_t total) {
+    uint8_t *classes = (uint8_t *)xmalloc((size_t)V);
+    uint64_t before = 0;
+    for (int t = 0; t < V; t++) f[t].token = (uint32_t)t;
+    qsort(f, (size_t)V, sizeof *f, dataloader_by_frequency);
+    for (int t = 0; t < V; t++) {
+        uint64_t middle = before + f[t].count / 2;
+        classes[f[t].token] = f[t].count ? (uint8_t)(middle * DATALOADER_CLASSES / total) : DATALOADER_CLASSES - 1;
+        before += f[t].count;
+    }
+    return classes;
+}
+
 // The class of each of the V tokens, counted in up to the first 2^24 tokens of the training shards. To be freed.
 static inline uint8_t *dataloader_classes(const DataLoader *d) {
     DataFrequency *f = (DataFrequency *)xcalloc((size_t)d->V, sizeof *f);
-    uint8_t *classes = (uint8_t *)xmalloc((size_t)d->V);
-    uint64_t total = 0, before = 0;
-    for (int t = 0; t < d->V; t++) f[t].token = (uint32_t)t;
+    uint64_t total = 0;
     for (int i = 0; i < d->train_shards; i++) {
         const Shard *s = &d->train[i];
         for (size_t k = 0; k < s->count && total < 1 << 24; k++, total++) {
@@ -588,12 +600,7 @@ static inline uint8_t *dataloader_classes(const DataLoader *d) {
         }
         madvise(s->map, s->bytes, MADV_DONTNEED);
     }
-    qsort(f, (size_t)d->V, sizeof *f, dataloader_by_frequency);
-    for (int t = 0; t < d->V; t++) {
-        uint64_t middle = before + f[t].count / 2;
-        classes[f[t].token] = f[t].count ? (uint8_t)(middle * DATALOADER_CLASSES / total) : DATALOADER_CLASSES - 1;
-        before += f[t].count;
-    }
+    uint8_t *classes = dataloader_classes_of(f, d->V, total);
     free(f);
     return classes;
 }

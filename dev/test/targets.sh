@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 failed=0 tried=0
 
-# target|arguments, a line for each form; sample, plot and export need a run.
+# target|arguments, a line for each form; sample, eval, attention, plot and export need a run.
 forms() {
     cat <<'END'
 all|
@@ -26,6 +26,9 @@ fuzz|RUNS=1000
 ab|QUICK=1
 sweep|QUICK=1
 sample|ARGS=--tokens=20 PROMPT=In\ the\ beginning
+sample|ARGS=--tokens=20\ --samples=3\ --json
+eval|DATA=README.md
+attention|PROMPT=In\ the\ beginning
 plot|
 export|TYPE=bf16
 export|FORMAT=hf OUT=build/my\ model
@@ -57,7 +60,7 @@ try() {
     (
         cd "$folder" || exit 1
         case $target in
-            sample | plot | export)    # without a run one line says what to do
+            sample | eval | attention | plot | export)    # without a run one line says what to do
                 said=$("${as[@]}" make -s "$target" "${makeargs[@]}" "$@" 2>&1 >/dev/null | grep -v '^make')
                 case $(echo "$said" | wc -l):$said in "1:error: "*"make train"*) ;; *) echo "$said"; exit 1 ;; esac
                 "${as[@]}" make train QUICK=1 "${makeargs[@]}" || exit ;;

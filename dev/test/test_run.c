@@ -7,6 +7,7 @@
 
 #define GPT_NO_MAIN
 #include "../../train_gpt.c"
+#include "../../tools/model.h"
 #include "test.h"
 #include "train.h"
 
@@ -735,6 +736,140 @@ TEST(generate_writes_several_texts_and_behind_lines) {
     free(read), free(first), free(second), free(expected);
 }
 
+// The loss of a text, token by token in the window that is its: as windows read one after the other have it.
+static double loss_in_windows(OpenModel *o, const char *text, int window, int stride, int *tokens) {
+    Model *m = &o->model;
+    uint32_t words[4096];
+    int ids[4096];
+    char error[ERROR_ROOM];
+    int n = (int)tokenizer_encode(&o->tokenizer, text, strlen(text), words, error, sizeof error);
+    for (int i = 0; i < n; i++) ids[i] = (int)words[i];
+    if (window > n - 1) window = n - 1;
+    double sum = 0;
+    for (int i = 1; i < n; i++) {
+        int before = i <= window ? 0 : (i - window + stride - 1) / stride, start = min_int(before * stride, n - 1 - window);
+        model_loss(m, ids + start, ids + start + 1, 1, window);
+        sum += m->losses[i - 1 - start];
+    }
+    *tokens = n - 1;
+    return sum / (n - 1);
+}
+
+static double json_value(const char *path, const char *key) {
+    char *text = read_file(path, NULL), error[ERROR_ROOM] = "";
+    JsonReader r = {.name = path, .error = error, .room = sizeof error};
+    CHECK_MSG(text && json_parse_object(&r, text, strlen(text)), "%s: %s", path, error);
+    double value = r.root && cJSON_GetObjectItem(r.root, key) ? cJSON_GetObjectItem(r.root, key)->valuedouble : NAN;
+    json_free(&r);
+    free(text);
+    return value;
+}
+
+TEST(eval_counts_each_token_in_its_window) {
+    prepare_runs();
+    CHECK(TRAIN("build/test/run.json --train.steps=5 --run.dir=" RUNS "texts --overwrite") == 0);
+    CHECK(shell("tail -c 700 build/test/words.txt > build/test/text.txt; printf 'the' > build/test/short.txt") == 0);
+    OpenModel o;
+    model_open(&o, RUNS "texts", NULL, 1);
+    static const int forms[][2] = {{0, 0}, {8, 4}, {8, 8}, {8, 1}, {7, 5}};
+    for (size_t i = 0; i < COUNT_OF(forms); i++)
+        for (int small = 0; small < 2; small++) {
+            int window = forms[i][0] ? forms[i][0] : o.model.T, stride = forms[i][1] ? forms[i][1] : window / 2, tokens;
+            char *path = small ? "build/test/short.txt" : "build/test/text.txt", *text = read_file(path, NULL);
+            char *flags = forms[i][0] ? format("--window=%d --stride=%d", window, stride) : xstrdup("");
+            double expected = loss_in_windows(&o, text, window, stride, &tokens);
+            CHECK(shell("%s/eval " RUNS "texts %s %s --json > build/test/out.json 2> build/test/err.txt", build, path, flags) == 0);
+            double loss = json_value("build/test/out.json", "loss"), bits = json_value("build/test/out.json", "bits_per_byte");
+            CHECK_MSG(fabs(loss - expected) < 1e-5, "%s %s: %.7f instead of %.7f", path, flags, loss, expected);
+            CHECK(json_value("build/test/out.json", "tokens") == tokens);
+            // all but the first character, each a token of one byte
+            CHECK_MSG(fabs(bits - expected / log(2)) < 1e-5 && json_value("build/test/out.json", "bytes") == tokens, "%g bits", bits);
+            free(text), free(flags);
+        }
+    model_close(&o);
+}
+
+// The ending that a model takes is the one that its own losses say, per token and in all.
+TEST(eval_answers_by_the_loss_of_endings) {
+    prepare_runs();
+    CHECK(TRAIN("build/test/run.json --train.steps=5 --run.dir=" RUNS "texts --overwrite") == 0);
+    OpenModel o;
+    model_open(&o, RUNS "texts", NULL, 1);
+    static const char *const endings[] = {"earth", "tttttttt", "the heaven and the earth was good the water was light and the earth"};
+    double best[2] = {INFINITY, INFINITY};
+    int taken[2] = {0};
+    for (int e = 0; e < 3; e++) {
+        char *text = format("the heaven and the %s", endings[e]);
+        uint32_t words[256];
+        int ids[256], n_end = (int)strlen(endings[e]) + 1;
+        char error[ERROR_ROOM];
+        int n = (int)tokenizer_encode(&o.tokenizer, text, strlen(text), words, error, sizeof error);
+        for (int i = 0; i < n; i++) ids[i] = (int)words[i];
+        int T = min_int(n - 1, o.model.T), *at = ids + n - 1 - T;           // what doesn't fit is cut in front
+        n_end = min_int(n_end, T);
+        model_loss(&o.model, at, at + 1, 1, T);
+        double sum = 0;
+        for (int i = T - n_end; i < T; i++) sum += o.model.losses[i];
+        if (sum / n_end < best[0]) best[0] = sum / n_end, taken[0] = e;
+        if (sum < best[1]) best[1] = sum, taken[1] = e;
+        free(text);
+    }
+    CHECK(taken[0] != taken[1]);
+    FILE *f = fopen("build/test/questions.jsonl", "w");
+    for (int label = 0; label < 3; label++)
+        fprintf(f, "{\"ctx\": \"the heaven and the\", \"endings\": [\"%s\", \"%s\", \"%s\"], \"label\": %d}\n", endings[0], endings[1],
+                endings[2], label);
+    for (int i = 0; i < 2; i++)
+        fprintf(f, "{\"ctx\": \"the heaven and the\", \"endings\": [\"%s\", \"%s\", \"%s\"], \"label\": \"%d\"}\n", endings[0], endings[1],
+                endings[2], taken[0]);
+    fclose(f);
+    CHECK(shell("%s/eval " RUNS "texts build/test/questions.jsonl --json > build/test/out.json", build) == 0);
+    CHECK(json_value("build/test/out.json", "questions") == 5);
+    CHECK(fabs(json_value("build/test/out.json", "accuracy_per_token") - 0.6) < 1e-6);
+    CHECK(fabs(json_value("build/test/out.json", "accuracy") - 0.2) < 1e-6);
+    model_close(&o);
+    static const char *const bad[][2] = {
+        {"{\"ctx\": 1}", ":1: ctx: a string"}, {"\n{\"ctx\": \"a\", \"endings\": [\"b\"]}", ":2: endings: two strings"},
+        {"{\"ctx\": \"a\", \"endings\": [\"b\", \"c\"], \"label\": 2}", ":1: label: the number of an ending, 0 to 1"},
+        {"{\"ctx\": \"a\", \"endings\": [\"a\", 3], \"label\": 0}", ":1: endings: strings"}, {"", "no question"}, {"{", ":1: expected"}};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        CHECK(write_file("build/test/bad.jsonl", bad[i][0], strlen(bad[i][0])) == 0);
+        check_error_line(shell("%s/eval " RUNS "texts build/test/bad.jsonl > build/test/out.txt 2> build/test/err.txt", build), EXIT_FAILED,
+                         bad[i][1]);
+    }
+    check_error_line(shell("%s/eval " RUNS "texts build/test/text.txt --stride=1000 > build/test/out.txt 2> build/test/err.txt", build),
+                     EXIT_USAGE, "--stride=1000");
+    check_error_line(shell("%s/eval " RUNS "texts /nowhere > build/test/out.txt 2> build/test/err.txt", build), EXIT_FAILED, "/nowhere");
+}
+
+// A picture, and the largest logits of the forward pass in numbers.
+TEST(attention_draws_every_head) {
+    prepare_runs();
+    CHECK(TRAIN("build/test/run.json --train.steps=5 --run.dir=" RUNS "texts --overwrite") == 0);
+    CHECK(shell("%s/attention " RUNS "texts --prompt='and the was' --out=build/test/heads.png > build/test/out.txt", build) == 0);
+    size_t size;
+    char *png = read_file("build/test/heads.png", &size), *out = read_file("build/test/out.txt", NULL), *at = out;
+    CHECK(png && size > 1000 && !memcmp(png, "\x89PNG", 4));
+    OpenModel o;
+    model_open(&o, RUNS "texts", NULL, 1);
+    uint32_t words[16];
+    int ids[16];
+    char error[ERROR_ROOM];
+    int n = (int)tokenizer_encode(&o.tokenizer, "and the was", 11, words, error, sizeof error);
+    for (int i = 0; i < n; i++) ids[i] = (int)words[i];
+    trunk_forward(&o.model, ids, (Batch){.B = 1, .T = n});
+    at = strchr(at, '\n');
+    for (int i = 0; i < o.model.L * o.model.NH; i++) {
+        double value = strtod(at, &at), expected = o.model.sequence_max[i];
+        CHECK_MSG(fabs(value - expected) <= 0.006 * fabs(expected), "head %d: %g instead of %g", i, value, expected);
+    }
+    model_close(&o);
+    free(png), free(out);
+    check_error_line(shell("%s/attention " RUNS "texts > build/test/out.txt 2> build/test/err.txt", build), EXIT_USAGE, "--prompt");
+    check_error_line(shell("%s/attention " RUNS "texts --prompt=$(printf '%%0100d' 0 | tr 0 a) > build/test/out.txt 2> build/test/err.txt", build),
+                     EXIT_USAGE, "100 tokens; at most");
+}
+
 // However long the names are, the line ends with what is wrong.
 TEST(a_long_path_leaves_room_for_the_reason) {
     char part[201], error[ERROR_ROOM], *dir = format(RUNS "long");
@@ -1154,6 +1289,9 @@ int main(int argc, char **argv) {
     RUN(the_page_of_a_step_is_made);
     RUN(integers_of_generate_are_integers);
     RUN(generate_writes_several_texts_and_behind_lines);
+    RUN(eval_counts_each_token_in_its_window);
+    RUN(eval_answers_by_the_loss_of_endings);
+    RUN(attention_draws_every_head);
     RUN(the_best_model_is_kept_said_and_sampled);
     RUN(of_equal_losses_the_first_is_the_best);
     RUN(the_best_model_is_the_same_after_any_death);
