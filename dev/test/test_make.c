@@ -126,7 +126,7 @@ TEST(unknown_variables_are_named) {
     CHECK_FAILS(shell, MAKE "sample PROPMT=x", 2, "PROPMT: make has no such variable; did you mean PROMPT?");
     CHECK_FAILS(shell, MAKE "train LR=0.1", 2, "LR: make has no such variable; a key of the config goes into ARGS=\"--optimizer.muon.lr=...");
     CHECK_FAILS(shell, MAKE "train BATCH=4 STEPS=3", 2, "BATCH: make has no such variable; a key of the config goes into ARGS=\"--train.batch=...\"");
-    CHECK_FAILS(shell, MAKE "train RUN='my run'", 2, "RUN: not used by make train, but by export, plot, sample; train names its folder by ARGS=\"--run.dir=FOLDER\"");
+    CHECK_FAILS(shell, MAKE "train RUN='my run'", 2, "RUN: not used by make train, but by attention, eval, export, plot, sample; train names its folder by ARGS=\"--run.dir=FOLDER\"");
     CHECK_FAILS(shell, MAKE "data STEPS=3", 2, "STEPS: not used by make data, but by ab, sweep, train.  Stop.");
     CHECK_FAILS(shell, MAKE "NAME=batch", 2, "NAME: not used by make all, but by study.");
     CHECK_FAILS(shell, MAKE "ab TOKENIZER=bpe", 2, "TOKENIZER: not used by make ab, ");       // each config's own, but for DATA's
@@ -254,7 +254,7 @@ TEST(a_missing_font_is_no_error) {
 
 TEST(studies_say_their_cost_and_leave_what_is_kept) {
     CHECK(run("make -s study > " ROOT "/out && test $(grep -c . " ROOT "/out) = $(ls dev/exp/*/run.sh | wc -l)") == 0);
-    CHECK(run("test $(grep -cE '^  [a-z-]+ +[0-9]+ min  .+' " ROOT "/out) = $(ls dev/exp/*/run.sh | wc -l)") == 0);
+    CHECK(run("test $(grep -cE '^  [a-z0-9-]+ +[0-9]+ min  .+' " ROOT "/out) = $(ls dev/exp/*/run.sh | wc -l)") == 0);
     CHECK(run("make -n study NAME=components BUILD=" ROOT "/fresh | grep '^mkdir.*CC " ROOT "/fresh/train_gpt'") == 0);     // what trains needs the trainer
 #define STUDY "make -s -o setup --eval='study: override STUDY_NEEDS :=' BUILD=" BIN " study NAME=tail-memory -o " BIN "/study_tail-memory "
     CHECK(run(STUDY "| grep '^tail-memory: about 4 minutes; QUICK=1: one at most; results: " BIN "/study/tail-memory$'") == 0);
