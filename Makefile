@@ -213,7 +213,7 @@ study: $(STUDY_NEEDS)                                    ## re-measure a claim o
 #   CONFIG=FILE.json         what is trained (configs/default.json)
 #   DATA= TOKENIZER= VOCAB=  the text and what its tokens are; also DOCUMENTS= EXT= of data/tokenize.c, SHARDS=
 #   STEPS= SEED= ARGS="..."  train.steps, run.seed (of sample its --seed) and any other key or flag of the program: ARGS="--train.batch=8"
-#   PARSER=config           what fuzz tries: config, checkpoint, safetensors, shard, tokenizer, merges, log, picture, text, report
+#   PARSER=config           what fuzz tries: config, checkpoint, safetensors, shard, tokenizer, merges, log, picture, text, report, gguf
 #   FORMAT=hf TYPE=f32       what export writes: hf, gguf, llmc; f32, bf16, f16
 #   FROM=FOLDER              what import reads, for a run's folder OUT
 #   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list

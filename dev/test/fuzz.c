@@ -1,5 +1,5 @@
 /* fuzz.c - every parser on any bytes: configs, checkpoints, safetensors, shards, tokenizers, merges, logs, pictures, texts and gzip,
- * reports.
+ * reports, GGUF files.
  *
  * Each parser has a function try_NAME(bytes, n), a row of the table at the end and a small corpus in
  * dev/test/fuzz_corpus/NAME. What a parser takes must keep its promises, what it refuses must be one line; a wrong result
@@ -119,6 +119,7 @@ static bool unmap_all(void) {
 #include "../../src/runlog.h"
 #include "../../src/checkpoint.h"
 #include "../../src/safetensors.h"
+#include "../../src/gguf.h"
 #include "../../data/dataloader.h"
 #include "../../data/tokenizer.h"
 #define main tokenize_main
@@ -540,17 +541,55 @@ static void try_text(const char *input, size_t n) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// GGUF files: of what is taken, every value and every number of a tensor lies in the file and is found by its name.
+
+static void try_gguf(const char *input, size_t n) {
+    GgufFile g;
+    char error[ERROR_ROOM] = "";
+    if (gguf_parse(&g, "x.gguf", input, n, n, error, sizeof error) != 0) {
+        one_line(error);
+        return;
+    }
+    const uint8_t *end = g.bytes + n, *data = end;
+    for (int i = 0; i < g.n_keys; i++) {
+        const GgufKey *k = &g.keys[i];
+        const uint8_t *at = k->at;
+        size_t length, sum = 0;
+        REQUIRE(gguf_key(&g, k->name) == k, "%s", k->name);
+        for (uint64_t s = 0; k->item == GGUF_STRING && s < k->count; s++) {
+            const char *text = gguf_next_string(&at, &length);
+            REQUIRE(at <= end && text + length == (const char *)at, "string %llu of %s", (unsigned long long)s, k->name);
+            for (size_t c = 0; c < length; c++) sum += (uint8_t)text[c];
+        }
+        REQUIRE(at <= end && k->count <= n && sum <= 255 * n, "%s", k->name);
+    }
+    for (int i = 0; i < g.n_tensors; i++) {
+        const SafeTensor *t = &g.tensors[i];
+        size_t numbers = (size_t)safetensor_numbers(t), bytes = (size_t)safetensor_bytes(t);
+        const uint8_t *at = (const uint8_t *)t->of;
+        REQUIRE(gguf_tensor(&g, t->name) == t && numbers > 0 && numbers <= n, "%s", t->name);
+        REQUIRE(at >= g.at && (i == 0 || at >= data) && bytes <= (size_t)(end - at), "%s: %zu bytes", t->name, bytes);
+        float *x = (float *)xmalloc(numbers * sizeof *x);
+        tensor_floats(x, at, numbers, t->type);
+        free(x);
+        data = at + bytes;
+    }
+    gguf_close(&g);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Running
 
 static const struct { const char *name; void (*try_bytes)(const char *input, size_t n); } parsers[] = {
     { "config", try_config }, { "checkpoint", try_checkpoint }, { "safetensors", try_safetensors }, { "shard", try_shard },
     { "tokenizer", try_tokenizer }, { "merges", try_merges }, { "log", try_log }, { "picture", try_picture }, { "text", try_text }, { "report", try_report },
+    { "gguf", try_gguf },
 };
 
 static int parser_named(const char *name) {
     for (int i = 0; i < (int)COUNT_OF(parsers); i++)
         if (name && strcmp(name, parsers[i].name) == 0) return i;
-    fail_usage("PARSER=%s: config, checkpoint, safetensors, shard, tokenizer, merges, log, picture, text or report expected", name ? name : "");
+    fail_usage("PARSER=%s: config, checkpoint, safetensors, shard, tokenizer, merges, log, picture, text, report or gguf expected", name ? name : "");
 }
 
 static void begin(void) {
