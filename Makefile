@@ -179,8 +179,8 @@ attention: $(BUILD)/attention                            ## draw where the heads
 export: $(BUILD)/export                                  ## take a RUN's model, the last one's, to other programs: FORMAT=hf|gguf|llmc TYPE=f32|bf16|f16, into OUT
 	$(Q)$(RUN_OR_LAST); $(BUILD)/export "$$run" $(if $(FORMAT),--format="$$FORMAT") $(if $(TYPE),--type="$$TYPE") $(if $(OUT),--out="$$OUT") $(ARGS)
 
-import: $(BUILD)/import                                  ## make a run of FROM, a Hugging Face folder or llm.c's model.bin: OUT=runs/x
-	$(Q)[ -n "$$FROM" ] || { echo "error: FROM=FOLDER: a folder with config.json and model.safetensors, or llm.c's model.bin, is expected" >&2; exit 2; }; \
+import: $(BUILD)/import                                  ## make a run of FROM, a Hugging Face folder, a GGUF file or llm.c's model.bin: OUT=runs/x
+	$(Q)[ -n "$$FROM" ] || { echo "error: FROM=FOLDER: a folder with config.json and model.safetensors, a GGUF file, or llm.c's model.bin, is expected" >&2; exit 2; }; \
 	$(BUILD)/import "$$FROM" $(if $(OUT),--out="$$OUT") $(ARGS)
 
 plot: $(BUILD)/plot                                      ## draw the losses of RUNS="runs/a runs/b" in one picture

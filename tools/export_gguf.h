@@ -10,13 +10,6 @@
 
 #include "gguf_model.h"             // defines: gguf_check, gguf_tensors, gguf_put_model
 
-typedef enum { TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5 } GgufTokenType;    // llama.cpp's numbers
-
-// What llama.cpp calls the splits of bpe_patterns, and whether a piece that is a token becomes it whatever the merges say there.
-static const struct { const char *name; bool ignore_merges; } gguf_splits[COUNT_OF(bpe_patterns)] = {
-    {"gpt-2", false}, {"llama-bpe", true}, {"qwen2", false}, {"gpt-4o", false},
-};
-
 // Whether the merges make every token out of its bytes: then it doesn't matter whether they are ignored for whole pieces.
 static bool gguf_merges_make_all(const Bpe *b) {
     bool *added = xcalloc(b->tokens.count, sizeof *added), all = true;
@@ -167,6 +160,28 @@ static void gguf_say(const OpenModel *o) {
     if (t->bpe && t->bpe->nfc) printf("llama.cpp does not normalize a prompt to Unicode's form C, as this tokenizer does\n");
 }
 
+// Whether the keys of the header, read again, are those of a model with just its tensors: checked before anything is written.
+static void gguf_check_header(const char *path, const char *header, size_t size, uint64_t file_size) {
+    char error[ERROR_ROOM];
+    GgufFile g;
+    if (gguf_parse(&g, path, header, size, file_size, error, sizeof error) != 0) fail("%s", error);
+    Keys keys = {0};
+    gguf_take_model(&keys, &g);
+    Config c = keys_config(&keys, path);
+    Model again = model_plan(&c, 1, c.model.vocab, false);
+    TensorList list = {.type = TENSOR_F32};
+    gguf_tensors(&list, &again);
+    for (int i = 0; i < list.n; i++) {
+        const SafeTensor *t = gguf_tensor(&g, list.tensors[i].name);
+        size_t bytes = (size_t)list.tensors[i].ndim * sizeof *t->shape;
+        if (list.n != g.n_tensors || !t || t->ndim != list.tensors[i].ndim || memcmp(t->shape, list.tensors[i].shape, bytes) != 0)
+            fail("%s: its keys would not say what %s is", path, list.tensors[i].name);
+    }
+    list_free(&list), gguf_close(&g);
+    model_free(&again);
+    config_free(&c, config_fields, N_FIELDS);
+}
+
 // Writes the file at path. Ends the program where llama.cpp has no way to say what the model is, or the file can't be written.
 static void export_gguf(OpenModel *o, const char *run, const char *path, TensorType type) {
     const Model *m = &o->model;
@@ -184,6 +199,7 @@ static void export_gguf(OpenModel *o, const char *run, const char *path, TensorT
     size_t size;
     uint64_t file_size;
     char *header = gguf_header(&keys, list.tensors, list.n, &size, &file_size);
+    gguf_check_header(path, header, size, file_size);
     if (gguf_write(path, header, size, list.tensors, list.n, tensor_fetch, error, sizeof error) != 0) fail("%s", error);
     gguf_say(o);
     free(header);

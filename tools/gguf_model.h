@@ -1,6 +1,7 @@
 /* gguf_model.h - a model as llama.cpp's GGUF files have it: which of its architectures it is, its tensors, its keys.
  *
- * defines: GgufArch, gguf_arch, gguf_check, gguf_tensors, gguf_put_model
+ * defines: GgufArch, gguf_archs, gguf_arch, gguf_check, gguf_positions, GgufTokenType, gguf_splits, gguf_tensors, gguf_put_model,
+ *          gguf_take_model, gguf_check_keys
  *
  * What is told apart by model.mixer and model.norm, checked against llama.cpp by dev/golden/check_gguf.py:
  *
@@ -10,7 +11,7 @@
  *   norm rmsnorm    llama       rows of W_q and W_k, and their biases, in pairs
  *
  * llama.cpp takes a wrong or missing key for another model without a word, so that every key it knows of the architecture is
- * written.
+ * written, and one that is not known here is refused.
  */
 #ifndef GGUF_MODEL_H
 #define GGUF_MODEL_H
@@ -23,47 +24,86 @@ enum { GATING_SIGMOID = 2,          // llama.cpp's number for it
 
 typedef enum { GGUF_GPT2, GGUF_LLAMA, GGUF_DEEPSEEK2, GGUF_ARCHS } GgufArch;
 
-static const char *const gguf_archs[GGUF_ARCHS] = {"gpt2", "llama", "deepseek2"};
+static const Needs gguf_gpt2_needs[] = {
+    {"model.mixer", "attention"}, {"model.norm", "layernorm"}, {"model.experts", "0"}, {"model.position", "learned"}, {"model.mlp", "gelu_tanh"},
+    {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
+    {"model.head_size", "0"}, {NULL, NULL},
+}, gguf_llama_needs[] = {
+    {"model.mixer", "attention"}, {"model.norm", "rmsnorm"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"},
+    {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
+    {"model.rope_factor", "1"}, {NULL, NULL},
+}, gguf_deepseek2_needs[] = {
+    {"model.mixer", "mla"}, {"model.norm", "rmsnorm"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"},
+    {"model.embed_norm", "false"}, {"model.bias", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
+    {"model.rope_factor", "1"}, {NULL, NULL},
+};
+
+// A key of the architecture (behind its name and a point) and the key here that has the same value, a u32 or an f32. missing: what
+// llama.cpp takes where there is no such key; NULL: it has to be there.
+typedef struct { const char *name, *key, *missing; } GgufField;
+
+static const GgufField gguf_gpt2_fields[] = {
+    {"context_length", "model.context", NULL}, {"embedding_length", "model.width", NULL}, {"block_count", "model.layers", NULL},
+    {"feed_forward_length", "model.mlp_width", NULL}, {"attention.head_count", "model.heads", NULL},
+    {"attention.layer_norm_epsilon", "model.norm_eps", NULL}, {NULL, NULL, NULL},
+}, gguf_llama_fields[] = {
+    {"context_length", "model.context", NULL}, {"embedding_length", "model.width", NULL}, {"block_count", "model.layers", NULL},
+    {"feed_forward_length", "model.mlp_width", NULL}, {"attention.head_count", "model.heads", NULL},
+    {"attention.head_count_kv", "model.kv_heads", "0"}, {"attention.layer_norm_rms_epsilon", "model.norm_eps", NULL},
+    {"rope.freq_base", "model.rope_theta", "10000"}, {NULL, NULL, NULL},
+}, gguf_deepseek2_fields[] = {
+    {"context_length", "model.context", NULL}, {"embedding_length", "model.width", NULL}, {"block_count", "model.layers", NULL},
+    {"feed_forward_length", "model.mlp_width", NULL}, {"attention.head_count", "model.heads", NULL},
+    {"attention.layer_norm_rms_epsilon", "model.norm_eps", NULL}, {"rope.freq_base", "model.rope_theta", "10000"},
+    {"attention.q_lora_rank", "model.q_lora", "0"}, {"attention.kv_lora_rank", "model.kv_lora", NULL},
+    {"rope.dimension_count", "model.rope", NULL}, {"attention.value_length_mla", "model.v_head", NULL}, {NULL, NULL, NULL},
+}, gguf_expert_fields[] = {
+    {"leading_dense_block_count", "model.dense_layers", "0"}, {"expert_count", "model.experts", NULL},
+    {"expert_used_count", "model.experts_per_token", NULL}, {"expert_shared_count", "model.shared_experts", NULL},
+    {"expert_feed_forward_length", "model.expert_width", NULL}, {"expert_weights_scale", "model.router_scale", "1"}, {NULL, NULL, NULL},
+}, gguf_group_fields[] = {
+    {"expert_group_count", "model.expert_groups", "1"}, {"expert_group_used_count", "model.groups_per_token", "1"}, {NULL, NULL, NULL},
+};
+
+static const struct { const char *name; const Needs *needs; const GgufField *fields; } gguf_archs[GGUF_ARCHS] = {
+    [GGUF_GPT2] = {"gpt2", gguf_gpt2_needs, gguf_gpt2_fields}, [GGUF_LLAMA] = {"llama", gguf_llama_needs, gguf_llama_fields},
+    [GGUF_DEEPSEEK2] = {"deepseek2", gguf_deepseek2_needs, gguf_deepseek2_fields},
+};
 
 static GgufArch gguf_arch(const Config *c) {
     return c->model.mixer == MIXER_MLA ? GGUF_DEEPSEEK2 : c->model.norm == NORM_LAYERNORM ? GGUF_GPT2 : GGUF_LLAMA;
 }
 
-static const Needs gguf_gpt2[] = {
-    {"model.experts", "0"}, {"model.position", "learned"}, {"model.mlp", "gelu_tanh"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
-    {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"}, {"model.head_size", "0"},
-}, gguf_llama[] = {
-    {"model.norm", "rmsnorm"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"},
-    {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"}, {"model.rope_factor", "1"},
-}, gguf_deepseek2[] = {
-    {"model.norm", "rmsnorm"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"},
-    {"model.bias", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"}, {"model.rope_factor", "1"},
-};
-
 // Ends the program where llama.cpp's architecture can't say what the model is.
 static void gguf_check(const Model *m, const char *run) {
     const Config *c = m->config;
-    switch (gguf_arch(c)) {
-    case GGUF_DEEPSEEK2:
-        check_needs(c, run, "llama.cpp's deepseek2 (model.mixer is mla)", gguf_deepseek2, COUNT_OF(gguf_deepseek2));
-        if (m->L == 26 || m->L == 27 || m->L == 48)
-            fail("%s: model.layers is %d, which llama.cpp's deepseek2 takes for another model: not 26, 27 or 48 is expected", run, m->L);
-        if (m->router.E && !(c->model.router_scale > 0))
-            fail("%s: model.router_scale is 0, which llama.cpp takes for 1: more than 0 is expected", run);
-        break;
-    case GGUF_GPT2:
-        check_needs(c, run, "llama.cpp's gpt2 (model.norm is layernorm)", gguf_gpt2, COUNT_OF(gguf_gpt2));
-        check_no_groups(m, run, "llama.cpp's gpt2");
-        break;
-    default:
-        check_needs(c, run, "llama.cpp", gguf_llama, COUNT_OF(gguf_llama));
-    }
+    GgufArch arch = gguf_arch(c);
+    char *format_name = format("llama.cpp's %s", gguf_archs[arch].name);
+    size_t needs = 0;
+    while (gguf_archs[arch].needs[needs].key) needs++;
+    check_needs(c, run, format_name, gguf_archs[arch].needs, needs);
+    if (arch == GGUF_GPT2) check_no_groups(m, run, format_name);
+    if (arch == GGUF_DEEPSEEK2 && (m->L == 26 || m->L == 27 || m->L == 48))
+        fail("%s: model.layers is %d, which llama.cpp's deepseek2 takes for another model: not 26, 27 or 48 is expected", run, m->L);
+    if (m->router.E && !(c->model.router_scale > 0))
+        fail("%s: model.router_scale is 0, which llama.cpp takes for 1: more than 0 is expected", run);
+    free(format_name);
 }
 
 static int gguf_positions(const Model *m) {
     bool learned = gguf_arch(m->config) == GGUF_GPT2;
     return learned ? (m->T + POSITIONS_MULTIPLE - 1) / POSITIONS_MULTIPLE * POSITIONS_MULTIPLE : m->T;
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tokenizers
+
+typedef enum { TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, TOKEN_USER_DEFINED = 4, TOKEN_UNUSED = 5 } GgufTokenType;    // llama.cpp's numbers
+
+// What llama.cpp calls the splits of bpe_patterns, and whether a piece that is a token becomes it whatever the merges say there.
+static const struct { const char *name; bool ignore_merges; } gguf_splits[COUNT_OF(bpe_patterns)] = {
+    {"gpt-2", false}, {"llama-bpe", true}, {"qwen2", false}, {"gpt-4o", false},
+};
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Tensors
@@ -107,7 +147,7 @@ static void gguf_llama_tensors(TensorList *l, const Model *m) {
 static void gguf_deepseek2_attention(TensorList *l, const Model *m, int i) {
     const Config *c = m->config;
     int nope = c->model.nope, rope = c->model.rope, value = c->model.v_head, latent = c->model.kv_lora, low = c->model.q_lora, q = m->NH * (nope + rope);
-    const float *kvb = weight(m, W_KVB, i);                                            // the keys of all heads, then the values of all
+    const float *kvb = weight(m, W_KVB, i), *values = kvb ? kvb + (size_t)m->NH * nope * latent : NULL;     // behind the keys of all heads
     if (low) {
         list_add(l, format("blk.%d.attn_q_a.weight", i), weight(m, W_QA, i), low, m->C, AS_IT_IS, 0);
         list_add(l, format("blk.%d.attn_q_a_norm.weight", i), weight(m, Q_NORM_W, i), 1, low, AS_IT_IS, 0);
@@ -116,7 +156,7 @@ static void gguf_deepseek2_attention(TensorList *l, const Model *m, int i) {
     list_add_reordered(l, format("blk.%d.attn_kv_a_mqa.weight", i), weight(m, W_KVA, i), latent + rope, m->C, rows_in_pairs(1, latent, rope));
     list_add(l, format("blk.%d.attn_kv_a_norm.weight", i), weight(m, KV_NORM_W, i), 1, latent, AS_IT_IS, 0);
     list_add(l, format("blk.%d.attn_k_b.weight", i), kvb, m->NH * nope, latent, TRANSPOSED, nope);
-    list_add_stacked(l, format("blk.%d.attn_v_b.weight", i), kvb + (size_t)m->NH * nope * latent, m->NH, (size_t)value * latent, value, latent);
+    list_add_stacked(l, format("blk.%d.attn_v_b.weight", i), values, m->NH, (size_t)value * latent, value, latent);
     list_add(l, format("blk.%d.attn_output.weight", i), weight(m, WO, i), m->C, m->NH * value, AS_IT_IS, 0);
 }
 
@@ -175,54 +215,179 @@ static void gguf_put_size(GgufKeys *k, const char *arch, const char *key, int x)
     free(name);
 }
 
-static void gguf_put_number(GgufKeys *k, const char *arch, const char *key, double x) {
-    char *name = format("%s.%s", arch, key);
-    gguf_put_f32(k, name, (float)x);
-    free(name);
+static void gguf_put_fields(GgufKeys *k, const char *arch, const GgufField *fields, const Config *c) {
+    for (; fields->name; fields++) {
+        const Field *f = config_find(config_fields, N_FIELDS, fields->key);
+        const void *value = (const char *)c + f->offset;
+        char *name = format("%s.%s", arch, fields->name);
+        if (f->type == FIELD_INT) gguf_put_u32(k, name, (uint32_t)*(const int *)value);
+        else gguf_put_f32(k, name, (float)*(const double *)value);
+        free(name);
+    }
 }
 
-// Groups of experts are a matter only where some of several stay.
+// Without experts all layers are dense, and there are none of the rest. Groups are a matter only where some of several stay.
 static void gguf_put_experts(GgufKeys *k, const Model *m, const char *arch) {
-    const Config *c = m->config;
-    gguf_put_size(k, arch, "leading_dense_block_count", m->D);
-    gguf_put_size(k, arch, "expert_count", m->router.E), gguf_put_size(k, arch, "expert_used_count", m->router.E ? c->model.experts_per_token : 0);
-    gguf_put_size(k, arch, "expert_shared_count", m->router.E ? max_int(c->model.shared_experts, 1) : 0);
-    gguf_put_size(k, arch, "expert_feed_forward_length", m->router.E ? c->model.expert_width : 0);
-    gguf_put_number(k, arch, "expert_weights_scale", m->router.E ? c->model.router_scale : 1);
+    Config c = *m->config;
     char *norm = format("%s.expert_weights_norm", arch);
+    c.model.dense_layers = m->D;
+    c.model.shared_experts = max_int(c.model.shared_experts, 1);
+    if (!m->router.E) c.model.experts_per_token = c.model.shared_experts = c.model.expert_width = 0, c.model.router_scale = 1;
+    gguf_put_fields(k, arch, gguf_expert_fields, &c);
     gguf_put_bool(k, norm, true);
-    free(norm);
     gguf_put_size(k, arch, "expert_gating_func", GATING_SIGMOID);
-    if (c->model.groups_per_token >= c->model.expert_groups) return;
-    gguf_put_size(k, arch, "expert_group_count", c->model.expert_groups), gguf_put_size(k, arch, "expert_group_used_count", c->model.groups_per_token);
+    if (m->router.E && m->router.kept < m->router.groups) gguf_put_fields(k, arch, gguf_group_fields, &c);
+    free(norm);
 }
 
 // The keys of the model, those of its architecture and of its file.
 static void gguf_put_model(GgufKeys *k, const Model *m, const char *name, TensorType type) {
     static const uint32_t file_types[TENSOR_TYPES] = {[TENSOR_F32] = 0, [TENSOR_F16] = 1, [TENSOR_BF16] = 32};     // llama.cpp's numbers
-    const Config *c = m->config;
-    GgufArch kind = gguf_arch(c);
-    const char *arch = gguf_archs[kind];
+    Config c = *m->config;
+    GgufArch kind = gguf_arch(&c);
+    const char *arch = gguf_archs[kind].name;
     bool latent = kind == GGUF_DEEPSEEK2;
+    c.model.context = gguf_positions(m);
     gguf_put_string(k, "general.architecture", arch);
     gguf_put_string(k, "general.name", name);
     gguf_put_u32(k, "general.file_type", file_types[type]);
     gguf_put_size(k, arch, "vocab_size", m->V);
-    gguf_put_size(k, arch, "context_length", gguf_positions(m)), gguf_put_size(k, arch, "embedding_length", m->C);
-    gguf_put_size(k, arch, "block_count", m->L), gguf_put_size(k, arch, "feed_forward_length", m->F);
-    gguf_put_size(k, arch, "attention.head_count", m->NH);
-    gguf_put_number(k, arch, kind == GGUF_GPT2 ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", c->model.norm_eps);
+    gguf_put_fields(k, arch, gguf_archs[kind].fields, &c);
     if (kind == GGUF_GPT2) return;
-    gguf_put_size(k, arch, "attention.head_count_kv", latent ? 1 : m->NKV);            // deepseek2: the latent is the key of all heads
-    gguf_put_number(k, arch, "rope.freq_base", c->model.rope_theta);
-    gguf_put_size(k, arch, "rope.dimension_count", latent ? c->model.rope : m->HS);
-    gguf_put_size(k, arch, "attention.key_length", latent ? c->model.kv_lora + c->model.rope : m->HS);
-    gguf_put_size(k, arch, "attention.value_length", latent ? c->model.kv_lora : m->HS);
-    if (!latent) return;
-    gguf_put_size(k, arch, "attention.q_lora_rank", c->model.q_lora), gguf_put_size(k, arch, "attention.kv_lora_rank", c->model.kv_lora);
-    gguf_put_size(k, arch, "attention.key_length_mla", c->model.nope + c->model.rope);
-    gguf_put_size(k, arch, "attention.value_length_mla", c->model.v_head);
+    gguf_put_size(k, arch, "attention.key_length", latent ? c.model.kv_lora + c.model.rope : m->HS);
+    gguf_put_size(k, arch, "attention.value_length", latent ? c.model.kv_lora : m->HS);
+    if (!latent) {
+        gguf_put_size(k, arch, "rope.dimension_count", m->HS);
+        return;
+    }
+    gguf_put_size(k, arch, "attention.head_count_kv", 1);                              // the latent is the key of all heads
+    gguf_put_size(k, arch, "attention.key_length_mla", c.model.nope + c.model.rope);
     gguf_put_experts(k, m, arch);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The other way
+
+static const GgufKey *gguf_arch_key(const GgufFile *g, const char *arch, const char *name) {
+    char *full = format("%s.%s", arch, name);
+    const GgufKey *k = gguf_key(g, full);
+    free(full);
+    return k;
+}
+
+// A u32 of the architecture; missing: where there is none, -1: it has to be there.
+static int gguf_size(const GgufFile *g, const char *arch, const char *name, int missing) {
+    const GgufKey *k = gguf_arch_key(g, arch, name);
+    uint32_t x = 0;
+    if (!k && missing >= 0) return missing;
+    if (!gguf_value(k, GGUF_U32, &x, sizeof x) || x > INT_MAX) fail("%s: key %s.%s: a u32 below 2^31 is expected", g->path, arch, name);
+    return (int)x;
+}
+
+static void gguf_take_fields(Keys *k, const GgufFile *g, const char *arch, const GgufField *fields) {
+    for (; fields->name; fields++) {
+        const GgufKey *of = gguf_arch_key(g, arch, fields->name);
+        float x = 0;
+        char number[32];
+        if (!of && fields->missing) keys_set(k, fields->key, "%s", fields->missing);
+        else if (config_find(config_fields, N_FIELDS, fields->key)->type == FIELD_INT)
+            keys_set(k, fields->key, "%d", gguf_size(g, arch, fields->name, -1));
+        else {
+            if (!gguf_value(of, GGUF_F32, &x, sizeof x) || !isfinite(x)) fail("%s: key %s.%s: an f32 is expected", g->path, arch, fields->name);
+            for (int digits = 1; digits <= 9; digits++) {                              // the shortest decimal of this float
+                snprintf(number, sizeof number, "%.*g", digits, (double)x);
+                if ((float)strtod(number, NULL) == x) break;
+            }
+            keys_set(k, fields->key, "%s", number);
+        }
+    }
+}
+
+// The architecture that the file says. Ends the program where it is none of these.
+static GgufArch gguf_arch_of(const GgufFile *g) {
+    const GgufKey *k = gguf_key(g, "general.architecture");
+    const uint8_t *at = k ? k->at : NULL;
+    size_t n = 0;
+    const char *name = k && k->type == GGUF_STRING ? gguf_next_string(&at, &n) : "";
+    for (int i = 0; i < GGUF_ARCHS; i++)
+        if (strlen(gguf_archs[i].name) == n && !memcmp(gguf_archs[i].name, name, n)) return (GgufArch)i;
+    fail("%s: general.architecture is \"%.*s\": gpt2, llama or deepseek2 is expected", g->path, (int)(n < 60 ? n : 60), name);
+}
+
+// The config's keys of what the file says the model is. Ends the program where it doesn't.
+static void gguf_take_model(Keys *k, const GgufFile *g) {
+    GgufArch kind = gguf_arch_of(g);
+    const char *arch = gguf_archs[kind].name;
+    const SafeTensor *embedding = gguf_tensor(g, "token_embd.weight");
+    if (!embedding || embedding->ndim != 2 || embedding->shape[0] > 1 << 20) fail("%s: token_embd.weight: a matrix of at most 2^20 rows is expected", g->path);
+    for (const Needs *needs = gguf_archs[kind].needs; needs->key; needs++) keys_set(k, needs->key, "%s", needs->values);
+    keys_set(k, "model.vocab", "%d", (int)embedding->shape[0]);
+    keys_set(k, "model.head", gguf_tensor(g, "output.weight") ? "untied" : "tied");
+    gguf_take_fields(k, g, arch, gguf_archs[kind].fields);
+    if (kind == GGUF_LLAMA) {
+        keys_set(k, "model.bias", gguf_tensor(g, "blk.0.attn_q.bias") ? "true" : "false");
+        keys_set(k, "model.head_size", "%d", gguf_size(g, arch, "attention.key_length", 0));
+    }
+    if (kind != GGUF_DEEPSEEK2) return;
+    keys_set(k, "model.nope", "%d", max_int(0, gguf_size(g, arch, "attention.key_length_mla", -1) - gguf_size(g, arch, "rope.dimension_count", -1)));
+    if (!gguf_size(g, arch, "expert_count", 0)) return;
+    gguf_take_fields(k, g, arch, gguf_expert_fields);
+    gguf_take_fields(k, g, arch, gguf_group_fields);
+}
+
+// A key's value in a message; to be freed.
+static char *gguf_value_text(const GgufKey *k) {
+    uint32_t x;
+    float f;
+    const uint8_t *at = k->at;
+    size_t n;
+    if (gguf_value(k, GGUF_U32, &x, sizeof x)) return format("%u", x);
+    if (gguf_value(k, GGUF_F32, &f, sizeof f)) return format("%g", (double)f);
+    if (k->type == GGUF_BOOL) return xstrdup(*k->at ? "true" : "false");
+    if (k->type != GGUF_STRING) return format("of type %s", gguf_type_name(k->type));
+    const char *text = gguf_next_string(&at, &n);
+    return format("\"%.*s\"", (int)(n < 60 ? n : 60), text);
+}
+
+// Whether a key that isn't written here says what is so anyway.
+static bool gguf_says_nothing(const char *name, const GgufKey *k) {
+    static const char *const zeros[] = {"expert_count", "expert_used_count", "expert_shared_count", "expert_group_count"};
+    uint32_t x;
+    float f;
+    char *value = gguf_value_text(k);
+    bool nothing = !strcmp(name, "tensor_data_layout") || (!strcmp(name, "rope.scaling.type") && !strcmp(value, "\"none\"")) ||
+                   (!strcmp(name, "rope.scaling.factor") && gguf_value(k, GGUF_F32, &f, sizeof f) && f == 1);
+    for (size_t i = 0; i < COUNT_OF(zeros); i++)
+        nothing = nothing || (!strcmp(name, zeros[i]) && gguf_value(k, GGUF_U32, &x, sizeof x) && x == 0);
+    free(value);
+    return nothing;
+}
+
+/* Whether all that the file g says of its architecture is so of the model m: each of its keys has the value that would be written of
+ * m. (But for the context, of which m may have less.) Ends the program where one has not, or is none that would be written. */
+static void gguf_check_keys(const GgufFile *g, const Model *m) {
+    char error[ERROR_ROOM];
+    size_t size;
+    uint64_t file_size;
+    GgufKeys keys;
+    gguf_keys_open(&keys);
+    gguf_put_model(&keys, m, "", TENSOR_F32);
+    char *header = gguf_header(&keys, NULL, 0, &size, &file_size);
+    GgufFile own;
+    if (gguf_parse(&own, "own keys", header, size, file_size, error, sizeof error) != 0) fail("%s", error);
+    const char *arch = gguf_archs[gguf_arch(m->config)].name;
+    for (int i = 0; i < g->n_keys; i++) {
+        const GgufKey *k = &g->keys[i], *expected = gguf_key(&own, k->name);
+        const char *name = k->name + strlen(arch) + 1;
+        if (strncmp(k->name, arch, strlen(arch)) || name[-1] != '.' || !strcmp(name, "context_length")) continue;
+        char *is = gguf_value_text(k);
+        if (!expected && !gguf_says_nothing(name, k)) fail("%s: key %.80s is %s: not known here, it may be of another kind of model", g->path, k->name, is);
+        char *should = expected ? gguf_value_text(expected) : NULL;
+        if (expected && (k->type != expected->type || strcmp(is, should))) fail("%s: key %.80s is %s: %s is expected", g->path, k->name, is, should);
+        free(is), free(should);
+    }
+    gguf_close(&own);
+    free(header);
 }
 
 #endif // GGUF_MODEL_H

@@ -1,8 +1,9 @@
-/* import.c - makes a run's folder of a model of other programs: Hugging Face's folders, llm.c's files.
+/* import.c - makes a run's folder of a model of other programs: Hugging Face's folders, llama.cpp's files, llm.c's.
  *
  *     build/import FROM [--out=FOLDER] [--context=N]
  *
- * FROM: a folder with config.json and model.safetensors (or several with their index), one such file, or llm.c's model.bin.
+ * FROM: a folder with config.json and model.safetensors (or several with their index), one such file, a .gguf file, or llm.c's
+ * model.bin.
  * The folder has config.json, checkpoint.bin (the weights; no optimizer's state, and no log) and the tokenizer, so that what
  * needs a model takes it as a run's: sample, export, train.init. It appears as a whole, when all of it is written.
  *
@@ -159,6 +160,7 @@ static void import_tokenizer(OpenModel *o, const char *folder, const char *const
     printf("no tokenizer: %s%s\n", *error ? error : folder, *error ? "" : ": has none that could be read here");
 }
 
+#include "import_gguf.h"            // defines: import_gguf
 #include "import_hf.h"              // defines: import_hf
 #include "import_llmc.h"            // defines: import_llmc
 
@@ -210,13 +212,14 @@ static void import_any(OpenModel *o, const char *from, int64_t context) {
     if (fread(&magic, sizeof magic, 1, f) != 1) magic = 0;
     fclose(f);
     if (magic == LLMC_MODEL_MAGIC) import_llmc(o, from);
+    else if (!memcmp(&magic, "GGUF", sizeof magic)) import_gguf(o, from, context);
     else if (ends_with_one(from, ".safetensors")) {
         const char *slash = strrchr(from, '/');
         char *folder = slash ? format("%.*s", (int)(slash - from + (slash == from)), from) : xstrdup(".");
         import_hf(o, folder, slash ? slash + 1 : from, context);
         free(folder);
     }
-    else fail("%s: a Hugging Face folder, its .safetensors file or llm.c's model file is expected", from);
+    else fail("%s: a Hugging Face folder, its .safetensors file, a GGUF file or llm.c's model file is expected", from);
 }
 
 int main(int argc, char **argv) {
@@ -230,7 +233,7 @@ int main(int argc, char **argv) {
             printf("usage: import FROM [--out=FOLDER] [--context=N]\n"
                    "Makes a run's folder of a model of other programs, to sample from, to export and to begin a training with (train.init):\n"
                    "  a folder with config.json and model.safetensors, as transformers has them, of GPT2LMHeadModel, LlamaForCausalLM,\n"
-                   "  NanoChatForCausalLM or DeepseekV3ForCausalLM; or llm.c's model.bin.\n"
+                   "  NanoChatForCausalLM or DeepseekV3ForCausalLM; a GGUF file in f32, f16 or bf16, of gpt2, llama or deepseek2; or llm.c's model.bin.\n"
                    "Without --out: runs/NAME by FROM's last part. --context=N: at most N tokens where positions are rotated (4096).\n");
             return 0;
         }
@@ -238,7 +241,7 @@ int main(int argc, char **argv) {
         else if (from) fail_usage("%s: one model is expected, %s is already given", argv[i], from);
         else from = argv[i];
     }
-    if (!from) fail_usage("a model is expected: a folder with config.json and model.safetensors, or llm.c's model.bin");
+    if (!from) fail_usage("a model is expected: a folder with config.json and model.safetensors, a GGUF file, or llm.c's model.bin");
     OpenModel o = {0};
     char *folder = out ? xstrdup(out) : import_out(from), *quoted = shell_quoted(folder);
     check_new(folder);

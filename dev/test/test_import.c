@@ -1,5 +1,5 @@
 /* test_import.c - what build/import takes and what it refuses: models that this project exported, those that transformers
- * wrote itself (dev/golden/hf), and damaged files.
+ * and the package gguf wrote themselves (dev/golden/hf, gguf.golden), and damaged files.
  *
  * That transformers computes the same from what it wrote: dev/golden/check_import.py.
  */
@@ -81,21 +81,28 @@ TEST(an_exported_model_comes_back_with_the_same_bits) {
                "--model.expert_width=8 --model.layers=3 --model.expert_groups=2 --model.shared_experts=2", ""},
         {"k2_dense", "--model.arch=k2 --model.experts=0 --model.q_lora=0 --model.kv_lora=6 --model.nope=4 --model.rope=4 --model.v_head=3", ""},
         {"llmc", "--model.layers=3", "--format=llmc"},
+        {"gguf_gpt2", "--model.bias=false", "--format=gguf"},
+        {"gguf_llama", "--model.arch=llama --model.kv_heads=1 --model.rope_theta=500 --model.norm_eps=1e-6 --model.vocab=40", "--format=gguf"},
+        {"gguf_llama_bias", "--model.arch=llama --model.head=tied --model.bias=true", "--format=gguf"},
+        {"gguf_k2", "--model.arch=k2 --model.q_lora=6 --model.kv_lora=6 --model.nope=4 --model.rope=4 --model.v_head=3 --model.experts=6 "
+                    "--model.expert_width=8 --model.layers=3 --model.expert_groups=3 --model.groups_per_token=2 --model.shared_experts=0", "--format=gguf"},
+        {"gguf_k2_dense", "--model.arch=k2 --model.experts=0 --model.q_lora=0 --model.kv_lora=6 --model.nope=4 --model.rope=4 --model.v_head=3", "--format=gguf"},
     };
     for (size_t i = 0; i < COUNT_OF(models); i++) {
-        bool llmc = !strcmp(models[i].name, "llmc");
-        char *run = format("build/test/import_%s", models[i].name), *there = format("%s/there", run), *back = format("%s_back", run),
-             *from = format("%s%s", there, llmc ? "/model.bin" : "");
+        bool llmc = !strcmp(models[i].name, "llmc"), gguf = !strncmp(models[i].name, "gguf", 4);
+        const char *file = llmc ? "/model.bin" : gguf ? "" : "/config.json";
+        char *run = format("build/test/import_%s", models[i].name), *there = format("%s/there", run),
+             *back = format("build/test/back/import_%s", models[i].name), *from = format("%s%s", there, llmc ? "/model.bin" : "");
         CHECK(TRAIN("build/test/run.json --run.dir=%s --overwrite --train.steps=12 --model.heads=2 --optimizer.qk_clip.tau=0 "
                     "--optimizer.adamw.lr=0.05 %s", run, models[i].keys) == 0);
         CHECK(shell("rm -rf %s && %s/export %s --out=%s %s > build/test/out.txt", there, build, run, there, models[i].export) == 0);
         import_well(from, back, "");
         check_same_weights(run, back);
-        CHECK(printed("no tokenizer") == !llmc);
+        CHECK(printed("no tokenizer") == (!llmc && !gguf));
+        if (gguf) CHECK_MSG(shell("cmp %s/vocabulary %s/vocabulary", run, back) == 0, "%s", models[i].name);
         // and its config is the model's: what is exported again is the same
-        CHECK_MSG(shell("rm -rf %s_again && %s/export %s --out=%s_again %s > build/test/out.txt && cmp %s/%s %s_again/%s", there, build, back,
-                        there, models[i].export, there, llmc ? "model.bin" : "config.json", there, llmc ? "model.bin" : "config.json") == 0,
-                  "%s", models[i].name);
+        CHECK_MSG(shell("rm -rf %s_again && %s/export %s --out=%s_again %s > build/test/out.txt && cmp %s%s %s_again%s", there, build, back,
+                        there, models[i].export, there, file, there, file) == 0, "%s", models[i].name);
         free(run), free(there), free(back), free(from);
     }
 }
@@ -341,6 +348,90 @@ TEST(other_weights_than_the_config_asks_for_are_refused) {
                      "is of an imported model, with weights and no training to go on with; --train.init=build/test/import_hf_llama begins one");
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// GGUF: a model that the package gguf wrote (dev/golden/make_gguf.py), and changes of it
+
+#define GGUF_GOLDEN "dev/golden/gguf.golden"
+
+TEST(a_gguf_file_of_its_owner_is_read_with_its_tokenizer) {
+    enum { C = 8, HS = 4, V = 262 };
+    import_well(GGUF_GOLDEN, "build/test/import_golden", "");
+    Checkpoint c = open_checkpoint("build/test/import_golden");
+    // number i of tensor t is ((7 i + 13 t) mod 31 - 15) / 64; 2 is attn_q, 3 attn_k, whose neighbouring rows turn together
+    static const struct { const char *name; int t, count; bool heads; } tensors[] = {
+        {"w.wte", 0, V * C, false}, {"w.norm1_w", 1, C, false}, {"w.wq", 2, C * C, true}, {"w.wk", 3, HS * C, true}, {"w.wv", 4, HS * C, false},
+        {"w.w_gate", 7, 12 * C, false}, {"w.w_out", 9, 12 * C, false}, {"w.normf_w", 10, C, false},
+    };
+    static const int from[HS] = {0, 2, 1, 3};
+    for (size_t k = 0; k < COUNT_OF(tensors); k++) {
+        const CkptTensor *tensor = checkpoint_find(&c, tensors[k].name);
+        CHECK_MSG(tensor && tensor->shape[0] * tensor->shape[1] * tensor->shape[2] == (uint64_t)tensors[k].count, "%s", tensors[k].name);
+        for (int i = 0; tensor && i < tensors[k].count; i++) {
+            int row = i / C, there = tensors[k].heads ? (row / HS * HS + from[row % HS]) * C + i % C : i;
+            float x = ((const float *)tensor->data)[i];
+            CHECK_MSG(x == (float)((7 * there + 13 * tensors[k].t) % 31 - 15) / 64, "number %d of %s is %g", i, tensors[k].name, x);
+        }
+    }
+    CHECK(!checkpoint_find(&c, "w.head"));
+    checkpoint_close(&c);
+    Tokenizer t;
+    char error[ERROR_ROOM];
+    if (tokenizer_load(&t, "build/test/import_golden/tokenizer.json", error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); return; }
+    static const uint32_t expected[] = {104, 105, 258, 32, 99, 97, 102, 259};       // as llama.cpp has them
+    uint32_t ids[16];
+    CHECK(t.size == 261 && t.eot == 260 && t.bpe->merge_count == 4);
+    CHECK(tokenizer_encode(&t, "hi the caf\xc3\xa9", 12, ids, error, sizeof error) == 8 && !memcmp(ids, expected, sizeof expected));
+    tokenizer_free(&t);
+}
+
+// Imports the golden file with these bytes in the place of others, of as many; returns the exit code.
+static int import_changed(const char *there, const char *then, size_t n) {
+    size_t size, at = 0;
+    char *bytes = read_file(GGUF_GOLDEN, &size);
+    while (at + n < size && memcmp(bytes + at, there, n) != 0) at++;
+    CHECK_MSG(at + n < size, "no %s", there);
+    memcpy(bytes + at, then, n);
+    if (write_file("build/test/changed.gguf", bytes, size) != 0) fail("changed.gguf");
+    free(bytes);
+    return import("build/test/changed.gguf", "build/test/import_odd_back", "");
+}
+
+TEST(what_a_gguf_file_says_otherwise_is_refused_in_one_line) {
+#define CHANGE(there, then) there, then, sizeof(there) - 1
+    static const struct { const char *there, *then; size_t n; const char *words; } cases[] = {
+        {CHANGE("\5\0\0\0\0\0\0\0llama", "\5\0\0\0\0\0\0\0mamba"), "general.architecture is \"mamba\": gpt2, llama or deepseek2 is expected"},
+        {CHANGE("llama.rope.freq_base", "llama.rope.freq_bass"), "key llama.rope.freq_bass is 500: not known here"},
+        {CHANGE("llama.block_count", "llama.block_counts"), "key llama.block_count: a u32 below 2^31 is expected"},
+        {CHANGE("llama.block_count\4\0\0\0\1", "llama.block_count\4\0\0\0\2"), "missing: blk.1.attn_norm.weight, blk.1.attn_q.weight"},
+        {CHANGE("llama.block_count\4\0\0\0\1\0\0\0", "llama.block_count\4\0\0\0\xff\xff\xff\xff"), "a u32 below 2^31"},
+        {CHANGE("llama.block_count\4\0\0\0\1\0\0\0", "llama.block_count\6\0\0\0\0\0\x80\x3f"), "a u32 below 2^31"},
+        {CHANGE("length\4\0\0\0\x08", "length\4\0\0\0\x10"), "of another shape: token_embd.weight is 262 x 8 instead of 262 x 16, "},
+        {CHANGE("rope.dimension_count\4\0\0\0\4", "rope.dimension_count\4\0\0\0\2"), "key llama.rope.dimension_count is 2: 4 is expected"},
+        {CHANGE("blk.0.ffn_up.weight", "blk.0.ffn_in.weight"), "missing: blk.0.ffn_up.weight; unknown: blk.0.ffn_in.weight"},
+        {CHANGE("epsilon\6\0\0\0\xbd\x37\x86\x35", "epsilon\6\0\0\0\0\0\xc0\x7f"), "layer_norm_rms_epsilon: an f32 is expected"},
+        {CHANGE("token_embd.weight", "token_emb_.weight"), "token_embd.weight: a matrix"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        check_error_line(import_changed(cases[i].there, cases[i].then, cases[i].n), 1, cases[i].words);
+        CHECK(!file_exists("build/test/import_odd_back"));
+    }
+    // a tokenizer that can't be read is left out, and said
+    static const struct { const char *there, *then; size_t n; const char *words; } without[] = {
+        {CHANGE("gpt-2", "gpt-9"), "tokenizer.ggml.pre: gpt-2, llama-bpe, qwen2 or gpt-4o is expected"},
+        {CHANGE("\4\0\0\0\0\0\0\0gpt2", "\4\0\0\0\0\0\0\0bert"), "tokenizer.ggml.model is \"bert\""},
+        {CHANGE("tokenizer.ggml.merges", "tokenizer.ggml.mergez"), "tokenizer.ggml.merges: an array of strings"},
+        {CHANGE("\3\0\0\0\0\0\0\0t h", "\3\0\0\0\0\0\0\0t H"), "tokenizer.ggml.merges: 0: two tokens expected"},
+    };
+    for (size_t i = 0; i < COUNT_OF(without); i++) {
+        CHECK_MSG(import_changed(without[i].there, without[i].then, without[i].n) == 0, "%s", without[i].words);
+        CHECK_MSG(printed("no tokenizer: ") && printed(without[i].words), "%s", without[i].words);
+    }
+    CHECK(shell("head -c 5000 " GGUF_GOLDEN " > build/test/changed.gguf") == 0);
+    check_error_line(import("build/test/changed.gguf", "build/test/import_odd_back", ""), 1, "changed.gguf: key tokenizer.ggml.tokens: ");
+    check_error_line(import(GGUF_GOLDEN, "build/test/import_odd_back", "--context=33"), 2, "at most the model's, 32,");
+#undef CHANGE
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     find_programs();
@@ -353,5 +444,7 @@ int main(int argc, char **argv) {
     RUN(a_tokenizer_comes_with_its_model);
     RUN(fine_tuning_begins_with_the_weights_of_a_run);
     RUN(other_weights_than_the_config_asks_for_are_refused);
+    RUN(a_gguf_file_of_its_owner_is_read_with_its_tokenizer);
+    RUN(what_a_gguf_file_says_otherwise_is_refused_in_one_line);
     return tests_end();
 }
