@@ -34,6 +34,7 @@ export|TYPE=bf16
 export|FORMAT=hf OUT=build/my\ model
 export|FORMAT=gguf TYPE=f16 OUT=build/my\ model.gguf
 import|FROM=dev/golden/hf/llama OUT=build/my\ run
+import|FROM=dev/golden/gguf.golden OUT=build/my\ run
 pictures|
 bench|ARGS=peaks\ -q
 bench-torch|ARGS=--help
