@@ -351,14 +351,15 @@ static char *gguf_value_text(const GgufKey *k) {
 
 // Whether a key that isn't written here says what is so anyway.
 static bool gguf_says_nothing(const char *name, const GgufKey *k) {
-    static const char *const zeros[] = {"expert_count", "expert_used_count", "expert_shared_count", "expert_group_count"};
+    static const char *const zeros[] = {"expert_count", "expert_used_count", "expert_shared_count", "expert_group_count", "expert_group_used_count",
+                                        "nextn_predict_layers"};
     uint32_t x;
     float f;
     char *value = gguf_value_text(k);
     bool nothing = !strcmp(name, "tensor_data_layout") || (!strcmp(name, "rope.scaling.type") && !strcmp(value, "\"none\"")) ||
                    (!strcmp(name, "rope.scaling.factor") && gguf_value(k, GGUF_F32, &f, sizeof f) && f == 1);
     for (size_t i = 0; i < COUNT_OF(zeros); i++)
-        nothing = nothing || (!strcmp(name, zeros[i]) && gguf_value(k, GGUF_U32, &x, sizeof x) && x == 0);
+        nothing = nothing || (!strcmp(name, zeros[i]) && gguf_value(k, GGUF_U32, &x, sizeof x) && x <= (strstr(name, "group") != NULL));      // 1 group is none
     free(value);
     return nothing;
 }
