@@ -77,13 +77,13 @@ train_gpt.c|add_row(sum, from + s.nope, s.rope);|memcpy(sum, from + s.nope, (siz
 train_gpt.c|NULL, N, l->IC, LATENT_EPS|NULL, N, l->IC, 1e-5f
 train_gpt.c|rotated + (size_t)n * m->QKV, (size_t)s.rope|rotated, (size_t)s.rope
 train_gpt.c|product_backward_weight(dup, dnorm, l, N, m->sums);|
-train_gpt.c|gemm(false, false, 1, KVR, s.nope, 1.0f, from|gemm(false, false, 1, KVR, s.nope, 2.0f, from
+train_gpt.c|gemm(false, false, N, KVR, s.nope, 1.0f, from|gemm(false, false, N, KVR, s.nope, 2.0f, from
 train_gpt.c|wv = wk + (size_t)m->NH * s.nope * KVR|wv = wk
 train_gpt.c|m->NH, s.nope, s.rope, m->max_logits + layer * m->NH|m->NH, s.nope, s.rope, m->max_logits
 muon.h|muon__multiply(query + content_size, rotary_size, gamma);|muon__multiply(query + content_size, rotary_size, pow(gamma, alpha));
 muon.h|(size_t)k_cols, pow(gamma, 1.0 - alpha)|(size_t)k_cols, pow(gamma, alpha)
 train_gpt.c|size_t behind = (size_t)c->model.heads * head.first * row->cols;|size_t behind = 0;
-train_gpt.c|values_of->blocks[0] = head.second;|
+train_gpt.c|, values_of->blocks[0] = head.second;|;
 src/keys.h|c->model.nope + c->model.rope : head_size(c), 0};|c->model.rope : head_size(c), 0};
 LIST
 )
