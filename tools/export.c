@@ -22,12 +22,8 @@
 static void export_to(OpenModel *o, const char *run, const char *format_name, TensorType type, double shard_bytes, const char *out) {
     char *quoted = shell_quoted(out);
     if (!strcmp(format_name, "gguf")) export_gguf(o, run, out, type);
-    else {
-        char *folder = folder_begin(out);
-        if (!strcmp(format_name, "hf")) export_hf(o, run, folder, type, shard_bytes);
-        else export_llmc(o, run, folder);
-        folder_end(folder, out);
-    }
+    else if (!strcmp(format_name, "hf")) export_hf(o, run, out, type, shard_bytes);
+    else export_llmc(o, run, out);
     printf("%s: the model of %s, step %ld", quoted, o->checkpoint, o->step);
     if (isfinite(o->val_loss)) printf(", validation loss %.4f", o->val_loss);
     putchar('\n');
@@ -66,9 +62,10 @@ int main(int argc, char **argv) {
     TensorType type = tensor_type_of(type_name);
     if (type == TENSOR_TYPES) fail_usage("--type=%s: f32, bf16 or f16 is expected", type_name);
     if (!strcmp(format_name, "llmc") && type != TENSOR_F32) fail_usage("--type=%s: llm.c's CPU program reads f32 only", type_name);
+    char *path = out ? out_path(out) : one_file ? format("%s/model.gguf", run) : format("%s/%s", run, format_name);
+    check_new(path);
     OpenModel o;
     model_open(&o, run, chosen, 1);
-    char *path = out ? xstrdup(out) : one_file ? format("%s/model.gguf", run) : format("%s/%s", run, format_name);
     export_to(&o, run, format_name, type, shard_mb * 1e6, path);
     free(path);
     model_close(&o);

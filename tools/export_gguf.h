@@ -190,10 +190,10 @@ static void export_gguf(OpenModel *o, const char *run, const char *path, TensorT
     if (o->tokenizer.size && o->tokenizer.kind == TOKENIZER_OTHER) fail("%s: its tokenizer only decodes, so that no GGUF file can be made of it", run);
     TensorList list = {.type = type};
     gguf_tensors(&list, m);
-    const char *slash = strrchr(run, '/');
+    char *name = runlog_name(run);
     GgufKeys keys;
     gguf_keys_open(&keys);
-    gguf_put_model(&keys, m, slash && slash[1] ? slash + 1 : run, type);
+    gguf_put_model(&keys, m, name, type);
     gguf_put_tokenizer(&keys, o, run);
     char error[ERROR_ROOM];
     size_t size;
@@ -202,7 +202,7 @@ static void export_gguf(OpenModel *o, const char *run, const char *path, TensorT
     gguf_check_header(path, header, size, file_size);
     if (gguf_write(path, header, size, list.tensors, list.n, tensor_fetch, error, sizeof error) != 0) fail("%s", error);
     gguf_say(o);
-    free(header);
+    free(header), free(name);
     list_free(&list);
 }
 

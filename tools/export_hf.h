@@ -17,6 +17,8 @@ static void hf_check(const OpenModel *o, const char *run, const HfClass *hf) {
     if (hf == &hf_classes[HF_GPT2]) check_no_groups(&o->model, run, hf->name);
     if (hf == &hf_classes[HF_NANOCHAT] && !(o->config.model.logit_softcap > 0))
         fail("%s: model.logit_softcap is 0, which NanoChatForCausalLM can't say: more than 0 is expected", run);
+    if (o->tokenizer.size && o->tokenizer.kind == TOKENIZER_OTHER)
+        fail("%s: its tokenizer only decodes, so that no tokenizer.json can be made of it", run);
     free(name);
 }
 
@@ -155,10 +157,9 @@ static void hf_write_vocabulary(const Tokenizer *t, const char *folder) {
     put_file(f, &text, &size, folder, "tokenizer.json");
 }
 
-static void hf_write_tokenizer(const OpenModel *o, const char *run, const char *folder) {
+static void hf_write_tokenizer(const OpenModel *o, const char *folder) {
     const Tokenizer *t = &o->tokenizer;
     char *path = format("%s/tokenizer.json", folder);
-    if (t->kind == TOKENIZER_OTHER) fail("%s: its tokenizer only decodes, so that no tokenizer.json can be made of it", run);
     if (!t->bpe) hf_write_vocabulary(t, folder);
     else if (bpe_save(t->bpe, path) != 0) fail("%s: cannot be written: %s", path, strerror(errno));
     char *text;
@@ -180,16 +181,18 @@ static void hf_write_tokenizer(const OpenModel *o, const char *run, const char *
     free(path);
 }
 
-// Writes all files into folder. Ends the program where the model has what no class there can say, or a file can't be written.
-static void export_hf(const OpenModel *o, const char *run, const char *folder, TensorType type, double shard_bytes) {
+// Writes the folder at path. Ends the program where the model has what no class there can say, or a file can't be written.
+static void export_hf(const OpenModel *o, const char *run, const char *path, TensorType type, double shard_bytes) {
     const Model *m = &o->model;
     const HfClass *hf = hf_class_of(m->config);
     hf_check(o, run, hf);
     TensorList list = {.type = type};
     hf->tensors(&list, m);
-    if (o->tokenizer.size) hf_write_tokenizer(o, run, folder);
+    char *folder = folder_begin(path);
+    if (o->tokenizer.size) hf_write_tokenizer(o, folder);
     hf_write_config(o, hf, folder, type);
     hf_write_tensors(&list, folder, shard_bytes);
+    folder_end(folder, path);
     if (hf == &hf_classes[HF_GPT2] && !m->config->model.bias) printf("GPT2LMHeadModel has biases: zeros are written\n");
     if (m->router.E && !m->config->model.shared_experts) printf("DeepseekV3ForCausalLM has a shared expert: one of zeros is written\n");
     list_free(&list);

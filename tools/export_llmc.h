@@ -7,8 +7,8 @@
 
 #include "llmc.h"
 
-// Writes folder/model.bin and folder/tokenizer.bin. Ends the program where it can't.
-static void export_llmc(const OpenModel *o, const char *run, const char *folder) {
+// Writes the folder at path: model.bin and tokenizer.bin. Ends the program where it can't.
+static void export_llmc(const OpenModel *o, const char *run, const char *path) {
     const Model *m = &o->model;
     check_needs(&o->config, run, "llm.c", llmc_needs, COUNT_OF(llmc_needs));
     check_no_groups(m, run, "llm.c");
@@ -18,18 +18,19 @@ static void export_llmc(const OpenModel *o, const char *run, const char *folder)
     TensorList list = {.type = TENSOR_F32};
     llmc_tensors(&list, m, padded);
 
-    char error[ERROR_ROOM], *path = format("%s/model.bin", folder), *tokens = format("%s/tokenizer.bin", folder);
-    if (tensors_write(path, header, sizeof header, list.tensors, list.n, 1, tensor_fetch, error, sizeof error) != 0) fail("%s", error);
     Tokenizer plain = o->tokenizer;
     plain.bpe = NULL;                                    // only the tokens' bytes: llm.c's file knows no merges
     plain.kind = o->tokenizer.bpe ? TOKENIZER_OTHER : o->tokenizer.kind;
     for (int id = 0; id < plain.size; id++)
         if (plain.start[id + 1] - plain.start[id] > 255)
             fail("%s: token %d has %u bytes, which llm.c's tokenizer file can't say: at most 255", run, id, plain.start[id + 1] - plain.start[id]);
+    char error[ERROR_ROOM], *folder = folder_begin(path), *model = format("%s/model.bin", folder), *tokens = format("%s/tokenizer.bin", folder);
+    if (tensors_write(model, header, sizeof header, list.tensors, list.n, 1, tensor_fetch, error, sizeof error) != 0) fail("%s", error);
     if (plain.size && tokenizer_save(&plain, tokens) != 0) fail("%s: cannot be written: %s", tokens, strerror(errno));
+    folder_end(folder, path);
     if (!o->config.model.bias) printf("llm.c has biases: zeros are written\n");
     list_free(&list);
-    free(path), free(tokens);
+    free(model), free(tokens);
 }
 
 #endif // EXPORT_LLMC_H

@@ -1,7 +1,8 @@
 /* formats.h - what the programs that export and import have in common beside lists of tensors: what a format can say, and
  * folders that appear as a whole.
  *
- * defines: Needs, check_needs, check_no_groups, Keys, keys_set, keys_config, put_file, check_new, folder_begin, folder_end
+ * defines: Needs, check_needs, check_no_groups, Keys, keys_set, keys_config, put_file, out_path, check_new, folder_begin,
+ *          folder_end
  * Included behind ../train_gpt.c.
  */
 #ifndef FORMATS_H
@@ -84,6 +85,14 @@ static void folder_clear(const char *path) {
         free(file);
     }
     if (folder) closedir(folder);
+}
+
+// What --out names, without slashes at its end, since what is written first stands beside it; to be freed.
+static char *out_path(const char *value) {
+    size_t n = strlen(value);
+    while (n > 1 && value[n - 1] == '/') n--;
+    if (!n) fail_usage("--out=: a path is expected");
+    return format("%.*s", (int)n, value);
 }
 
 // Nothing is overwritten.

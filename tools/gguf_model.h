@@ -110,18 +110,18 @@ static const struct { const char *name; bool ignore_merges; } gguf_splits[COUNT_
 
 static void gguf_gpt2_tensors(TensorList *l, const Model *m) {
     const struct { const char *name; TensorId w, b; int rows, cols; } kinds[] = {
-        {"attn_norm", NORM1_W, NORM1_B, 1, m->C}, {"attn_qkv", WQ, BQ, 3 * m->C, m->C}, {"attn_output", WO, BO, m->C, m->C},
-        {"ffn_norm", NORM2_W, NORM2_B, 1, m->C}, {"ffn_up", W_IN, B_IN, m->F, m->C}, {"ffn_down", W_OUT, B_OUT, m->C, m->F},
+        {"attn_norm", NORM1_W, NORM1_B, VECTOR, m->C}, {"attn_qkv", WQ, BQ, 3 * m->C, m->C}, {"attn_output", WO, BO, m->C, m->C},
+        {"ffn_norm", NORM2_W, NORM2_B, VECTOR, m->C}, {"ffn_up", W_IN, B_IN, m->F, m->C}, {"ffn_down", W_OUT, B_OUT, m->C, m->F},
     };
     SafeTensor *positions = list_add(l, xstrdup("position_embd.weight"), weight(m, WPE, 0), m->T, m->C, PADDED, 0);
-    positions->ndim = 2, positions->shape[0] = (uint64_t)gguf_positions(m);
+    positions->shape[0] = (uint64_t)gguf_positions(m);
     for (int i = 0; i < m->L; i++)
         for (size_t k = 0; k < COUNT_OF(kinds); k++) {
-            bool norm = kinds[k].rows == 1;
+            bool norm = kinds[k].rows == VECTOR;
             list_add(l, format("blk.%d.%s.weight", i, kinds[k].name), weight(m, kinds[k].w, i), kinds[k].rows, kinds[k].cols, AS_IT_IS, 0);
-            list_add(l, format("blk.%d.%s.bias", i, kinds[k].name), weight(m, kinds[k].b, i), 1, norm ? kinds[k].cols : kinds[k].rows, AS_IT_IS, 0);
+            list_add(l, format("blk.%d.%s.bias", i, kinds[k].name), weight(m, kinds[k].b, i), VECTOR, norm ? kinds[k].cols : kinds[k].rows, AS_IT_IS, 0);
         }
-    list_add(l, xstrdup("output_norm.bias"), weight(m, NORMF_B, 0), 1, m->C, AS_IT_IS, 0);
+    list_add(l, xstrdup("output_norm.bias"), weight(m, NORMF_B, 0), VECTOR, m->C, AS_IT_IS, 0);
 }
 
 static void gguf_llama_tensors(TensorList *l, const Model *m) {
@@ -136,11 +136,11 @@ static void gguf_llama_tensors(TensorList *l, const Model *m) {
             char *name = format("blk.%d.%s.weight", i, kinds[k].name);
             int heads = kinds[k].heads;
             if (heads) list_add_reordered(l, name, weight(m, kinds[k].w, i), w->rows, w->cols, rows_in_pairs(heads, 0, m->HS));
-            else list_add(l, name, weight(m, kinds[k].w, i), w->rows, w->cols, AS_IT_IS, 0);
+            else list_add(l, name, weight(m, kinds[k].w, i), kinds[k].b == N_TENSORS ? VECTOR : w->rows, w->cols, AS_IT_IS, 0);
             if (!b || !b->count) continue;
             name = format("blk.%d.%s.bias", i, kinds[k].name);
             if (heads) list_add_reordered(l, name, weight(m, kinds[k].b, i), b->cols, 1, rows_in_pairs(heads, 0, m->HS));
-            else list_add(l, name, weight(m, kinds[k].b, i), 1, b->cols, AS_IT_IS, 0);
+            else list_add(l, name, weight(m, kinds[k].b, i), VECTOR, b->cols, AS_IT_IS, 0);
         }
 }
 
@@ -150,11 +150,11 @@ static void gguf_deepseek2_attention(TensorList *l, const Model *m, int i) {
     const float *kvb = weight(m, W_KVB, i), *values = kvb ? kvb + (size_t)m->NH * nope * latent : NULL;     // behind the keys of all heads
     if (low) {
         list_add(l, format("blk.%d.attn_q_a.weight", i), weight(m, W_QA, i), low, m->C, AS_IT_IS, 0);
-        list_add(l, format("blk.%d.attn_q_a_norm.weight", i), weight(m, Q_NORM_W, i), 1, low, AS_IT_IS, 0);
+        list_add(l, format("blk.%d.attn_q_a_norm.weight", i), weight(m, Q_NORM_W, i), VECTOR, low, AS_IT_IS, 0);
         list_add_reordered(l, format("blk.%d.attn_q_b.weight", i), weight(m, W_QB, i), q, low, rows_in_pairs(m->NH, nope, rope));
     } else list_add_reordered(l, format("blk.%d.attn_q.weight", i), weight(m, WQ, i), q, m->C, rows_in_pairs(m->NH, nope, rope));
     list_add_reordered(l, format("blk.%d.attn_kv_a_mqa.weight", i), weight(m, W_KVA, i), latent + rope, m->C, rows_in_pairs(1, latent, rope));
-    list_add(l, format("blk.%d.attn_kv_a_norm.weight", i), weight(m, KV_NORM_W, i), 1, latent, AS_IT_IS, 0);
+    list_add(l, format("blk.%d.attn_kv_a_norm.weight", i), weight(m, KV_NORM_W, i), VECTOR, latent, AS_IT_IS, 0);
     list_add(l, format("blk.%d.attn_k_b.weight", i), kvb, m->NH * nope, latent, TRANSPOSED, nope);
     list_add_stacked(l, format("blk.%d.attn_v_b.weight", i), values, m->NH, (size_t)value * latent, value, latent);
     list_add(l, format("blk.%d.attn_output.weight", i), weight(m, WO, i), m->C, m->NH * value, AS_IT_IS, 0);
@@ -162,17 +162,17 @@ static void gguf_deepseek2_attention(TensorList *l, const Model *m, int i) {
 
 // An MLP of this width: `copy` of its tensors, zeros where the model has none.
 static void gguf_deepseek2_mlp(TensorList *l, const Model *m, int i, const char *suffix, TensorId gate, TensorId in, TensorId out, int width, int copy) {
-    list_add(l, format("blk.%d.ffn_gate%s.weight", i, suffix), weight(m, gate, copy), width, m->C, AS_IT_IS, 0)->ndim = 2;
-    list_add(l, format("blk.%d.ffn_up%s.weight", i, suffix), weight(m, in, copy), width, m->C, AS_IT_IS, 0)->ndim = 2;
-    list_add(l, format("blk.%d.ffn_down%s.weight", i, suffix), weight(m, out, copy), m->C, width, AS_IT_IS, 0)->ndim = 2;
+    list_add(l, format("blk.%d.ffn_gate%s.weight", i, suffix), weight(m, gate, copy), width, m->C, AS_IT_IS, 0);
+    list_add(l, format("blk.%d.ffn_up%s.weight", i, suffix), weight(m, in, copy), width, m->C, AS_IT_IS, 0);
+    list_add(l, format("blk.%d.ffn_down%s.weight", i, suffix), weight(m, out, copy), m->C, width, AS_IT_IS, 0);
 }
 
 // A layer's experts, which lie one behind the other. llama.cpp always has a shared one: where the model has none it is of zeros.
 static void gguf_deepseek2_experts(TensorList *l, const Model *m, int i, int copy) {
     int E = m->router.E, width = m->config->model.expert_width, shared = m->config->model.shared_experts;
     const struct { const char *name; TensorId id; } kinds[] = {{"gate", W_EXPERT_GATE}, {"up", W_EXPERT_IN}, {"down", W_EXPERT_OUT}};
-    list_add(l, format("blk.%d.ffn_gate_inp.weight", i), weight(m, W_ROUTER, copy), E, m->C, AS_IT_IS, 0)->ndim = 2;
-    list_add(l, format("blk.%d.exp_probs_b.bias", i), weight(m, ROUTER_BIAS, copy), 1, E, AS_IT_IS, 0);
+    list_add(l, format("blk.%d.ffn_gate_inp.weight", i), weight(m, W_ROUTER, copy), E, m->C, AS_IT_IS, 0);
+    list_add(l, format("blk.%d.exp_probs_b.bias", i), weight(m, ROUTER_BIAS, copy), VECTOR, E, AS_IT_IS, 0);
     for (size_t k = 0; k < COUNT_OF(kinds); k++) {
         const Tensor *t = &m->table[kinds[k].id];
         list_add_stacked(l, format("blk.%d.ffn_%s_exps.weight", i, kinds[k].name), weight(m, kinds[k].id, copy * E), E, t->stride, t->rows, t->cols);
@@ -182,9 +182,9 @@ static void gguf_deepseek2_experts(TensorList *l, const Model *m, int i, int cop
 
 static void gguf_deepseek2_tensors(TensorList *l, const Model *m) {
     for (int i = 0; i < m->L; i++) {
-        list_add(l, format("blk.%d.attn_norm.weight", i), weight(m, NORM1_W, i), 1, m->C, AS_IT_IS, 0);
+        list_add(l, format("blk.%d.attn_norm.weight", i), weight(m, NORM1_W, i), VECTOR, m->C, AS_IT_IS, 0);
         gguf_deepseek2_attention(l, m, i);
-        list_add(l, format("blk.%d.ffn_norm.weight", i), weight(m, NORM2_W, i), 1, m->C, AS_IT_IS, 0);
+        list_add(l, format("blk.%d.ffn_norm.weight", i), weight(m, NORM2_W, i), VECTOR, m->C, AS_IT_IS, 0);
         if (i < m->D) gguf_deepseek2_mlp(l, m, i, "", W_GATE, W_IN, W_OUT, m->F, i);
         else gguf_deepseek2_experts(l, m, i, i - m->D);
     }
@@ -192,14 +192,14 @@ static void gguf_deepseek2_tensors(TensorList *l, const Model *m) {
 
 // All tensors of the model's architecture. Vectors, positions and the router stay fp32, as llama.cpp's own converter has them.
 static void gguf_tensors(TensorList *l, const Model *m) {
-    list_add(l, xstrdup("token_embd.weight"), weight(m, WTE, 0), m->V, m->C, AS_IT_IS, 0)->ndim = 2;
+    list_add(l, xstrdup("token_embd.weight"), weight(m, WTE, 0), m->V, m->C, AS_IT_IS, 0);
     switch (gguf_arch(m->config)) {
     case GGUF_GPT2: gguf_gpt2_tensors(l, m); break;
     case GGUF_DEEPSEEK2: gguf_deepseek2_tensors(l, m); break;
     default: gguf_llama_tensors(l, m);
     }
-    list_add(l, xstrdup("output_norm.weight"), weight(m, NORMF_W, 0), 1, m->C, AS_IT_IS, 0);
-    if (m->table[HEAD].count) list_add(l, xstrdup("output.weight"), weight(m, HEAD, 0), m->V, m->C, AS_IT_IS, 0)->ndim = 2;
+    list_add(l, xstrdup("output_norm.weight"), weight(m, NORMF_W, 0), VECTOR, m->C, AS_IT_IS, 0);
+    if (m->table[HEAD].count) list_add(l, xstrdup("output.weight"), weight(m, HEAD, 0), m->V, m->C, AS_IT_IS, 0);
     for (int i = 0; i < l->n; i++) {
         SafeTensor *t = &l->tensors[i];
         if (t->ndim == 1 || strstr(t->name, "position_embd") || strstr(t->name, "ffn_gate_inp")) t->type = TENSOR_F32;

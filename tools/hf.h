@@ -99,8 +99,8 @@ static const HfFixed hf_gpt2_fixed[] = {
 
 static void hf_gpt2_tensors(TensorList *l, const Model *m) {
     const struct { const char *name; TensorId w, b; int rows, cols; bool norm; } kinds[] = {
-        {"ln_1", NORM1_W, NORM1_B, 1, m->C, true}, {"attn.c_attn", WQ, BQ, 3 * m->C, m->C, false}, {"attn.c_proj", WO, BO, m->C, m->C, false},
-        {"ln_2", NORM2_W, NORM2_B, 1, m->C, true}, {"mlp.c_fc", W_IN, B_IN, m->F, m->C, false}, {"mlp.c_proj", W_OUT, B_OUT, m->C, m->F, false},
+        {"ln_1", NORM1_W, NORM1_B, VECTOR, m->C, true}, {"attn.c_attn", WQ, BQ, 3 * m->C, m->C, false}, {"attn.c_proj", WO, BO, m->C, m->C, false},
+        {"ln_2", NORM2_W, NORM2_B, VECTOR, m->C, true}, {"mlp.c_fc", W_IN, B_IN, m->F, m->C, false}, {"mlp.c_proj", W_OUT, B_OUT, m->C, m->F, false},
     };
     list_add(l, xstrdup("transformer.wte.weight"), weight(m, WTE, 0), m->V, m->C, AS_IT_IS, 0);
     list_add(l, xstrdup("transformer.wpe.weight"), weight(m, WPE, 0), m->T, m->C, AS_IT_IS, 0);
@@ -108,11 +108,11 @@ static void hf_gpt2_tensors(TensorList *l, const Model *m) {
         for (size_t k = 0; k < COUNT_OF(kinds); k++) {
             list_add(l, format("transformer.h.%d.%s.weight", i, kinds[k].name), weight(m, kinds[k].w, i), kinds[k].rows, kinds[k].cols,
                      kinds[k].norm ? AS_IT_IS : TRANSPOSED, 0);
-            list_add(l, format("transformer.h.%d.%s.bias", i, kinds[k].name), weight(m, kinds[k].b, i), 1,
+            list_add(l, format("transformer.h.%d.%s.bias", i, kinds[k].name), weight(m, kinds[k].b, i), VECTOR,
                      kinds[k].norm ? kinds[k].cols : kinds[k].rows, AS_IT_IS, 0);
         }
-    list_add(l, xstrdup("transformer.ln_f.weight"), weight(m, NORMF_W, 0), 1, m->C, AS_IT_IS, 0);
-    list_add(l, xstrdup("transformer.ln_f.bias"), weight(m, NORMF_B, 0), 1, m->C, AS_IT_IS, 0);
+    list_add(l, xstrdup("transformer.ln_f.weight"), weight(m, NORMF_W, 0), VECTOR, m->C, AS_IT_IS, 0);
+    list_add(l, xstrdup("transformer.ln_f.bias"), weight(m, NORMF_B, 0), VECTOR, m->C, AS_IT_IS, 0);
     if (m->table[HEAD].count) list_add(l, xstrdup("lm_head.weight"), weight(m, HEAD, 0), m->V, m->C, AS_IT_IS, 0);
 }
 
@@ -129,12 +129,12 @@ static void hf_llama_tensors(TensorList *l, const Model *m) {
         for (size_t k = 0; k < COUNT_OF(kinds); k++) {
             const Tensor *t = &m->table[kinds[k].w];
             bool turned = nanochat && (kinds[k].w == WQ || kinds[k].w == WK);
-            if (t->count) list_add(l, format("model.layers.%d.%s.weight", i, kinds[k].name), weight(m, kinds[k].w, i), t->rows, t->cols,
-                                   turned ? TURNED : AS_IT_IS, m->HS);
+            if (t->count) list_add(l, format("model.layers.%d.%s.weight", i, kinds[k].name), weight(m, kinds[k].w, i),
+                                   kinds[k].b == N_TENSORS ? VECTOR : t->rows, t->cols, turned ? TURNED : AS_IT_IS, m->HS);
             if (kinds[k].b != N_TENSORS && m->table[kinds[k].b].count)
-                list_add(l, format("model.layers.%d.%s.bias", i, kinds[k].name), weight(m, kinds[k].b, i), 1, m->table[kinds[k].b].cols, AS_IT_IS, 0);
+                list_add(l, format("model.layers.%d.%s.bias", i, kinds[k].name), weight(m, kinds[k].b, i), VECTOR, m->table[kinds[k].b].cols, AS_IT_IS, 0);
         }
-    if (m->table[NORMF_W].count) list_add(l, xstrdup("model.norm.weight"), weight(m, NORMF_W, 0), 1, m->C, AS_IT_IS, 0);
+    if (m->table[NORMF_W].count) list_add(l, xstrdup("model.norm.weight"), weight(m, NORMF_W, 0), VECTOR, m->C, AS_IT_IS, 0);
     if (m->table[HEAD].count) list_add(l, xstrdup("lm_head.weight"), weight(m, HEAD, 0), m->V, m->C, AS_IT_IS, 0);
 }
 
@@ -154,11 +154,11 @@ static void hf_deepseek_attention(TensorList *l, const Model *m, int i) {
     const char *at = "model.layers.%d.self_attn.%s.weight";
     if (low) {
         list_add(l, format(at, i, "q_a_proj"), weight(m, W_QA, i), low, m->C, AS_IT_IS, 0);
-        list_add(l, format(at, i, "q_a_layernorm"), weight(m, Q_NORM_W, i), 1, low, AS_IT_IS, 0);
+        list_add(l, format(at, i, "q_a_layernorm"), weight(m, Q_NORM_W, i), VECTOR, low, AS_IT_IS, 0);
         list_add_reordered(l, format(at, i, "q_b_proj"), weight(m, W_QB, i), q, low, rows_in_pairs(m->NH, nope, rope));
     } else list_add_reordered(l, format(at, i, "q_proj"), weight(m, WQ, i), q, m->C, rows_in_pairs(m->NH, nope, rope));
     list_add_reordered(l, format(at, i, "kv_a_proj_with_mqa"), weight(m, W_KVA, i), latent + rope, m->C, rows_in_pairs(1, latent, rope));
-    list_add(l, format(at, i, "kv_a_layernorm"), weight(m, KV_NORM_W, i), 1, latent, AS_IT_IS, 0);
+    list_add(l, format(at, i, "kv_a_layernorm"), weight(m, KV_NORM_W, i), VECTOR, latent, AS_IT_IS, 0);
     list_add_reordered(l, format(at, i, "kv_b_proj"), weight(m, W_KVB, i), m->NH * (nope + value), latent, hf_by_head(m->NH, nope, value));
     list_add(l, format(at, i, "o_proj"), weight(m, WO, i), m->C, m->NH * value, AS_IT_IS, 0);
 }
@@ -176,7 +176,7 @@ static void hf_deepseek_experts(TensorList *l, const Model *m, int i, int copy) 
     int E = m->router.E, width = m->config->model.expert_width, shared = m->config->model.shared_experts;
     char *at = format("model.layers.%d.mlp.gate", i);
     list_add(l, format("%s.weight", at), weight(m, W_ROUTER, copy), E, m->C, AS_IT_IS, 0);
-    list_add(l, format("%s.e_score_correction_bias", at), weight(m, ROUTER_BIAS, copy), 1, E, AS_IT_IS, 0);
+    list_add(l, format("%s.e_score_correction_bias", at), weight(m, ROUTER_BIAS, copy), VECTOR, E, AS_IT_IS, 0);
     l->tensors[l->n - 2].type = l->tensors[l->n - 1].type = TENSOR_F32;
     free(at);
     for (int e = 0; e < E; e++) {
@@ -192,15 +192,15 @@ static void hf_deepseek_experts(TensorList *l, const Model *m, int i, int copy) 
 static void hf_deepseek_tensors(TensorList *l, const Model *m) {
     list_add(l, xstrdup("model.embed_tokens.weight"), weight(m, WTE, 0), m->V, m->C, AS_IT_IS, 0);
     for (int i = 0; i < m->L; i++) {
-        list_add(l, format("model.layers.%d.input_layernorm.weight", i), weight(m, NORM1_W, i), 1, m->C, AS_IT_IS, 0);
+        list_add(l, format("model.layers.%d.input_layernorm.weight", i), weight(m, NORM1_W, i), VECTOR, m->C, AS_IT_IS, 0);
         hf_deepseek_attention(l, m, i);
-        list_add(l, format("model.layers.%d.post_attention_layernorm.weight", i), weight(m, NORM2_W, i), 1, m->C, AS_IT_IS, 0);
+        list_add(l, format("model.layers.%d.post_attention_layernorm.weight", i), weight(m, NORM2_W, i), VECTOR, m->C, AS_IT_IS, 0);
         char *at = format("model.layers.%d.mlp", i);
         if (i < m->D) hf_deepseek_mlp(l, m, at, W_GATE, W_IN, W_OUT, m->F, i);
         else hf_deepseek_experts(l, m, i, i - m->D);
         free(at);
     }
-    list_add(l, xstrdup("model.norm.weight"), weight(m, NORMF_W, 0), 1, m->C, AS_IT_IS, 0);
+    list_add(l, xstrdup("model.norm.weight"), weight(m, NORMF_W, 0), VECTOR, m->C, AS_IT_IS, 0);
     if (m->table[HEAD].count) list_add(l, xstrdup("lm_head.weight"), weight(m, HEAD, 0), m->V, m->C, AS_IT_IS, 0);
 }
 

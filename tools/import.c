@@ -27,6 +27,11 @@ static void import_plan(OpenModel *o, Keys *k, const char *where, double numbers
     o->model.params = xaligned(o->model.n_params * sizeof(float));
 }
 
+// Learned positions are taken as they are.
+static void check_no_context(int64_t wanted) {
+    if (wanted) fail_usage("--context=%lld: for models whose positions are rotated, and this one's are learned", (long long)wanted);
+}
+
 // The context: of rotated positions less than the model's own serves as well, and takes less memory.
 static int import_context(int64_t theirs, int64_t wanted) {
     enum { USUAL = 4096 };
@@ -211,7 +216,7 @@ static void import_any(OpenModel *o, const char *from, int64_t context) {
     if (!f) fail("%s: %s", from, strerror(errno));
     if (fread(&magic, sizeof magic, 1, f) != 1) magic = 0;
     fclose(f);
-    if (magic == LLMC_MODEL_MAGIC) import_llmc(o, from);
+    if (magic == LLMC_MODEL_MAGIC) check_no_context(context), import_llmc(o, from);
     else if (!memcmp(&magic, "GGUF", sizeof magic)) import_gguf(o, from, context);
     else if (ends_with_one(from, ".safetensors")) {
         const char *slash = strrchr(from, '/');
@@ -243,7 +248,7 @@ int main(int argc, char **argv) {
     }
     if (!from) fail_usage("a model is expected: a folder with config.json and model.safetensors, a GGUF file, or llm.c's model.bin");
     OpenModel o = {0};
-    char *folder = out ? xstrdup(out) : import_out(from), *quoted = shell_quoted(folder);
+    char *folder = out ? out_path(out) : import_out(from), *quoted = shell_quoted(folder);
     check_new(folder);
     import_any(&o, from, context);
     import_save(&o, folder);

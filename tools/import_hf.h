@@ -234,6 +234,7 @@ static void import_hf(OpenModel *o, const char *folder, const char *file, int64_
     if (!file_exists(path)) fail("%s: no such file: %s has no model in Hugging Face's form", path, folder);
     cJSON *config = hf_read_json(path);
     const HfClass *hf = hf_class_named(config, path);
+    if (hf == &hf_classes[HF_GPT2]) check_no_context(context);
     HfFiles files = {0};
     hf_open(&files, folder, file);
     int n;

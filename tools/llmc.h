@@ -24,8 +24,8 @@ static const Needs llmc_needs[] = {
 // The tensors in the file's order.
 static void llmc_tensors(TensorList *l, const Model *m, int padded) {
     const struct { TensorId id; int rows, cols; } kinds[] = {
-        {NORM1_W, 1, m->C}, {NORM1_B, 1, m->C}, {WQ, 3 * m->C, m->C}, {BQ, 1, 3 * m->C}, {WO, m->C, m->C}, {BO, 1, m->C},
-        {NORM2_W, 1, m->C}, {NORM2_B, 1, m->C}, {W_IN, m->F, m->C}, {B_IN, 1, m->F}, {W_OUT, m->C, m->F}, {B_OUT, 1, m->C},
+        {NORM1_W, VECTOR, m->C}, {NORM1_B, VECTOR, m->C}, {WQ, 3 * m->C, m->C}, {BQ, VECTOR, 3 * m->C}, {WO, m->C, m->C}, {BO, VECTOR, m->C},
+        {NORM2_W, VECTOR, m->C}, {NORM2_B, VECTOR, m->C}, {W_IN, m->F, m->C}, {B_IN, VECTOR, m->F}, {W_OUT, m->C, m->F}, {B_OUT, VECTOR, m->C},
     };
     list_add(l, xstrdup("wte"), weight(m, WTE, 0), m->V, m->C, PADDED, 0);
     l->tensors[0].shape[0] = (uint64_t)padded;
@@ -33,8 +33,8 @@ static void llmc_tensors(TensorList *l, const Model *m, int padded) {
     for (size_t k = 0; k < COUNT_OF(kinds); k++)
         for (int i = 0; i < m->L; i++)
             list_add(l, xstrdup(m->table[kinds[k].id].name), weight(m, kinds[k].id, i), kinds[k].rows, kinds[k].cols, AS_IT_IS, 0);
-    list_add(l, xstrdup("normf_w"), weight(m, NORMF_W, 0), 1, m->C, AS_IT_IS, 0);
-    list_add(l, xstrdup("normf_b"), weight(m, NORMF_B, 0), 1, m->C, AS_IT_IS, 0);
+    list_add(l, xstrdup("normf_w"), weight(m, NORMF_W, 0), VECTOR, m->C, AS_IT_IS, 0);
+    list_add(l, xstrdup("normf_b"), weight(m, NORMF_B, 0), VECTOR, m->C, AS_IT_IS, 0);
 }
 
 #endif // LLMC_H

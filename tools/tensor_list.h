@@ -1,6 +1,6 @@
 /* tensor_list.h - the tensors of a format, each with how it is made of the model's, and how the model's is made of it.
  *
- * defines: Way, Source, TensorList, list_add, list_add_reordered, list_add_stacked, list_free, rows_in_pairs, tensor_fetch,
+ * defines: Way, Source, TensorList, VECTOR, list_add, list_add_reordered, list_add_stacked, list_free, rows_in_pairs, tensor_fetch,
  *          tensor_put
  * Included behind ../train_gpt.c. An export writes a list, an import reads one: names, shapes and what is turned, transposed or
  * moved stand in one place for both.
@@ -20,17 +20,19 @@ typedef struct { float *at; int rows, cols, head, *order, copies; size_t stride;
 
 typedef struct { SafeTensor *tensors; int n, room; TensorType type; } TensorList;      // each tensor is `of` a Source of its own
 
-// Appends a tensor, its name becoming the list's. A vector has rows 1 and becomes one of one dimension. at NULL: zeros.
+enum { VECTOR = 0 };       // rows of what has one dimension; a matrix of one row still has two
+
+// Appends a tensor, its name becoming the list's. at NULL: zeros.
 static SafeTensor *list_add(TensorList *l, char *name, const float *at, int rows, int cols, Way way, int head) {
     if (l->n == l->room) {
         l->room = 2 * l->room + 64;
         l->tensors = xrealloc(l->tensors, (size_t)l->room * sizeof *l->tensors);
     }
     Source *source = xmalloc(sizeof *source);
-    *source = (Source){(float *)(uintptr_t)at, rows, cols, head, NULL, 1, 0, at ? way : ZEROS};
+    *source = (Source){(float *)(uintptr_t)at, rows == VECTOR ? 1 : rows, cols, head, NULL, 1, 0, at ? way : ZEROS};
     SafeTensor *t = &l->tensors[l->n++];
     uint64_t r = (uint64_t)rows, c = (uint64_t)cols, block = (uint64_t)head;
-    *t = (SafeTensor){.name = name, .type = l->type, .ndim = rows > 1 ? 2 : 1, .shape = {rows > 1 ? r : c, c}, .of = source};
+    *t = (SafeTensor){.name = name, .type = l->type, .ndim = rows == VECTOR ? 1 : 2, .shape = {rows == VECTOR ? c : r, c}, .of = source};
     if (way == TRANSPOSED && head) t->ndim = 3, t->shape[0] = r / block, t->shape[1] = c, t->shape[2] = block;
     else if (way == TRANSPOSED) t->shape[0] = c, t->shape[1] = r;
     return t;
@@ -38,7 +40,7 @@ static SafeTensor *list_add(TensorList *l, char *name, const float *at, int rows
 
 static Source *source_of(const SafeTensor *t) { return (Source *)(uintptr_t)t->of; }
 
-// A matrix with its rows in this order, which becomes the list's. cols 1: a vector.
+// A matrix with its rows in this order, which becomes the list's. cols 1: a vector, of one dimension.
 static void list_add_reordered(TensorList *l, char *name, const float *at, int rows, int cols, int *order) {
     SafeTensor *t = list_add(l, name, at, rows, cols, REORDERED, 0);
     source_of(t)->order = order;

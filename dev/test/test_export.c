@@ -322,6 +322,18 @@ TEST(gguf_of_k2_has_keys_transposed_by_head_and_the_experts_of_a_layer_together)
     checkpoint_close(&c), gguf_close(&g);
 }
 
+// Positions of a context of 1 are a matrix still: transformers refuses a vector.
+TEST(a_matrix_of_one_row_has_two_dimensions) {
+    train_tiny("one", "--model.context=1 --train.steps=1");
+    export_anew("one", "--format=hf");
+    Read r = read_safetensors("build/test/export_one/hf/model.safetensors");
+    const cJSON *positions = cJSON_GetObjectItem(cJSON_GetObjectItem(r.header, "transformer.wpe.weight"), "shape");
+    const cJSON *gain = cJSON_GetObjectItem(cJSON_GetObjectItem(r.header, "transformer.ln_f.weight"), "shape");
+    CHECK(cJSON_GetArraySize(positions) == 2 && positions->child->valueint == 1 && positions->child->next->valueint == 16);
+    CHECK(cJSON_GetArraySize(gain) == 1 && gain->child->valueint == 16);
+    read_free(&r);
+}
+
 TEST(what_a_format_cannot_say_is_refused_in_one_line) {
     train_tiny("odd", "--model.mlp=relu2");
     check_error_line(export("odd", ""), 1, "model.mlp is relu2, which GPT2LMHeadModel");
@@ -329,12 +341,16 @@ TEST(what_a_format_cannot_say_is_refused_in_one_line) {
     check_error_line(export("odd", "--format=gguf"), 1, "model.mlp is relu2, which llama.cpp's gpt2");
     CHECK(!file_exists("build/test/export_odd/model.gguf") && !file_exists("build/test/export_odd/model.gguf.tmp"));
     CHECK(!file_exists("build/test/export_odd/hf") && !file_exists("build/test/export_odd/llmc"));
+    CHECK(!file_exists("build/test/export_odd/hf.tmp") && !file_exists("build/test/export_odd/llmc.tmp"));
+    check_error_line(export("odd", "--out="), 2, "--out=: a path");
     check_error_line(export("odd", "--format=onnx"), 2, "hf, gguf or llmc is expected");
     check_error_line(export("odd", "--type=f64"), 2, "f32, bf16 or f16 is expected");
     check_error_line(export("none", ""), 1, "build/test/export_none holds no run");
     train_tiny("full", "");
     export_anew("full", "--type=bf16");
     check_error_line(export("full", ""), 1, "is there already");
+    CHECK(shell("rm -rf build/test/export_slash") == 0 && export("full", "--out=build/test/export_slash//") == 0);
+    CHECK(file_exists("build/test/export_slash/config.json") && !file_exists("build/test/export_slash.tmp"));
     train_tiny("plain", "--model.arch=speedrun --optimizer.name=muon");
     check_error_line(export("plain", "--format=gguf"), 1, "model.norm is rmsnorm_plain, which llama.cpp");
     train_tiny("deep", "--train.steps=1 --model.layers=27 --model.arch=k2 --model.kv_lora=4 --model.nope=4 --model.rope=4 --model.v_head=4 --model.experts=0");
@@ -356,6 +372,7 @@ int main(int argc, char **argv) {
     RUN(gguf_of_gpt2_has_positions_of_zeros_and_an_end_of_text_in_a_spare_row);
     RUN(gguf_of_llama_has_neighbours_turn_in_the_heads_of_queries_and_keys);
     RUN(gguf_of_k2_has_keys_transposed_by_head_and_the_experts_of_a_layer_together);
+    RUN(a_matrix_of_one_row_has_two_dimensions);
     RUN(what_a_format_cannot_say_is_refused_in_one_line);
     return tests_end();
 }

@@ -217,7 +217,9 @@ TEST(what_is_no_model_of_ours_is_refused_in_one_line) {
     check_error_line(import("build/test/none", "build/test/import_odd_back", ""), 1, "build/test/none: No such file");
     check_error_line(import("build/test/run.json", "build/test/import_odd_back", ""), 1, "a Hugging Face folder");
     check_error_line(import("build/test/import_odd_as_it_was", "build/test/import_odd_back", "--context=17"), 2, "at most the model's, 16,");
+    check_error_line(import("dev/golden/hf/gpt2", "build/test/import_odd_back", "--context=8"), 2, "--context=8: for models whose positions are rotated");
     check_error_line(import("build/test/import_odd_as_it_was", "build/test/import_odd_back", "--seed=1"), 2, "unknown flag");
+    import_well("build/test/import_odd_as_it_was/", "build/test/import_odd_back/", "");
     CHECK(shell("mkdir -p build/test/import_odd_back.tmp && echo left > build/test/import_odd_back.tmp/checkpoint.best.bin") == 0);
     import_well("build/test/import_odd_as_it_was/model.safetensors", "build/test/import_odd_back", "--context=8");
     CHECK(!file_exists("build/test/import_odd_back/checkpoint.best.bin") && printed("context 8"));
