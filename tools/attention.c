@@ -7,7 +7,7 @@
  */
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
-#include "model.h"           // defines: OpenModel, model_open, model_close
+#include "model.h"           // defines: OpenModel, model_open_text, model_encode, model_close
 
 enum { MOST_TOKENS = 64, MOST_NAMES = 16, MAP_WIDTH = 250, MAP_HEIGHT = 240 };
 
@@ -74,7 +74,7 @@ static void draw(const OpenModel *o, const Model *m, const int *ids, int n, cons
                 .ynames = n <= MOST_NAMES ? (const char *const *)back : NULL, .n_ynames = n <= MOST_NAMES ? n : 0};
         }
     }
-    char *title = format("Where each token (rows, from the top) looks; and the largest logit. %s", o->checkpoint);
+    char *title = format("Where each token looks; largest logit. %s", o->checkpoint);
     if (plot_png_small(path, title, panels, heads, m->L, min_int(MAP_WIDTH * m->NH + 40, PLOT_MAX_SIZE),
                        min_int(MAP_HEIGHT * m->L + 60, PLOT_MAX_SIZE)) != 0)
         fail("%s: %s", path, strerror(errno));
@@ -104,16 +104,12 @@ int main(int argc, char **argv) {
     if (!run) fail_usage("the folder of a run is expected, such as runs/default");
     if (!prompt || !*prompt) fail_usage("--prompt: the text that the model is to read is expected");
     OpenModel o;
-    choose_threads();
-    model_open(&o, run, checkpoint, 1);
-    if (!o.tokenizer.size) fail("%s: has no tokenizer, so that its model can't read text", run);
-    uint32_t *words = xmalloc((tokenizer_room(&o.tokenizer, strlen(prompt)) + 1) * sizeof *words);
+    model_open_text(&o, run, checkpoint, 1);
     char error[ERROR_ROOM];
-    long n = tokenizer_encode(&o.tokenizer, prompt, strlen(prompt), words, error, sizeof error);
-    if (n < 0) fail_usage("--prompt: %s", error);
-    int most = min_int(MOST_TOKENS, o.model.T), ids[MOST_TOKENS];
-    if (n > most) fail_usage("--prompt: %ld tokens; at most %d are expected", n, most);
-    for (long i = 0; i < n; i++) ids[i] = (int)words[i];
+    long n;
+    int *ids = model_encode(&o, prompt, strlen(prompt), &n, error, sizeof error), most = min_int(MOST_TOKENS, o.model.T);
+    if (!ids) fail_usage("--prompt: %s", error);
+    if (n > most) fail_usage("--prompt: %ld tokens; at most %d %s expected", n, most, most == 1 ? "is" : "are");
 
     // A model that keeps what its layers compute, as a backward pass needs it.
     o.config.train.recompute = RECOMPUTE_NONE;
@@ -121,13 +117,15 @@ int main(int argc, char **argv) {
     model_allocate(&m);
     memcpy(m.params, o.model.params, m.n_params * sizeof *m.params);
     trunk_forward(&m, ids, (Batch){.B = 1, .T = (int)n});
+    for (int i = 0; i < m.L * m.NH; i++)
+        if (!isfinite(m.sequence_max[i])) fail("%s: a model that diverged: its logits aren't finite", o.checkpoint);
     char *path = out ? xstrdup(out) : format("%s/attention.png", run);
     draw(&o, &m, ids, (int)n, path);
     printf("largest logits, a row for each layer, heads from left to right:\n");
     for (int l = 0; l < m.L; l++)
-        for (int h = 0; h < m.NH; h++) printf("%8.3g%s", m.sequence_max[(size_t)l * m.B * m.NH + h], h + 1 < m.NH ? "" : "\n");
+        for (int h = 0; h < m.NH; h++) printf("%10.3g%s", m.sequence_max[(size_t)l * m.B * m.NH + h], h + 1 < m.NH ? "" : "\n");
     printf("picture: %s\n", path);
-    free(path), free(words);
+    free(path), free(ids);
     model_free(&m);
     model_close(&o);
     return 0;

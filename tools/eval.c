@@ -12,7 +12,7 @@
  */
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
-#include "model.h"           // defines: OpenModel, model_open, model_close
+#include "model.h"           // defines: OpenModel, model_open_text, model_encode, model_close
 
 enum { WINDOWS_AT_ONCE = 8 };
 
@@ -44,15 +44,16 @@ static Wish wish_of(int argc, char **argv) {
 }
 
 // The tokens of a text, to be freed; what: names it where it has characters that the tokenizer lacks.
-static int *encode(const Tokenizer *t, const char *what, const char *text, size_t n, long *count) {
-    uint32_t *words = xmalloc((tokenizer_room(t, n) + 1) * sizeof *words);
+static int *encode(const OpenModel *o, const char *what, const char *text, size_t n, long *count) {
     char error[ERROR_ROOM];
-    *count = n ? tokenizer_encode(t, text, n, words, error, sizeof error) : 0;
-    if (*count < 0) fail("%s: %s", what, error);
-    int *ids = xmalloc(((size_t)*count + 1) * sizeof *ids);
-    for (long i = 0; i < *count; i++) ids[i] = (int)words[i];
-    free(words);
+    int *ids = model_encode(o, text, n, count, error, sizeof error);
+    if (!ids) fail("%s: %s", what, error);
     return ids;
+}
+
+// Ends the program where a loss isn't a number, which large weights do.
+static void check_finite(const OpenModel *o, double loss) {
+    if (!isfinite(loss)) fail("%s: a model that diverged: its losses aren't finite", o->checkpoint);
 }
 
 static double token_bytes(const Tokenizer *t, int token) {
@@ -91,12 +92,12 @@ static void text_losses(OpenModel *o, float *losses, const int *ids, long n, int
 }
 
 static void evaluate_text(OpenModel *o, const Wish *w, const char *text, size_t bytes) {
-    long n;
-    int *ids = encode(&o->tokenizer, w->file, text, bytes, &n), V = o->model.V;
-    if (n < 2) fail("%s: %ld tokens; two or more are expected", w->file, n);
     int window = w->window ? (int)w->window : o->model.T, stride = w->stride ? (int)w->stride : max_int(1, window / 2);
     if (window > o->model.T) fail_usage("--window=%d: the model's context has %d tokens", window, o->model.T);
     if (stride > window) fail_usage("--stride=%d: at most the window, %d, is expected: what lies between would never be read", stride, window);
+    long n;
+    int *ids = encode(o, w->file, text, bytes, &n), V = o->model.V;
+    if (n < 2) fail("%s: %ld token%s; two or more are expected", w->file, n, n == 1 ? "" : "s");
     float *losses = xmalloc((size_t)n * sizeof *losses);
     text_losses(o, losses, ids, n, window, stride);
     if (interrupted) exit(EXIT_INTERRUPTED);
@@ -112,6 +113,7 @@ static void evaluate_text(OpenModel *o, const Wish *w, const char *text, size_t 
         of_class[classes[ids[i]]]++;
     }
     double loss = nats / (double)(n - 1);
+    check_finite(o, loss);
     char a[32], b[32], c[32];
     if (w->json) {
         printf("{\"file\": ");
@@ -156,21 +158,24 @@ static int answer(OpenModel *o, const char *what, cJSON *question, int *by_mean,
     if (!cJSON_IsString(ctx)) fail("%s: ctx: a string is expected", what);
     int n = cJSON_IsArray(endings) ? cJSON_GetArraySize(endings) : 0;
     if (n < 2) fail("%s: endings: two strings or more are expected", what);
-    double right = cJSON_IsNumber(label) ? label->valuedouble : cJSON_IsString(label) ? strtod(label->valuestring, NULL) : -1;
-    if (!(right >= 0 && right < n && right == floor(right))) fail("%s: label: the number of an ending, 0 to %d, is expected", what, n - 1);
+    double right = cJSON_IsNumber(label) ? label->valuedouble : -1;
+    char *end = "";
+    if (cJSON_IsString(label) && *label->valuestring) right = strtod(label->valuestring, &end);      // HellaSwag has them so, too
+    if (*end || !(right >= 0 && right < n && right == floor(right))) fail("%s: label: the number of an ending, 0 to %d, is expected", what, n - 1);
     double best_mean = INFINITY, best_sum = INFINITY;
     long n_ctx;
-    int *before = encode(&o->tokenizer, what, ctx->valuestring, strlen(ctx->valuestring), &n_ctx);
+    int *before = encode(o, what, ctx->valuestring, strlen(ctx->valuestring), &n_ctx);
     for (int e = 0; e < n; e++) {
         const cJSON *ending = cJSON_GetArrayItem(endings, e);
         if (!cJSON_IsString(ending)) fail("%s: endings: strings are expected", what);
         char *text = format(" %s", ending->valuestring);
         long n_end;
-        int *behind = encode(&o->tokenizer, what, text, strlen(text), &n_end);
+        int *behind = encode(o, what, text, strlen(text), &n_end);
         before = xrealloc(before, (size_t)(n_ctx + n_end + 1) * sizeof *before);
         memcpy(before + n_ctx, behind, (size_t)n_end * sizeof *before);
         if (n_ctx + n_end < 2) fail("%s: ctx: a token before an ending's is expected", what);
         EndingLoss loss = ending_loss(&o->model, before, n_ctx + n_end, n_end);
+        check_finite(o, loss.sum);
         if (loss.sum / loss.n < best_mean) best_mean = loss.sum / loss.n, *by_mean = e;
         if (loss.sum < best_sum) best_sum = loss.sum, *by_sum = e;
         free(behind), free(text);
@@ -228,9 +233,7 @@ int main(int argc, char **argv) {
     char *text = read_file(w.file, &bytes);
     if (!text) fail("%s: %s", w.file, strerror(errno));
     OpenModel o;
-    choose_threads();
-    model_open(&o, w.run, w.checkpoint, questions ? 1 : WINDOWS_AT_ONCE);
-    if (!o.tokenizer.size) fail("%s: has no tokenizer, so that its model can't read text", w.run);
+    model_open_text(&o, w.run, w.checkpoint, questions ? 1 : WINDOWS_AT_ONCE);
     (questions ? evaluate_questions(&o, &w, text, bytes) : evaluate_text(&o, &w, text, bytes));
     free(text);
     model_close(&o);

@@ -9,7 +9,7 @@
  */
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
-#include "model.h"           // defines: OpenModel, model_open, model_close
+#include "model.h"           // defines: OpenModel, model_open_text, model_encode, model_close
 
 enum { TEXTS_AT_ONCE = 8 };      // of --samples: memory for their keys and values, and for the prompt in each
 
@@ -76,26 +76,13 @@ static void print_token(const Tokenizer *t, int token) {
     if (fflush(stdout) != 0) exit(EXIT_FAILED);        // no more is wanted, or fits
 }
 
-// The tokens of a text behind `ids`, which has room for them; ends the program where it has characters that the tokenizer lacks.
-static int encode(const Tokenizer *t, const char *what, const char *text, int **ids) {
-    size_t n = strlen(text);
-    uint32_t *words = xmalloc((tokenizer_room(t, n) + 1) * sizeof *words);
-    char error[ERROR_ROOM];
-    long count = n ? tokenizer_encode(t, text, n, words, error, sizeof error) : 0;
-    if (count < 0) fail_usage("%s: %s", what, error);
-    *ids = xmalloc(((size_t)count + 1) * sizeof **ids);
-    for (long i = 0; i < count; i++) (*ids)[i] = (int)words[i];
-    free(words);
-    return (int)count;
-}
-
 // What text b wrote behind its first n tokens: up to the end-of-text token, where it stops.
 typedef struct { int n; const char *stopped; } Written;
 
 static Written written_of(const Sampler *s, int b, int n, int eot) {
     const int *tokens = s->tokens + (size_t)b * s->room;
     for (int i = n; i < s->n; i++) if (tokens[i] == eot) return (Written){i - n, "end-of-text"};
-    return (Written){s->n - n, interrupted ? "signal" : "length"};
+    return (Written){s->n - n, "length"};
 }
 
 // Bytes that aren't UTF-8, such as the half of a character, become U+FFFD.
@@ -141,14 +128,14 @@ static bool write_samples(OpenModel *o, const Wish *w, const int *start, int n_s
     bool finite = true, alone = w->samples == 1 && !w->json;
     if (alone && !w->prompt && start[0] != o->tokenizer.eot) print_token(&o->tokenizer, start[0]);
     if (alone && w->prompt) fputs(w->prompt, stdout);
-    for (int64_t first = 0; first < w->samples && finite && !interrupted; first += o->model.B) {
+    for (int64_t first = 0; first < w->samples && finite; first += o->model.B) {
         int B = (int)(w->samples - first < o->model.B ? w->samples - first : o->model.B), ended = 0;
         Sampler s = sampler_open(&o->model, B, o->tokenizer.size, w->rule, (uint64_t)(w->seed + first));
         bool done[TEXTS_AT_ONCE] = {false};
         sampler_prompt(&s, start, n_start);
         double begin = seconds_now();
         Seconds seconds = {0, 0};
-        while (s.n < n_start + w->tokens && ended < B && !interrupted && (finite = sampler_next(&s))) {
+        while (s.n < n_start + w->tokens && ended < B && (finite = sampler_next(&s))) {
             if (s.n == n_start + 1) seconds.prompt = seconds_now() - begin;
             for (int b = 0; b < B; b++) {
                 int token = s.tokens[(size_t)b * s.room + s.n - 1];
@@ -173,18 +160,21 @@ static bool write_behind_lines(OpenModel *o, const Wish *w, const int *start, in
                         "Ctrl-D ends.\n", (long long)w->tokens);
     Sampler s = sampler_open(&o->model, 1, o->tokenizer.size, w->rule, (uint64_t)w->seed);
     sampler_prompt(&s, start, n_start);
-    char *line = NULL;
+    char *line = NULL, error[ERROR_ROOM];
     size_t room = 0;
-    while (finite && !interrupted) {
+    for (ssize_t length; finite; ) {
         if (prompts) fputs("> ", stderr);
-        ssize_t length = getline(&line, &room, stdin);
-        if (length < 0) break;
-        if (length && line[length - 1] == '\n') line[length - 1] = '\0';
-        int *ids, n = encode(&o->tokenizer, "standard input", line, &ids), begin = sample_start(&o->config, &o->tokenizer), end;
+        if ((length = getline(&line, &room, stdin)) < 0) break;
+        if (length && line[length - 1] == '\n') length--;
+        if (length && line[length - 1] == '\r') length--;
+        long n;
+        int *ids = model_encode(o, line, (size_t)length, &n, error, sizeof error), begin = sample_start(&o->config, &o->tokenizer), end;
+        if (!ids && !prompts) fail_usage("standard input: %s, in \"%.*s\"", error, (int)length, line);
+        if (!ids) { fprintf(stderr, "%s; try again\n", error); continue; }
         if (s.n + n == 0) sampler_prompt(&s, &begin, 1);
-        sampler_prompt(&s, ids, n);
+        sampler_prompt(&s, ids, (int)n);
         free(ids);
-        for (end = s.n + (int)w->tokens; s.n < end && !interrupted && (finite = sampler_next(&s)); ) {
+        for (end = s.n + (int)w->tokens; s.n < end && (finite = sampler_next(&s)); ) {
             if (s.tokens[s.n - 1] == eot) break;
             print_token(&o->tokenizer, s.tokens[s.n - 1]);
         }
@@ -201,19 +191,20 @@ int main(int argc, char **argv) {
     wait_politely(argv);
     Wish w = wish_of(argc, argv);
     OpenModel o;
-    choose_threads();
-    model_open(&o, w.run, w.checkpoint, w.samples < TEXTS_AT_ONCE ? (int)w.samples : TEXTS_AT_ONCE);
-    if (!o.tokenizer.size) fail("%s: has no tokenizer, so that its model can neither read nor write text", w.run);
+    model_open_text(&o, w.run, w.checkpoint, w.samples < TEXTS_AT_ONCE ? (int)w.samples : TEXTS_AT_ONCE);
     if (!w.checkpoint && strstr(o.checkpoint, "/checkpoint.best.bin"))
         fprintf(stderr, "%s: step %ld, validation loss %.4f\n", o.checkpoint, o.step, o.val_loss);
 
-    int *prompt, n_prompt = encode(&o.tokenizer, "--prompt", w.prompt ? w.prompt : "", &prompt), n = 0;
+    char error[ERROR_ROOM];
+    long n_prompt;
+    int *prompt = model_encode(&o, w.prompt, w.prompt ? strlen(w.prompt) : 0, &n_prompt, error, sizeof error), n = 0;
+    if (!prompt) fail_usage("--prompt: %s", error);
     int *start = xmalloc(((size_t)n_prompt + 1) * sizeof *start);
     if (w.after_eot && o.tokenizer.eot < 0) fail_usage("--start=eot: the tokenizer of %s has no end-of-text token", w.run);
     if (w.after_eot) start[n++] = o.tokenizer.eot;
     else if (n_prompt == 0 && !w.lines) start[n++] = sample_start(&o.config, &o.tokenizer);
     memcpy(start + n, prompt, (size_t)n_prompt * sizeof *start);
-    bool finite = (w.lines ? write_behind_lines : write_samples)(&o, &w, start, n + n_prompt, w.ignore_eot ? -1 : o.tokenizer.eot);
+    bool finite = (w.lines ? write_behind_lines : write_samples)(&o, &w, start, n + (int)n_prompt, w.ignore_eot ? -1 : o.tokenizer.eot);
     if (!finite) fail("%s: a model that diverged: its logits aren't finite", o.checkpoint);
     free(start), free(prompt);
     model_close(&o);

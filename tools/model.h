@@ -1,6 +1,6 @@
 /* model.h - opens the model of a run's folder, to be used: by generate, and by whatever else needs weights and no training.
  *
- * defines: OpenModel, model_open, model_close
+ * defines: OpenModel, model_open, model_open_text, model_encode, model_close
  * Included behind ../train_gpt.c. Needs only the folder: config.json, a checkpoint and the tokenizer, which an imported model
  * may lack.
  */
@@ -39,6 +39,23 @@ static inline void model_open(OpenModel *o, const char *run, const char *from, i
     o->step = state.step;
     o->val_loss = state.progress[2];
     free(path), free(vocabulary);
+}
+
+// The same for a program that reads and writes text, on as many threads as there are: without a tokenizer it ends as well.
+static inline void model_open_text(OpenModel *o, const char *run, const char *from, int texts) {
+    choose_threads();
+    model_open(o, run, from, texts);
+    if (!o->tokenizer.size) fail("%s: has no tokenizer, so that its model can neither read nor write text", run);
+}
+
+// The tokens of n bytes of text, *count of them; to be freed. NULL with a line in error that names what the tokenizer lacks.
+static inline int *model_encode(const OpenModel *o, const char *text, size_t n, long *count, char *error, size_t room) {
+    uint32_t *words = xmalloc((tokenizer_room(&o->tokenizer, n) + 1) * sizeof *words);
+    *count = n ? tokenizer_encode(&o->tokenizer, text, n, words, error, room) : 0;
+    int *ids = *count < 0 ? NULL : xmalloc((size_t)*count * sizeof *ids);
+    for (long i = 0; i < *count; i++) ids[i] = (int)words[i];
+    free(words);
+    return ids;
 }
 
 static inline void model_close(OpenModel *o) {

@@ -734,6 +734,35 @@ TEST(generate_writes_several_texts_and_behind_lines) {
          *second = read_file("build/test/b.txt", NULL), *expected = format("%s%s", first + strlen("the"), second + strlen(first) + 2);
     CHECK_MSG(!strcmp(read, expected), "%s instead of %s", read, expected);
     free(read), free(first), free(second), free(expected);
+    // A line may end as Windows has it; one that the vocabulary can't say is named.
+    CHECK(shell("g='%s/generate " RUNS "texts --temperature=0 --tokens=8'; printf 'the\r\n\r\nand' | $g --lines > build/test/a.txt && "
+                "printf 'the\n\nand\n' | $g --lines > build/test/b.txt && cmp build/test/a.txt build/test/b.txt", build) == 0);
+    check_error_line(shell("printf 'the\n<and>\nthe\n' | %s/generate " RUNS "texts --tokens=8 --lines > build/test/out.txt 2> build/test/err.txt",
+                           build), EXIT_USAGE, "character U+003C is not in the vocabulary, in \"<and>\"");
+}
+
+// A model whose weights are too large for its losses says so in every program that uses it.
+TEST(a_model_that_diverged_is_named) {
+    prepare_runs();
+    CHECK(TRAIN("build/test/run.json --train.steps=2 --run.dir=" RUNS "texts --overwrite") == 0);
+    shell("tail -c 700 build/test/words.txt > build/test/text.txt; "
+          "printf '{\"ctx\": \"the\", \"endings\": [\"and\", \"was\"], \"label\": \"1\"}\r\n\r\n' > build/test/questions.jsonl");
+    CHECK(shell("%s/eval " RUNS "texts build/test/questions.jsonl > build/test/out.txt", build) == 0);
+    OpenModel o;
+    model_open(&o, RUNS "texts", NULL, 1);
+    for (size_t i = 0; i < o.model.n_params; i++) o.model.params[i] = 3e38f;
+    CkptTensor list[CHECKPOINT_MAX_TENSORS];
+    CheckpointState state = {.evaluated = -1, .progress = {0, NAN, NAN, NAN}};
+    char error[ERROR_ROOM];
+    int n = checkpoint_state(&state, list);
+    n += checkpoint_weights(&o.model, list + n);
+    CHECK_MSG(checkpoint_put("build/test/huge.bin", NULL, list, n, &o.config, error, sizeof error), "%s", error);
+    model_close(&o);
+    static const char *const programs[] = {"generate " RUNS "texts", "eval " RUNS "texts build/test/text.txt",
+                                           "eval " RUNS "texts build/test/questions.jsonl", "attention " RUNS "texts --prompt='the was'"};
+    for (size_t i = 0; i < COUNT_OF(programs); i++)
+        check_error_line(shell("%s/%s --checkpoint=build/test/huge.bin > build/test/out.txt 2> build/test/err.txt", build, programs[i]),
+                         EXIT_FAILED, "huge.bin: a model that diverged");
 }
 
 // The loss of a text, token by token in the window that is its: as windows read one after the other have it.
@@ -831,6 +860,8 @@ TEST(eval_answers_by_the_loss_of_endings) {
     static const char *const bad[][2] = {
         {"{\"ctx\": 1}", ":1: ctx: a string"}, {"\n{\"ctx\": \"a\", \"endings\": [\"b\"]}", ":2: endings: two strings"},
         {"{\"ctx\": \"a\", \"endings\": [\"b\", \"c\"], \"label\": 2}", ":1: label: the number of an ending, 0 to 1"},
+        {"{\"ctx\": \"a\", \"endings\": [\"b\", \"c\"], \"label\": \"\"}", ":1: label: the number of an ending, 0 to 1"},
+        {"{\"ctx\": \"a\", \"endings\": [\"b\", \"c\"], \"label\": \"1st\"}", ":1: label: the number of an ending, 0 to 1"},
         {"{\"ctx\": \"a\", \"endings\": [\"a\", 3], \"label\": 0}", ":1: endings: strings"}, {"", "no question"}, {"{", ":1: expected"}};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         CHECK(write_file("build/test/bad.jsonl", bad[i][0], strlen(bad[i][0])) == 0);
@@ -1289,6 +1320,7 @@ int main(int argc, char **argv) {
     RUN(the_page_of_a_step_is_made);
     RUN(integers_of_generate_are_integers);
     RUN(generate_writes_several_texts_and_behind_lines);
+    RUN(a_model_that_diverged_is_named);
     RUN(eval_counts_each_token_in_its_window);
     RUN(eval_answers_by_the_loss_of_endings);
     RUN(attention_draws_every_head);
