@@ -159,7 +159,7 @@ static void import_gguf(OpenModel *o, const char *path, int64_t context) {
     const SafeTensor *positions = gguf_tensor(&g, "position_embd.weight");
     int theirs = gguf_size(&g, gguf_archs[gguf_arch_of(&g)].name, "context_length", -1);
     if (positions && positions->ndim == 2) theirs = gguf_used_positions(positions);
-    if (positions && context) fail_usage("--context=%lld: positions of %s are learned, %d of them", (long long)context, path, theirs);
+    if (positions) check_no_context(context);
     keys_set(&k, "model.context", "%d", positions ? theirs : import_context(theirs, context));
     double numbers = 0;
     for (int i = 0; i < g.n_tensors; i++) numbers += (double)safetensor_numbers(&g.tensors[i]);
