@@ -741,6 +741,39 @@ TEST(generate_writes_several_texts_and_behind_lines) {
                            build), EXIT_USAGE, "character U+003C is not in the vocabulary, in \"<and>\"");
 }
 
+// A text ends before the first end-of-text token that it has where it is written on; the others beside it go on.
+TEST(a_text_ends_at_its_end_of_text) {
+    enum { TEXTS = 20 };
+    prepare_runs();
+    CHECK(shell("rm -rf " RUNS "foreign && %s/import dev/golden/hf/gpt2 --out=" RUNS "foreign > build/test/out.txt && "
+                "g='%s/generate " RUNS "foreign --prompt=Light --temperature=100 --tokens=400 --samples=20 --json' && "
+                "$g > build/test/ends.jsonl && $g --ignore_eot > build/test/on.jsonl", build, build) == 0);
+    char *ends = read_file("build/test/ends.jsonl", NULL), *on = read_file("build/test/on.jsonl", NULL), *a = ends, *b = on;
+    int ended = 0;
+    for (int i = 0; i < TEXTS; i++) {
+        JsonReader r[2] = {{0}, {0}};
+        CHECK(json_parse_object(&r[0], a, strcspn(a, "\n")) && json_parse_object(&r[1], b, strcspn(b, "\n")));
+        const char *text = cJSON_GetObjectItem(r[0].root, "text")->valuestring, *whole = cJSON_GetObjectItem(r[1].root, "text")->valuestring;
+        const char *end = strstr(whole, "<|endoftext|>"), *stopped = cJSON_GetObjectItem(r[0].root, "stopped")->valuestring;
+        int tokens = cJSON_GetObjectItem(r[0].root, "tokens")->valueint;
+        size_t n = end ? (size_t)(end - whole) : strlen(whole);
+        CHECK_MSG(strlen(text) == n && !strncmp(text, whole, n), "text %d: %s instead of %s", i, text, whole);
+        CHECK_MSG(!strcmp(stopped, end ? "end-of-text" : "length") && (tokens == 400) == !end, "text %d: %d tokens, %s", i, tokens, stopped);
+        CHECK(cJSON_GetObjectItem(r[1].root, "tokens")->valueint == 400);
+        ended += end != NULL;
+        json_free(&r[0]), json_free(&r[1]);
+        a += strcspn(a, "\n") + 1, b += strcspn(b, "\n") + 1;
+    }
+    CHECK_MSG(ended > 0 && ended < TEXTS && !*a && !*b, "%d ended", ended);
+    free(ends), free(on);
+    // alone it ends there as well, and behind an end the next line goes on
+    CHECK(shell("%s/generate " RUNS "foreign --temperature=100 --tokens=2000 --prompt=Light > build/test/a.txt && printf 'Light\n\n' | "
+                "%s/generate " RUNS "foreign --temperature=100 --tokens=2000 --lines > build/test/b.txt", build, build) == 0);
+    char *alone = read_file("build/test/a.txt", NULL), *lines = read_file("build/test/b.txt", NULL), *first = alone + strlen("Light");
+    CHECK(!strstr(alone, "<|endoftext|>") && !strncmp(lines, first, strlen(first)) && strlen(lines) > strlen(first) + 1);
+    free(alone), free(lines);
+}
+
 // A model whose weights are too large for its losses says so in every program that uses it.
 TEST(a_model_that_diverged_is_named) {
     prepare_runs();
@@ -1320,6 +1353,7 @@ int main(int argc, char **argv) {
     RUN(the_page_of_a_step_is_made);
     RUN(integers_of_generate_are_integers);
     RUN(generate_writes_several_texts_and_behind_lines);
+    RUN(a_text_ends_at_its_end_of_text);
     RUN(a_model_that_diverged_is_named);
     RUN(eval_counts_each_token_in_its_window);
     RUN(eval_answers_by_the_loss_of_endings);
