@@ -70,12 +70,14 @@ typedef struct {
 } PlotSeries;
 
 // Cells around the points (0, 0) ... (nx - 1, ny - 1), each in a colour of its value (low light, high dark), with a
-// text in it. Colours reach up to 4 times the median's distance from the lowest: beyond, all are darkest.
+// text in it. Without limits colours begin at the lowest value and reach up to 4 times the median's distance from it: beyond, all
+// are darkest.
 typedef struct {
     const double *values;           // values[y * nx + x]; NaN: no cell
     const char *const *texts;       // texts[y * nx + x]; NULL: none
     int nx, ny;
     int marked;                     // the cell with a frame, -1: none
+    double min, max;                // the lightest and the darkest value; min == max: automatic
 } PlotHeat;
 
 typedef struct {
@@ -663,6 +665,7 @@ static inline void plot_heat(PlotCanvas *c, PlotRect area, const PlotAxis *xa, c
         if (isfinite(h->values[i])) sorted[n++] = h->values[i];
     qsort(sorted, (size_t)n, sizeof *sorted, compare_doubles);
     double lo = n ? sorted[0] : 0, hi = n ? fmin(sorted[n - 1], lo + 4 * (sorted[n / 2] - lo)) : 0;
+    if (h->min != h->max) lo = h->min, hi = h->max;
     free(sorted);
     for (int i = 0; i < cells; i++) {
         int x = i % h->nx, y = i / h->nx;
@@ -673,7 +676,7 @@ static inline void plot_heat(PlotCanvas *c, PlotRect area, const PlotAxis *xa, c
             plot_fill(c, plot_intersect(cell, area), plot_text_dark);
             inner = (PlotRect){ cell.x0 + 4 * gap, cell.y0 + 4 * gap, cell.x1 - 4 * gap, cell.y1 - 4 * gap };
         }
-        double t = hi > lo ? fmin(1, (h->values[i] - lo) / (hi - lo)) * (PLOT_RAMPS - 1) : 0;
+        double t = hi > lo ? fmin(1, fmax(0, (h->values[i] - lo) / (hi - lo))) * (PLOT_RAMPS - 1) : 0;
         PlotColor fill = plot_grid;
         if (isfinite(h->values[i])) {
             int shade = t < PLOT_RAMPS - 1 ? (int)t : PLOT_RAMPS - 2;

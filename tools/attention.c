@@ -2,8 +2,8 @@
  *
  *     build/attention runs/default --prompt="In the beginning God created the heaven and the earth." [--out=FILE.png] [--checkpoint=FILE]
  *
- * Cell (i, j) is as dark as the square root of softmax_j(scale q_i . k_j): small weights are seen, too. Each map says its
- * largest logit, scale q . k before a soft-cap, which QK-Clip holds under tau. Prompts of up to 64 tokens.
+ * Cell (i, j) is as dark as the square root of softmax_j(scale q_i . k_j), from 0 to 1 in all maps: small weights are seen, too. Each
+ * map says its largest logit, scale q . k before a soft-cap, which QK-Clip holds under tau. Prompts of up to 64 tokens.
  */
 #define GPT_NO_MAIN
 #include "../train_gpt.c"
@@ -67,7 +67,7 @@ static void draw(const OpenModel *o, const Model *m, const int *ids, int n, cons
         Attention a = queries_and_keys(m, l, n, &q, &k, work);
         for (int h = 0; h < m->NH; h++) {
             double *values = xmalloc((size_t)n * n * sizeof *values), largest = head_map(values, q, k, a, h);
-            maps[l * m->NH + h] = (PlotHeat){.values = values, .nx = n, .ny = n, .marked = -1};
+            maps[l * m->NH + h] = (PlotHeat){.values = values, .nx = n, .ny = n, .marked = -1, .max = 1};
             panels[l * m->NH + h] = (PlotPanel){
                 .title = format("layer %d head %d: %.3g", l + 1, h + 1, largest), .heat = &maps[l * m->NH + h],
                 .xnames = n <= MOST_NAMES ? (const char *const *)names : NULL, .n_xnames = n <= MOST_NAMES ? n : 0,

@@ -666,7 +666,7 @@ static void draw_sweep(void) {
         const Axis *ax = &study.axes[shown[0]], *ay = &study.axes[shown[1]];
         double *values = keep(ax->n * ay->n);
         char **texts = xcalloc((size_t)(ax->n * ay->n), sizeof *texts);
-        PlotHeat heat = { values, (const char *const *)texts, ax->n, ay->n, -1 };
+        PlotHeat heat = { .values = values, .texts = (const char *const *)texts, .nx = ax->n, .ny = ay->n, .marked = -1 };
         for (int i = 0; i < ax->n * ay->n; i++) {
             int a = point_at(best < 0 ? 0 : best, shown[0], i % ax->n, shown[1], i / ax->n);
             values[i] = point_loss(a);

@@ -319,7 +319,7 @@ TEST(a_heat_map_has_cells_a_frame_and_names) {
     double values[] = { 1, 2, NAN, 5 };
     const char *texts[] = { NULL, NULL, NULL, NULL }, *sizes[] = { "low", "high" };
     int rows[2] = { 0, 0 };
-    PlotHeat heat = { values, texts, 2, 2, -1 };
+    PlotHeat heat = { .values = values, .texts = texts, .nx = 2, .ny = 2, .marked = -1 };
     PlotPanel p = { .heat = &heat, .xnames = sizes, .n_xnames = 2, .ynames = sizes, .n_ynames = 2 };
     unsigned char *plain = plot_render(NULL, &p, 1, W, H);
     heat.marked = 0;
@@ -334,6 +334,12 @@ TEST(a_heat_map_has_cells_a_frame_and_names) {
     CHECK_MSG(frame > 1000 && inside < low && inside > low / 2, "%d pixels of frame, %d inside", frame, inside);
     free(plain);
     free(framed);
+    // Limits of its own: 1 is lightest below them, 5 darkest above.
+    heat.marked = -1, heat.min = 1.5, heat.max = 2;
+    plain = plot_render(NULL, &p, 1, W, H);
+    CHECK(count_color(plain, W, H, plot_color(PLOT_RAMP), rows) == low);
+    CHECK(abs(count_color(plain, W, H, plot_color(PLOT_RAMP - 5), rows) - 2 * low) < low / 10);
+    free(plain);
 
     PlotAxis a = { .names = sizes, .n_names = 2 };
     char label[32];
