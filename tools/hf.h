@@ -91,7 +91,9 @@ static const HfFixed hf_gpt2_fixed[] = {
 }, hf_nanochat_fixed[] = {
     {"hidden_act", "\"relu2\""}, {"attention_bias", "false"}, {NULL, NULL},
 }, hf_deepseek_fixed[] = {
-    {"hidden_act", "\"silu\"|\"swish\""}, {"attention_bias", "false"}, {"norm_topk_prob", "true"}, {"rope_interleave", "true"}, {NULL, NULL},
+    {"hidden_act", "\"silu\"|\"swish\""}, {"attention_bias", "false"}, {"norm_topk_prob", "true"}, {"rope_interleave", "true"},
+    {"scoring_func", "\"sigmoid\""}, {"topk_method", "\"noaux_tc\""}, {"moe_layer_freq", "1"},    // transformers has nothing else, others ask
+    {NULL, NULL},
 };
 
 // ---------------------------------------------------------------------------------------------------------------------

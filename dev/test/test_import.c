@@ -214,6 +214,9 @@ TEST(what_is_no_model_of_ours_is_refused_in_one_line) {
     check_error_line(import("build/test/import_odd", "build/test/import_odd_back", ""), 1, "the tensors have 2");
     CHECK(shell("sed -i 's/\"tie_word_embeddings\": false/\"tie_word_embeddings\": true/' build/test/import_odd/config.json") == 0);
     check_error_line(import("build/test/import_odd", "build/test/import_odd_back", ""), 1, "the tensors have 2");
+    CHECK(shell("rm -rf build/test/import_soft && cp -r dev/golden/hf/deepseek build/test/import_soft && "
+                "sed -i '1s/{/{\"scoring_func\": \"softmax\",/' build/test/import_soft/config.json") == 0);
+    check_error_line(import("build/test/import_soft", "build/test/import_odd_back", ""), 1, "scoring_func is \"softmax\": \"sigmoid\" is expected");
     check_error_line(import("build/test/none", "build/test/import_odd_back", ""), 1, "build/test/none: No such file");
     check_error_line(import("build/test/run.json", "build/test/import_odd_back", ""), 1, "a Hugging Face folder");
     check_error_line(import("build/test/import_odd_as_it_was", "build/test/import_odd_back", "--context=17"), 2, "at most the model's, 16,");
