@@ -484,7 +484,7 @@ TEST(validation_and_sampling_count_no_loads) {
     model_zero_grads(m);
     model_loss(m, t.inputs, t.targets, m->B, m->T);
     int start = 1, tokens[8], *end = tokens;
-    generate(m, m->V, &start, 1, 8, sample_at(0.9), 1, collect, &end);
+    generate(m, m->V, &start, 1, 8, sample_plainly(0.9), 1, collect, &end);
     for (int e = 0; e < m->router.E; e++) CHECK(m->loads[e] == 0);
     trainer_free(&t);
 }
@@ -1167,12 +1167,12 @@ TEST(generate_is_reproducible_and_obeys_its_options) {
     Trainer t;
     small_trainer(&t, sockets[2][1], 0, NULL);
     int start = 3, a[100], b[100], *end;
-    end = a; generate(&t.model, t.model.V, &start, 1, 100, sample_at(0.9), 11, collect, &end);     // more tokens than the block has
-    end = b; generate(&t.model, t.model.V, &start, 1, 100, sample_at(0.9), 11, collect, &end);
+    end = a; generate(&t.model, t.model.V, &start, 1, 100, sample_plainly(0.9), 11, collect, &end);     // more tokens than the block has
+    end = b; generate(&t.model, t.model.V, &start, 1, 100, sample_plainly(0.9), 11, collect, &end);
     CHECK(!memcmp(a, b, sizeof a));
-    end = b; generate(&t.model, t.model.V, &start, 1, 100, sample_at(0.9), 12, collect, &end);
+    end = b; generate(&t.model, t.model.V, &start, 1, 100, sample_plainly(0.9), 12, collect, &end);
     CHECK(memcmp(a, b, sizeof a) != 0);
-    end = a; generate(&t.model, t.model.V, &start, 1, 100, sample_at(0), 11, collect, &end);
+    end = a; generate(&t.model, t.model.V, &start, 1, 100, sample_plainly(0), 11, collect, &end);
     end = b; generate(&t.model, t.model.V, &start, 1, 100, (SampleRule){5, .top_k = 1, .top_p = 1, .repetition_penalty = 1}, 12,
                       collect, &end);                                        // the likeliest of one
     CHECK(!memcmp(a, b, sizeof a));
@@ -1234,7 +1234,7 @@ TEST(a_text_at_the_context_goes_on_from_its_last_half) {
         enum { PROMPT = 5, N = 200 };
         int tokens[N], text[N], *end = text, first = 0;
         for (int n = 0; n < PROMPT; n++) tokens[n] = (int)(hash64(12, n) % (uint64_t)m->V);
-        generate(m, m->V, tokens, PROMPT, N - PROMPT, sample_at(0), 11, collect, &end);
+        generate(m, m->V, tokens, PROMPT, N - PROMPT, sample_plainly(0), 11, collect, &end);
         for (int n = PROMPT; n < N; n++) {
             if (n - first > m->T) first = n - m->T / 2;
             int best = 0;

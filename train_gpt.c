@@ -37,7 +37,7 @@
 #include "src/gemm.h"        // defines: gemm, gemm_with, gemm_in, gemm_pack_b, gemm_symmetric_in, gemm_isa, gemm_use_precision
 #include "src/attn.h"        // defines: Attention, attention_forward, attention_backward, attention_scratch_floats
 #include "src/moe.h"         // defines: Router, moe_choose, moe_choose_backward, moe_sort, moe_move_bias, moe_quantile_bias, ...
-#include "src/sample.h"      // defines: SampleRule, sample_at, SampleRoom, sample_room, sample_token
+#include "src/sample.h"      // defines: SampleRule, sample_plainly, SampleRoom, sample_room, sample_token
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
 #include "src/signals.h"     // defines: interrupted, take_signals

@@ -1,6 +1,6 @@
 /* sample.h - chooses the next token of a text from a model's logits.
  *
- * defines: SampleRule, sample_at, SampleRoom, sample_room, sample_room_free, sample_token
+ * defines: SampleRule, sample_plainly, SampleRoom, sample_room, sample_room_free, sample_token
  *
  * The rules apply in the order of Hugging Face's generate(), so that the same numbers mean the same distribution there:
  *
@@ -28,7 +28,7 @@ typedef struct {
 } SampleRule;
 
 // The model's own distribution at a temperature.
-static inline SampleRule sample_at(double temperature) {
+static inline SampleRule sample_plainly(double temperature) {
     return (SampleRule){.temperature = temperature, .top_p = 1, .repetition_penalty = 1};
 }
 

@@ -313,7 +313,7 @@ static inline void show_sample(Trainer *t, int step) {
     TokenText s = {&t->tokenizer, xstrdup(""), 0};
     int start = sample_start(&t->config, &t->tokenizer);
     uint64_t seed = hash64((uint64_t)t->config.run.seed, hash_string("sample"));
-    if (!generate(&t->model, min_int(t->model.V, t->tokenizer.size), &start, 1, t->config.train.sample_tokens, sample_at(0.8),
+    if (!generate(&t->model, min_int(t->model.V, t->tokenizer.size), &start, 1, t->config.train.sample_tokens, sample_plainly(0.8),
                   seed, token_text_add, &s))
         fprintf(stderr, "warning: the sample of step %d ends early: logits that aren't finite\n", step);
     if (!interrupted) run_add_sample(&t->run, step, s.text);

@@ -21,7 +21,7 @@ typedef struct {
 } Wish;
 
 static Wish wish_of(int argc, char **argv) {
-    Wish w = {.tokens = 500, .seed = 1, .samples = 1, .rule = sample_at(0.8)};
+    Wish w = {.tokens = 500, .seed = 1, .samples = 1, .rule = sample_plainly(0.8)};
     const char *value;
     for (int i = 1; i < argc; i++) {
         if ((value = flag_value(argv[i], "--prompt"))) w.prompt = value;

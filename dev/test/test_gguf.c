@@ -109,7 +109,7 @@ TEST(what_is_written_is_the_same_file) {
     gguf_next_string(&at, &n);
     CHECK(n == 0 && !memcmp(gguf_next_string(&at, &n), "the end", 7) && n == 7);
     // The data of the package's file with the same tensors, byte by byte.
-    GgufFile theirs;
+    GgufFile theirs = {0};
     CHECK(gguf_open(&theirs, "dev/test/fuzz_corpus/gguf/small", error, sizeof error) == 0 && theirs.size - (uint64_t)((const uint8_t *)theirs.tensors[0].of - theirs.bytes) ==
           file_size - size);
     CHECK(!memcmp(theirs.tensors[0].of, g.tensors[0].of, file_size - size));

@@ -488,7 +488,7 @@ TEST(a_signal_acts_between_the_tokens_of_a_sample) {
     trainer_allocate(&t);
     for (interrupted = 0; interrupted < 2; interrupted++) {
         text.n = 0;
-        generate(&t.model, t.tokenizer.size, &start, 1, 50, sample_at(0.8), 1, token_text_add, &text);
+        generate(&t.model, t.tokenizer.size, &start, 1, 50, sample_plainly(0.8), 1, token_text_add, &text);
         CHECK_MSG(interrupted ? text.n == 0 : text.n > 0, "%zu bytes", text.n);
     }
     interrupted = 0;

@@ -49,14 +49,14 @@ TEST(rules_leave_what_transformers_leave) {
 TEST(ties_go_to_the_lower_token) {
     float z[] = {1, 3, 2, 3, 3, 2};
     double p[6];
-    SampleRule two = sample_at(1), nucleus = sample_at(1);
+    SampleRule two = sample_plainly(1), nucleus = sample_plainly(1);
     two.top_k = 2;
     frequencies(p, z, 6, &two, NULL);
     CHECK(fabs(p[1] - 0.5) < 2e-5 && fabs(p[3] - 0.5) < 2e-5);
     nucleus.top_p = 0.4;                   // each of the three has 0.27
     frequencies(p, z, 6, &nucleus, NULL);
     CHECK(fabs(p[1] - 0.5) < 2e-5 && fabs(p[3] - 0.5) < 2e-5);
-    SampleRule likeliest = sample_at(0);
+    SampleRule likeliest = sample_plainly(0);
     SampleRoom room = sample_room(6);
     CHECK(sample_token(z, 6, &likeliest, NULL, 0.9, room) == 1);
     sample_room_free(room);
