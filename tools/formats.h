@@ -101,16 +101,21 @@ static void check_new(const char *out) {
 }
 
 // The files of a folder that isn't there yet are written into another one beside it, whose name this returns; folder_end
-// gives it its own and frees it.
+// gives it its own and frees it. A file marks it as unfinished: only what has the mark, an interrupted one, is cleared away.
 static char *folder_begin(const char *out) {
-    char *folder = format("%s.tmp", out);
+    char *folder = format("%s.tmp", out), *mark = format("%s/.unfinished", folder);
     check_new(out);
+    if (file_exists(folder) && !file_exists(mark)) fail("%s: is there already, and nothing unfinished: it is in the way of %s", folder, out);
     folder_clear(folder);
-    if (make_dirs(folder) != 0) fail("%s: %s", folder, strerror(errno));
+    if (make_dirs(folder) != 0 || write_file(mark, "", 0) != 0) fail("%s: %s", folder, strerror(errno));
+    free(mark);
     return folder;
 }
 
 static void folder_end(char *folder, const char *out) {
+    char *mark = format("%s/.unfinished", folder);
+    unlink(mark);
+    free(mark);
     if (rename(folder, out) != 0) fail("%s: cannot be renamed to %s: %s", folder, out, strerror(errno));
     if (sync_folder(out) != 0) fail("%s: %s", out, strerror(errno));
     free(folder);

@@ -356,7 +356,7 @@ TEST(what_a_format_cannot_say_is_refused_in_one_line) {
     train_tiny("deep", "--train.steps=1 --model.layers=27 --model.arch=k2 --model.kv_lora=4 --model.nope=4 --model.rope=4 --model.v_head=4 --model.experts=0");
     check_error_line(export("deep", "--format=gguf"), 1, "model.layers is 27, which llama.cpp's deepseek2 takes for another model");
     // What a killed export left is no part of the next one.
-    CHECK(shell("mkdir -p build/test/export_full/llmc.tmp && echo left > build/test/export_full/llmc.tmp/model-00009.bin") == 0);
+    CHECK(shell("mkdir -p build/test/export_full/llmc.tmp && cd build/test/export_full/llmc.tmp && touch .unfinished && echo left > model-00009.bin") == 0);
     CHECK(export("full", "--format=llmc") == 0 && !file_exists("build/test/export_full/llmc/model-00009.bin"));
     CHECK(!file_exists("build/test/export_full/llmc.tmp"));
 }

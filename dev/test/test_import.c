@@ -223,9 +223,13 @@ TEST(what_is_no_model_of_ours_is_refused_in_one_line) {
     check_error_line(import("dev/golden/hf/gpt2", "build/test/import_odd_back", "--context=8"), 2, "--context=8: for models whose positions are rotated");
     check_error_line(import("build/test/import_odd_as_it_was", "build/test/import_odd_back", "--seed=1"), 2, "unknown flag");
     import_well("build/test/import_odd_as_it_was/", "build/test/import_odd_back/", "");
-    CHECK(shell("mkdir -p build/test/import_odd_back.tmp && echo left > build/test/import_odd_back.tmp/checkpoint.best.bin") == 0);
+    // What a killed import left is no part of the next one; a folder of that name which is somebody's stays.
+    CHECK(shell("rm -rf build/test/import_mine* && cp -r build/test/import_odd_as_it_was build/test/import_mine.tmp") == 0);
+    check_error_line(import("build/test/import_mine.tmp", "build/test/import_mine", ""), 1, "import_mine.tmp: is there already, and nothing unfinished");
+    CHECK(shell("diff -r build/test/import_odd_as_it_was build/test/import_mine.tmp") == 0 && !file_exists("build/test/import_mine"));
+    CHECK(shell("mkdir -p build/test/import_odd_back.tmp && cd build/test/import_odd_back.tmp && touch .unfinished && echo left > checkpoint.best.bin") == 0);
     import_well("build/test/import_odd_as_it_was/model.safetensors", "build/test/import_odd_back", "--context=8");
-    CHECK(!file_exists("build/test/import_odd_back/checkpoint.best.bin") && printed("context 8"));
+    CHECK(!file_exists("build/test/import_odd_back/checkpoint.best.bin") && !file_exists("build/test/import_odd_back/.unfinished") && printed("context 8"));
     check_error_line(shell("%s/import build/test/import_odd_as_it_was --out=build/test/import_odd_back > build/test/out.txt 2> build/test/err.txt", build), 1,
                      "is there already");
     check_error_line(shell("%s/generate build/test/import_odd_back 2> build/test/err.txt", build), 1, "has no tokenizer");
