@@ -784,7 +784,7 @@ TEST(every_rule_trains) {
 // On frozen inputs (the first layer's don't depend on its wq, wk) a clipped head's maximum logit becomes gamma times
 // what it was, every other head keeps its own, for MHA and GQA, with and without biases.
 TEST(qk_clip_scales_logits_by_gamma) {
-    const int cases[] = {0, 2, 3};
+    const int cases[] = {0, 2, 3, 4};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         Trainer t;
         small_trainer(&t, sockets[cases[i]][1], 0, NULL);
@@ -819,9 +819,12 @@ TEST(qk_clip_scales_logits_by_gamma) {
 
 // The same of latent attention; the rotated key, which all heads share, and the values stay.
 TEST(qk_clip_of_latent_attention_scales_logits_by_gamma) {
-    for (size_t i = 5; i < 7; i++) {
+    int latent = 0;
+    for (size_t i = 0; i < COUNT_OF(sockets); i++) {
+        if (!strstr(sockets[i][1], "\"mla\"")) continue;
         Trainer t;
         small_trainer(&t, sockets[i][1], 0, NULL);
+        latent++;
         Model *m = &t.model;
         LatentSizes s = latent_sizes(m);
         int clipped, expected = 0, cols = s.QR ? s.QR : m->C;
@@ -852,6 +855,7 @@ TEST(qk_clip_of_latent_attention_scales_logits_by_gamma) {
         free(kept);
         trainer_free(&t);
     }
+    CHECK(latent == 3);
 }
 
 TEST(schedules_follow_their_formulas) {
