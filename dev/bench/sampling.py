@@ -42,6 +42,8 @@ def main():
     with open(os.path.join(run, "config.json"), encoding="utf-8") as f:
         context = json.load(f)["model"]["context"]
     path = os.path.join(BUILD, "sampling.gguf")
+    if os.path.exists(path):
+        os.remove(path)
     build("export", run, "--format=gguf", "--type=f32", "--out=" + path)
     library = llama.Library()
     llama.CONTEXT = context
