@@ -163,10 +163,6 @@ static inline bool shard_is_unchanged(const Shard *s) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The folder
 
-static inline int dataloader_by_name(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
 // Which split a file's name says: 't' for *train*.bin, 'v' for *val*.bin, 0 for neither. Where a name has both words
 // the later one counts: medieval_train_000000.bin is training data.
 static inline char dataloader_split(const char *name) {
@@ -192,7 +188,7 @@ static inline char **dataloader_names(const char *dir, char split, int *count) {
         names[n++] = xstrdup(entry->d_name);
     }
     closedir(folder);
-    if (n > 0) qsort(names, (size_t)n, sizeof *names, dataloader_by_name);
+    if (n > 0) qsort(names, (size_t)n, sizeof *names, compare_strings);
     *count = n;
     return names;
 }

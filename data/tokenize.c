@@ -153,7 +153,6 @@ typedef struct {
 // What to do with a piece; false: no more.
 typedef bool Take(void *state, const Piece *piece);
 
-static int by_path(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 // Whether the file's name ends in one of the extensions, ".gz" behind it or not.
 static bool has_extension(const char *name, const char *extensions) {
@@ -232,7 +231,7 @@ static Corpus open_corpus(char **texts, int text_count, const Arguments *a) {
             if (c.count == before)
                 fail("%s: no file in this folder that is not empty%s%s", texts[i],
                      a->ext ? " and has an extension of --ext=" : "", a->ext ? a->ext : "");
-            qsort(c.paths + before, (size_t)(c.count - before), sizeof *c.paths, by_path);
+            qsort(c.paths + before, (size_t)(c.count - before), sizeof *c.paths, compare_strings);
         } else if (S_ISREG(st.st_mode)) {
             add_path(&c, xstrdup(texts[i]), (double)st.st_size);
         } else {

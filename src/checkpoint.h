@@ -16,7 +16,6 @@
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
 
-#include <sys/mman.h>
 #include "gzip.h"
 #include "util.h"
 
@@ -265,21 +264,13 @@ static inline const CkptTensor *checkpoint_find(const Checkpoint *c, const char 
 
 // Maps the file and looks at what can be told from its size and header. 0, or -1 with a line in error.
 static inline int ckpt_map(Checkpoint *c, const char *path, char *error, size_t room) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);      // a pipe of that name must not make it wait
+    int fd = file_open(path);
     if (fd < 0) return ckpt_error(error, room, "%s: cannot be opened: %s", path, strerror(errno));
-    struct stat st;
-    const char *reason = NULL;
-    if (fstat(fd, &st) != 0) reason = strerror(errno);
-    else if (!S_ISREG(st.st_mode)) reason = "not a regular file";
-    else if ((uintmax_t)st.st_size > SIZE_MAX) reason = "larger than the address space";
-    else if ((c->size = (size_t)st.st_size) >= sizeof(CkptHeader) + CKPT_TRAILER) {
-        void *map = mmap(NULL, c->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) reason = strerror(errno);
-        else c->map = (const unsigned char *)map;
-    }
-    close(fd);
+    MappedFile file;
+    const char *reason = file_map(&file, fd);
     if (reason) return ckpt_error(error, room, "%s: cannot be read: %s", path, reason);
-    if (!c->map)
+    c->map = file.bytes, c->size = file.size;
+    if (c->size < sizeof(CkptHeader) + CKPT_TRAILER)
         return ckpt_error(error, room, "%s: has %zu bytes, too few for a checkpoint: cut off", path, c->size);
 
     CkptHeader header;

@@ -1093,7 +1093,8 @@ static inline void gemm_run_once(GemmJob job, int threads) {
     size_t own = (gemm_words(isa, gemm_min(GEMM_KC, job.k)) * isa->nr + 15) / 16 * 16;
     job.slab = gemm_scratch_of((size_t)threads * own + gemm_words(isa, job.k) * isa->mr);
     job.packed_a = job.slab + (size_t)threads * own;
-    for (int p = 0; p < job.k; p += GEMM_KC)
+    bool packs = !gemm_reads_b_in_place(&job) || job.n % isa->nr;         // else no panel is left that needs it
+    for (int p = 0; packs && p < job.k; p += GEMM_KC)
         gemm_pack_panels(isa, isa->pack_a, isa->mr, job.packed_a + gemm_words(isa, p) * isa->mr, job.a, 0, job.m, p,
                          gemm_min(GEMM_KC, job.k - p));
     if (threads == 1) {

@@ -263,13 +263,11 @@ static inline bool gguf_value(const GgufKey *k, GgufType type, void *x, size_t b
     return true;
 }
 
-static inline int gguf_compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
 // Whether n names, each at the begin of a struct of `size` bytes, are different.
 static inline bool gguf_check_names(GgufFile *g, const void *structs, size_t size, int n, const char *kind) {
     char **names = (char **)xmalloc((size_t)n * sizeof *names), twice[81] = "";
     for (int i = 0; i < n; i++) names[i] = *(char *const *)(const void *)((const char *)structs + (size_t)i * size);
-    qsort(names, (size_t)n, sizeof *names, gguf_compare_names);
+    qsort(names, (size_t)n, sizeof *names, compare_strings);
     for (int i = 1; i < n; i++)
         if (!strcmp(names[i], names[i - 1])) snprintf(twice, sizeof twice, "%s", names[i]);
     free(names);
@@ -370,7 +368,7 @@ static inline int gguf_parse(GgufFile *g, const char *path, const void *bytes, s
 // gguf_parse of a whole file, of which only what is looked at becomes memory.
 static inline int gguf_open(GgufFile *g, const char *path, char *error, size_t room) {
     MappedFile map;
-    if (file_map(&map, path, error, room) != 0) return -1;
+    if (tensors_map(&map, path, error, room) != 0) return -1;
     int result = gguf_parse(g, path, map.bytes, map.size, map.size, error, room);
     if (result == 0) g->map = map;
     else file_unmap(&map);

@@ -1,7 +1,7 @@
 /* safetensors.h - Hugging Face's files of tensors, written and read, in fp32, bf16 or fp16.
  *
  * defines: TensorType, tensor_type_of, tensor_type_bytes, tensor_convert, tensor_floats, SafeTensor, tensors_write,
- *          safetensors_write, MappedFile, file_map, file_unmap, SafeFile, safetensors_open, safetensors_close
+ *          safetensors_write, tensors_map, SafeFile, safetensors_open, safetensors_close
  *
  * The file, little endian (the safetensors package's own reader, version 0.8):
  *
@@ -17,7 +17,6 @@
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
-#include <sys/mman.h>
 #include "json.h"
 #include "util.h"
 
@@ -187,30 +186,11 @@ static inline int safetensors_write(const char *path, const SafeTensor *tensors,
 // ---------------------------------------------------------------------------------------------------------------------
 // Reading
 
-typedef struct { const unsigned char *bytes; size_t size; } MappedFile;
-
-// Maps the file at path, to be read. 0, or -1 with a line in error. An empty one has bytes NULL.
-static inline int file_map(MappedFile *m, const char *path, char *error, size_t room) {
-    *m = (MappedFile){NULL, 0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);      // a pipe of that name must not make it wait
-    struct stat st;
-    const char *reason = NULL;
-    if (fd < 0 || fstat(fd, &st) != 0) reason = strerror(errno);
-    else if (!S_ISREG(st.st_mode)) reason = "not a regular file";
-    else if ((uintmax_t)st.st_size > SIZE_MAX) reason = "larger than the address space";
-    else if ((m->size = (size_t)st.st_size) > 0) {
-        void *map = mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (map == MAP_FAILED) reason = strerror(errno);
-        else m->bytes = (const unsigned char *)map;
-    }
-    if (fd >= 0) close(fd);
+// Maps the file at path. 0, or -1 with a line in error.
+static inline int tensors_map(MappedFile *m, const char *path, char *error, size_t room) {
+    const char *reason = file_map(m, file_open(path));
     if (reason) snprintf(error, room, "%s: cannot be read: %s", path, reason);
     return reason ? -1 : 0;
-}
-
-static inline void file_unmap(MappedFile *m) {
-    if (m->bytes) munmap((void *)(uintptr_t)m->bytes, m->size);
-    *m = (MappedFile){NULL, 0};
 }
 
 typedef struct {
@@ -330,7 +310,7 @@ static inline void safetensors_close(SafeFile *f) {
  * it; or -1 with one line in error that names the file and what is wrong, nothing to close. Test: dev/test/test_import.c. */
 static inline int safetensors_open(SafeFile *f, const char *path, char *error, size_t room) {
     memset(f, 0, sizeof *f);
-    if (file_map(&f->file, path, error, room) != 0) return -1;
+    if (tensors_map(&f->file, path, error, room) != 0) return -1;
     uint64_t length = 0;
     int result = -1;
     if (f->file.size >= sizeof length) memcpy(&length, f->file.bytes, sizeof length);

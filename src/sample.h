@@ -56,6 +56,14 @@ static inline void sample_sink(SampleCandidate *heap, int n, int i) {
     }
 }
 
+// Takes the likeliest of the heap's n candidates out of it.
+static inline SampleCandidate sample_pop(SampleCandidate *heap, int *n) {
+    SampleCandidate top = heap[0];
+    heap[0] = heap[--*n];
+    sample_sink(heap, *n, 0);
+    return top;
+}
+
 // The candidates that top_k, top_p and min_p leave, the likeliest first, into room.kept. weights: the sum of exp((z - largest) /
 // temperature) of all V.
 static inline int sample_filter(SampleRoom room, const float *z, int V, const SampleRule *rule, double weights) {
@@ -63,25 +71,17 @@ static inline int sample_filter(SampleRoom room, const float *z, int V, const Sa
     for (int v = 0; v < V; v++) room.heap[v] = (SampleCandidate){z[v], v};
     for (int i = V / 2 - 1; i >= 0; i--) sample_sink(room.heap, V, i);
     float largest = room.heap[0].z;
-    if (most < V) {                     // probabilities are those among the k likeliest
-        weights = 0;
-        for (; kept < most; kept++) {
-            room.kept[kept] = room.heap[0];
-            weights += exp((room.heap[0].z - largest) / rule->temperature);
-            room.heap[0] = room.heap[--n];
-            sample_sink(room.heap, n, 0);
+    if (most < V)                       // probabilities are those among the k likeliest
+        for (weights = 0; kept < most; kept++) {
+            room.kept[kept] = sample_pop(room.heap, &n);
+            weights += exp((room.kept[kept].z - largest) / rule->temperature);
         }
-    }
     double before = 0;
     for (int i = 0; i < most; i++) {
-        SampleCandidate next = most < V ? room.kept[i] : room.heap[0];
-        double weight = exp((next.z - largest) / rule->temperature);
+        if (i == kept) room.kept[kept++] = sample_pop(room.heap, &n);
+        double weight = exp((room.kept[i].z - largest) / rule->temperature);
         if (i > 0 && (before >= rule->top_p * weights || weight < rule->min_p)) return i;
         before += weight;
-        if (most < V) continue;
-        room.kept[i] = next;
-        room.heap[0] = room.heap[--n];
-        sample_sink(room.heap, n, 0);
     }
     return most;
 }

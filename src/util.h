@@ -1,8 +1,9 @@
 /* util.h - what every program here needs: one-line failures, memory, files, hashes, time, progress.
  *
  * defines: ERROR_ROOM, fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format,
- *          text_open, text_close, shell_quoted, runs_folder, read_file, sync_fd, sync_folder, make_dirs, file_exists,
- *          same_regular_file, lock_folder, replace_open, replace_close, write_file, mix64, hash64, hash_string, uniform_of, normal_of, compare_doubles, seconds_now, resident_bytes, Rate, rate_note, Progress
+ *          text_open, text_close, shell_quoted, runs_folder, read_file, MappedFile, file_open, file_map, file_unmap, folder_of, sync_fd,
+ *          sync_folder, make_dirs, file_exists,
+ *          same_regular_file, lock_folder, replace_open, replace_close, write_file, mix64, hash64, hash_string, uniform_of, normal_of, compare_doubles, compare_strings, seconds_now, resident_bytes, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -222,11 +224,43 @@ static inline int sync_fd(int fd) {
     return result != 0 && (errno == EINVAL || errno == ENOTSUP || errno == ENOSYS) ? 1 : result;
 }
 
+typedef struct { const unsigned char *bytes; size_t size; } MappedFile;
+
+// Opens a file to map it; a pipe of that name doesn't make it wait. -1 with errno set.
+static inline int file_open(const char *path) { return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
+
+// Maps what fd is of, to be read, and closes it. NULL, or the reason why it can't be. An empty file has bytes NULL.
+static inline const char *file_map(MappedFile *m, int fd) {
+    *m = (MappedFile){NULL, 0};
+    struct stat st;
+    const char *reason = NULL;
+    if (fd < 0 || fstat(fd, &st) != 0) reason = strerror(errno);
+    else if (!S_ISREG(st.st_mode)) reason = "not a regular file";
+    else if ((uintmax_t)st.st_size > SIZE_MAX) reason = "larger than the address space";
+    else if ((m->size = (size_t)st.st_size) > 0) {
+        void *map = mmap(NULL, m->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (map == MAP_FAILED) reason = strerror(errno);
+        else m->bytes = (const unsigned char *)map;
+    }
+    if (fd >= 0) close(fd);
+    return reason;
+}
+
+static inline void file_unmap(MappedFile *m) {
+    if (m->bytes) munmap((void *)(uintptr_t)m->bytes, m->size);
+    *m = (MappedFile){NULL, 0};
+}
+
+// The folder that holds path, to be freed.
+static inline char *folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? format("%.*s", (int)(slash - path > 0 ? slash - path : 1), path) : xstrdup(".");
+}
+
 // fsync of the folder that holds path: a rename or a new name in it survives a power cut. Returns as sync_fd, 1 too where
 // the folder may be written but not read.
 static inline int sync_folder(const char *path) {
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? format("%.*s", (int)(slash - path > 0 ? slash - path : 1), path) : xstrdup(".");
+    char *folder = folder_of(path);
     int fd = open(folder, O_RDONLY | O_DIRECTORY), result = fd >= 0 ? sync_fd(fd) : errno == EACCES ? 1 : -1, error = errno;
     free(folder);
     if (fd >= 0) close(fd);
@@ -369,6 +403,9 @@ static inline int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
+
+// For qsort of strings.
+static inline int compare_strings(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Time and progress

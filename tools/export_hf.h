@@ -13,7 +13,7 @@
 // Ends the program where no class can say what the model is.
 static void hf_check(const OpenModel *o, const char *run, const HfClass *hf) {
     char *name = format("%s (%s)", hf->name, hf->when);
-    check_needs(&o->config, run, name, hf->needs, (size_t)hf->n_needs);
+    check_needs(&o->config, run, name, hf->needs);
     if (hf == &hf_classes[HF_GPT2]) check_no_groups(&o->model, run, hf->name);
     if (hf == &hf_classes[HF_NANOCHAT] && !(o->config.model.logit_softcap > 0))
         fail("%s: model.logit_softcap is 0, which NanoChatForCausalLM can't say: more than 0 is expected", run);

@@ -10,7 +10,7 @@
 // Writes the folder at path: model.bin and tokenizer.bin. Ends the program where it can't.
 static void export_llmc(const OpenModel *o, const char *run, const char *path) {
     const Model *m = &o->model;
-    check_needs(&o->config, run, "llm.c", llmc_needs, COUNT_OF(llmc_needs));
+    check_needs(&o->config, run, "llm.c", llmc_needs);
     check_no_groups(m, run, "llm.c");
     if (m->F != 4 * m->C) fail("%s: model.mlp_width is %d, which llm.c can't say: 4 times model.width (%d) is expected", run, m->F, 4 * m->C);
     int padded = (m->V + LLMC_VOCAB_MULTIPLE - 1) / LLMC_VOCAB_MULTIPLE * LLMC_VOCAB_MULTIPLE;

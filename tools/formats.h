@@ -14,17 +14,17 @@
 // ---------------------------------------------------------------------------------------------------------------------
 // What a format can say
 
-typedef struct { const char *key, *values; } Needs;      // values: those that it can say, blanks between them
+typedef struct { const char *key, *values; } Needs;      // values: those that it can say, blanks between them; a list ends with NULL
 
 // Ends the program where the config has another value than those of a format's list.
-static void check_needs(const Config *c, const char *run, const char *format_name, const Needs *needs, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        char *value = config_value_text(c, config_find(config_fields, N_FIELDS, needs[i].key)), *list = format(" %s ", needs[i].values);
+static void check_needs(const Config *c, const char *run, const char *format_name, const Needs *needs) {
+    for (; needs->key; needs++) {
+        char *value = config_value_text(c, config_find(config_fields, N_FIELDS, needs->key)), *list = format(" %s ", needs->values);
         char *bare = value + (*value == '"');
         if (*bare != '\0' && *value == '"') bare[strlen(bare) - 1] = '\0';
         char *word = format(" %s ", bare);
         if (!strstr(list, word))
-            fail("%s: %s is %s, which %s can't say: %s is expected", run, needs[i].key, bare, format_name, needs[i].values);
+            fail("%s: %s is %s, which %s can't say: %s is expected", run, needs->key, bare, format_name, needs->values);
         free(value), free(list), free(word);
     }
 }

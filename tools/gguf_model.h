@@ -79,9 +79,7 @@ static void gguf_check(const Model *m, const char *run) {
     const Config *c = m->config;
     GgufArch arch = gguf_arch(c);
     char *format_name = format("llama.cpp's %s", gguf_archs[arch].name);
-    size_t needs = 0;
-    while (gguf_archs[arch].needs[needs].key) needs++;
-    check_needs(c, run, format_name, gguf_archs[arch].needs, needs);
+    check_needs(c, run, format_name, gguf_archs[arch].needs);
     if (arch == GGUF_GPT2) check_no_groups(m, run, format_name);
     if (arch == GGUF_DEEPSEEK2 && (m->L == 26 || m->L == 27 || m->L == 48))
         fail("%s: model.layers is %d, which llama.cpp's deepseek2 takes for another model: not 26, 27 or 48 is expected", run, m->L);

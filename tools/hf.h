@@ -29,7 +29,6 @@ typedef struct {
     const HfKey *keys, *expert_keys;         // each list ends with a name of NULL
     const HfFixed *fixed;
     void (*tensors)(TensorList *l, const Model *m);
-    int n_needs;
 } HfClass;
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -38,18 +37,18 @@ typedef struct {
 static const Needs hf_gpt2_needs[] = {
     {"model.mixer", "attention"}, {"model.norm", "layernorm"}, {"model.experts", "0"}, {"model.position", "learned"},
     {"model.mlp", "gelu_tanh gelu_erf"}, {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"},
-    {"model.logit_softcap", "0"}, {"model.head_size", "0"},
+    {"model.logit_softcap", "0"}, {"model.head_size", "0"}, {NULL, NULL},
 }, hf_llama_needs[] = {
     {"model.mixer", "attention"}, {"model.norm", "rmsnorm"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"},
-    {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
+    {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"}, {NULL, NULL},
 }, hf_nanochat_needs[] = {
     {"model.mixer", "attention"}, {"model.norm", "rmsnorm_plain"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "relu2"},
     {"model.qk_norm", "true"}, {"model.embed_norm", "true"}, {"model.attn_softcap", "0"}, {"model.head", "untied"}, {"model.bias", "false"},
-    {"model.rope_factor", "1"},
+    {"model.rope_factor", "1"}, {NULL, NULL},
 }, hf_deepseek_needs[] = {
     {"model.mixer", "mla"}, {"model.norm", "rmsnorm"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"},
     {"model.embed_norm", "false"}, {"model.bias", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
-    {"model.rope_factor", "1"},
+    {"model.rope_factor", "1"}, {NULL, NULL},
 };
 
 static const HfKey hf_gpt2_keys[] = {
@@ -213,13 +212,13 @@ typedef enum { HF_GPT2, HF_LLAMA, HF_NANOCHAT, HF_DEEPSEEK, HF_CLASSES } HfClass
 
 static const HfClass hf_classes[HF_CLASSES] = {
     [HF_GPT2]     = {"gpt2", "GPT2LMHeadModel", "model.norm is layernorm", "gpt2", "transformer.", hf_gpt2_needs, hf_gpt2_keys, NULL,
-                     hf_gpt2_fixed, hf_gpt2_tensors, COUNT_OF(hf_gpt2_needs)},
+                     hf_gpt2_fixed, hf_gpt2_tensors},
     [HF_LLAMA]    = {"llama", "LlamaForCausalLM", "model.norm is rmsnorm", "llama", "model.", hf_llama_needs, hf_llama_keys, NULL,
-                     hf_llama_fixed, hf_llama_tensors, COUNT_OF(hf_llama_needs)},
+                     hf_llama_fixed, hf_llama_tensors},
     [HF_NANOCHAT] = {"nanochat", "NanoChatForCausalLM", "model.norm is rmsnorm_plain", "speedrun", "model.", hf_nanochat_needs,
-                     hf_nanochat_keys, NULL, hf_nanochat_fixed, hf_llama_tensors, COUNT_OF(hf_nanochat_needs)},
+                     hf_nanochat_keys, NULL, hf_nanochat_fixed, hf_llama_tensors},
     [HF_DEEPSEEK] = {"deepseek_v3", "DeepseekV3ForCausalLM", "model.mixer is mla", "k2", "model.", hf_deepseek_needs, hf_deepseek_keys,
-                     hf_expert_keys, hf_deepseek_fixed, hf_deepseek_tensors, COUNT_OF(hf_deepseek_needs)},
+                     hf_expert_keys, hf_deepseek_fixed, hf_deepseek_tensors},
 };
 
 // The class that a model of this config is of, if any is.

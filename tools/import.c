@@ -220,7 +220,7 @@ static void import_any(OpenModel *o, const char *from, int64_t context) {
     else if (!memcmp(&magic, "GGUF", sizeof magic)) import_gguf(o, from, context);
     else if (ends_with_one(from, ".safetensors")) {
         const char *slash = strrchr(from, '/');
-        char *folder = slash ? format("%.*s", (int)(slash - from + (slash == from)), from) : xstrdup(".");
+        char *folder = folder_of(from);
         import_hf(o, folder, slash ? slash + 1 : from, context);
         free(folder);
     }

@@ -119,8 +119,8 @@ static Keys hf_model_keys(const HfClass *hf, const cJSON *config, const char *pa
     Keys k = {0};
     char vocab[40];
     keys_set(&k, "model.arch", "%s", hf->arch);
-    for (int i = 0; i < hf->n_needs; i++)
-        keys_set(&k, hf->needs[i].key, "%.*s", (int)strcspn(hf->needs[i].values, " "), hf->needs[i].values);
+    for (const Needs *needs = hf->needs; needs->key; needs++)
+        keys_set(&k, needs->key, "%.*s", (int)strcspn(needs->values, " "), needs->values);
     hf_check_fixed(config, path, hf->fixed);
     hf_keys(&k, config, path, hf->keys, context);
     hf_number(vocab, config, path, "vocab_size", hf == &hf_classes[HF_GPT2] ? "50257" : "0");
@@ -159,8 +159,6 @@ static void hf_open_file(HfFiles *h, const char *folder, const char *name) {
     free(path);
 }
 
-static int hf_by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
 // The files of an index, each once. They lie in the folder.
 static void hf_open_index(HfFiles *h, const char *folder, const char *path) {
     cJSON *root = hf_read_json(path);
@@ -173,7 +171,7 @@ static void hf_open_index(HfFiles *h, const char *folder, const char *path) {
             fail("%s: weight_map: %.100s: the name of a file in this folder is expected", path, item->string);
         names[n++] = item->valuestring;
     }
-    if (n) qsort(names, (size_t)n, sizeof *names, hf_by_name);
+    if (n) qsort(names, (size_t)n, sizeof *names, compare_strings);
     for (int i = 0; i < n; i++)
         if (i == 0 || strcmp(names[i], names[i - 1])) hf_open_file(h, folder, names[i]);
     free(names);
@@ -202,7 +200,7 @@ static SafeTensor *hf_all(const HfFiles *h, const char *where, const char *prefi
         if (h->files[i].n) memcpy(at, h->files[i].tensors, (size_t)h->files[i].n * sizeof *at);
     const char **names = xmalloc((size_t)*n * sizeof *names);
     for (int i = 0; i < *n; i++) names[i] = without(all[i].name, prefix);
-    if (*n) qsort(names, (size_t)*n, sizeof *names, hf_by_name);
+    if (*n) qsort(names, (size_t)*n, sizeof *names, compare_strings);
     for (int i = 1; i < *n; i++)
         if (!strcmp(names[i - 1], names[i])) fail("%s: %.200s is there twice", where, names[i]);
     free(names);

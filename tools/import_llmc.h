@@ -13,7 +13,7 @@ static void import_llmc(OpenModel *o, const char *path) {
     MappedFile file;
     char error[ERROR_ROOM];
     int32_t header[LLMC_HEADER] = {0};
-    if (file_map(&file, path, error, sizeof error) != 0) fail("%s", error);
+    if (tensors_map(&file, path, error, sizeof error) != 0) fail("%s", error);
     if (file.size < sizeof header) fail("%s: has %zu bytes, too few for llm.c's header: cut off", path, file.size);
     memcpy(header, file.bytes, sizeof header);
     if (header[1] != LLMC_FP32 && header[1] != LLMC_BF16)
@@ -23,7 +23,7 @@ static void import_llmc(OpenModel *o, const char *path) {
         fail("%s: damaged: a vocabulary of %d, padded to %d", path, header[3], padded);
 
     Keys k = {0};
-    for (size_t i = 0; i < COUNT_OF(llmc_needs); i++) keys_set(&k, llmc_needs[i].key, "%s", llmc_needs[i].values);
+    for (const Needs *needs = llmc_needs; needs->key; needs++) keys_set(&k, needs->key, "%s", needs->values);
     keys_set(&k, "model.context", "%d", header[2]), keys_set(&k, "model.vocab", "%d", header[3]);
     keys_set(&k, "model.layers", "%d", header[4]), keys_set(&k, "model.heads", "%d", header[5]);
     keys_set(&k, "model.width", "%d", header[6]), keys_set(&k, "model.bias", "true");
@@ -43,8 +43,7 @@ static void import_llmc(OpenModel *o, const char *path) {
         end += safetensor_bytes(&found[i]);
     }
     take_tensors(&list, of, path);
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? format("%.*s", (int)(slash - path + (slash == path)), path) : xstrdup(".");
+    char *folder = folder_of(path);
     import_tokenizer(o, folder, tokenizers, COUNT_OF(tokenizers));
     list_free(&list);
     file_unmap(&file);

@@ -18,7 +18,7 @@ enum { LLMC_MODEL_MAGIC = 20240326, LLMC_FP32 = 3, LLMC_BF16 = 5, LLMC_VOCAB_MUL
 static const Needs llmc_needs[] = {
     {"model.mixer", "attention"}, {"model.experts", "0"}, {"model.norm", "layernorm"}, {"model.position", "learned"}, {"model.mlp", "gelu_tanh"}, {"model.head", "tied"},
     {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
-    {"model.norm_eps", "1e-5"}, {"model.head_size", "0"},
+    {"model.norm_eps", "1e-5"}, {"model.head_size", "0"}, {NULL, NULL},
 };
 
 // The tensors in the file's order.

@@ -7,6 +7,8 @@
 #                                              the edge and there is a value beyond; sets `best` to the best value,
 #                                              appends to grids.csv
 #     lab_arm ARM CONFIG FLAG ...              an arm of stage 2, in the order of calls; the first is the baseline
+#     lab_search_arms CONFIG KEY=V,V,V         arms of stage 2 on stdin, a line "ARM|FLAG ..." each, every one with its own best
+#                                              value of the key (QUICK: the second one)
 #     lab_compare [RUNS]                       stage 2: all arms, every seed of SEEDS ("1 2 3"), whole schedules; adds
 #                                              the runs to runs.csv; the arms are then forgotten
 #     lab_losses ARM [COLUMN]                  "mean error n" of its final losses, or of another column of runs.csv
@@ -54,6 +56,17 @@ lab_arm() {
     local flags
     flags=$(printf ',%s' "${@:3}")
     lab_arms+=("$1=$2${flags%,}")
+}
+
+lab_search_arms() {
+    local arm what
+    while IFS='|' read -r arm what; do
+        best=$(cut -d, -f2 <<< "$2")
+        # shellcheck disable=SC2086 # one word a flag
+        [ -n "$QUICK" ] || lab_search "$arm" "$1" "$2" $what
+        # shellcheck disable=SC2086
+        lab_arm "$arm" "$1" $what "--${2%%=*}=$best"
+    done
 }
 
 lab_compare() {

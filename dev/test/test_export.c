@@ -105,11 +105,9 @@ static void export_anew(const char *name, const char *arguments) {
 }
 
 static Checkpoint checkpoint_of(const char *name) {
-    Checkpoint c;
-    char error[512], *path = format("build/test/export_%s/checkpoint.best.bin", name);
-    if (!file_exists(path)) sprintf(strstr(path, ".best"), ".bin");
-    if (checkpoint_open(&c, path, error, sizeof error) != 0) fail("%s", error);
-    free(path);
+    char *folder = format("build/test/export_%s", name);
+    Checkpoint c = run_checkpoint(folder);
+    free(folder);
     return c;
 }
 

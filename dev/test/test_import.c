@@ -46,18 +46,9 @@ TEST(every_half_and_bf16_is_read_as_the_float_that_it_is) {
 // ---------------------------------------------------------------------------------------------------------------------
 // There and back
 
-static Checkpoint open_checkpoint(const char *folder) {
-    Checkpoint c;
-    char error[512], *path = format("%s/checkpoint.best.bin", folder);
-    if (!file_exists(path)) sprintf(strstr(path, ".best"), ".bin");
-    if (checkpoint_open(&c, path, error, sizeof error) != 0) fail("%s", error);
-    free(path);
-    return c;
-}
-
 // Every weight of a is in b, with the same bits.
 static void check_same_weights(const char *a, const char *b) {
-    Checkpoint ca = open_checkpoint(a), cb = open_checkpoint(b);
+    Checkpoint ca = run_checkpoint(a), cb = run_checkpoint(b);
     int compared = 0;
     for (int i = 0; i < ca.n_tensors; i++) {
         const CkptTensor *ta = &ca.tensors[i], *tb = checkpoint_find(&cb, ta->name);
@@ -320,7 +311,7 @@ TEST(fine_tuning_begins_with_the_weights_of_a_run) {
     }
     // fewer positions: the first ones
     CHECK(TRAIN("build/test/tune.json --run.dir=%s --overwrite --train.init=%s --model.context=8", tuned, base) == 0);
-    Checkpoint a = open_checkpoint(base), b;
+    Checkpoint a = run_checkpoint(base), b;
     char error[512];
     CHECK(TRAIN("build/test/tune.json --run.dir=%s --overwrite --train.init=%s --model.context=8 --train.steps=1 --optimizer.name=sgd "
                 "--optimizer.sgd.lr=0", tuned, base) == 0);
@@ -365,7 +356,7 @@ TEST(other_weights_than_the_config_asks_for_are_refused) {
 TEST(a_gguf_file_of_its_owner_is_read_with_its_tokenizer) {
     enum { C = 8, HS = 4, V = 262 };
     import_well(GGUF_GOLDEN, "build/test/import_golden", "");
-    Checkpoint c = open_checkpoint("build/test/import_golden");
+    Checkpoint c = run_checkpoint("build/test/import_golden");
     // number i of tensor t is ((7 i + 13 t) mod 31 - 15) / 64; 2 is attn_q, 3 attn_k, whose neighbouring rows turn together
     static const struct { const char *name; int t, count; bool heads; } tensors[] = {
         {"w.wte", 0, V * C, false}, {"w.norm1_w", 1, C, false}, {"w.wq", 2, C * C, true}, {"w.wk", 3, HS * C, true}, {"w.wv", 4, HS * C, false},

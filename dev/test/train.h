@@ -30,6 +30,16 @@ static int shell(const char *fmt, ...) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+// The checkpoint that a run's model is of: its best one, or its last. Ends the program where there is none.
+static inline Checkpoint run_checkpoint(const char *folder) {
+    Checkpoint c;
+    char error[512], *path = format("%s/checkpoint.best.bin", folder);
+    if (!file_exists(path)) sprintf(strstr(path, ".best"), ".bin");
+    if (checkpoint_open(&c, path, error, sizeof error) != 0) fail("%s", error);
+    free(path);
+    return c;
+}
+
 static void write_text(const char *path, const char *text) {
     if (write_file(path, text, strlen(text)) != 0) fail("%s: %s", path, strerror(errno));
 }

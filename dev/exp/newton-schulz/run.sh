@@ -27,12 +27,7 @@ exact SVD|--optimizer.name=svd
 keller x 5 in bf16|--optimizer.muon.precision=bf16
 none (momentum)|--optimizer.name=msgd --optimizer.muon.momentum=0.95 --optimizer.muon.momentum_form=ema --optimizer.muon.nesterov=true"
 [ -z "$QUICK" ] || arms=$(grep -E "^(keller x 5|keller x 1\||none)" <<< "$arms" | grep -v bf16)
-while IFS='|' read -r arm what; do
-    # shellcheck disable=SC2086 # one word a flag
-    [ -n "$QUICK" ] && best=0.01 || lab_search "$arm" $config optimizer.muon.lr=0.005,0.01,0.02 $what
-    # shellcheck disable=SC2086
-    lab_arm "$arm" $config $what "--optimizer.muon.lr=$best"
-done <<< "$arms"
+lab_search_arms $config optimizer.muon.lr=0.005,0.01,0.02 <<< "$arms"
 lab_compare
 lab_table
 {

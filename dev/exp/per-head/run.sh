@@ -34,12 +34,7 @@ per-head|--optimizer.name=muon --optimizer.muon.per_head=true
 normuon|--optimizer.name=normuon
 exact polar factor|--optimizer.name=svd"
 [ -z "$QUICK" ] || arms=$(head -n 2 <<< "$arms")
-while IFS='|' read -r arm what; do
-    # shellcheck disable=SC2086 # one word a flag
-    [ -n "$QUICK" ] && best=0.01 || lab_search "$arm" $config optimizer.muon.lr=0.005,0.01,0.02 $what
-    # shellcheck disable=SC2086
-    lab_arm "$arm" $config $what "--optimizer.muon.lr=$best"
-done <<< "$arms"
+lab_search_arms $config optimizer.muon.lr=0.005,0.01,0.02 <<< "$arms"
 lab_compare
 lab_table
 {
