@@ -10,9 +10,9 @@ space := $() $()
 # too, which make would expand: recipes have it as "$$PROMPT". NAME isn't taken from the environment, where some systems keep
 # the machine's name. TOOLS are usual on make's command line, and none is needed here.
 TAKEN := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS OUT ARGS STEPS SEED RUN RUNS RUNS_DIR PROMPT A B C D CONFIGS SEEDS GRID \
-    RANDOM BUDGET QUICK KEEP DRAW DATA_ROOT PARSER FORMAT TYPE FROM
+    RANDOM BUDGET QUICK KEEP DRAW DATA_ROOT PARSER FORMAT TYPE FROM RANKS
 TOOLS := AR ARFLAGS AS CPP CXXFLAGS LD NM OBJCOPY PKG_CONFIG RANLIB STRIP
-KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKE MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
+KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V MPI CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKE MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
     $(TOOLS) MUON_FONT MUON_VENV WIDTHS OMP_% GOMP_% KMP_% %SAN_OPTIONS %_proxy LANG LC_% HOME PATH TMPDIR
 given    = $(filter command $(2),$(firstword $(origin $(1))))
 UNKNOWN := $(strip $(foreach v,$(filter-out $(KNOWN),$(.VARIABLES)),$(if $(call given,$(v)),$(v))))
@@ -21,7 +21,7 @@ $(if $(filter 0,$(MAKELEVEL)),$(error $(shell dev/unknown.sh "$(UNKNOWN)" $(KNOW
 endif
 # What of TAKEN a target uses, beside RUNS_DIR and DATA_ROOT. What no goal uses is refused: it would change nothing.
 TEXT := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS
-USES_train     := $(TEXT) STEPS SEED QUICK ARGS
+USES_train     := $(TEXT) STEPS SEED QUICK RANKS ARGS
 USES_data      := $(TEXT)
 USES_tokenizer := $(filter-out TOKENIZER,$(TEXT)) OUT
 USES_ab         = A B C D CONFIGS DATA $(if $(DATA),TOKENIZER VOCAB) DOCUMENTS EXT SHARDS SEED SEEDS STEPS QUICK OUT ARGS
@@ -82,6 +82,12 @@ override BUILD := $(BUILD)/san
 CFLAGS := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
 TRAINER := $(if $(filter build,$(BUILD)),.,$(BUILD))/train_gpt
+# Ranks: train_gpt_mpi, built with the MPI library that MPI names; 1 is Open MPI.
+MPI_LIBRARY := $(if $(filter mpich,$(MPI)),mpich,openmpi)
+$(if $(filter-out 0 1 openmpi mpich,$(MPI)),$(error MPI=$(MPI): openmpi or mpich, or 1, expected))
+WITH_RANKS := $(or $(RANKS),$(filter-out 0,$(MPI)))
+RANKED  := $(TRAINER)_mpi
+MPICC    = $(shell command -v mpicc.$(MPI_LIBRARY) || echo mpicc)
 export CONFIG DATA TOKENIZER VOCAB RUNS_DIR A B GRID BUILD TRAINER PARSER
 ifneq ($(DATA_ROOT),build/data)
 export DATA_ROOT                # the programs look there for what a config has in build/data
@@ -116,15 +122,16 @@ STUDY_OUT := $(if $(QUICK),$(BUILD)/study/$(NAME),$(if $(KEEP),dev/exp,$(BUILD)/
 endif
 
 # $(call compile,SOURCE): programs that include train_gpt.c, and only they, may leave functions of it unused.
-compile = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(CC) $(CPPFLAGS) $(FLAGS) $(2) $(CFLAGS) $(1) -o $@ $(LDFLAGS) $(LIBS) $(3) $(LDLIBS) $(EXACT)
+compile = $(call compile_by,$(CC),$(1),$(2),$(3))
+compile_by = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(1) $(CPPFLAGS) $(FLAGS) $(3) $(CFLAGS) $(2) -o $@ $(LDFLAGS) $(LIBS) $(4) $(LDLIBS) $(EXACT)
 
 .PHONY: all programs train data tokenizer test fuzz ab sweep sample eval attention export import plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
-all: $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs
+all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1 (openmpi, mpich): train_gpt_mpi, too
 
-train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), STEPS=100 SEED=2, with ARGS
-	$(Q)$(TRAINER) "$$CONFIG" $(ON_DATA) $(KEYS) $(if $(SEED),--run.seed="$$SEED") $(ARGS)
+train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), STEPS=100 SEED=2 RANKS=4, with ARGS
+	$(Q)$(if $(RANKS),dev/ranks.sh "$$RANKS" $(MPI_LIBRARY) $(RANKED),$(TRAINER)) "$$CONFIG" $(ON_DATA) $(KEYS) $(if $(SEED),--run.seed="$$SEED") $(ARGS)
 
 data: $(BUILD)/tokenize | setup                          ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe|gpt2|FILE, VOCAB=4096) under build/data
 	$(Q)$(PREPARE) "$(CORPUS)" "$$TOKENIZER"
@@ -225,7 +232,7 @@ help:                                                    ## this list
 	echo; sed -n 's/^#   \([A-Z]\)/  \1/p' $(firstword $(MAKEFILE_LIST))
 
 clean:                                                   ## remove what was built; prepared data, PyTorch and runs stay
-	$(Q)$(OWN_BUILD) find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt
+	$(Q)$(OWN_BUILD) find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt train_gpt_mpi
 
 distclean: clean                                         ## remove these too, but no runs
 	$(Q)$(OWN_BUILD) rm -rf build
@@ -251,6 +258,12 @@ $(BUILD)/commit.h: commit
 
 $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h)
+# The wrapper's own compiler is CC, too. MPICH's MPI_STATUSES_IGNORE looks to gcc like an array that is too small.
+$(RANKED): train_gpt.c $(HEADERS) $(BUILD)/commit.h $(BUILD)/mpi_library | setup
+	$(call compile_by,OMPI_CC="$(CC)" MPICH_CC="$(CC)" $(MPICC),$<,-include $(BUILD)/commit.h -DMUON_MPI -Wno-stringop-overflow)
+$(BUILD)/mpi_library: commit
+	$(Q)dev/setup.sh $(MPI_LIBRARY)
+	@[ "$$(cat $@ 2>/dev/null)" = $(MPI_LIBRARY) ] || { mkdir -p $(@D) && echo $(MPI_LIBRARY) > $@; }
 $(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/generate $(BUILD)/eval $(BUILD)/attention: $(BUILD)/%: tools/%.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup

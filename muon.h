@@ -6,7 +6,8 @@
        #include "muon.h"
 
    defines: MuonParam, MuonOptions, MuonCoefficients, Muon; muon_default_options, muon_state_bytes, muon_scratch_bytes,
-            muon_init, muon_begin_step, muon_step_one, muon_step_all, muon_step, muon_grad_norm, muon_state;
+            muon_init, muon_begin_step, muon_step_one, muon_step_all, muon_step, muon_grad_norm, muon_sum_of_squares,
+            muon_state;
             muon_orthogonalize, muon_svd_power, muon_spectral_power and their _bytes; muon_coefficients, muon_phi,
             muon_flops, muon_param_flops, muon_scale; muon_qk_gamma, muon_qk_clip, muon_qk_clip_mla; muon_rule_name,
             muon_rule_uses, muon_rule_is_for_matrices, muon_scale_name, muon_strerror
@@ -392,6 +393,9 @@ MUONDEF int muon_step(Muon *m, double lr_factor, double grad_scale, void *scratc
 /* Square root of the sum of g^2 over all tensors that have a rule, grad_scale not applied: for gradient clipping.
    Summed in double in a fixed order; NaN or infinity in, NaN or infinity out. */
 MUONDEF double muon_grad_norm(const Muon *m);
+
+/* Sum of the squares of n floats, in double, in an order that depends on n alone: for a norm that several processes share. */
+MUONDEF double muon_sum_of_squares(const float *x, size_t n);
 
 /* A tensor's state in slot MUON_SLOT_*, for checkpoints: *n floats, matrix after matrix without gaps, to read or write;
    rows * cols per matrix; normuon's second moment rows, with MUON_AXIS_LONGER max(rows, cols) of each block. NULL and
@@ -1002,7 +1006,7 @@ static void muon__squares_body(void *context, int i, int thread) {
     s->sum[i] = ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7])) + rest;
 }
 
-static double muon__sum_of_squares(const float *x, size_t n) {
+MUONDEF double muon_sum_of_squares(const float *x, size_t n) {
     muon__Scan s;
     double sum = 0.0;
     s.x = x;
@@ -1049,7 +1053,7 @@ MUONDEF double muon_grad_norm(const Muon *m) {
     for (int i = 0; m && i < m->n; i++) {
         const MuonParam *p = &m->params[i];
         if (p->rule == MUON_RULE_NONE) continue;
-        for (int j = 0; j < p->count; j++) sum += muon__sum_of_squares(p->g + (size_t)j * p->stride, muon__size(p));
+        for (int j = 0; j < p->count; j++) sum += muon_sum_of_squares(p->g + (size_t)j * p->stride, muon__size(p));
     }
     return sqrt(sum);
 }
@@ -1057,7 +1061,7 @@ MUONDEF double muon_grad_norm(const Muon *m) {
 // x <- x / (norm |x|_F) and *length = |x|_F; 0 where x is not finite. Computed in double: 1 / 1e-40 is no float.
 static int muon__normalize(float *x, size_t n, double norm, double *length) {
     if (!muon__all_finite(x, n, 1.0f)) return 0;
-    *length = sqrt(muon__sum_of_squares(x, n));
+    *length = sqrt(muon_sum_of_squares(x, n));
     if (*length == 0.0) return 1;
     const double inverse = 1.0 / (norm * *length);
     for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] * inverse);
@@ -1306,7 +1310,7 @@ static void muon__coupled(float *room, int p, float **root, float **inverse) {
     double trace = 0.0;
     for (size_t i = 0; i < pp; i += (size_t)p + 1) trace += Y[i];
     for (size_t i = 0; i < pp; i += (size_t)p + 1) Y[i] = (float)(Y[i] + 1e-4 * trace / p);
-    const double length = sqrt(muon__sum_of_squares(Y, pp));
+    const double length = sqrt(muon_sum_of_squares(Y, pp));
     for (size_t i = 0; i < pp; i++) Y[i] = (float)(Y[i] / length);
     for (size_t i = 0; i < pp; i++) Z[i] = i % ((size_t)p + 1) == 0 ? 1.0f : 0.0f;
     for (int step = 0; step < 15; step++) {

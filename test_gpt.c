@@ -173,10 +173,10 @@ TEST(gradients_match_pytorch) {
         Model *m = &t->model;
         const int *inputs = golden_data(&golden, "inputs"), *targets = golden_data(&golden, "targets");
         int N = m->B * m->T;
-        model_zero_grads(m);
+        model_begin_grads(m, 0);
         double loss = model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f / (float)N) / N,
                expected = *(const double *)golden_data(&golden, "loss");
-        model_finish_grads(m);
+        model_end_grads(m, 0, 1);
         gemm_use_precision(GEMM_FP32);
         CHECK_MSG(fabs(loss / expected - 1) < bounds[b].loss, "%s: loss %.9g instead of %.9g", preset, loss, expected);
         const double *logits = golden_data(&golden, "max_logit");
@@ -306,7 +306,7 @@ TEST(gradients_match_finite_differences) {
             Model *m = &t.model;
             int N = m->B * m->T, *inputs = xmalloc(sizeof(int) * N), *targets = xmalloc(sizeof(int) * N);
             random_tokens(m, inputs, targets, 7);
-            model_zero_grads(m);
+            model_begin_grads(m, 0);
             losses[drop] = model_gradients(m, inputs, targets, m->B, m->T, 3, 1.0f);
             float *grads = xmalloc(m->n_params * sizeof *grads);             // the losses below add to m->grads
             memcpy(grads, m->grads, m->n_params * sizeof *grads);
@@ -374,8 +374,8 @@ static void check_parts(const char *config, int size) {
     Model *ma = &a.model, *mb = &b.model;
     int T = ma->T, *inputs = xmalloc(sizeof(int) * 4 * T), *targets = xmalloc(sizeof(int) * 4 * T);
     random_tokens(ma, inputs, targets, 8);
-    model_zero_grads(ma);
-    model_zero_grads(mb);
+    model_begin_grads(ma, 0);
+    model_begin_grads(mb, 0);
     double la = model_gradients(ma, inputs, targets, 4, T, 20, 1.0f), lb = 0.0;
     for (int i = 0; i < 4; i += size) lb += model_gradients(mb, inputs + i * T, targets + i * T, size, T, 20 + (uint64_t)i, 1.0f);
     CHECK_MSG(fabs(la / lb - 1) < 1e-6, "%.9g and %.9g", la, lb);
@@ -399,18 +399,18 @@ TEST(a_product_without_tokens_has_no_gradient) {
     Model *m = &t.model;
     int n = 4 * m->T, *inputs = xmalloc(sizeof(int) * n), *targets = xmalloc(sizeof(int) * n);
     random_tokens(m, inputs, targets, 8);
-    model_zero_grads(m);
+    model_begin_grads(m, 0);
     model_gradients(m, inputs, targets, 4, m->T, 0, 1.0f);
     Linear *unused = model_linear(m, PRODUCT_MLP_IN, 1), *used = model_linear(m, PRODUCT_O, 0);
     size_t size = (size_t)unused->OC * unused->IC;
     CHECK(!unused->fresh && !used->fresh && norm_of(unused->dw, size) > 0);
     unused->fresh = true;                                // as it is where nothing was written in this step
     double kept = norm_of(used->dw, (size_t)used->OC * used->IC);
-    model_finish_grads(m);
+    model_end_grads(m, 0, 1);
     CHECK(!unused->fresh && norm_of(unused->dw, size) == 0);
     CHECK(norm_of(used->dw, (size_t)used->OC * used->IC) == kept);
-    model_zero_grads(m);                                 // without any micro-batch
-    model_finish_grads(m);
+    model_begin_grads(m, 0);                                 // without any micro-batch
+    model_end_grads(m, 0, 1);
     CHECK(norm_of(m->grads, m->n_params) == 0);
     free(inputs); free(targets);
     trainer_free(&t);
@@ -481,7 +481,7 @@ TEST(validation_and_sampling_count_no_loads) {
     small_trainer(&t, sockets[SOCKET_EXPERTS][1], 0, NULL);
     Model *m = &t.model;
     random_tokens(m, t.inputs, t.targets, 13);
-    model_zero_grads(m);
+    model_begin_grads(m, 0);
     model_loss(m, t.inputs, t.targets, m->B, m->T);
     int start = 1, tokens[8], *end = tokens;
     generate(m, m->V, &start, 1, 8, sample_plainly(0.9), 1, collect, &end);
@@ -532,12 +532,12 @@ TEST(recomputed_blocks_change_nothing) {
         Model *ma = &a.model, *mb = &b.model;
         CHECK(mb->n_acts < ma->n_acts);
         random_tokens(ma, a.inputs, a.targets, 10);
-        model_zero_grads(ma);
-        model_zero_grads(mb);
+        model_begin_grads(ma, 0);
+        model_begin_grads(mb, 0);
         double la = model_gradients(ma, a.inputs, a.targets, ma->B, ma->T, 5, 1.0f),
                lb = model_gradients(mb, a.inputs, a.targets, ma->B, ma->T, 5, 1.0f);
-        model_finish_grads(ma);
-        model_finish_grads(mb);
+        model_end_grads(ma, 0, 1);
+        model_end_grads(mb, 0, 1);
         CHECK(la == lb && !memcmp(ma->grads, mb->grads, ma->n_params * sizeof(float)));
         CHECK(!memcmp(ma->max_logits, mb->max_logits, sizeof(float) * ma->L * ma->NH));
         check_same_loads(ma, mb);
@@ -556,8 +556,8 @@ TEST(pieces_of_the_head_add_up) {
         CHECK(ma->logit_rows == ma->B * ma->T);
         mb->logit_rows = 50;
         random_tokens(ma, a.inputs, a.targets, 11);
-        model_zero_grads(ma);
-        model_zero_grads(mb);
+        model_begin_grads(ma, 0);
+        model_begin_grads(mb, 0);
         double la = model_gradients(ma, a.inputs, a.targets, ma->B, ma->T, 0, 1.0f),
                lb = model_gradients(mb, a.inputs, a.targets, ma->B, ma->T, 0, 1.0f);
         double error = distance(ma->grads, mb->grads, ma->n_params) / norm_of(ma->grads, ma->n_params);
@@ -598,11 +598,11 @@ TEST(packed_weights_change_nothing) {
         float *grads = xmalloc(m->n_params * sizeof *grads);
         double loss[2];
         for (int on = 0; on < 2; on++) {
-            model_zero_grads(m);
+            model_begin_grads(m, 0);
             model_pack(m, on);
             CHECK((model_linear(m, PRODUCT_OUTPUT, 0)->packed_forward != NULL) == on);
             loss[on] = model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f);
-            model_finish_grads(m);
+            model_end_grads(m, 0, 1);
             if (!on) memcpy(grads, m->grads, m->n_params * sizeof *grads);
         }
         CHECK(loss[0] == loss[1] && !memcmp(grads, m->grads, m->n_params * sizeof *grads));
@@ -639,10 +639,10 @@ TEST(training_steps_match_pytorch) {
         double losses[64], worst = 0.0;
         for (t->step = 0; t->step < steps; t->step++) {
             StepResult result = {0};
-            model_zero_grads(m);
+            model_begin_grads(m, 0);
             result.loss = losses[t->step] =
                 model_gradients(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, 1.0f / (float)N) / N;
-            model_finish_grads(m);
+            model_end_grads(m, 0, 1);
             const int32_t *loads = m->loads ? golden_data(&golden, "loads") : NULL;
             size_t counts = (size_t)(m->L - m->D) * m->router.E;
             CHECK_MSG(!loads || !memcmp(m->loads, loads + counts * t->step, counts * sizeof *loads), "%s: step %d", names[i], t->step);
@@ -797,7 +797,7 @@ TEST(qk_clip_scales_logits_by_gamma) {
                 weight(m, WQ, 0)[(size_t)h * m->HS * m->C + e] *= (float)(m->NH - 1 - h);
         for (int h = 0; weight(m, BQ, 0) && h < m->NH; h++)
             for (int e = 0; e < m->HS; e++) weight(m, BQ, 0)[h * m->HS + e] *= (float)(m->NH - 1 - h);
-        model_zero_grads(m);
+        model_begin_grads(m, 0);
         model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f);
         float before[16];
         memcpy(before, m->max_logits, sizeof(float) * m->NH);
@@ -805,7 +805,7 @@ TEST(qk_clip_scales_logits_by_gamma) {
         CHECK(before[0] > 0 && before[m->NH - 1] == 0);
         for (int h = 0; h < m->L * m->NH; h++) expected += m->max_logits[h] > t.config.optimizer.qk_clip.tau;
         CHECK(qk_clip(&t, &clipped) == MUON_OK && clipped == expected && clipped > 0);
-        model_zero_grads(m);
+        model_begin_grads(m, 0);
         model_gradients(m, inputs, targets, m->B, m->T, 0, 1.0f);
         for (int h = 0; h < m->NH; h++) {
             double after = before[h] * muon_qk_gamma(before[h], t.config.optimizer.qk_clip.tau);
@@ -832,7 +832,7 @@ TEST(qk_clip_of_latent_attention_scales_logits_by_gamma) {
         float *wq = weight(m, s.QR ? W_QB : WQ, 0);
         for (int h = 0; h < m->NH; h++)                  // heads of different sizes, the last one silent
             for (int e = 0; e < m->HS * cols; e++) wq[(size_t)h * m->HS * cols + e] *= (float)(m->NH - 1 - h);
-        model_zero_grads(m);
+        model_begin_grads(m, 0);
         model_gradients(m, t.inputs, t.targets, m->B, m->T, 0, 1.0f);
         float before[16];
         memcpy(before, m->max_logits, sizeof(float) * m->NH);
@@ -845,7 +845,7 @@ TEST(qk_clip_of_latent_attention_scales_logits_by_gamma) {
         memcpy(kept + down, of_values, values * sizeof *kept);
         CHECK(qk_clip(&t, &clipped) == MUON_OK && clipped == expected && clipped > 0);
         CHECK(!memcmp(kept, weight(m, W_KVA, 0), down * sizeof *kept) && !memcmp(kept + down, of_values, values * sizeof *kept));
-        model_zero_grads(m);
+        model_begin_grads(m, 0);
         model_gradients(m, t.inputs, t.targets, m->B, m->T, 0, 1.0f);
         for (int h = 0; h < m->NH; h++) {
             double after = before[h] * muon_qk_gamma(before[h], t.config.optimizer.qk_clip.tau);

@@ -41,6 +41,7 @@
 #include "src/profile.h"     // defines: profile_start, profile_lap, profile_stop, profile_print
 #include "src/checkpoint.h"  // defines: CkptTensor, checkpoint_save, checkpoint_open, checkpoint_read, checkpoint_find
 #include "src/signals.h"     // defines: interrupted, take_signals
+#include "src/dist.h"        // defines: dist_begin, dist_rank, dist_ranks, dist_any, dist_first, dist_share, dist_gather, ...
 #include "data/tokenizer.h"  // defines: Tokenizer, tokenizer_check, tokenizer_path
 #include "data/dataloader.h" // defines: DataLoader, dataloader_batch, dataloader_val, dataloader_fingerprint, ...
 #ifndef MUON_C_COMMIT
@@ -54,6 +55,7 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #define MUON_GRAM_STEPS (muon_precision == GEMM_BF16 ? 2 : 3)
 #define MUON_IMPLEMENTATION
 #include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_all, muon_qk_clip
+#include "src/units.h"       // defines: UnitPlace, Units, units_plan, units_begin, units_ready, units_finish, units_share_weights, ...
 #include "src/explain.h"     // defines: Explanation, ExplainSize, explain_step
 #include "src/keys.h"        // defines: Config, config_fields, Role, tensor_rule, rule_lr, Owners, check_keys, ...; config.h
 #include "src/runlog.h"      // defines: RunStart, RunStep, RunEval, RunEnd, and the functions that log them
@@ -652,6 +654,8 @@ static bool tensor_is_in_a_product(const Tensor table[N_TENSORS], TensorId id) {
 // =====================================================================================================================
 // 3. The model's memory
 
+enum { PARTS_LEVELS = 32 };
+
 typedef struct {             // what attention keeps for its backward pass
     float *qkv, *dqkv;       // (N, QKV) queries, keys, values after RoPE and QK-norm. Their gradients take their place,
                              // but where QK-norm still needs them
@@ -741,7 +745,11 @@ struct Model {
     Tensor table[N_TENSORS];
     size_t n_params, n_acts;
     bool backward;           // has gradients, and keeps what the backward pass needs
-    float *params, *grads;
+    float *params, *grads;   // grads: where the gradients go that are computed now, one of `sums_of_parts`
+    int levels;              // of the tree in which the gradients of this rank's parts of a batch are summed up
+    float *sums_of_parts[PARTS_LEVELS];  // the first one has the whole batch's in the end
+    void (*layer_done)(void *listener, int layer);   // called in a backward pass when a layer's gradients are made; or NULL
+    void *listener;
     Linear *linears;         // n_linears: the copies of each product, product after product
     int n_linears, first_linear[PRODUCTS];
     size_t n_packed;
@@ -759,9 +767,9 @@ struct Model {
     float *dqkv;                     // (N, QKV) with QK-norm; of latent attention the gradient of down
     float *scratch;                  // of the attention, per thread
     float *sequence_max;             // (L, B, NH) largest attention logit of each sequence in this micro-batch
-    float *max_logits;               // (L, NH) likewise since model_zero_grads; training forwards only
+    float *max_logits;               // (L, NH) likewise since model_begin_grads; training forwards only
     float *rope_cos, *rope_sin;      // (T, rotated/2)
-    int *loads;                      // (L - D, E) tokens of each expert since model_zero_grads; training forwards only
+    int *loads;                      // (L - D, E) tokens of each expert since model_begin_grads; training forwards only
     int *gaps;                       // (L - D, E, MOE_BINS) likewise, of quantile balancing (moe_count_gaps)
     float *behind;                   // (N) the score + bias behind those of a token's experts, for it
     float *fractions;                // (B, E) of each sequence, for the balance loss (moe_fractions)
@@ -808,6 +816,9 @@ static const float *branch_gradient(Model *m, Dropout drop, Batch batch) {
     profile_lap(PASS_DROPOUT, 0, 8.0 * N * m->C);
     return m->dnorm;
 }
+
+// How many sums wait for others when this part of a batch is computed (model_begin_grads).
+static int sums_before(int part) { return __builtin_popcount((unsigned)part); }
 
 static int max_int(int a, int b) { return a > b ? a : b; }
 static int min_int(int a, int b) { return a < b ? a : b; }
@@ -1568,6 +1579,8 @@ static Model model_plan(const Config *config, int B, int V, bool backward) {
     m.router = (Router){config->model.experts, config->model.experts_per_token, config->model.expert_groups,
                         config->model.groups_per_token, (float)config->model.router_scale};
     m.D = m.router.E ? config->model.dense_layers : m.L;
+    m.levels = backward;
+    for (int part = 1; backward && part < config->train.parts / dist_ranks(); part++) m.levels = max_int(m.levels, sums_before(part) + 1);
     m.logit_rows = logit_rows(B * m.T, V);
     if (!backward) m.logit_rows = max_int(B, min_int(m.logit_rows, LOGITS_OF_NO_GRADIENTS));
     m.threads = omp_get_max_threads();
@@ -1598,7 +1611,8 @@ static double rope_frequency(const Model *m, int i) {
 // Allocates what model_plan has planned. The weights are zero: tensors_init or a checkpoint fills them.
 static void model_allocate(Model *m) {
     m->params = xaligned(m->n_params * sizeof(float));
-    if (m->backward) m->grads = xaligned(m->n_params * sizeof(float));
+    for (int i = 0; i < m->levels; i++) m->sums_of_parts[i] = xaligned(m->n_params * sizeof(float));
+    m->grads = m->sums_of_parts[0];
     m->acts = xaligned(m->n_acts * sizeof(float));
     if (m->n_packed) m->packed = xaligned(m->n_packed * sizeof(float));
     model_plan_acts(m, m->acts);
@@ -1614,7 +1628,7 @@ static void model_allocate(Model *m) {
 
 static void model_free(Model *m) {
     free(m->params);
-    free(m->grads);
+    for (int i = 0; i < m->levels; i++) free(m->sums_of_parts[i]);
     free(m->acts);
     free(m->packed);
     free(m->linears);
@@ -1697,6 +1711,11 @@ static void trunk_forward(Model *m, const int *tokens, Batch batch) {
     profile_lap(PASS_NORM, 0, 8.0 * N * C);
 }
 
+// The gradients of layer l are made, and of all above: L is what is behind the blocks, but for a tied head.
+static void layer_done(Model *m, int l) {
+    if (m->layer_done) m->layer_done(m->listener, l);
+}
+
 // From m->dnorm, the gradient of m->norm, to those of all weights.
 static void trunk_backward(Model *m, const int *tokens, Batch batch) {
     int B = batch.B, T = batch.T, N = B * T, C = m->C;
@@ -1704,7 +1723,11 @@ static void trunk_backward(Model *m, const int *tokens, Batch batch) {
     norm_backward(m->dx, gradient(m, NORMF_W, 0), gradient(m, NORMF_B, 0), m->dnorm, m->x_last, C, m->normf_mean,
                   m->normf_rstd, weight(m, NORMF_W, 0), weight(m, NORMF_B, 0), N, C, m->sums);
     profile_lap(PASS_NORM, 0, 20.0 * N * C);
-    for (int l = m->L - 1; l >= 0; l--) block_backward(m, l, batch);
+    layer_done(m, m->L);
+    for (int l = m->L - 1; l >= 0; l--) {
+        block_backward(m, l, batch);
+        layer_done(m, l);
+    }
     Dropout drop = dropout_of(m, DROP_EMBED, 0, batch);
     if (drop.rate > 0.0f) {
         dropout_apply(m->dx, m->dx, drop, N, T, C);
@@ -1768,29 +1791,72 @@ static double model_gradients(Model *m, const int *tokens, const int *targets, i
 // ---------------------------------------------------------------------------------------------------------------------
 // Gradients, before the first micro-batch and after the last one
 
-// Gradients of zero, no largest logits, no loads of experts. A product's gradient is only marked as fresh: the first one is
-// written over what is there, which saves two passes over memory. model_finish_grads must follow the last micro-batch.
-static void model_zero_grads(Model *m) {
+// The gradients of a batch's parts are summed in a fixed binary tree, as a counter carries: part 1 is added to part 0, part 3 to
+// part 2 and both to the first two, ... So every aligned run of 2^k parts has a sum of its own, whichever rank it is on.
+
+static void model_use_grads(Model *m, float *grads) {
+    for (Linear *l = m->linears; l < m->linears + m->n_linears; l++) {
+        l->dw = grads + (l->dw - m->grads);
+        if (l->db) l->db = grads + (l->db - m->grads);
+    }
+    m->grads = grads;
+}
+
+// Of a new batch no largest logits, no loads of experts.
+static void model_zero_counts(Model *m) {
+    for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
+    size_t counts = (size_t)(m->L - m->D) * m->router.E;
+    if (m->loads) memset(m->loads, 0, counts * sizeof *m->loads);
+    if (m->gaps) memset(m->gaps, 0, counts * MOE_BINS * sizeof *m->gaps);
+}
+
+// Begins a part of this rank, counted from 0, with gradients of zero; they go behind the sums that wait for others. A product's
+// is only marked as fresh: the first one is written over what is there, which saves two passes over memory. model_end_grads must
+// follow the last micro-batch.
+static void model_begin_grads(Model *m, int part) {
+    if (part == 0) model_zero_counts(m);
+    model_use_grads(m, m->sums_of_parts[sums_before(part)]);
     for (Linear *l = m->linears; l < m->linears + m->n_linears; l++) l->fresh = true;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *t = &m->table[id];
         for (int i = 0; i < t->count && !tensor_is_in_a_product(m->table, (TensorId)id); i++)
             memset(gradient(m, (TensorId)id, i), 0, (size_t)t->rows * t->cols * sizeof(float));
     }
-    for (int i = 0; i < m->L * m->NH; i++) m->max_logits[i] = -INFINITY;
-    size_t counts = (size_t)(m->L - m->D) * m->router.E;
-    if (m->loads) memset(m->loads, 0, counts * sizeof *m->loads);
-    if (m->gaps) memset(m->gaps, 0, counts * MOE_BINS * sizeof *m->gaps);
     profile_lap(PASS_GRADIENT, 0, 0);
 }
 
-// What no micro-batch wrote is still an earlier step's gradient: it becomes the zero that it stands for. From here to the
-// next model_zero_grads no product is fresh, and every gradient is the whole batch's.
-static void model_finish_grads(Model *m) {
-    for (Linear *l = m->linears; l < m->linears + m->n_linears; l++) {
-        if (l->fresh) memset(l->dw, 0, (size_t)l->OC * l->IC * sizeof(float));
-        l->fresh = false;
+// What no micro-batch wrote, of the layers from `layer` on, is still an earlier step's gradient: it becomes the zero that it
+// stands for.
+static void model_settle_grads(Model *m, int layer) {
+    for (int id = 0; id < PRODUCTS; id++) {
+        const Tensor *t = &m->table[product_of(m->table, (ProductId)id).first];
+        for (int i = 0; i < t->count; i++) {
+            Linear *l = model_linear(m, (ProductId)id, i);
+            if (!l->fresh || t->first_layer + i / t->each < layer) continue;
+            memset(l->dw, 0, (size_t)l->OC * l->IC * sizeof(float));
+            l->fresh = false;
+        }
     }
+}
+
+// Ends it: adds up the sums that are complete; behind the last of all `parts` what is left, too, from the right, unless
+// that was done layer by layer. Then m->grads is that of all.
+static void model_end_grads(Model *m, int part, int parts) {
+    bool last = part + 1 == parts;
+    model_settle_grads(m, 0);
+    int level = last && m->layer_done ? 0 : sums_before(part);
+    for (int bit = 1; level > 0 && (part & bit || last); bit <<= 1, level--)
+        units_add_long(m->sums_of_parts[level - 1], m->sums_of_parts[level], m->n_params);
+    if (last) model_use_grads(m, m->sums_of_parts[0]);
+    if (parts > 1) profile_lap(PASS_GRADIENT, 0, 12.0 * m->n_params);
+}
+
+// Of the micro-batches of all ranks.
+static void model_share_counts(Model *m) {
+    size_t counts = (size_t)(m->L - m->D) * m->router.E;
+    dist_max_floats(m->max_logits, (size_t)m->L * m->NH);
+    if (m->loads) dist_sum_ints(m->loads, counts);
+    if (m->gaps) dist_sum_ints(m->gaps, counts * MOE_BINS);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1891,14 +1957,17 @@ typedef struct {
     Model model;
     Muon muon;
     MuonParam groups[N_TENSORS];         // one for each row of the tensor table that the model has
+    UnitPlace places[N_TENSORS];        // the layers of their matrices
     int n_groups;
+    Units units;                         // what of them this rank steps, the optimizer's table
     MuonOptions options[KEYS_SECTIONS];  // of the tensors under muon and its family, under sgd, under adamw and its kin
     MuonCoefficients own_coefficients;
     void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
     size_t state_bytes, scratch_bytes;
     DataLoader data;
     Tokenizer tokenizer;                 // size 0 where the data has none
-    int *inputs, *targets;               // (batch, T) of a step, or the windows of a validation
+    int *inputs, *targets;               // (batch, T) of a step, this rank's sequences first, or the windows of a validation
+    double *part_losses;                 // (parts) of a step, the sums
     int step;                            // optimizer steps done
     RunEval eval;                        // the last validation; its step is -1 before the first
     uint8_t *classes;                    // (V) of the tokens, by frequency
@@ -1938,6 +2007,8 @@ static void optimizer_groups(Trainer *t) {
         int rows = packed ? product_rows(t->model.table, qkv) : row->rows;
         RuleKeys keys = rule_keys(row->rule);
         HeadRows head = c->optimizer.muon.per_head ? head_rows(c, row->role) : (HeadRows){0, 0};
+        bool first = row->role == ROLE_EMBED, last = id == NORMF_W || id == NORMF_B || id == HEAD;
+        t->places[t->n_groups] = (UnitPlace){first ? -1 : last ? t->model.L : row->first_layer, row->each};
         t->groups[t->n_groups++] = (MuonParam){
             packed ? "wqkv" : row->name, weight(&t->model, (TensorId)id, 0), gradient(&t->model, (TensorId)id, 0),
             row->count, rows, row->cols, row->stride, row->rule, rule_lr(c, row->rule, row->role),
@@ -1947,6 +2018,7 @@ static void optimizer_groups(Trainer *t) {
         MuonParam *keys_of = &t->groups[t->n_groups - 1], *values_of = &t->groups[t->n_groups++];
         size_t behind = (size_t)c->model.heads * head.first * row->cols;
         *values_of = *keys_of;
+        t->places[t->n_groups - 1] = t->places[t->n_groups - 2];
         keys_of->name = "w_kb", keys_of->rows = c->model.heads * head.first;
         values_of->name = "w_vb", values_of->rows = c->model.heads * head.second, values_of->blocks[0] = head.second;
         if (keys_of->w) values_of->w = keys_of->w + behind, values_of->g = keys_of->g + behind;
@@ -1956,13 +2028,14 @@ static void optimizer_groups(Trainer *t) {
 // What muon.h refused, in words: of which tensor, and which field, where it says so.
 static void optimizer_error(const Trainer *t, int code, char *text, size_t room) {
     const Muon *m = &t->muon;
-    snprintf(text, room, "optimizer: %s%s%s%s%s", m->bad_tensor >= 0 ? t->groups[m->bad_tensor].name : "",
+    snprintf(text, room, "optimizer: %s%s%s%s%s", m->bad_tensor >= 0 ? m->params[m->bad_tensor].name : "",
              m->bad_tensor >= 0 ? ": " : "", m->bad_field ? m->bad_field : "", m->bad_field ? ": " : "", muon_strerror(code));
 }
 
-// "wq, layer 3", "w_expert_in, layer 3, expert 17": which matrix of a group, counted from 0.
+// "wq, layer 3", "w_expert_in, layer 3, expert 17": which matrix of one of the optimizer's tensors, counted from 0.
 static void matrix_words(const Trainer *t, int group, int matrix, char *text, size_t room) {
-    const MuonParam *g = &t->groups[group];
+    const MuonParam *g = &t->muon.params[group];
+    if (t->units.owned_units) matrix = t->units.list[t->units.owned_units[group]].matrix;
     int layer = matrix, expert = -1;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *row = &t->model.table[id];
@@ -1979,7 +2052,9 @@ static void trainer_plan(Trainer *t) {
     t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
     optimizer_options(&t->config, t->options, &t->own_coefficients);
     optimizer_groups(t);
-    t->state_bytes = muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
+    t->units = units_plan(t->groups, t->places, t->n_groups, &t->options[KEYS_MUON], dist_ranks(), dist_rank());
+    units_own(&t->units, t->groups, t->n_groups);
+    t->state_bytes = muon_state_bytes(t->units.owned, t->units.n_owned, &t->options[KEYS_MUON]);
     t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
 }
 
@@ -1987,12 +2062,14 @@ static void trainer_plan(Trainer *t) {
 static void trainer_allocate(Trainer *t) {
     model_allocate(&t->model);
     optimizer_groups(t);                                 // again, now that weights and gradients have addresses
+    units_link(&t->units, t->groups, t->n_groups, t->model.params);
     size_t ids = (size_t)t->config.train.batch * (size_t)t->model.T * sizeof *t->inputs;
     t->inputs = xmalloc(ids);
     t->targets = xmalloc(ids);
+    t->part_losses = xcalloc((size_t)t->config.train.parts, sizeof *t->part_losses);
     t->state = xmalloc(t->state_bytes);
     t->scratch = xaligned(t->scratch_bytes * (size_t)omp_get_max_threads());
-    int code = muon_init(&t->muon, t->groups, t->n_groups, &t->options[KEYS_MUON], t->state);
+    int code = muon_init(&t->muon, t->units.owned, t->units.n_owned, &t->options[KEYS_MUON], t->state);
     if (code == MUON_OK) return;
     char error[160];
     optimizer_error(t, code, error, sizeof error);
@@ -2002,9 +2079,11 @@ static void trainer_allocate(Trainer *t) {
 static void trainer_free(Trainer *t) {
     free(t->inputs);
     free(t->targets);
+    free(t->part_losses);
     free(t->state);
     free(t->scratch);
     free(t->classes);
+    units_free(&t->units);
     model_free(&t->model);
     config_free(&t->config, config_fields, N_FIELDS);
 }
@@ -2031,14 +2110,6 @@ static double muon_momentum(const Config *c, int step) {
     if (step >= warmup) return c->optimizer.muon.momentum;
     double done = step / warmup;
     return c->optimizer.muon.momentum_start + done * (c->optimizer.muon.momentum - c->optimizer.muon.momentum_start);
-}
-
-// What profile.h counts for an update: the products of Newton-Schulz and its kin.
-static double optimizer_flops(const Trainer *t) {
-    double flops = 0.0;
-    for (int g = 0; g < t->n_groups; g++)
-        flops += t->groups[g].count * muon_param_flops(&t->groups[g], &t->options[KEYS_MUON]);
-    return flops;
 }
 
 // QK-Clip of every layer, after the update. The logits are those of this step's batch, so before the update (as in Kimi K2) and
@@ -2072,26 +2143,30 @@ static void balance_experts(Trainer *t) {
 }
 
 // The optimizer's half of a step, with the gradients and max_logits of the whole batch in place: the factor that clips the
-// gradients is passed on (they stay), learning rates are scheduled, every tensor is updated by its rule, heads are clipped.
+// gradients is passed on (they stay), learning rates are scheduled, every tensor is updated by its rule, heads are clipped. Of
+// several ranks each updates what it owns, after all have agreed that nothing is wrong, and sends it to the others.
 // Returns false with result->trouble in words where a number isn't finite: the run then ends without saving.
 static bool optimizer_step(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     const Model *m = &t->model;
     double factor = schedule_factor(c, t->step), clip = c->train.grad_clip, scale = 1.0;
     result->lr = factor * rule_lr(c, optimizer_rule(c), ROLE_O);                 // for the log: that of hidden matrices
-    result->grad_norm = muon_grad_norm(&t->muon);
+    result->grad_norm = units_grad_norm(&t->units, m->grads);
     if (clip > 0 && isfinite(result->grad_norm))
         scale = fmin(1.0, clip / (result->grad_norm + 1e-6));                    // as torch's clip_grad_norm_
 
     t->muon.options.momentum = muon_momentum(c, t->step);                        // of Muon and its family
     int code = muon_begin_step(&t->muon, factor, scale);                         // looks for NaN; no weight has changed yet
-    bool ready = code == MUON_OK && isfinite(result->loss);
+    bool ready = !dist_any(code != MUON_OK || !isfinite(result->loss));
     profile_lap(PASS_GRADIENT, 0, 8.0 * m->n_params);
     if (ready && t->step + 1 == t->explained) explain(t, result);
     if (ready) code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads());     // each tensor by its rule
+    profile_lap(PASS_OPTIMIZER, t->units.flops, (12.0 * m->n_params + 2.0 * (double)t->state_bytes) / dist_ranks());
+    if (ready) units_share_weights(&t->units, m->params);
+    profile_lap(PASS_RANKS, 0, 0);
     if (ready && code == MUON_OK) code = qk_clip(t, &result->clipped);
     if (ready && code == MUON_OK) balance_experts(t);
-    profile_lap(PASS_OPTIMIZER, optimizer_flops(t), 12.0 * m->n_params + 2.0 * (double)t->state_bytes);
+    profile_lap(PASS_OPTIMIZER, 0, 0);
     char where[64];
     if (code == MUON_E_NOT_FINITE) {
         matrix_words(t, t->muon.bad_tensor, t->muon.bad_matrix, where, sizeof where);
@@ -2101,30 +2176,69 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
         snprintf(result->trouble, sizeof result->trouble, "the loss is %s", isnan(result->loss) ? "NaN" : "infinite");
     else if (code != MUON_OK)
         optimizer_error(t, code, result->trouble, sizeof result->trouble);
-    return !*result->trouble;
+    return !dist_words(result->trouble, sizeof result->trouble);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The step
 
-// One step on the batch in t->inputs and t->targets: forward and backward of every micro-batch, then the optimizer.
-// False as optimizer_step; or without words where a signal came before the last micro-batch: then nothing has changed.
+// With several ranks: the last backward pass has left a layer, whose gradients go to the ranks that step them.
+static void send_layer(void *trainer, int layer) {
+    Trainer *t = trainer;
+    model_settle_grads(&t->model, layer);
+    units_ready(&t->units, t->model.sums_of_parts, sums_before(t->config.train.parts / dist_ranks() - 1), layer);
+    profile_lap(PASS_RANKS, 0, 0);
+}
+
+// Before a step's last micro-batch, and behind it: then of what this rank steps m->grads is the sum over all ranks.
+static void begin_exchange(Trainer *t) {
+    if (dist_ranks() == 1) return;
+    t->model.layer_done = send_layer;
+    t->model.listener = t;
+    units_begin(&t->units);
+}
+
+static void end_exchange(Trainer *t) {
+    if (dist_ranks() == 1) return;
+    send_layer(t, INT_MIN);
+    units_finish(&t->units, t->model.grads);
+    t->model.layer_done = NULL;
+}
+
+// Whether a signal has come, to any of the ranks.
+static bool stopping(void) {
+    if (dist_any(interrupted)) interrupted = 1;
+    return interrupted;
+}
+
+// One step on the batch in t->inputs and t->targets, this rank's parts of it: forward and backward of every micro-batch, then
+// the optimizer. False as optimizer_step; or without words where a signal came before the last micro-batch: then nothing has
+// changed.
 static bool train_on_batch(Trainer *t, StepResult *result) {
     const Config *c = &t->config;
     Model *m = &t->model;
+    int parts = c->train.parts / dist_ranks(), passed = dist_rank() * parts, each = c->train.batch / c->train.parts;
     int B = c->train.micro_batch, T = m->T;
-    double tokens = (double)c->train.batch * T, sum = 0.0;
+    double tokens = (double)c->train.batch * T;
     *result = (StepResult){0};
-    model_zero_grads(m);
+    memset(t->part_losses, 0, (size_t)c->train.parts * sizeof *t->part_losses);
     model_pack(m, true);
-    for (int first = 0; first < c->train.batch; first += B) {
-        if (interrupted) return false;
-        uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)first;
-        size_t at = (size_t)first * T;
-        sum += model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / tokens));
+    for (int part = 0; part < parts; part++) {
+        model_begin_grads(m, part);
+        for (int first = part * each; first < (part + 1) * each; first += B) {
+            if (stopping()) return false;
+            if (part + 1 == parts && first + B == (part + 1) * each) begin_exchange(t);
+            uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)(passed * each + first);
+            size_t at = (size_t)first * T;
+            t->part_losses[passed + part] += model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / tokens));
+        }
+        model_end_grads(m, part, parts);
     }
-    model_finish_grads(m);
-    result->loss = sum / tokens;
+    end_exchange(t);
+    model_share_counts(m);
+    dist_sum_doubles(t->part_losses, (size_t)c->train.parts);
+    for (int part = 0; part < c->train.parts; part++) result->loss += t->part_losses[part] / tokens;
+    profile_lap(PASS_RANKS, 0, 0);
     model_pack(m, false);                                                        // what is packed is of the old weights
     double before = seconds_now();
     bool fine = optimizer_step(t, result);
@@ -2133,34 +2247,40 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
 }
 
 static bool train_step(Trainer *t, StepResult *result) {
-    int batch = t->config.train.batch, T = t->model.T;
+    int batch = t->config.train.batch, mine = batch / dist_ranks(), T = t->model.T;
     double start = seconds_now(), cpu_start = cpu_seconds_now();
     profile_start();
-    dataloader_batch(&t->data, (uint64_t)t->step, batch, 0, 1, t->inputs, t->targets);
-    profile_lap(PASS_DATA, 0, 12.0 * batch * T);
+    dataloader_batch(&t->data, (uint64_t)t->step, batch, dist_rank(), dist_ranks(), t->inputs, t->targets);
+    profile_lap(PASS_DATA, 0, 12.0 * mine * T);
     bool fine = train_on_batch(t, result);
-    result->bpb = bits_per_byte(result->loss * batch * T, text_bytes(&t->tokenizer, t->targets, batch * T));
+    double bytes[] = {text_bytes(&t->tokenizer, t->targets, mine * T), cpu_seconds_now() - cpu_start};
+    dist_sum_doubles(bytes, fine ? 2 : 0);
+    result->bpb = bits_per_byte(result->loss * batch * T, bytes[0]);
     profile_stop();
     result->seconds = seconds_now() - start;
-    result->cpu_seconds = cpu_seconds_now() - cpu_start;
+    result->cpu_seconds = bytes[1];
     return fine;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Validation, without dropout. Returns false where a signal cut it short.
-
+// Validation, without dropout. Returns false where a signal cut it short. Each rank takes every so many micro-batches of windows; what came of them is added up in the order of the windows.
 static bool evaluate(Trainer *t) {
     const Config *c = &t->config;
     Model *m = &t->model;
     int64_t tokens = t->step < c->train.steps ? c->train.eval_tokens : c->train.final_eval_tokens;
-    Validation v = validation_begin(&t->data, &t->tokenizer, t->classes, c->train.eval_tokens, tokens, m->B);
-    for (int B; !interrupted && (B = validation_windows(&v, t->inputs, t->targets)) > 0; ) {
-        double nats = model_loss(m, t->inputs, t->targets, B, m->T);
-        validation_add(&v, t->targets, m->losses, nats);
+    Validation v = validation_begin(&t->data, c->train.eval_tokens, tokens);
+    ValidationPart mine, *all = xmalloc((size_t)dist_ranks() * sizeof *all);
+    bool stopped = false;
+    for (uint64_t first = 0; first < v.windows && !(stopped = stopping()); first += (uint64_t)m->B * (uint64_t)dist_ranks()) {
+        int B = validation_windows(&v, first + (uint64_t)m->B * (uint64_t)dist_rank(), m->B, t->inputs, t->targets);
+        double nats = B ? model_loss(m, t->inputs, t->targets, B, m->T) : 0.0;
+        mine = validation_part(&v, &t->tokenizer, t->classes, t->targets, m->losses, B, nats);
+        dist_gather(&mine, all, sizeof mine);
+        for (int r = 0; r < dist_ranks(); r++) validation_add(&v, &all[r]);
     }
-    RunEval eval = validation_end(&v, t->val_by_class);
-    if (interrupted) return false;
-    t->eval = eval;
+    free(all);
+    if (stopped) return false;
+    t->eval = validation_end(&v, t->val_by_class);
     t->eval.step = t->step;
     t->eval.tokens = (double)c->train.batch * m->T * t->step;
     t->eval.train_seconds = t->train_seconds;
@@ -2183,11 +2303,11 @@ static int train(Trainer *t) {
     tell_begin(t);
     for (;; ) {
         // Validate: every eval_every steps and at the end, but not again after a resume
-        bool validates = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !interrupted && evaluate(t);
+        bool validates = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !stopping() && evaluate(t);
         if (validates) tell_validation(t);
 
         // Save, show: what isn't sound is not kept
-        bool last = t->step >= steps || interrupted;
+        bool last = t->step >= steps || stopping();
         bool saves = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
         bool samples = !last && t->step > 0 && c->train.sample_every && t->step % c->train.sample_every == 0;
         if ((validates || saves || samples) && !state_is_sound(t, trouble, sizeof trouble)) break;
@@ -2200,7 +2320,7 @@ static int train(Trainer *t) {
             drop_older_best(t);
             break;
         }
-        if (validates) run_draw(&t->run);                // the end draws too
+        if (validates) show_losses(t);                   // the end does, too
         if (samples) {
             check_undisturbed(t);
             progress_end(&t->progress);
@@ -2236,6 +2356,7 @@ static int train_main(int argc, char **argv) {
     config_load(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
                 dir || a.config_path ? where : NULL, a.n_overrides, a.overrides, sources);
     if (!dir) init_adopt(c, sources);
+    choose_parts(c, where);
     check_config(c, sources, &a, dir != NULL, where, owners_of);
     if (a.print_config) {
         config_resolve(c, where);
@@ -2250,7 +2371,7 @@ static int train_main(int argc, char **argv) {
     if (dir) check_resumed(c, dir, a.resume_from);
     else init_check(c, where);
     trainer_open(&t, where);
-    t.run = run_open(&a, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), c, t.tokenizer.size > 0);
+    t.run = open_run(&a, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), c, t.tokenizer.size > 0);
     free(c->run.dir);
     c->run.dir = xstrdup(t.run.dir);
     trainer_begin(&t);
@@ -2259,15 +2380,17 @@ static int train_main(int argc, char **argv) {
     // The weights
     if (a.resume) resume_run(&t, &a);
     else {
-        run_clear(&t.run);
+        if (dist_rank() == 0) run_clear(&t.run);
         begin_weights(&t);
     }
-    t.log = fopen(t.run.log, a.resume ? "a" : "w");
-    if (!t.log) fail("%s: cannot be written: %s", t.run.log, strerror(errno));
+    const char *log = dist_rank() == 0 ? t.run.log : "/dev/null";        // rank 0 writes for all
+    t.log = fopen(log, a.resume ? "a" : "w");
+    if (!t.log) fail("%s: cannot be written: %s", log, strerror(errno));
     log_start(&t, a.overrides, a.resume ? a.n_overrides : 0);
-    run_write_files(&t.run, c, &t.tokenizer);
+    if (dist_rank() == 0) run_write_files(&t.run, c, &t.tokenizer);
     free(where); free(a.overrides);
     printf("run        %s\n\n", c->run.dir);
+    if (dist_rank() == 0) dist_tell("run %s\n", t.run.dir);
 
     int code = train(&t);
     if (a.profile) profile_print(c->train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
@@ -2279,6 +2402,11 @@ static int train_main(int argc, char **argv) {
 int main(int argc, char **argv) {
     program_begin();
     wait_politely(argv);
-    return train_main(argc, argv);
+    dist_begin(&argc, &argv);
+    int code = train_main(argc, argv);
+    if (dist_rank() == 0) dist_tell("ended %d\n", code);
+    dist_pause();
+    dist_end();
+    return code;
 }
 #endif

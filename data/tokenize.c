@@ -70,9 +70,7 @@ __attribute__((noreturn)) PRINTF_LIKE(1, 2) static void give_up(const char *fmt,
     va_list args;
     for (int i = 0; i < written_count; i++) unlink(written[i]);
     va_start(args, fmt);
-    fail_line(fmt, args);
-    va_end(args);
-    _exit(EXIT_FAILED);
+    fail_line(EXIT_FAILED, fmt, args);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

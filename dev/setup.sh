@@ -8,6 +8,7 @@
 #   dev/setup.sh zip       unzip, for corpora that come as a zip file
 #   dev/setup.sh venv      what a Python venv with programs from PyPI needs
 #   dev/setup.sh fuzz      clang with libFuzzer and the sanitizers
+#   dev/setup.sh openmpi, mpich      an MPI library, its compiler wrapper and its launcher
 #   dev/setup.sh torch     what a venv with PyTorch, and torch.compile in it, needs
 #
 # What counts is whether a thing works, not whether a package is installed: a system without apt passes whose compiler, with the
@@ -83,6 +84,19 @@ missing_fuzz() {
         clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null || echo clang libclang-rt-dev
 }
 
+# A library is used by its Debian names, or where it is the only one by the common ones.
+has_mpi() {
+    for name in "mpicc.$1" mpicc; do
+        command -v "$name" >/dev/null || continue
+        printf '#include <mpi.h>\nint main(void) { return !MPI_VERSION; }\n' | "$name" -x c - -x none -o /dev/null 2>/dev/null || continue
+        command -v "mpirun${name#mpicc}" >/dev/null && return
+    done
+    return 1
+}
+
+missing_openmpi() { has_mpi openmpi || echo openmpi-bin libopenmpi-dev; }
+missing_mpich() { has_mpi mpich || echo mpich libmpich-dev; }
+
 missing_torch() {
     missing_venv
     command -v "${CXX:-g++}" >/dev/null || echo g++
@@ -92,8 +106,8 @@ missing_torch() {
 
 group=${1:-}
 case $group in
-    build | kjv | gcide | jargon | linux-doc | zip | venv | fuzz | torch) ;;
-    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip, venv, fuzz or torch expected" >&2
+    build | kjv | gcide | jargon | linux-doc | zip | venv | fuzz | openmpi | mpich | torch) ;;
+    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip, venv, fuzz, openmpi, mpich or torch expected" >&2
        exit 2 ;;
 esac
 missing=missing_$(echo "$group" | tr - _)

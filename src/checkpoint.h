@@ -1,7 +1,7 @@
 /* checkpoint.h - named tensors in one file that is either whole or refused.
  *
- * defines: CkptType, CkptTensor, Checkpoint, checkpoint_save, checkpoint_open, checkpoint_find, checkpoint_read,
- *          checkpoint_close, checkpoint_between
+ * defines: CkptType, CkptTensor, Checkpoint, checkpoint_save, checkpoint_open, checkpoint_find, checkpoint_match,
+ *          checkpoint_read, checkpoint_close, checkpoint_between
  *
  * The file, little endian; offsets count from its start:
  *
@@ -359,18 +359,23 @@ static inline const char *ckpt_describe(const CkptTensor *t, char *buffer) {
     return buffer;
 }
 
+/* The tensor of the name, type and shape that `like` says, or NULL with one line in error[room]. */
+static inline const CkptTensor *checkpoint_match(const Checkpoint *c, const CkptTensor *like, char *error, size_t room) {
+    const CkptTensor *from = checkpoint_find(c, like->name);
+    bool same = from && from->type == like->type && from->ndim == like->ndim;
+    for (int i = 0; same && i < like->ndim; i++) same = from->shape[i] == like->shape[i];
+    char have[112], want[112];
+    if (!from) ckpt_error(error, room, "%s: has no tensor %s", c->path, like->name);
+    else if (!same)
+        ckpt_error(error, room, "%s: tensor %s is %s, expected %s", c->path, like->name, ckpt_describe(from, have), ckpt_describe(like, want));
+    return same ? from : NULL;
+}
+
 /* Copies the tensor named into->name to into->data, its items into->stride elements apart (0: contiguous).
  * Returns 0; or -1 with one line in error[room], nothing copied: no such tensor, another type or another shape. */
 static inline int checkpoint_read(const Checkpoint *c, const CkptTensor *into, char *error, size_t room) {
-    const CkptTensor *from = checkpoint_find(c, into->name);
-    if (!from) return ckpt_error(error, room, "%s: has no tensor %s", c->path, into->name);
-    bool same = from->type == into->type && from->ndim == into->ndim;
-    for (int i = 0; same && i < into->ndim; i++) same = from->shape[i] == into->shape[i];
-    if (!same) {
-        char have[112], want[112];
-        return ckpt_error(error, room, "%s: tensor %s is %s, expected %s", c->path, into->name,
-                          ckpt_describe(from, have), ckpt_describe(into, want));
-    }
+    const CkptTensor *from = checkpoint_match(c, into, error, room);
+    if (!from) return -1;
     uint64_t bytes = 0;
     ckpt_bytes(from, &bytes);
     CkptPieces pieces = ckpt_pieces(into, bytes);

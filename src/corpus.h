@@ -1,8 +1,8 @@
 /* corpus.h - what a run trains on and is validated on: the data that its config names, what its tokens are as text, and the
  * sums of a validation.
  *
- * defines: corpus_open, text_bytes, bits_per_byte, sample_start, TokenText, token_text_add, Validation, validation_begin,
- *          validation_windows, validation_add, validation_end, validated_text
+ * defines: corpus_open, text_bytes, bits_per_byte, sample_start, TokenText, token_text_add, ValidationPart, Validation,
+ *          validation_begin, validation_windows, validation_part, validation_add, validation_end, validated_text
  */
 #ifndef CORPUS_H
 #define CORPUS_H
@@ -74,60 +74,76 @@ static inline void token_text_add(void *to, int token) {
 // Validation. On the way always the same sample of windows, spread over the split; at the end other windows, of which those
 // of the sample are summed up apart, so that both kinds can be compared.
 
+typedef struct {                         // of some windows
+    double windows, sampled;             // how many, and how many of them the validations on the way have
+    double nats, sample_nats, bytes, class_nats[DATALOADER_CLASSES], class_tokens[DATALOADER_CLASSES];
+} ValidationPart;
+
 typedef struct {
     DataLoader *data;
-    const Tokenizer *tokenizer;
-    const uint8_t *classes;              // (V) of the tokens, by frequency (dataloader_classes)
     uint64_t windows, sample;            // how many windows; how many the validations on the way have
-    uint64_t done, sampled;              // of each
-    int most, B;                         // windows at a time, and how many there are this time
-    bool *in_sample;                     // (most)
-    double nats, sample_nats, bytes, class_nats[DATALOADER_CLASSES], class_tokens[DATALOADER_CLASSES];
+    uint64_t first;                      // of the last validation_windows
+    ValidationPart sums;
 } Validation;
 
-// eval_tokens: of a validation on the way, all_tokens: of this one; 0: the whole split. To be ended by validation_end.
-static inline Validation validation_begin(DataLoader *data, const Tokenizer *tokenizer, const uint8_t *classes,
-                                          int64_t eval_tokens, int64_t all_tokens, int most) {
-    return (Validation){.data = data, .tokenizer = tokenizer, .classes = classes, .most = most,
-                        .windows = dataloader_val_windows(data, (uint64_t)all_tokens),
-                        .sample = dataloader_val_windows(data, (uint64_t)eval_tokens),
-                        .in_sample = (bool *)xmalloc((size_t)most * sizeof(bool))};
+// eval_tokens: of a validation on the way, all_tokens: of this one; 0: the whole split.
+static inline Validation validation_begin(DataLoader *data, int64_t eval_tokens, int64_t all_tokens) {
+    return (Validation){.data = data, .windows = dataloader_val_windows(data, (uint64_t)all_tokens),
+                        .sample = dataloader_val_windows(data, (uint64_t)eval_tokens)};
 }
 
-// The next windows, (B, T) tokens. Returns B, up to `most`; 0 when there are no more.
-static inline int validation_windows(Validation *v, int *inputs, int *targets) {
+// The windows from number `first` of the validation on, up to `most`: (B, T) tokens. Returns B; 0 where there are no more.
+static inline int validation_windows(Validation *v, uint64_t first, int most, int *inputs, int *targets) {
     size_t T = (size_t)v->data->T;
-    for (v->B = 0; v->B < v->most && v->done < v->windows; v->B++, v->done++) {
-        uint64_t window = dataloader_val_spread(v->data, v->windows, v->done);
-        dataloader_val(v->data, window, inputs + (size_t)v->B * T, targets + (size_t)v->B * T);
-        v->in_sample[v->B] = v->sampled < v->sample && window == dataloader_val_spread(v->data, v->sample, v->sampled);
-        v->sampled += v->in_sample[v->B];
-    }
-    return v->B;
+    int B = 0;
+    for (v->first = first; B < most && first + (uint64_t)B < v->windows; B++)
+        dataloader_val(v->data, dataloader_val_spread(v->data, v->windows, first + (uint64_t)B), inputs + (size_t)B * T, targets + (size_t)B * T);
+    return B;
 }
 
-// Their losses, (B, T), and the sum of these.
-static inline void validation_add(Validation *v, const int *targets, const float *losses, double nats) {
-    int T = (int)v->data->T;
-    v->nats += nats;
-    v->bytes += text_bytes(v->tokenizer, targets, v->B * T);
-    for (int n = 0; n < v->B * T; n++) {
-        v->class_nats[v->classes[targets[n]]] += losses[n];
-        v->class_tokens[v->classes[targets[n]]]++;
-        if (v->in_sample[n / T]) v->sample_nats += losses[n];
+// Whether the i-th window is one of those that the validations on the way have.
+static inline bool validation_samples(const Validation *v, uint64_t i) {
+    uint64_t window = dataloader_val_spread(v->data, v->windows, i), near = window * v->sample / v->data->val_windows;
+    for (uint64_t k = near > 0 ? near - 1 : 0; k <= near + 1 && k < v->sample; k++)
+        if (dataloader_val_spread(v->data, v->sample, k) == window) return true;
+    return false;
+}
+
+// What came of the B windows of validation_windows: losses (B, T), their sum is nats. classes: (V) of the tokens, by frequency
+// (dataloader_classes).
+static inline ValidationPart validation_part(const Validation *v, const Tokenizer *tokenizer, const uint8_t *classes, const int *targets,
+                                             const float *losses, int B, double nats) {
+    ValidationPart p = {.windows = B, .nats = nats, .bytes = text_bytes(tokenizer, targets, B * v->data->T)};
+    for (int b = 0, n = 0; b < B; b++) {
+        bool sampled = validation_samples(v, v->first + (uint64_t)b);
+        p.sampled += sampled;
+        for (int t = 0; t < v->data->T; t++, n++) {
+            p.class_nats[classes[targets[n]]] += losses[n];
+            p.class_tokens[classes[targets[n]]]++;
+            if (sampled) p.sample_nats += losses[n];
+        }
+    }
+    return p;
+}
+
+static inline void validation_add(Validation *v, const ValidationPart *p) {
+    v->sums.windows += p->windows, v->sums.sampled += p->sampled;
+    v->sums.nats += p->nats, v->sums.sample_nats += p->sample_nats, v->sums.bytes += p->bytes;
+    for (int i = 0; i < DATALOADER_CLASSES; i++) {
+        v->sums.class_nats[i] += p->class_nats[i];
+        v->sums.class_tokens[i] += p->class_tokens[i];
     }
 }
 
 // The losses of the windows so far: in nats per token, in bits per byte, of the sample alone, by_class (DATALOADER_CLASSES).
-static inline RunEval validation_end(Validation *v, double *by_class) {
-    double T = (double)v->data->T, tokens = (double)v->done * T, loss = v->nats / tokens;
-    for (int i = 0; i < DATALOADER_CLASSES; i++)
-        by_class[i] = v->class_tokens[i] > 0 ? v->class_nats[i] / v->class_tokens[i] : NAN;
-    free(v->in_sample);
+static inline RunEval validation_end(const Validation *v, double *by_class) {
+    const ValidationPart *s = &v->sums;
+    double T = (double)v->data->T, tokens = s->windows * T, loss = s->nats / tokens;
+    for (int i = 0; i < DATALOADER_CLASSES; i++) by_class[i] = s->class_tokens[i] > 0 ? s->class_nats[i] / s->class_tokens[i] : NAN;
     return (RunEval){
-        .val_loss = loss, .val_bpb = bits_per_byte(v->nats, v->bytes), .eval_tokens = tokens,
+        .val_loss = loss, .val_bpb = bits_per_byte(s->nats, s->bytes), .eval_tokens = tokens,
         .whole = v->windows == v->data->val_windows,
-        .sample_loss = v->windows == v->sample ? loss : v->sampled == v->sample ? v->sample_nats / ((double)v->sample * T) : NAN};
+        .sample_loss = v->windows == v->sample ? loss : s->sampled == (double)v->sample ? s->sample_nats / ((double)v->sample * T) : NAN};
 }
 
 // What a validation was of, in words, in a buffer that lives until the next call.

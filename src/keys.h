@@ -48,7 +48,7 @@ typedef struct {
     } model;
     struct {
         char *init;
-        int steps, batch, micro_batch, eval_every, save_every, sample_every, sample_tokens, precision, recompute;
+        int steps, batch, parts, micro_batch, eval_every, save_every, sample_every, sample_tokens, precision, recompute;
         int64_t eval_tokens, final_eval_tokens;
         double grad_clip;
     } train;
@@ -151,7 +151,8 @@ static const Field config_fields[] = {
     {"train.init", FIELD_STRING, F_(train.init), "", 0, 0, NULL, "folder of a run, or of an imported model, with whose weights the training begins (fine-tuning): keys of model. that are left open are its own; empty: weights as model.init says"},
     {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, 1e9, NULL, "optimizer steps"},
     {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
-    {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences at once, gradients add up; 0: as many as 4096 tokens hold"},
+    {"train.parts", FIELD_INT, F_(train.parts), "0", 0, 1e6, NULL, "equal parts of a batch, whose gradients are summed in a fixed tree: the same bits for 1, 2, 4, ... ranks up to so many; 0: 1, and on several ranks 8 where that goes, else one for each"},
+    {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences of a part at once, gradients add up; 0: as many as 4096 tokens hold"},
     {"train.eval_every", FIELD_INT, F_(train.eval_every), "250", 0, 1e9, NULL, "steps between validations; 0: only at the end"},
     {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of a validation on the way, windows spread evenly over the split; 0: all"},
     {"train.final_eval_tokens", FIELD_INT64, F_(train.final_eval_tokens), "0", 0, 1e15, NULL, "likewise of the last validation, whose loss is the run's result; 0: the whole split"},
@@ -471,10 +472,14 @@ static inline void config_resolve_mla(Config *c, const char *where) {
 static inline void config_resolve(Config *c, const char *where) {
     config_resolve_data(c);
     if (c->model.kv_heads == 0) c->model.kv_heads = c->model.heads;
+    if (c->train.parts == 0) c->train.parts = 1;
+    if (c->train.batch % c->train.parts)
+        fail_usage("%s: train.parts: %d does not divide train.batch (%d)", where, c->train.parts, c->train.batch);
+    int part = c->train.batch / c->train.parts;          // sequences
     if (c->train.micro_batch == 0) {
         int most = c->model.context < MICRO_TOKENS ? MICRO_TOKENS / c->model.context : 1;
-        for (int n = 1; n <= c->train.batch && n <= most; n++)
-            if (c->train.batch % n == 0) c->train.micro_batch = n;
+        for (int n = 1; n <= part && n <= most; n++)
+            if (part % n == 0) c->train.micro_batch = n;
     }
     int C = c->model.width, NH = c->model.heads, NKV = c->model.kv_heads;
     if (c->model.mlp_width == 0) c->model.mlp_width = c->model.mlp == MLP_SWIGLU ? (8 * C / 3 + 63) / 64 * 64 : 4 * C;
@@ -498,9 +503,9 @@ static inline void config_resolve(Config *c, const char *where) {
     if ((double)c->train.batch * c->model.context > 1e9)
         fail_usage("%s: train.batch: %d sequences of model.context (%d) tokens are more than a step can have, 10^9",
                    where, c->train.batch, c->model.context);
-    if (c->train.batch % c->train.micro_batch)
-        fail_usage("%s: train.micro_batch: %d does not divide train.batch (%d)",
-                   where, c->train.micro_batch, c->train.batch);
+    if (part % c->train.micro_batch)
+        fail_usage("%s: train.micro_batch: %d does not divide %s (%d)", where, c->train.micro_batch,
+                   c->train.parts > 1 ? "train.batch / train.parts" : "train.batch", part);
     config_resolve_experts(c, where);
     config_resolve_optimizer(c, where);
     if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)

@@ -17,13 +17,13 @@
 typedef enum {
     PASS_LINEAR_FORWARD, PASS_LINEAR_INPUT, PASS_LINEAR_WEIGHT, PASS_ATTENTION_FORWARD, PASS_ATTENTION_BACKWARD,
     PASS_NORM, PASS_EMBEDDING, PASS_POSITION, PASS_ACTIVATION, PASS_ROUTING, PASS_DROPOUT, PASS_LOSS, PASS_PACK, PASS_GRADIENT,
-    PASS_OPTIMIZER, PASS_DATA, PASSES
+    PASS_OPTIMIZER, PASS_RANKS, PASS_DATA, PASSES
 } Pass;
 
 static const char *const profile_names[PASSES] = {
     "linear, forward", "linear, dx", "linear, dW", "attention, forward", "attention, backward", "norms",
     "embedding", "RoPE, QK-norm", "gated activation", "experts: route, gather", "dropout", "softmax and loss",
-    "packing of weights", "gradients: zero, norm", "optimizer", "data",
+    "packing of weights", "gradients: zero, norm", "optimizer", "ranks", "data",
 };
 
 static struct { double seconds, flops, bytes; } profile[PASSES];

@@ -2,7 +2,7 @@
  * what is written there beside the log and the checkpoints.
  *
  * defines: run_begun, run_lock, run_is_at, run_disturbed, run_data_conflict, run_foreign_file, run_remove,
- *          Arguments, arguments_parse, run_name, run_resumed_dir, check_config, RunFolder, run_open, run_close,
+ *          Arguments, arguments_parse, run_name, run_resumed_dir, check_config, RunFolder, run_paths, run_open, run_close,
  *          run_resume_command, run_write_files, run_add_sample, run_check_tokenizer, print_resumed,
  *          run_clear, run_cut, run_draw
  *
@@ -424,6 +424,15 @@ static inline DirState run_take(RunFolder *r, const char *dir, const Arguments *
     return *why ? DIR_TAKEN : DIR_OURS;
 }
 
+// Where the files of the run in dir are, which becomes r's.
+static inline void run_paths(RunFolder *r, char *dir) {
+    r->dir = dir;
+    r->log = format("%s/log.jsonl", dir);
+    r->checkpoint = format("%s/checkpoint.bin", dir);
+    r->previous = format("%s/checkpoint.prev.bin", dir);
+    r->best = format("%s/checkpoint.best.bin", dir);
+}
+
 /* The run's folder, made and locked for this process: dir, which is freed, or where that is NULL the first by the config's
  * name that is free. data_dir: where the data is; tokenizes: it has a tokenizer, which the run copies. Ends the program where
  * the folder can't be had. To be closed by run_close. */
@@ -441,16 +450,12 @@ static inline RunFolder run_open(const Arguments *a, char *dir, const Config *c,
     }
     if (state == DIR_TAKEN || state == DIR_REFUSED) fail_usage("%s", why);
     if (state != DIR_OURS) fail("%s", why);
-    r.dir = dir;
-    r.log = format("%s/log.jsonl", dir);
-    r.checkpoint = format("%s/checkpoint.bin", dir);
-    r.previous = format("%s/checkpoint.prev.bin", dir);
-    r.best = format("%s/checkpoint.best.bin", dir);
+    run_paths(&r, dir);
     return r;
 }
 
 static inline void run_close(RunFolder *r) {
-    if (r->dir) close(r->lock);                          // and with it the lock
+    if (r->dir && r->lock >= 0) close(r->lock);          // and with it the lock
     free(r->dir), free(r->log), free(r->checkpoint), free(r->previous), free(r->best);
 }
 

@@ -24,7 +24,7 @@
 typedef struct {
     long step;                  // 0, or where a run goes on
     const char *config, *cpu, *isa, *commit;     // the config as JSON, of any number of lines
-    int threads;
+    int threads, ranks;         // threads of each rank
     size_t params, optimizer_bytes;
     uint64_t data, epoch_tokens;                 // fingerprint of the data, and its tokens of training
     char *const *resumed_with;  // n_resumed overrides of a run that goes on, --section.key=value
@@ -79,6 +79,7 @@ static inline void runlog_put_start(FILE *f, const RunStart *s) {
     for (const char *p = s->config; *p; p++)             // on one line
         if (*p != '\n') fputc(*p, f);
         else while (p[1] == ' ') p++;
+    if (s->ranks > 1) fprintf(f, ", \"ranks\": %d", s->ranks);
     fprintf(f, ", \"cpu\": \"%s\", \"threads\": %d, \"isa\": \"%s\", \"params\": %zu, \"optimizer_bytes\": %zu, "
                "\"data\": \"%016llx\", \"epoch_tokens\": %llu, \"commit\": \"%s\"", s->cpu, s->threads, s->isa, s->params,
             s->optimizer_bytes, (unsigned long long)s->data, (unsigned long long)s->epoch_tokens, s->commit);

@@ -72,6 +72,8 @@ typedef struct {
     const DataLoader *data;
     const MuonParam *groups;             // n_groups, the optimizer's
     int n_groups;
+    size_t whole_state;                  // bytes of the optimizer's state, on all ranks together
+    int ranks;
 } Plan;
 
 static inline void print_plan(const Config *c, const Plan *p) {
@@ -112,6 +114,10 @@ static inline void print_plan(const Config *c, const Plan *p) {
     printf("machine    %s, %d threads, %s kernels, %s%s\n", machine_cpu("", cpu, sizeof cpu), omp_get_max_threads(),
            gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",
            gemm_emulated() ? " (emulated, no faster)" : "");
+    if (p->ranks > 1)
+        printf("ranks      %d, %d thread%s each; batch of %d parts; of %.1f MB of the optimizer's state rank 0 keeps %.1f\n", p->ranks,
+               omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s", c->train.parts, megabytes((double)p->whole_state),
+               megabytes(m->optimizer));
     int wide = 8;
     for (const MuonParam *g = p->groups; g < p->groups + p->n_groups; g++) wide = (int)strlen(g->name) > wide ? (int)strlen(g->name) : wide;
     printf("tensors    %-*s  count  rows x cols   rule        lr      decay\n", wide, "name");

@@ -1,9 +1,9 @@
 /* trainer.h - a Trainer around its steps: opened, resumed, saved, logged, told, ended. The glue between train_gpt.c, which
  * knows what is trained, and the services, which know no model: run.h, runlog.h, resume.h, screen.h, corpus.h, explain.h.
  *
- * defines: owners_of, choose_threads, choose_precision, memory_plan, trainer_open, trainer_begin, trainer_close,
+ * defines: owners_of, choose_threads, choose_precision, memory_plan, choose_parts, trainer_open, trainer_begin, trainer_close, open_run,
  *          checkpoint_weights, state_is_sound, check_undisturbed, save_run, keep_best, drop_older_best, read_weights,
- *          begin_weights, resume_run, log_start, tell_begin, tell_step, tell_validation, show_sample, explain, train_end
+ *          begin_weights, resume_run, log_start, tell_begin, tell_step, tell_validation, show_losses, show_sample, explain, train_end
  *
  * Included by train_gpt.c, behind Trainer and what it is made of. Nothing here has a say in what is learned.
  */
@@ -24,9 +24,18 @@ static inline Owners owners_of(const Config *c) {
 
 // Called before there are any threads, so that they compute as this one does.
 static inline void choose_threads(void) {
-    int threads = machine_threads();
+    int threads = machine_threads() / dist_sharing();
     vec_flush_subnormals();
-    if (threads > 0) omp_set_num_threads(threads);
+    if (!getenv("OMP_NUM_THREADS")) omp_set_num_threads(max_int(threads, 1));
+}
+
+// Parts of a batch where the config leaves that open, and whether they suit the ranks: each has an aligned run of 2^k of them.
+static inline void choose_parts(Config *c, const char *where) {
+    int ranks = dist_ranks();
+    if (c->train.parts == 0 && ranks > 1) c->train.parts = 8 % ranks == 0 && c->train.batch % 8 == 0 ? 8 : ranks;
+    int each = c->train.parts / ranks;
+    if (ranks > 1 && (c->train.parts % ranks || (each & (each - 1))))
+        fail_usage("%s: train.parts: %d on %d ranks; the ranks times a power of two is expected", where, c->train.parts, ranks);
 }
 
 // "auto" is decided once and kept with the run.
@@ -41,9 +50,10 @@ static inline void choose_precision(Config *c) {
 static inline MemoryPlan memory_plan(const Trainer *t) {
     const Model *m = &t->model;
     double batch = 2.0 * sizeof(int) * t->config.train.batch * m->T;
-    return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params,
+    return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params * m->levels,
                         .optimizer = (double)t->state_bytes, .activations = 4.0 * m->n_acts,
-                        .other = (double)t->scratch_bytes * omp_get_max_threads() + batch + memory_of_program(&t->data)};
+                        .other = (double)t->scratch_bytes * omp_get_max_threads() + 4.0 * t->units.room_floats + batch +
+                                 memory_of_program(&t->data)};
 }
 
 // The data that the config asks for, and the plan of model and optimizer on it.
@@ -59,10 +69,24 @@ static inline void trainer_open(Trainer *t, const char *where) {
     check_memory(&plan, &memory, &t->config, where);
 }
 
+// Ends the program where ranks would train different things, and says which.
+static inline void check_ranks(const Trainer *t) {
+    static const char *const what[] = {"config", "data", "build of the program", "kind of CPU (GEMM_ISA=avx2 makes all use the same)"};
+    char *text = config_text(&t->config, config_fields, N_FIELDS);
+    uint64_t mine[] = {hash_string(text), dataloader_fingerprint(&t->data), hash_string(MUON_C_COMMIT), hash_string(gemm_isa())},
+             (*all)[COUNT_OF(what)] = xmalloc((size_t)dist_ranks() * sizeof *all);
+    dist_gather(mine, all, sizeof mine);
+    for (int r = 1; r < dist_ranks(); r++)
+        for (size_t i = 0; i < COUNT_OF(what); i++)
+            if (all[r][i] != all[0][i]) fail_usage("rank %d has another %s than rank 0", r, what[i]);
+    free(text), free(all);
+}
+
 // Says the plan and carries it out: a trainer before its first step, with zero weights.
 static inline void trainer_begin(Trainer *t) {
+    check_ranks(t);
     print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups,
-                                   t->n_groups});
+                                   t->n_groups, muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]), t->units.ranks});
     trainer_allocate(t);
     t->eval.step = -1;
     t->best = (Best){-1, -1, INFINITY};
@@ -98,27 +122,31 @@ static inline int checkpoint_weights(const Model *m, CkptTensor *list) {
 
 typedef struct { CheckpointState state; CkptTensor list[CHECKPOINT_MAX_TENSORS]; int n; } Saved;
 
-// What a checkpoint holds, for saving and for reading alike: the state, the weights w.NAME, and unless only the model is
-// wanted the optimizer's m.NAME and v.NAME.
-static inline void saved_list(Saved *s, Trainer *t, bool whole) {
+// What a checkpoint holds, for saving and for reading alike: the state, the weights w.NAME, and the optimizer's m.NAME and
+// v.NAME. muon: whose; NULL: only the model is wanted.
+static inline void saved_list(Saved *s, Trainer *t, const Muon *muon) {
     s->state = (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
                                  {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
     s->n = checkpoint_state(&s->state, s->list);
     s->n += checkpoint_weights(&t->model, s->list + s->n);
-    if (whole) s->n += checkpoint_moments(&t->muon, s->list + s->n);
+    if (muon) s->n += checkpoint_moments(muon, s->list + s->n);
 }
 
 // Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of its
-// first window. One that isn't finite is what a run ends by; it is then in words.
+// first window. One that isn't finite is what a run ends by; it is then in words. Each rank looks at what it steps itself.
 static inline bool state_is_sound(Trainer *t, char *words, size_t room) {
     Saved s;
-    saved_list(&s, t, true);
-    if (!checkpoint_is_sound(&s.state, s.list, s.n, words, room)) return false;
-    if (t->eval.step == t->step) return true;
-    dataloader_val(&t->data, 0, t->inputs, t->targets);
-    double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
-    if (!isfinite(loss)) snprintf(words, room, "the loss is %s", isnan(loss) ? "NaN" : "infinite");
-    return isfinite(loss);
+    CkptTensor *moments = xmalloc((size_t)(t->muon.n * MUON_SLOT_COUNT) * sizeof *moments);
+    saved_list(&s, t, NULL);
+    bool sound = checkpoint_is_sound(&s.state, s.list, s.n, words, room) &&
+                 checkpoint_is_sound(&s.state, moments, checkpoint_moments(&t->muon, moments), words, room);
+    free(moments);
+    if (sound && t->eval.step != t->step) {
+        dataloader_val(&t->data, 0, t->inputs, t->targets);
+        double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
+        if (!isfinite(loss)) snprintf(words, room, "the loss is %s", isnan(loss) ? "NaN" : "infinite");
+    }
+    return !dist_words(words, room);
 }
 
 // The end of a run that can't go on.
@@ -129,21 +157,42 @@ __attribute__((noreturn)) static inline void run_failed(Trainer *t, const char *
     fail("%s", words);
 }
 
-// To be called before anything is kept that was computed from the data.
+// To be called before anything is kept that was computed from the data. Rank 0 keeps it.
 static inline void check_undisturbed(Trainer *t) {
+    if (dist_rank() > 0) return;
     const char *disturbed = run_disturbed(&t->run, &t->data);
     if (disturbed) run_failed(t, disturbed);
 }
 
+// The optimizer's state as one process has it. Of several ranks rank 0 has a copy of all in *memory, to be freed.
+static inline Muon whole_state(Trainer *t, void **memory) {
+    Muon whole = t->muon;
+    *memory = NULL;
+    if (dist_ranks() == 1) return whole;
+    if (dist_rank() == 0) {
+        *memory = xmalloc(muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]));
+        muon_init(&whole, t->groups, t->n_groups, &t->options[KEYS_MUON], *memory);
+    }
+    units_gather_state(&t->units, &t->muon, t->groups, dist_rank() == 0 ? &whole : NULL);
+    return whole;
+}
+
+// Rank 0 saves, the others wait.
 static inline void save_run(Trainer *t) {
     Saved s;
+    void *memory;
     char error[ERROR_ROOM];
     check_undisturbed(t);
-    runlog_sync(t->log, t->run.log);
-    saved_list(&s, t, true);
-    const char *previous = t->current_is_good ? t->run.previous : NULL;
-    if (!checkpoint_put(t->run.checkpoint, previous, s.list, s.n, &t->config, error, sizeof error))
-        run_failed(t, format("%s; earlier checkpoints are as they were", error));
+    Muon muon = whole_state(t, &memory);
+    if (dist_rank() == 0) {
+        runlog_sync(t->log, t->run.log);
+        saved_list(&s, t, &muon);
+        const char *previous = t->current_is_good ? t->run.previous : NULL;
+        if (!checkpoint_put(t->run.checkpoint, previous, s.list, s.n, &t->config, error, sizeof error))
+            run_failed(t, format("%s; earlier checkpoints are as they were", error));
+    }
+    free(memory);
+    dist_pause();
     t->current_is_good = true;
 }
 
@@ -151,7 +200,7 @@ static inline void save_run(Trainer *t) {
 static inline void save_best(Trainer *t) {
     Saved s;
     char error[ERROR_ROOM];
-    saved_list(&s, t, false);
+    saved_list(&s, t, NULL);
     bool saved = checkpoint_put(t->run.best, NULL, s.list, s.n, &t->config, error, sizeof error);
     if (!saved) {
         printf("%s\n", error);
@@ -162,19 +211,39 @@ static inline void save_best(Trainer *t) {
 
 // Where the weights of now are the best ones: keeps them before the next step changes them.
 static inline void keep_best(Trainer *t) {
-    if (t->best.step == t->step && t->best.kept != t->step) save_best(t);
+    if (dist_rank() == 0 && t->best.step == t->step && t->best.kept != t->step) save_best(t);
 }
 
 // At the end: checkpoint.bin has the weights of now, so that where they are the best ones an older checkpoint of these goes.
 static inline void drop_older_best(Trainer *t) {
-    if (t->best.step == t->step && t->best.kept != t->step) unlink(t->run.best);
+    if (dist_rank() == 0 && t->best.step == t->step && t->best.kept != t->step) unlink(t->run.best);
+}
+
+// Of several ranks: the state of this one's units, out of a checkpoint's of all.
+static inline void take_units(Trainer *t, const Checkpoint *file) {
+    char error[ERROR_ROOM];
+    for (int own = 0; own < t->muon.n; own++) {
+        const Unit *u = &t->units.list[t->units.owned_units[own]];
+        Muon of_group = {.options = t->muon.options, .params = &t->groups[u->group], .n = 1, .state = t->muon.state};
+        CkptTensor list[MUON_SLOT_COUNT];
+        int n = checkpoint_moments(&of_group, list), next = 0;   // what the whole tensor has, in the order of slots
+        for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
+            size_t here;
+            float *to = muon_state(&t->muon, own, slot, &here);
+            if (!to || next == n) continue;
+            const CkptTensor *from = checkpoint_match(file, &list[next++], error, sizeof error);
+            if (!from) fail("%s", error);
+            memcpy(to, (const float *)from->data + units_slice(u, of_group.params, &t->muon.options, slot).at, here * sizeof *to);
+        }
+    }
 }
 
 static inline void resume(Trainer *t, const char *path) {
     Checkpoint file;
     Saved s;
     checkpoint_open_to_resume(&file, &t->run, path);
-    saved_list(&s, t, true);
+    saved_list(&s, t, dist_ranks() == 1 ? &t->muon : NULL);
+    if (dist_ranks() > 1) take_units(t, &file);
     checkpoint_take(&file, s.list, s.n);
     t->step = (int)s.state.step;
     t->eval.step = s.state.evaluated;
@@ -234,6 +303,7 @@ static inline void resume_run(Trainer *t, const Arguments *a) {
     if (a->explained && a->explained <= t->step)
         fail_usage("--explain=%d: the run is already at step %d", a->explained, t->step);
     print_resumed(a, &t->run, t->step);
+    if (dist_rank() > 0) return;
     run_cut(&t->run, t->step, t->eval.step);
     best_resume(&t->best, &t->run, t->step, &t->eval);
 }
@@ -243,10 +313,11 @@ static inline void resume_run(Trainer *t, const Arguments *a) {
 
 // changed: the overrides of a resumed run, n of --section.key=value.
 static inline void log_start(Trainer *t, char *const *changed, int n) {
+    if (dist_rank() > 0) return;
     char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
     runlog_put_start(t->log, &(RunStart){
         .step = t->step, .config = text, .cpu = machine_cpu("", cpu, sizeof cpu), .isa = gemm_isa(), .commit = MUON_C_COMMIT,
-        .threads = omp_get_max_threads(), .params = t->model.n_params, .optimizer_bytes = t->state_bytes,
+        .threads = omp_get_max_threads(), .ranks = dist_ranks(), .params = t->model.n_params, .optimizer_bytes = t->state_bytes,
         .data = dataloader_fingerprint(&t->data), .epoch_tokens = t->data.train_windows * (uint64_t)t->model.T,
         .resumed_with = changed, .n_resumed = n});
     free(text);
@@ -307,9 +378,30 @@ static inline void log_end(Trainer *t, const char *reason) {
     runlog_sync(t->log, t->run.log);
 }
 
+// Opens the run's folder on rank 0; the others only know where it is.
+static inline RunFolder open_run(const Arguments *a, char *dir, const Config *c, bool tokenizes) {
+    if (dist_ranks() == 1) return run_open(a, dir, c, tokenizes);
+    RunFolder r = {.lock = -1};
+    if (dist_rank() == 0) r = run_open(a, dir, c, tokenizes);
+    int n = r.dir ? (int)strlen(r.dir) : 0;
+    dist_share(&n, sizeof n, 0);
+    char *name = xcalloc((size_t)n + 1, 1);
+    if (r.dir) memcpy(name, r.dir, (size_t)n);
+    dist_share(name, (size_t)n, 0);
+    if (dist_rank() == 0) free(name);
+    else run_paths(&r, name);
+    return r;
+}
+
+// Draws loss.png anew; the other ranks wait.
+static inline void show_losses(Trainer *t) {
+    if (dist_rank() == 0) run_draw(&t->run);
+    dist_pause();
+}
+
 // Draws a sample into the run's sample.txt, unless a signal cuts it short, and onto the screen. step: of the model's weights.
 static inline void show_sample(Trainer *t, int step) {
-    if (!t->tokenizer.size || t->config.train.sample_tokens == 0) return;
+    if (!t->tokenizer.size || t->config.train.sample_tokens == 0 || dist_rank() > 0) return;
     TokenText s = {&t->tokenizer, xstrdup(""), 0};
     int start = sample_start(&t->config, &t->tokenizer);
     uint64_t seed = hash64((uint64_t)t->config.run.seed, hash_string("sample"));
@@ -351,6 +443,7 @@ static inline void explain(Trainer *t, const StepResult *result) {
 static inline int train_end(Trainer *t, const char *trouble, int failed) {
     bool whole = t->step == t->config.train.steps && t->eval.step == t->step;
     const char *reason = *trouble ? "diverged" : interrupted && !whole ? "interrupted" : "done";
+    if (dist_rank() > 0) return *trouble ? EXIT_FAILED : interrupted && !whole ? EXIT_INTERRUPTED : 0;
     log_end(t, reason);
     run_draw(&t->run);
     if (*trouble) {

@@ -47,30 +47,31 @@ static inline void error_line_of(char *text, size_t room, const char *fmt, va_li
         if ((unsigned char)*text < ' ' || *text == 127) *text = ' ';
 }
 
-static inline void fail_line(const char *fmt, va_list args) {
+// How a process that isn't alone says its line and ends; NULL: as below. It doesn't return.
+static void (*fail_ends)(int code, const char *line);
+
+__attribute__((noreturn)) static inline void fail_line(int code, const char *fmt, va_list args) {
     char text[2 * ERROR_ROOM];
     error_line_of(text, sizeof text, fmt, args);
     fflush(stdout);
+    if (fail_ends) fail_ends(code, text);
     fprintf(stderr, "error: %s\n", text);
     fflush(NULL);
+    _exit(code);
 }
 
 // The work failed (a damaged file, a full disk, NaN): print the line and exit 1.
 __attribute__((noreturn)) PRINTF_LIKE(1, 2) static inline void fail(const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    fail_line(fmt, args);
-    va_end(args);
-    _exit(EXIT_FAILED);
+    fail_line(EXIT_FAILED, fmt, args);
 }
 
 // The user asked for something that can't be (a config's key, a flag): print the line and exit 2.
 __attribute__((noreturn)) PRINTF_LIKE(1, 2) static inline void fail_usage(const char *fmt, ...) {
     va_list args;
     va_start(args, fmt);
-    fail_line(fmt, args);
-    va_end(args);
-    _exit(EXIT_USAGE);
+    fail_line(EXIT_USAGE, fmt, args);
 }
 
 // Whether all that was printed to f so far is with the system. Returns 0, or the errno of the write that failed. A stream

@@ -215,7 +215,7 @@ static void one_seed(Result *r, Trainer *t, int steps) {
     scratch = xaligned(bytes);
     for (int b = 0; b < ADAM_BATCHES; b++) {            // none of them seen in training
         batch(t, steps + b);
-        model_zero_grads(m);
+        model_begin_grads(m, 0);
         model_gradients(m, t->inputs, t->targets, m->B, m->T, 0, 1.0f / (float)N);
         for (int i = 0; i < n; i++)
             for (size_t k = 0; k < (size_t)list[i].rows * (size_t)list[i].cols; k++)

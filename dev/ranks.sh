@@ -1,0 +1,39 @@
+#!/bin/sh
+# Starts a training on several ranks of this machine, and says how it ended: ranks.sh N openmpi|mpich PROGRAM ARGUMENTS...
+#
+# What it tells the launcher: bind no rank to cores (the program shares them out itself), start more ranks than there are cores
+# where that is asked for, root may (a container's user is often root; Open MPI refuses that otherwise). Open MPI passes Ctrl-C on as
+# SIGTERM and kills a second later: here a minute, so that a step ends and the run is saved. For many machines call the launcher
+# yourself (docs/ranks.md).
+#
+# A launcher's exit code is not to be trusted: under MPICH a rank that just ends looks like success. Rank 0 leaves a word instead.
+set -u
+ranks=$1 library=$2
+shift 2
+case $ranks in
+    *[!0-9]* | '' | 0*) echo "error: RANKS=$ranks: the number of ranks, at least 1, is expected" >&2; exit 2 ;;
+esac
+launcher=mpirun.$library
+command -v "$launcher" >/dev/null || launcher=mpirun
+switches="-n $ranks"
+if [ "$library" = openmpi ]; then
+    switches="-q $switches --bind-to none --oversubscribe --mca odls_base_sigkill_timeout 60"
+    [ "$(id -u)" -ne 0 ] || switches="$switches --allow-run-as-root"
+fi
+MUON_RANKS_WORD=$(mktemp) || exit 1
+export MUON_RANKS_WORD
+trap 'rm -f "$MUON_RANKS_WORD"' EXIT
+trap '' INT                              # the launcher has it, too, and the ranks save
+# shellcheck disable=SC2086 # words
+"$launcher" $switches "$@"
+status=$?
+code=$(sed -n 's/^ended //p' "$MUON_RANKS_WORD" | head -n 1)
+[ -z "$code" ] || exit "$code"
+run=$(sed -n 's/^run //p' "$MUON_RANKS_WORD" | head -n 1)
+if [ -n "$run" ] && [ -e "$run/checkpoint.bin" ]; then
+    saved="saved before: $run/checkpoint.bin; go on with: make train RANKS=$ranks ARGS=\"--run.dir=$run --resume\""
+else
+    saved="nothing was saved yet"
+fi
+echo "error: a rank died, and all others with it (exit code $status of $launcher); $saved" >&2
+exit 1

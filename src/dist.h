@@ -1,0 +1,237 @@
+/* dist.h - ranks: the processes that train one model together, and all that they tell each other.
+ *
+ * defines: dist_tell, dist_begin, dist_end, dist_rank, dist_ranks, dist_sharing, dist_any, dist_first, dist_sum_ints, dist_sum_doubles,
+ *          dist_max_floats, dist_share, dist_words, dist_gather, dist_pause, DistMessages, dist_send, dist_receive, dist_poll, dist_finish,
+ *          dist_sent_bytes, dist_wait_seconds
+ *
+ * MPI enters here and nowhere else, where MUON_MPI is defined (make MPI=1). Without it there is one rank, and nothing costs
+ * anything. Every function but the ones that ask is collective: all ranks call it, in the same order.
+ *
+ * Only what is exact in any order is left to MPI's own reductions (sums of integers, of doubles of which all but one are zero,
+ * maxima): the order in which they add is the library's, and changes with sizes and switches.
+ *
+ * A rank that fails says its line and takes all others with it (MPI_Abort): under MPICH a process that just leaves looks like
+ * success. What all ranks meet, such as a bad config, is said once, by rank 0: the others wait a moment for it.
+ */
+#ifndef DIST_H
+#define DIST_H
+
+#include <sched.h>
+#include "machine.h"
+#include "util.h"
+
+// Ends a program that a launcher started as one of several, and that is alone: all of them would write one run's folder.
+static inline void dist_check_launcher(const char *why) {
+    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};     // Open MPI's and MPICH's
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        const char *size = getenv(sizes[i]);
+        if (size && atoi(size) > 1)
+            fail_usage("one of %s processes that a launcher of MPI started, but each would train alone: the program is %s; "
+                       "`make train RANKS=%s` builds and starts one that knows the others", size, why, size);
+    }
+}
+
+#ifdef MUON_MPI
+#include <limits.h>
+#include <mpi.h>
+
+static struct {
+    int rank, ranks, sharing;            // sharing: ranks of this machine that may use the same CPUs, with this one
+    MPI_Comm comm;
+    double sent, waited;                 // bytes of weights and gradients; seconds in which this rank had nothing to do
+} dist = {0, 1, 1, MPI_COMM_NULL, 0, 0};
+
+static inline int dist_rank(void) { return dist.rank; }
+static inline int dist_ranks(void) { return dist.ranks; }
+
+// A word for dev/ranks.sh, which started the ranks and reads it when they have ended.
+PRINTF_LIKE(1, 2) static inline void dist_tell(const char *fmt, ...) {
+    const char *path = getenv("MUON_RANKS_WORD");
+    FILE *f = path ? fopen(path, "a") : NULL;
+    if (!f) return;
+    va_list args;
+    va_start(args, fmt);
+    vfprintf(f, fmt, args);
+    va_end(args);
+    fclose(f);
+}
+
+// How util.h's fail ends a rank: with its line, and without the library's.
+static inline void dist_fail(int code, const char *line) {
+    struct timespec moment = {3, 0};
+    if (dist.rank > 0) nanosleep(&moment, NULL);         // rank 0's abort arrives meanwhile where it fails alike
+    if (dist.rank > 0) fprintf(stderr, "error: rank %d: %s\n", dist.rank, line);
+    else fprintf(stderr, "error: %s\n", line);
+    fflush(NULL);
+    dist_tell("ended %d\n", code);
+    if (freopen("/dev/null", "w", stderr)) MPI_Abort(MPI_COMM_WORLD, code);
+    _exit(code);
+}
+
+// How many ranks of this machine may run on the CPUs that this one may run on: all where the launcher binds none.
+static inline int dist_count_sharing(void) {
+    MPI_Comm machine;
+    int here = 0, mine = 0, sharing = 0;
+    MPI_Comm_split_type(dist.comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
+    MPI_Comm_size(machine, &here);
+    MPI_Comm_rank(machine, &mine);
+    cpu_set_t *sets = (cpu_set_t *)xcalloc((size_t)here, sizeof *sets);
+    sched_getaffinity(0, sizeof *sets, &sets[mine]);
+    MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sets, (int)sizeof *sets, MPI_BYTE, machine);
+    for (int i = 0; i < here; i++) sharing += CPU_EQUAL(&sets[i], &sets[mine]) != 0;
+    free(sets);
+    MPI_Comm_free(&machine);
+    return sharing;
+}
+
+static inline void dist_begin(int *argc, char ***argv) {
+    int threads;
+    MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &threads);
+    MPI_Comm_dup(MPI_COMM_WORLD, &dist.comm);
+    MPI_Comm_rank(dist.comm, &dist.rank);
+    MPI_Comm_size(dist.comm, &dist.ranks);
+    if (dist.ranks > 1) fail_ends = dist_fail;
+    if (dist.ranks == 1) dist_check_launcher("built for another MPI library than the launcher's");
+    dist.sharing = dist_count_sharing();
+    if (dist.rank > 0 && !freopen("/dev/null", "w", stdout)) fail("/dev/null: %s", strerror(errno));    // rank 0 speaks for all
+}
+
+// Leaves the others; a rank that is alone already stays what it is.
+static inline void dist_end(void) {
+    fail_ends = NULL;
+    MPI_Comm_free(&dist.comm);
+    MPI_Finalize();
+}
+
+static inline int dist_sharing(void) { return dist.sharing; }
+
+// Whether any rank says so.
+static inline bool dist_any(bool mine) {
+    int any = mine;
+    MPI_Allreduce(MPI_IN_PLACE, &any, 1, MPI_INT, MPI_MAX, dist.comm);
+    return any;
+}
+
+// The lowest rank that says so; -1: none does.
+static inline int dist_first(bool mine) {
+    int first = mine ? dist.rank : dist.ranks;
+    MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, dist.comm);
+    return first < dist.ranks ? first : -1;
+}
+
+static inline void dist_sum_ints(int *x, size_t n) { if (n) MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_INT, MPI_SUM, dist.comm); }
+
+// Of each number all ranks but one must have 0.
+static inline void dist_sum_doubles(double *x, size_t n) {
+    if (n) MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_DOUBLE, MPI_SUM, dist.comm);
+}
+
+// NaN counts as larger than any number.
+static inline void dist_larger(void *in, void *inout, int *n, MPI_Datatype *type) {
+    const float *a = (const float *)in;
+    float *b = (float *)inout;
+    (void)type;
+    for (int i = 0; i < *n; i++) if (!isnan(b[i]) && !(a[i] <= b[i])) b[i] = a[i];
+}
+
+static inline void dist_max_floats(float *x, size_t n) {
+    MPI_Op larger;
+    MPI_Op_create(dist_larger, 1, &larger);
+    MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_FLOAT, larger, dist.comm);
+    MPI_Op_free(&larger);
+}
+
+// What rank `from` has becomes everybody's.
+static inline void dist_share(void *bytes, size_t n, int from) { MPI_Bcast(bytes, (int)n, MPI_BYTE, from, dist.comm); }
+
+// Words that one rank has, or several, become those of the lowest that has any, everywhere. Returns whether there are any.
+static inline bool dist_words(char *words, size_t room) {
+    int first = dist_first(*words != '\0');
+    if (first >= 0) dist_share(words, room, first);
+    return first >= 0;
+}
+
+// all: the ranks' n bytes each, in their order.
+static inline void dist_gather(const void *mine, void *all, size_t n) {
+    MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, dist.comm);
+}
+
+// Waits until all ranks are here, asleep: where one has files to write, the others shouldn't spin beside it.
+static inline void dist_pause(void) {
+    MPI_Request request;
+    struct timespec moment = {0, 500000};
+    int done = 0;
+    MPI_Ibarrier(dist.comm, &request);
+    for (MPI_Test(&request, &done, MPI_STATUS_IGNORE); !done; MPI_Test(&request, &done, MPI_STATUS_IGNORE)) nanosleep(&moment, NULL);
+}
+
+// Messages under way. Two ranks that send each other several must do so in the same order: they carry no names.
+typedef struct { MPI_Request *requests; int n, room; } DistMessages;
+
+static inline MPI_Request *dist_next_message(DistMessages *m) {
+    if (m->n == m->room) m->requests = (MPI_Request *)xrealloc(m->requests, (size_t)(m->room = 2 * m->room + 16) * sizeof *m->requests);
+    return &m->requests[m->n++];
+}
+
+// x, of n bytes, must stay as it is until dist_finish.
+static inline void dist_send(DistMessages *m, const void *x, size_t n, int to) {
+    dist.sent += (double)n;
+    MPI_Isend(x, (int)n, MPI_BYTE, to, 0, dist.comm, dist_next_message(m));
+}
+
+static inline void dist_receive(DistMessages *m, void *x, size_t n, int from) {
+    MPI_Irecv(x, (int)n, MPI_BYTE, from, 0, dist.comm, dist_next_message(m));
+}
+
+// Whether all of them are done: MPI moves messages only while it is called.
+static inline bool dist_poll(DistMessages *m) {
+    int done = 1;
+    if (m->n) MPI_Testall(m->n, m->requests, &done, MPI_STATUSES_IGNORE);
+    if (done) m->n = 0;
+    return done;
+}
+
+static inline void dist_finish(DistMessages *m) {
+    double start = seconds_now();
+    if (m->n) MPI_Waitall(m->n, m->requests, MPI_STATUSES_IGNORE);
+    dist.waited += seconds_now() - start;
+    m->n = 0;
+}
+
+static inline double dist_sent_bytes(void) { return dist.sent; }
+static inline double dist_wait_seconds(void) { return dist.waited; }
+
+#else    // one rank
+
+static inline int dist_rank(void) { return 0; }
+static inline int dist_ranks(void) { return 1; }
+static inline int dist_sharing(void) { return 1; }
+
+static inline void dist_begin(int *argc, char ***argv) {
+    (void)argc, (void)argv;
+    dist_check_launcher("built without MPI");
+}
+
+static inline void dist_end(void) {}
+PRINTF_LIKE(1, 2) static inline void dist_tell(const char *fmt, ...) { (void)fmt; }
+static inline bool dist_any(bool mine) { return mine; }
+static inline int dist_first(bool mine) { return mine ? 0 : -1; }
+static inline void dist_sum_ints(int *x, size_t n) { (void)x, (void)n; }
+static inline void dist_sum_doubles(double *x, size_t n) { (void)x, (void)n; }
+static inline void dist_max_floats(float *x, size_t n) { (void)x, (void)n; }
+static inline void dist_share(void *bytes, size_t n, int from) { (void)bytes, (void)n, (void)from; }
+static inline void dist_gather(const void *mine, void *all, size_t n) { memcpy(all, mine, n); }
+static inline bool dist_words(char *words, size_t room) { (void)room; return *words != '\0'; }
+static inline void dist_pause(void) {}
+
+typedef struct { char none; } DistMessages;
+
+static inline void dist_send(DistMessages *m, const void *x, size_t n, int to) { (void)m, (void)x, (void)n, (void)to; }
+static inline void dist_receive(DistMessages *m, void *x, size_t n, int from) { (void)m, (void)x, (void)n, (void)from; }
+static inline bool dist_poll(DistMessages *m) { (void)m; return true; }
+static inline void dist_finish(DistMessages *m) { (void)m; }
+static inline double dist_sent_bytes(void) { return 0; }
+static inline double dist_wait_seconds(void) { return 0; }
+#endif
+
+#endif // DIST_H
