@@ -125,7 +125,7 @@ endif
 compile = $(call compile_by,$(CC),$(1),$(2),$(3))
 compile_by = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(1) $(CPPFLAGS) $(FLAGS) $(3) $(CFLAGS) $(2) -o $@ $(LDFLAGS) $(LIBS) $(4) $(LDLIBS) $(EXACT)
 
-.PHONY: all programs train data tokenizer test fuzz ab sweep sample eval attention export import plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
+.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1 (openmpi, mpich): train_gpt_mpi, too
@@ -157,6 +157,9 @@ programs: $(TESTED) $(BUILD)/logits $(BUILD)/pictures $(BUILD)/bench $(BUILD)/be
 
 test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh "$(OF_RUNS)" $(filter-out $(OF_RUNS),$(TESTS))
+
+test-ranks: $(TRAINER) $(RANKED) $(BUILD)/tokenize $(BUILD)/ranks    ## run the tests of several ranks; MPI=openmpi|mpich
+	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) MPI=$(MPI_LIBRARY) dev/test/run.sh $(BUILD)/ranks
 
 # Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
 # New inputs that reach other code are kept in build/fuzz_found/PARSER, one that fails beside it as PARSER-crash-...
@@ -303,6 +306,8 @@ $(BUILD)/test_ab: tools/ab.c $(wildcard tools/*.h)
 $(BUILD)/test_plot: tools/plot.c
 $(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
+$(BUILD)/ranks: dev/test/ranks.c dev/test/test.h dev/test/train.h $(HEADERS) | setup
+	$(call compile,$<,-Wno-unused-function)
 $(BUILD)/test_export: dev/test/test_export.c dev/test/test.h dev/test/train.h $(HEADERS) | setup
 	$(call compile,$<,-Wno-unused-function)
 $(BUILD)/test_import: dev/test/test_import.c dev/test/test.h dev/test/train.h $(HEADERS) | setup

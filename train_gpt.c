@@ -2205,10 +2205,11 @@ static void end_exchange(Trainer *t) {
     t->model.layer_done = NULL;
 }
 
-// Whether a signal has come, to any of the ranks.
+// Whether a signal has come, to any of the ranks: all get the same answer, also where one comes just now.
 static bool stopping(void) {
-    if (dist_any(interrupted)) interrupted = 1;
-    return interrupted;
+    bool any = dist_any(interrupted);
+    if (any) interrupted = 1;
+    return any;
 }
 
 // One step on the batch in t->inputs and t->targets, this rank's parts of it: forward and backward of every micro-batch, then
@@ -2365,6 +2366,8 @@ static int train_main(int argc, char **argv) {
         free(a.overrides); free(where);
         return 0;
     }
+
+    if (a.explained && dist_ranks() > 1) fail_usage("--explain=%d: on one rank only", a.explained);
 
     // The plan, and a folder for the run
     choose_threads();

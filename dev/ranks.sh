@@ -1,10 +1,12 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Starts a training on several ranks of this machine, and says how it ended: ranks.sh N openmpi|mpich PROGRAM ARGUMENTS...
 #
 # What it tells the launcher: bind no rank to cores (the program shares them out itself), start more ranks than there are cores
-# where that is asked for, root may (a container's user is often root; Open MPI refuses that otherwise). Open MPI passes Ctrl-C on as
-# SIGTERM and kills a second later: here a minute, so that a step ends and the run is saved. For many machines call the launcher
-# yourself (docs/ranks.md).
+# where that is asked for, root may (a container's user is often root; Open MPI refuses that otherwise). For many machines call the
+# launcher yourself (docs/ranks.md).
+#
+# Ctrl-C reaches the ranks as SIGUSR1, which both launchers only pass on: of an INT or TERM Open MPI makes a TERM and kills a second
+# later, in the middle of a step. They end the step, save and end; a second Ctrl-C ends them at once.
 #
 # A launcher's exit code is not to be trusted: under MPICH a rank that just ends looks like success. Rank 0 leaves a word instead.
 set -u
@@ -17,16 +19,19 @@ launcher=mpirun.$library
 command -v "$launcher" >/dev/null || launcher=mpirun
 switches="-n $ranks"
 if [ "$library" = openmpi ]; then
-    switches="-q $switches --bind-to none --oversubscribe --mca odls_base_sigkill_timeout 60"
+    switches="-q $switches --bind-to none --oversubscribe"
     [ "$(id -u)" -ne 0 ] || switches="$switches --allow-run-as-root"
 fi
 MUON_RANKS_WORD=$(mktemp) || exit 1
 export MUON_RANKS_WORD
 trap 'rm -f "$MUON_RANKS_WORD"' EXIT
-trap '' INT                              # the launcher has it, too, and the ranks save
+set -m                                   # a group of its own: what the terminal sends comes here alone
 # shellcheck disable=SC2086 # words
-"$launcher" $switches "$@"
-status=$?
+"$launcher" $switches "$@" </dev/null &
+pid=$!
+asked=
+trap 'if [ -z "$asked" ]; then asked=1; kill -USR1 $pid; else kill -TERM $pid; fi' INT TERM HUP
+while wait $pid; status=$?; [ $status -gt 128 ] && kill -0 $pid 2>/dev/null; do :; done
 code=$(sed -n 's/^ended //p' "$MUON_RANKS_WORD" | head -n 1)
 [ -z "$code" ] || exit "$code"
 run=$(sed -n 's/^run //p' "$MUON_RANKS_WORD" | head -n 1)

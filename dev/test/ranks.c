@@ -1,0 +1,149 @@
+/* ranks.c - trainings on several ranks against the same on one: bits, resuming, ends of every kind. `make test-ranks MPI=mpich`
+ * builds and runs it; needs MPI, so it isn't one of `make test`.
+ *
+ * MPI: the library's name, as dev/ranks.sh takes it. From the project's folder, as all tests.
+ */
+#define _GNU_SOURCE
+#include "../../src/util.h"
+#include "../../src/checkpoint.h"
+#include "test.h"
+#include "train.h"
+
+static const char *library;
+
+// A training on so many ranks of so many threads; 0 ranks: train_gpt, without MPI. Returns its exit code.
+#define RANKS(n, threads, ...) (prepare_runs(), ranks_command(n, threads, "", format(__VA_ARGS__)))
+static int ranks_command(int n, int threads, const char *before, char *arguments) {
+    char *start = n ? format("dev/ranks.sh %d %s %s_mpi", n, library, trainer) : xstrdup(trainer);
+    int code = shell("%s OMP_NUM_THREADS=%d timeout -k 3 60 %s %s > build/test/out.txt 2> build/test/err.txt", before, threads, start, arguments);
+    free(start), free(arguments);
+    return code;
+}
+
+static void check_runs(int n, int threads, const char *one, const char *many, const char *arguments) {
+    int code = RANKS(n, threads, "%s --overwrite --run.dir=build/test/runs/%s", arguments, many);
+    if (code) CHECK_MSG(false, "exit code %d: %s", code, read_file("build/test/err.txt", NULL));
+    char a[128], b[128];
+    snprintf(a, sizeof a, "build/test/runs/%s/checkpoint.bin", one);
+    snprintf(b, sizeof b, "build/test/runs/%s/checkpoint.bin", many);
+    check_same_checkpoint(a, b);
+    snprintf(a, sizeof a, "build/test/runs/%s", one);
+    snprintf(b, sizeof b, "build/test/runs/%s", many);
+    char *x = log_without_times(a), *y = log_without_times(b);
+    CHECK_MSG(!strcmp(x, y), "the logs of %s and %s differ", one, many);
+    free(x), free(y);
+}
+
+static const char *const architectures[] = {
+    "--model.arch=gpt2", "--model.arch=speedrun --optimizer.qk_clip.tau=0 --optimizer.name=normuon", "--model.arch=llama --model.kv_heads=1",
+    "--model.arch=k2 --model.q_lora=8 --model.kv_lora=8 --model.nope=8 --model.rope=4 --model.v_head=8 --model.experts=4 "
+    "--model.expert_width=8 --model.dropout=0 --optimizer.muon.per_head=true",
+};
+#define COMMON "build/test/run.json --train.steps=30 --train.batch=24 --train.micro_batch=0 --train.sample_tokens=0"
+
+// MuonClip clips heads in nearly every step (tau 0.01).
+TEST(every_architecture_has_the_same_bits_on_one_and_four_ranks) {
+    for (size_t a = 0; a < COUNT_OF(architectures); a++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            char *arguments = format(COMMON " --train.parts=8 %s --train.precision=%s", architectures[a], bf16 ? "bf16" : "fp32");
+            CHECK(RANKS(0, 1, "%s --overwrite --run.dir=build/test/runs/one", arguments) == 0);
+            check_runs(4, 1, "one", "four", arguments);
+            free(arguments);
+        }
+}
+
+TEST(any_number_of_ranks_and_threads_has_the_same_bits) {
+    static const struct { int parts, ranks, threads; } cases[] = {{8, 1, 2}, {8, 2, 1}, {8, 2, 2}, {8, 8, 1}, {8, 4, 2}, {12, 3, 1}, {12, 6, 1}, {3, 3, 2}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *arguments = format(COMMON " --train.parts=%d --model.arch=llama", cases[i].parts);
+        if (i == 0 || cases[i].parts != cases[i - 1].parts)
+            CHECK(RANKS(0, 1, "%s --overwrite --run.dir=build/test/runs/one", arguments) == 0);
+        check_runs(cases[i].ranks, cases[i].threads, "one", "many", arguments);
+        free(arguments);
+    }
+}
+
+TEST(parts_are_eight_where_nobody_says) {
+    CHECK(RANKS(2, 1, COMMON " --overwrite --run.dir=build/test/runs/auto") == 0);
+    CHECK(shell("grep -q '\"parts\": 8' build/test/runs/auto/config.json") == 0);
+    CHECK(RANKS(3, 1, COMMON " --overwrite --run.dir=build/test/runs/auto") == 0);
+    CHECK(shell("grep -q '\"parts\": 3' build/test/runs/auto/config.json") == 0);
+    CHECK(shell("grep -q '\"ranks\": 3' build/test/runs/auto/log.jsonl") == 0);
+}
+
+// Four ranks that are told to stop, and two that go on.
+TEST(a_run_that_was_stopped_goes_on_with_other_ranks) {
+    static const char *const signals[] = {"TERM", "HUP"};
+    CHECK(RANKS(0, 1, COMMON " --train.steps=150 --train.parts=8 --overwrite --run.dir=build/test/runs/one") == 0);
+    for (size_t i = 0; i < COUNT_OF(signals); i++) {
+        char *then = format("kill -%s $pid", signals[i]);
+        CHECK(shell("rm -rf build/test/runs/stopped; OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 4 %s %s_mpi " COMMON " --train.steps=150 --train.parts=8 "
+                    "--run.dir=build/test/runs/stopped > build/test/out.txt 2> build/test/err.txt & pid=$!; "
+                    "while ! grep -qs '\"step\": 20,' build/test/runs/stopped/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+                    "%s; wait $pid", library, trainer, then) == EXIT_INTERRUPTED);
+        CHECK(shell("grep -q 'interrupted at step' build/test/out.txt") == 0);
+        CHECK_MSG(shell("test ! -s build/test/err.txt") == 0, "%s", read_file("build/test/err.txt", NULL));
+        CHECK(RANKS(2, 1, "--run.dir=build/test/runs/stopped --resume") == 0);
+        check_same_checkpoint("build/test/runs/one/checkpoint.bin", "build/test/runs/stopped/checkpoint.bin");
+        free(then);
+    }
+}
+
+// kill -9 of one of four: all end, the line names what was saved, and two ranks go on from there.
+TEST(a_rank_that_dies_ends_all) {
+    CHECK(RANKS(0, 1, COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 --overwrite --run.dir=build/test/runs/one") == 0);
+    CHECK(shell("rm -rf build/test/runs/killed; OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 4 %s %s_mpi " COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 "
+                "--run.dir=build/test/runs/killed > build/test/out.txt 2> build/test/err.txt & pid=$!; "
+                "while ! grep -qs '\"step\": 25,' build/test/runs/killed/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+                "kill -9 $(pgrep -x train_gpt_mpi | tail -n 1); wait $pid", library, trainer) == EXIT_FAILED);
+    check_error_line(EXIT_FAILED, EXIT_FAILED, "a rank died, and all others with it");
+    CHECK(shell("grep -q 'saved before: build/test/runs/killed/checkpoint.bin; go on with: make train RANKS=4' build/test/err.txt") == 0);
+    CHECK(shell("for i in $(seq 50); do pgrep -x train_gpt_mpi > /dev/null || exit 0; sleep 0.1; done; exit 1") == 0);
+    CHECK(RANKS(2, 1, "--run.dir=build/test/runs/killed --resume") == 0);
+    check_same_checkpoint("build/test/runs/one/checkpoint.bin", "build/test/runs/killed/checkpoint.bin");
+}
+
+TEST(what_cannot_be_is_said_in_one_line) {
+    check_error_line(RANKS(3, 1, COMMON " --train.parts=8 --overwrite --run.dir=build/test/runs/bad"), EXIT_USAGE,
+                     "train.parts: 8 on 3 ranks; the ranks times a power of two is expected");
+    check_error_line(RANKS(5, 1, COMMON " --overwrite --run.dir=build/test/runs/bad"), EXIT_USAGE, "train.parts: 5 does not divide train.batch (24)");
+    check_error_line(RANKS(2, 1, COMMON " --data.dir=build/test/nowhere --overwrite --run.dir=build/test/runs/bad"), EXIT_FAILED, "build/test/nowhere: no such folder");
+    check_error_line(RANKS(2, 1, COMMON " --explain=3 --overwrite --run.dir=build/test/runs/bad"), EXIT_USAGE, "--explain=3: on one rank only");
+    check_error_line(RANKS(2, 1, COMMON " --optimizer.muon.lr=1e6 --optimizer.adamw.lr=1e6 --overwrite --run.dir=build/test/runs/bad"), EXIT_FAILED, "error: step ");
+    check_error_line(shell("dev/ranks.sh two %s %s_mpi > build/test/out.txt 2> build/test/err.txt", library, trainer), EXIT_USAGE, "RANKS=two: the number of ranks");
+    // a launcher of another library, or a program that knows none
+    check_error_line(ranks_command(0, 1, "OMPI_COMM_WORLD_SIZE=4", format(COMMON)), EXIT_USAGE, "one of 4 processes that a launcher of MPI started");
+    check_error_line(ranks_command(0, 1, "PMI_SIZE=2", format(COMMON)), EXIT_USAGE, "one of 2 processes");
+}
+
+// Ranks that begin with something else: the second one has another config, another build of the data, another kind of CPU.
+TEST(ranks_that_differ_are_refused) {
+    CHECK(shell("rm -rf build/test/other && tr a e < build/test/words.txt > build/test/other.txt && "
+                "%s/tokenize shards --tokenizer=char --out=build/test/other build/test/other.txt > build/test/out.txt 2>&1", build) == 0);
+    static const struct { const char *second, *words; } cases[] = {
+        {"--train.grad_clip=0.5", "rank 1 has another config than rank 0"},
+        {"--data.dir=build/test/other --model.vocab=99", "rank 1 has another config than rank 0"},
+        {"--data.dir=build/test/nowhere", "rank 1: build/test/nowhere: no such folder"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        shell("if [ %s = openmpi ]; then s='-q --allow-run-as-root --oversubscribe'; fi; "
+              "OMP_NUM_THREADS=1 timeout 60 mpirun.%s $s -n 1 %s_mpi " COMMON " --overwrite --run.dir=build/test/runs/bad : "
+              "-n 1 %s_mpi " COMMON " --overwrite --run.dir=build/test/runs/bad %s > build/test/out.txt 2> build/test/err.txt",
+              library, library, trainer, trainer, cases[i].second);
+        check_error_line(0, 0, cases[i].words);
+    }
+}
+
+int main(int argc, char **argv) {
+    tests_only = argc > 1 ? argv[1] : NULL;
+    find_programs();
+    library = getenv("MPI") ? getenv("MPI") : "openmpi";
+    RUN(every_architecture_has_the_same_bits_on_one_and_four_ranks);
+    RUN(any_number_of_ranks_and_threads_has_the_same_bits);
+    RUN(parts_are_eight_where_nobody_says);
+    RUN(a_run_that_was_stopped_goes_on_with_other_ranks);
+    RUN(a_rank_that_dies_ends_all);
+    RUN(what_cannot_be_is_said_in_one_line);
+    RUN(ranks_that_differ_are_refused);
+    return tests_end();
+}
