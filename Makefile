@@ -82,11 +82,11 @@ override BUILD := $(BUILD)/san
 CFLAGS := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
 TRAINER := $(if $(filter build,$(BUILD)),.,$(BUILD))/train_gpt
-# Ranks: train_gpt_mpi, built with the MPI library that MPI names; 1 is Open MPI.
+# Ranks: train_gpt_mpi, built with Open MPI (MPI=1), or train_gpt_mpich.
 MPI_LIBRARY := $(if $(filter mpich,$(MPI)),mpich,openmpi)
 $(if $(filter-out 0 1 openmpi mpich,$(MPI)),$(error MPI=$(MPI): openmpi or mpich, or 1, expected))
 WITH_RANKS := $(or $(RANKS),$(filter-out 0,$(MPI)))
-RANKED  := $(TRAINER)_mpi
+RANKED  := $(TRAINER)_$(if $(filter mpich,$(MPI)),mpich,mpi)
 MPICC    = $(shell command -v mpicc.$(MPI_LIBRARY) || echo mpicc)
 export CONFIG DATA TOKENIZER VOCAB RUNS_DIR A B GRID BUILD TRAINER PARSER
 ifneq ($(DATA_ROOT),build/data)
@@ -128,7 +128,7 @@ compile_by = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(1) $(CPPFLAGS) 
 .PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
-all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1 (openmpi, mpich): train_gpt_mpi, too
+all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1: train_gpt_mpi, too (MPI=mpich: train_gpt_mpich)
 
 train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), STEPS=100 SEED=2 RANKS=4, with ARGS
 	$(Q)$(if $(RANKS),dev/ranks.sh "$$RANKS" $(MPI_LIBRARY) $(RANKED),$(TRAINER)) "$$CONFIG" $(ON_DATA) $(KEYS) $(if $(SEED),--run.seed="$$SEED") $(ARGS)
@@ -159,7 +159,7 @@ test: $(TESTED)                                          ## run every test; SAN=
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh "$(OF_RUNS)" $(filter-out $(OF_RUNS),$(TESTS))
 
 test-ranks: $(TRAINER) $(RANKED) $(BUILD)/tokenize $(BUILD)/ranks    ## run the tests of several ranks; MPI=openmpi|mpich
-	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) MPI=$(MPI_LIBRARY) dev/test/run.sh $(BUILD)/ranks
+	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) RANKED=$(RANKED) MPI=$(MPI_LIBRARY) dev/test/run.sh $(BUILD)/ranks
 
 # Without trace-cmp, which would take two thirds of the time: the corpus has the magic words.
 # New inputs that reach other code are kept in build/fuzz_found/PARSER, one that fails beside it as PARSER-crash-...
@@ -235,7 +235,7 @@ help:                                                    ## this list
 	echo; sed -n 's/^#   \([A-Z]\)/  \1/p' $(firstword $(MAKEFILE_LIST))
 
 clean:                                                   ## remove what was built; prepared data, PyTorch and runs stay
-	$(Q)$(OWN_BUILD) find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt train_gpt_mpi
+	$(Q)$(OWN_BUILD) find build -mindepth 1 -maxdepth 1 ! -name data ! -name venv -exec rm -rf {} + 2>/dev/null; rm -f train_gpt train_gpt_mpi train_gpt_mpich
 
 distclean: clean                                         ## remove these too, but no runs
 	$(Q)$(OWN_BUILD) rm -rf build
@@ -262,11 +262,9 @@ $(BUILD)/commit.h: commit
 $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h)
 # The wrapper's own compiler is CC, too. MPICH's MPI_STATUSES_IGNORE looks to gcc like an array that is too small.
-$(RANKED): train_gpt.c $(HEADERS) $(BUILD)/commit.h $(BUILD)/mpi_library | setup
-	$(call compile_by,OMPI_CC="$(CC)" MPICH_CC="$(CC)" $(MPICC),$<,-include $(BUILD)/commit.h -DMUON_MPI -Wno-stringop-overflow)
-$(BUILD)/mpi_library: commit
+$(RANKED): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(Q)dev/setup.sh $(MPI_LIBRARY)
-	@[ "$$(cat $@ 2>/dev/null)" = $(MPI_LIBRARY) ] || { mkdir -p $(@D) && echo $(MPI_LIBRARY) > $@; }
+	$(call compile_by,OMPI_CC="$(CC)" MPICH_CC="$(CC)" $(MPICC),$<,-include $(BUILD)/commit.h -DMUON_MPI -Wno-stringop-overflow)
 $(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/generate $(BUILD)/eval $(BUILD)/attention: $(BUILD)/%: tools/%.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup

@@ -9,12 +9,12 @@
 #include "test.h"
 #include "train.h"
 
-static const char *library;
+static const char *library, *ranked;     // MPI's name, and the program that is built with it: MPI and RANKED, set by the Makefile
 
 // A training on so many ranks of so many threads; 0 ranks: train_gpt, without MPI. Returns its exit code.
 #define RANKS(n, threads, ...) (prepare_runs(), ranks_command(n, threads, "", format(__VA_ARGS__)))
 static int ranks_command(int n, int threads, const char *before, char *arguments) {
-    char *start = n ? format("dev/ranks.sh %d %s %s_mpi", n, library, trainer) : xstrdup(trainer);
+    char *start = n ? format("dev/ranks.sh %d %s %s", n, library, ranked) : xstrdup(trainer);
     int code = shell("%s OMP_NUM_THREADS=%d timeout -k 3 60 %s %s > build/test/out.txt 2> build/test/err.txt", before, threads, start, arguments);
     free(start), free(arguments);
     return code;
@@ -77,10 +77,10 @@ TEST(a_run_that_was_stopped_goes_on_with_other_ranks) {
     CHECK(RANKS(0, 1, COMMON " --train.steps=150 --train.parts=8 --overwrite --run.dir=build/test/runs/one") == 0);
     for (size_t i = 0; i < COUNT_OF(signals); i++) {
         char *then = format("kill -%s $pid", signals[i]);
-        CHECK(shell("rm -rf build/test/runs/stopped; OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 4 %s %s_mpi " COMMON " --train.steps=150 --train.parts=8 "
+        CHECK(shell("rm -rf build/test/runs/stopped; OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 4 %s %s " COMMON " --train.steps=150 --train.parts=8 "
                     "--run.dir=build/test/runs/stopped > build/test/out.txt 2> build/test/err.txt & pid=$!; "
                     "while ! grep -qs '\"step\": 20,' build/test/runs/stopped/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
-                    "%s; wait $pid", library, trainer, then) == EXIT_INTERRUPTED);
+                    "%s; wait $pid", library, ranked, then) == EXIT_INTERRUPTED);
         CHECK(shell("grep -q 'interrupted at step' build/test/out.txt") == 0);
         CHECK_MSG(shell("test ! -s build/test/err.txt") == 0, "%s", read_file("build/test/err.txt", NULL));
         CHECK(RANKS(2, 1, "--run.dir=build/test/runs/stopped --resume") == 0);
@@ -92,13 +92,13 @@ TEST(a_run_that_was_stopped_goes_on_with_other_ranks) {
 // kill -9 of one of four: all end, the line names what was saved, and two ranks go on from there.
 TEST(a_rank_that_dies_ends_all) {
     CHECK(RANKS(0, 1, COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 --overwrite --run.dir=build/test/runs/one") == 0);
-    CHECK(shell("rm -rf build/test/runs/killed; OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 4 %s %s_mpi " COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 "
+    CHECK(shell("rm -rf build/test/runs/killed; OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 4 %s %s " COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 "
                 "--run.dir=build/test/runs/killed > build/test/out.txt 2> build/test/err.txt & pid=$!; "
                 "while ! grep -qs '\"step\": 25,' build/test/runs/killed/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
-                "kill -9 $(pgrep -x train_gpt_mpi | tail -n 1); wait $pid", library, trainer) == EXIT_FAILED);
+                "kill -9 $(pgrep -f '^%s ' | tail -n 1); wait $pid", library, ranked, ranked) == EXIT_FAILED);
     check_error_line(EXIT_FAILED, EXIT_FAILED, "a rank died, and all others with it");
     CHECK(shell("grep -q 'saved before: build/test/runs/killed/checkpoint.bin; go on with: make train RANKS=4' build/test/err.txt") == 0);
-    CHECK(shell("for i in $(seq 50); do pgrep -x train_gpt_mpi > /dev/null || exit 0; sleep 0.1; done; exit 1") == 0);
+    CHECK(shell("for i in $(seq 50); do pgrep -f '^%s ' > /dev/null || exit 0; sleep 0.1; done; exit 1", ranked) == 0);
     CHECK(RANKS(2, 1, "--run.dir=build/test/runs/killed --resume") == 0);
     check_same_checkpoint("build/test/runs/one/checkpoint.bin", "build/test/runs/killed/checkpoint.bin");
 }
@@ -110,7 +110,7 @@ TEST(what_cannot_be_is_said_in_one_line) {
     check_error_line(RANKS(2, 1, COMMON " --data.dir=build/test/nowhere --overwrite --run.dir=build/test/runs/bad"), EXIT_FAILED, "build/test/nowhere: no such folder");
     check_error_line(RANKS(2, 1, COMMON " --explain=3 --overwrite --run.dir=build/test/runs/bad"), EXIT_USAGE, "--explain=3: on one rank only");
     check_error_line(RANKS(2, 1, COMMON " --optimizer.muon.lr=1e6 --optimizer.adamw.lr=1e6 --overwrite --run.dir=build/test/runs/bad"), EXIT_FAILED, "error: step ");
-    check_error_line(shell("dev/ranks.sh two %s %s_mpi > build/test/out.txt 2> build/test/err.txt", library, trainer), EXIT_USAGE, "RANKS=two: the number of ranks");
+    check_error_line(shell("dev/ranks.sh two %s %s > build/test/out.txt 2> build/test/err.txt", library, ranked), EXIT_USAGE, "RANKS=two: the number of ranks");
     // a launcher of another library, or a program that knows none
     check_error_line(ranks_command(0, 1, "OMPI_COMM_WORLD_SIZE=4", format(COMMON)), EXIT_USAGE, "one of 4 processes that a launcher of MPI started");
     check_error_line(ranks_command(0, 1, "PMI_SIZE=2", format(COMMON)), EXIT_USAGE, "one of 2 processes");
@@ -127,9 +127,9 @@ TEST(ranks_that_differ_are_refused) {
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         shell("if [ %s = openmpi ]; then s='-q --allow-run-as-root --oversubscribe'; fi; "
-              "OMP_NUM_THREADS=1 timeout 60 mpirun.%s $s -n 1 %s_mpi " COMMON " --overwrite --run.dir=build/test/runs/bad : "
-              "-n 1 %s_mpi " COMMON " --overwrite --run.dir=build/test/runs/bad %s > build/test/out.txt 2> build/test/err.txt",
-              library, library, trainer, trainer, cases[i].second);
+              "OMP_NUM_THREADS=1 timeout 60 mpirun.%s $s -n 1 %s " COMMON " --overwrite --run.dir=build/test/runs/bad : "
+              "-n 1 %s " COMMON " --overwrite --run.dir=build/test/runs/bad %s > build/test/out.txt 2> build/test/err.txt",
+              library, library, ranked, ranked, cases[i].second);
         check_error_line(0, 0, cases[i].words);
     }
 }
@@ -138,6 +138,7 @@ int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     find_programs();
     library = getenv("MPI") ? getenv("MPI") : "openmpi";
+    ranked = getenv("RANKED") ? getenv("RANKED") : "./train_gpt_mpi";
     RUN(every_architecture_has_the_same_bits_on_one_and_four_ranks);
     RUN(any_number_of_ranks_and_threads_has_the_same_bits);
     RUN(parts_are_eight_where_nobody_says);
