@@ -2397,6 +2397,7 @@ static int train_main(int argc, char **argv) {
 
     int code = train(&t);
     if (a.profile) profile_print(c->train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32);
+    if (a.profile && dist_ranks() > 1) print_traffic(t.model.n_params);
     trainer_close(&t);
     return code;
 }

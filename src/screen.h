@@ -1,14 +1,16 @@
 /* screen.h - what a training says: its plan, and whether memory holds it; its progress; what came of it.
  *
  * defines: MemoryPlan, memory_total, check_memory, check_vectors, Plan, print_plan, print_validation, StepLine, print_step,
- *          print_diverged, print_interrupted, print_done, megabytes
+ *          print_traffic, print_diverged, print_interrupted, print_done, megabytes
  */
 #ifndef SCREEN_H
 #define SCREEN_H
 
 #include "corpus.h"
+#include "dist.h"
 #include "gemm.h"
 #include "machine.h"
+#include "profile.h"
 #include "resume.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -153,6 +155,13 @@ static inline void print_step(Progress *progress, const StepLine *s) {
     progress_line(progress, "step %d/%d  loss %.4f%s  smoothed %.4f  %.0f tok/s  %s, ETA %s", s->step, s->steps, s->loss, bpb,
                   s->smooth_loss, s->tokens * s->speed, format_seconds(a, seconds_now() - s->begun),
                   format_seconds(b, (s->steps - s->step) / s->speed));
+}
+
+// Beside the profile: what rank 0 sent, and what the least of an all-reduce of the gradients would be.
+static inline void print_traffic(size_t params) {
+    double ranks = dist_ranks(), least = 8.0 * (double)params * (ranks - 1) / ranks;
+    printf("           rank 0 sent %.2f MB a step (8 P (N - 1) / N: %.2f) and waited %.2f ms\n",
+           megabytes(dist_sent_bytes() / profile_starts), megabytes(least), 1e3 * dist_wait_seconds() / profile_starts);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@
 #define MUON_GEMM_SYMMETRIC gemm_symmetric
 #define MUON_IMPLEMENTATION
 #include "../../muon.h"
+#include "../../src/units.h"
 
 enum {
     P = 64, Q = 128,                // every matrix is P x Q
@@ -341,6 +342,69 @@ static void draw_logits(void) {
     draw("qk_clip_holds", "QK-Clip holds the largest attention logit at tau, at a learning rate that makes logits grow", &panel, 1, 1);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Ranks: who owns what of a model with the shapes of configs/default.json, and a step in time, not to scale
+
+enum { RANKS = 4, BLOCKS = 4, COLUMNS = BLOCKS + 2, TENSORS = 10 };
+
+static void draw_ranks(void) {
+    static const struct { const char *name; int rows, cols, rule, column; } kinds[TENSORS] = {   // column: 0 embedding, -1 all blocks
+        { "head", 4096, 128, MUON_RULE_ADAMW, COLUMNS - 1 }, { "norms", 1, 128, MUON_RULE_ADAMW, -1 }, { "w_out", 128, 384, MUON_RULE_MUON, -1 },
+        { "w_in", 384, 128, MUON_RULE_MUON, -1 }, { "w_gate", 384, 128, MUON_RULE_MUON, -1 }, { "wo", 128, 128, MUON_RULE_MUON, -1 },
+        { "wv", 128, 128, MUON_RULE_MUON, -1 }, { "wk", 128, 128, MUON_RULE_MUON, -1 }, { "wq", 128, 128, MUON_RULE_MUON, -1 },
+        { "wte", 4096, 128, MUON_RULE_ADAMW, 0 } };
+    static const char *const columns[COLUMNS] = { "in", "0", "1", "2", "3", "out" }, *const ranks[RANKS] = { "rank 0", "rank 1", "rank 2", "rank 3" };
+    static const char *const numbers[] = { "0", "1", "2", "3" };
+    static double owner[TENSORS * COLUMNS];
+    static const char *texts[TENSORS * COLUMNS], *names[TENSORS];
+    MuonParam groups[TENSORS];
+    UnitPlace places[TENSORS];
+    MuonOptions options = muon_default_options();
+    for (int i = 0; i < TENSORS; i++) {
+        size_t each = (size_t)kinds[i].rows * (size_t)kinds[i].cols;
+        groups[i] = (MuonParam){ .name = kinds[i].name, .count = kinds[i].column < 0 ? BLOCKS : 1, .rows = kinds[i].rows, .cols = kinds[i].cols,
+                                 .stride = each, .rule = kinds[i].rule };
+        places[i] = (UnitPlace){ kinds[i].column < 0 ? 0 : kinds[i].column - 1, 1 };
+        names[i] = kinds[i].name;
+        for (int c = 0; c < COLUMNS; c++) owner[i * COLUMNS + c] = NAN, texts[i * COLUMNS + c] = "";
+    }
+    Units units = units_plan(groups, places, TENSORS, &options, RANKS, 0);
+    for (int i = 0; i < units.n; i++) {
+        const Unit *u = &units.list[i];
+        int cell = u->group * COLUMNS + u->layer + 1;
+        bool cut = u->row > 0 || u->rows < groups[u->group].rows;
+        owner[cell] = cut ? 0.0 : 1.0 + u->owner;
+        texts[cell] = cut ? "all" : numbers[u->owner];
+    }
+    units_free(&units);
+
+    enum { STAGES = 4 };
+    static const struct { const char *label; int color; double above, from, to; } stages[STAGES] = {
+        { "forward and backward of its parts", PLOT_GREY, 0.0, 0.0, 6.0 }, { "sums of a layer to their owners", PLOT_ADAMW, 0.25, 3.4, 6.3 },
+        { "owner adds up and steps", PLOT_MUON, 0.0, 6.3, 7.1 }, { "new weights to all", PLOT_OTHERS, 0.25, 7.1, 7.9 } };
+    static double x[STAGES][3 * COLUMNS], low[STAGES][RANKS][3 * COLUMNS], high[STAGES][RANKS][3 * COLUMNS];
+    static PlotSeries series[STAGES * RANKS];
+    for (int k = 0; k < STAGES; k++)
+        for (int r = 0; r < RANKS; r++) {
+            int n = 0, pieces = k == 1 ? COLUMNS : 1;    // layer after layer
+            for (int piece = 0; piece < pieces; piece++) {
+                double width = (stages[k].to - stages[k].from) / pieces, from = stages[k].from + piece * width;
+                double ends[3] = { from, from + (pieces > 1 ? 0.7 : 1.0) * width, from + width };
+                for (int end = 0; end < 3; end++, n++) {
+                    x[k][n] = ends[end];
+                    low[k][r][n] = end < 2 ? r + stages[k].above - 0.1 : NAN, high[k][r][n] = end < 2 ? r + stages[k].above + 0.1 : NAN;
+                }
+            }
+            series[k * RANKS + r] = (PlotSeries){ .label = r ? NULL : stages[k].label, .x = x[k], .y = low[k][r], .lo = low[k][r],
+                                                  .hi = high[k][r], .n = n, .color = stages[k].color, .style = PLOT_BAND };
+        }
+    PlotHeat heat = { .values = owner, .texts = texts, .nx = COLUMNS, .ny = TENSORS, .marked = -1, .min = 0, .max = 6 };
+    PlotPanel panels[] = {
+        { .title = "who owns what (all: cut by rows)", .xlabel = "layer", .xnames = columns, .n_xnames = COLUMNS, .ynames = names, .n_ynames = TENSORS, .heat = &heat },
+        { .title = "a step, not to scale", .xlabel = "time", .ynames = ranks, .n_ynames = RANKS, .ymin = -0.5, .ymax = RANKS - 0.3, .series = series, .n_series = STAGES * RANKS } };
+    draw("ranks", "Four ranks: each matrix is stepped by one of them", panels, 2, 1);
+}
+
 int main(int argc, char **argv) {
     program_begin();
     if (argc != 2 || argv[1][0] == '-') fail_usage("usage: pictures FOLDER");
@@ -360,6 +424,7 @@ int main(int argc, char **argv) {
     draw_family(u, v);
     draw_descent();
     draw_logits();
+    draw_ranks();
     gemm_free();
     return 0;
 }

@@ -63,6 +63,19 @@ TEST(any_number_of_ranks_and_threads_has_the_same_bits) {
     }
 }
 
+// Root starts most of the tests in CI's containers; here somebody else does.
+TEST(any_user_may_start_ranks) {
+    if (getuid() != 0 || shell("runuser -u nobody -- test -x %s -a -r build/test/data/tokenizer.bin", ranked) != 0) {
+        printf("    not as another user: %s\n", getuid() ? "this one is not root" : "nobody may not read this folder");
+        return;
+    }
+    CHECK(shell("rm -rf /tmp/muon_ranks.%d && mkdir /tmp/muon_ranks.%d && chown nobody /tmp/muon_ranks.%d", getpid(), getpid(), getpid()) == 0);
+    int code = shell("OMP_NUM_THREADS=1 HOME=/tmp/muon_ranks.%d timeout -k 3 60 runuser -u nobody -- dev/ranks.sh 2 %s %s " COMMON
+                     " --run.dir=/tmp/muon_ranks.%d/run > build/test/out.txt 2> build/test/err.txt", getpid(), library, ranked, getpid());
+    CHECK_MSG(code == 0, "exit code %d: %s", code, read_file("build/test/err.txt", NULL));
+    CHECK(shell("rm -r /tmp/muon_ranks.%d", getpid()) == 0);
+}
+
 TEST(parts_are_eight_where_nobody_says) {
     CHECK(RANKS(2, 1, COMMON " --overwrite --run.dir=build/test/runs/auto") == 0);
     CHECK(shell("grep -q '\"parts\": 8' build/test/runs/auto/config.json") == 0);
@@ -141,6 +154,7 @@ int main(int argc, char **argv) {
     ranked = getenv("RANKED") ? getenv("RANKED") : "./train_gpt_mpi";
     RUN(every_architecture_has_the_same_bits_on_one_and_four_ranks);
     RUN(any_number_of_ranks_and_threads_has_the_same_bits);
+    RUN(any_user_may_start_ranks);
     RUN(parts_are_eight_where_nobody_says);
     RUN(a_run_that_was_stopped_goes_on_with_other_ranks);
     RUN(a_rank_that_dies_ends_all);

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# What ranks cost: dev/bench/ranks.sh [ROUNDS]      from the project's folder, on a quiet machine; needs root for the slow networks
+#
+# 1. Speed at 6 x 384, 16 sequences of 256 tokens: 2 ranks of 1 thread and 1 process of 2 threads in turns (medians of ROUNDS rounds),
+#    and of the ranks' step the share that communication takes where nothing hides it.
+# 2. Bytes that a rank sends in a step, beside 8 P (N - 1) / N.
+# 3. The same exchange over TCP on a loopback whose rate is that of 1 and 10 Gbit/s for each of two ranks (a network namespace, tc's
+#    token bucket), at 6 x 384 and 124M with one sequence a rank; from it, how long a step of 32,768 tokens takes on N such nodes:
+#    computing is shared out, and of the exchange nothing is hidden.
+# shellcheck disable=SC2086,SC2034,SC1003 # words; sizes by their name
+set -euo pipefail
+rounds=${1:-5}
+out=build/bench_ranks
+mkdir -p $out
+make all MPI=1 > $out/make.log 2>&1 || { tail -n 5 $out/make.log >&2; exit 1; }
+make data DATA=kjv TOKENIZER=bpe > /dev/null
+six="--model.layers=6 --model.heads=6 --model.width=384 --model.context=256 --model.mlp_width=1536 --train.batch=16"
+gpt2="--model.arch=gpt2 --model.layers=12 --model.heads=12 --model.width=768 --model.context=64 --model.vocab=50257 --train.batch=2"
+common="configs/default.json --train.eval_tokens=256 --train.final_eval_tokens=256 --train.eval_every=0 --train.sample_tokens=0 --overwrite --run.dir=$out/run --profile"
+
+speed() { sed -n 's/.*"tok_per_s": \([0-9.]*\).*/\1/p' $out/run/log.jsonl | tail -n +2 | sort -n | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'; }
+median() { sort -n | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'; }
+ranks_row() { sed -n 's/^           ranks  *\([0-9.]*\)  *\([0-9.]*\) %.*/\'"$1"'/p' $out/screen; }
+step_ms() { sed -n 's/^profile .* steps of \([0-9.]*\) ms.*/\1/p' $out/screen; }
+sent() { sed -n 's/^           rank 0 sent \([0-9.]*\) MB.*N: \([0-9.]*\)).*/\1 \2/p' $out/screen; }
+
+sed -n 's/^model name[^:]*: /machine: /p' /proc/cpuinfo | head -n 1
+echo "commit: $(git describe --always --dirty --exclude '*'), $(nproc) cores"
+for round in $(seq "$rounds"); do
+    ./train_gpt $common $six --train.steps=4 > $out/screen
+    speed >> $out/threads.$$
+    OMP_NUM_THREADS=1 dev/ranks.sh 2 openmpi ./train_gpt_mpi $common $six --train.parts=2 --train.steps=4 > $out/screen
+    speed >> $out/ranks.$$
+    ranks_row 2 >> $out/share.$$
+    echo "round $round: 1 x 2 threads $(tail -n 1 $out/threads.$$) tok/s, 2 ranks x 1 thread $(tail -n 1 $out/ranks.$$); exchange $(tail -n 1 $out/share.$$) % of a step"
+done
+read -r mb least <<< "$(sent)"
+threads=$(median < $out/threads.$$) ranks=$(median < $out/ranks.$$)
+echo "6 x 384: ratio $(awk "BEGIN { printf \"%.3f\", $ranks / $threads }"), exchange $(median < $out/share.$$) % of a step; $mb MB sent a step by a rank, formula $least"
+rm -f $out/*.$$
+
+# The optimizer's share on four ranks, where every matrix is stepped once; and where each of them steps all.
+OMP_NUM_THREADS=1 dev/ranks.sh 4 openmpi ./train_gpt_mpi $common $six --train.parts=4 --train.steps=4 > $out/screen
+sed -n 's/^           optimizer  *\([0-9.]*\)  *\([0-9.]*\) %.*/4 ranks, sharded: the optimizer takes \1 ms, \2 % of a step/p' $out/screen
+if ./train_gpt --help | grep -q train.local_steps; then
+    OMP_NUM_THREADS=1 dev/ranks.sh 4 openmpi ./train_gpt_mpi $common $six --train.local_steps=1 --train.steps=4 > $out/screen
+    sed -n 's/^           optimizer  *\([0-9.]*\)  *\([0-9.]*\) %.*/4 ranks, each of which steps all: \1 ms, \2 % of a step/p' $out/screen
+fi
+
+[ "$(id -u)" -eq 0 ] && command -v tc >/dev/null || { echo "slow networks: not measured (root and iproute2 are needed)"; exit 0; }
+net=ranks$$
+trap 'ip netns del $net' EXIT
+ip netns add $net
+ip netns exec $net ip link set lo up
+printf '| model | Gbit/s | MB sent | exchange, s a step | predicted by the formula, s |\n|---|---|---|---|---|\n'
+for gbit in 1 10; do
+    ip netns exec $net tc qdisc replace dev lo root tbf rate $((2 * gbit))gbit burst 1mb latency 200ms
+    for model in six gpt2; do
+        sizes=${!model}
+        OMP_NUM_THREADS=1 OMPI_MCA_btl=tcp,self OMPI_MCA_btl_tcp_if_include=lo OMPI_MCA_pml=ob1 ip netns exec $net \
+            dev/ranks.sh 2 openmpi ./train_gpt_mpi $common $sizes --train.batch=2 --train.parts=2 --train.steps=4 > $out/screen
+        read -r mb least <<< "$(sent)"
+        awk -v m=$model -v g=$gbit -v mb="$mb" -v ms="$(ranks_row 1)" -v least="$least" \
+            'BEGIN { printf "| %s | %d | %.1f | %.3f | %.3f |\n", m == "six" ? "6 x 384" : "124M", g, mb, ms / 1000, least * 1048576 * 8 / (g * 1e9) }'
+    done
+done
