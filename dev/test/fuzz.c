@@ -117,6 +117,7 @@ static bool unmap_all(void) {
 #define mmap(at, size, protection, flags, fd, offset) noted_mmap(at, size, protection, flags, fd, offset)
 #include "../../src/keys.h"
 #include "../../src/runlog.h"
+#include "../../tools/watch_run.h"
 #include "../../src/checkpoint.h"
 #include "../../src/safetensors.h"
 #include "../../src/gguf.h"
@@ -432,6 +433,15 @@ static void try_log(const char *input, size_t n) {
         runlog_val_loss(&log), runlog_best_val_loss(&log), runlog_seconds(&log), runlog_cpu_seconds(&log, step);
         runlog_free_curves(&curves);
         free(label), free(text);
+        size_t size;
+        FILE *f = text_open(&text, &size);                  // what a page is told is JSON, whatever the log says
+        watch_put_run(f, folder, &log, "0", "0");
+        text_close(f, &text);
+        text[size - 3] = '\0';
+        cJSON *told = cJSON_ParseWithOpts(text + strlen("watch.run("), NULL, true);
+        REQUIRE(told, "%s", text);
+        cJSON_Delete(told);
+        free(text);
     }
     runlog_free(&log);
     put("log.jsonl", in.at, in.left);

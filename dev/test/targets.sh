@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 failed=0 tried=0
 
-# target|arguments, a line for each form; sample, eval, attention, plot and export need a run.
+# target|arguments, a line for each form; sample, eval, attention, plot, tensorboard and export need a run.
 forms() {
     cat <<'END'
 all|
@@ -30,6 +30,8 @@ sample|ARGS=--tokens=20\ --samples=3\ --json
 eval|DATA=README.md
 attention|PROMPT=In\ the\ beginning
 plot|
+watch|ARGS=--once
+tensorboard|
 export|TYPE=bf16
 export|FORMAT=hf OUT=build/my\ model
 export|FORMAT=gguf TYPE=f16 OUT=build/my\ model.gguf
@@ -61,7 +63,7 @@ try() {
     (
         cd "$folder" || exit 1
         case $target in
-            sample | eval | attention | plot | export)    # without a run one line says what to do
+            sample | eval | attention | plot | tensorboard | export)    # without a run one line says what to do
                 said=$("${as[@]}" make -s "$target" "${makeargs[@]}" "$@" 2>&1 >/dev/null | grep -v '^make')
                 case $(echo "$said" | wc -l):$said in "1:error: "*"make train"*) ;; *) echo "$said"; exit 1 ;; esac
                 "${as[@]}" make train QUICK=1 "${makeargs[@]}" || exit ;;
@@ -86,7 +88,7 @@ done
 users=("")
 if [ "$(id -u)" = 0 ]; then
     users+=(nobody)
-    for group in build kjv venv fuzz; do dev/setup.sh $group || exit 1; done
+    for group in build kjv venv fuzz watch; do dev/setup.sh $group || exit 1; done
 fi
 for user in "${users[@]}"; do
     folder=$work/clone

@@ -126,7 +126,7 @@ TEST(unknown_variables_are_named) {
     CHECK_FAILS(shell, MAKE "sample PROPMT=x", 2, "PROPMT: make has no such variable; did you mean PROMPT?");
     CHECK_FAILS(shell, MAKE "train LR=0.1", 2, "LR: make has no such variable; a key of the config goes into ARGS=\"--optimizer.muon.lr=...");
     CHECK_FAILS(shell, MAKE "train BATCH=4 STEPS=3", 2, "BATCH: make has no such variable; a key of the config goes into ARGS=\"--train.batch=...\"");
-    CHECK_FAILS(shell, MAKE "train RUN='my run'", 2, "RUN: not used by make train, but by attention, eval, export, plot, sample; train names its folder by ARGS=\"--run.dir=FOLDER\"");
+    CHECK_FAILS(shell, MAKE "train RUN='my run'", 2, "RUN: not used by make train, but by attention, eval, export, plot, sample, tensorboard; train names its folder by ARGS=\"--run.dir=FOLDER\"");
     CHECK_FAILS(shell, MAKE "data STEPS=3", 2, "STEPS: not used by make data, but by ab, sweep, train.  Stop.");
     CHECK_FAILS(shell, MAKE "NAME=batch", 2, "NAME: not used by make all, but by study.");
     CHECK_FAILS(shell, MAKE "ab TOKENIZER=bpe", 2, "TOKENIZER: not used by make ab, ");       // each config's own, but for DATA's

@@ -765,7 +765,7 @@ TEST(a_picture_says_what_its_validations_are_of) {
     CHECK_MSG(c.epochs == 10 && c.n_epochs == 20 && c.epoch_x[0][19] == 300, "every %d, %d", c.epochs, c.n_epochs);
     runlog_free_curves(&c);
     log.qks = (RunQk *)xrealloc(log.qks, 3 * sizeof *log.qks);
-    for (int i = 0; i < 3; i++) log.qks[i] = (RunQk){ i + 1, 50.0 * (i + 1), i };
+    for (int i = 0; i < 3; i++) log.qks[i] = (RunQk){ .step = i + 1, .max_logit = 50.0 * (i + 1), .clipped = i };
     log.n_qks = 3;
     qk = runlog_qk_text(&log);
     CHECK_MSG(qk && !strcmp(qk, "largest logit 150 of tau 100, heads clipped 3 times, in 2 steps up to step 3"), "%s", qk ? qk : "");
