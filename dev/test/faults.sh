@@ -2,9 +2,11 @@
 # shellcheck disable=SC2046,SC2086,SC2091,SC2048,SC2231,SC2069 # a command's words; numbers; what goes to the pipe
 # Faults by the thousand, beyond what `make test` has time for. From the project's folder, after `make` and make build/ab:
 #
-#   dev/test/faults.sh [kill] [study] [data] [disk] [memory]     all of them, or those that are named
+#   dev/test/faults.sh [kill] [ranks] [study] [data] [disk] [memory]     all of them, or those that are named
 #
 #   kill     KILLS (1000) trainings, each killed by SIGKILL after 20 to 400 ms and resumed: the weights of a run that wasn't
+#   ranks    KILLS/20 trainings on four ranks (train_gpt_mpi of make all MPI=1, or RANKED), one of which is killed after 0.3 to 2.5 s and
+#            that go on with two or four: all end within ten seconds, the exit code is 1, the weights those of one rank
 #   study    KILLS/10 kills of ab and its trainings: likewise
 #   data     KILLS/10 kills of data/prepare.sh: the folder is whole or not there, in the end that of a preparation that wasn't
 #   disk     every program with a limit on files' sizes that grows, and on a full disk where it may mount a small one: one line
@@ -82,6 +84,41 @@ test_kill() {
         cmp -s $work/run/sample.txt $work/whole/sample.txt || wrong "run $runs, kill $kills: other samples"
     done
     echo "kill: $kills kills in $runs runs"
+}
+
+ranks_killed() {
+    setsid dev/ranks.sh "$1" "$library" $RANKED $(go_on $work/run) --run.dir=$work/run > $work/out 2> $work/err &
+    pid=$!
+    sleep "$((RANDOM % 3)).$((3 + RANDOM % 7))"
+    set -- $(pgrep -f "^$RANKED ")
+    [ $# -eq 0 ] || { shift $((RANDOM % $#)); kill -KILL "$1" 2> /dev/null; }
+    begin=$SECONDS
+    wait $pid 2> /dev/null
+    code=$?
+    while pgrep -f "^$RANKED " > /dev/null; do sleep 0.05; done
+    [ $code = 0 ] || [ $((SECONDS - begin)) -le 10 ] || wrong "ranks, kill $kills: $((SECONDS - begin)) seconds to the end"
+    if [ $code = 1 ] && grep -q "^error: a rank died" $work/err; then return 137; fi
+    return $code
+}
+
+test_ranks() {
+    : "${RANKED:=${TRAINER}_mpi}"
+    library=openmpi
+    [ "${RANKED%mpich}" = "$RANKED" ] || library=mpich
+    [ -x "$RANKED" ] || { echo "ranks: not tried: no $RANKED"; return; }
+    sed -i 's/"batch": 6, "micro_batch": 3/"batch": 8, "parts": 8/' $work/run.json
+    $TRAINER $work/run.json --run.dir=$work/run > $work/out || { wrong "the run that is compared with"; return; }
+    rm -rf $work/whole && mv $work/run $work/whole
+    kills=0 runs=0
+    while [ $kills -lt $((KILLS / 20)) ]; do
+        rm -rf $work/run
+        until_done ranks ranks_killed $((2 + RANDOM % 2 * 2))
+        runs=$((runs + 1))
+        [ $code = 0 ] || return
+        [ "$(weights $work/run/checkpoint.bin)" = "$(weights $work/whole/checkpoint.bin)" ] || wrong "ranks, run $runs, kill $kills: other weights"
+        [ "$(losses $work/run)" = "$(losses $work/whole)" ] || wrong "ranks, run $runs, kill $kills: another log"
+    done
+    echo "ranks: $kills kills in $runs runs"
 }
 
 test_study() {
@@ -216,10 +253,10 @@ END
     done
 }
 
-for part in ${*:-kill study data disk memory}; do
+for part in ${*:-kill ranks study data disk memory}; do
     case $part in
-        kill | study | data | disk | memory) test_$part ;;
-        *) echo "error: $part: kill, study, data, disk or memory expected" >&2; exit 2 ;;
+        kill | ranks | study | data | disk | memory) test_$part ;;
+        *) echo "error: $part: kill, ranks, study, data, disk or memory expected" >&2; exit 2 ;;
     esac
 done
 echo "$failures did not hold"
