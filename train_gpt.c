@@ -2052,7 +2052,8 @@ static void trainer_plan(Trainer *t) {
     t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
     optimizer_options(&t->config, t->options, &t->own_coefficients);
     optimizer_groups(t);
-    t->units = units_plan(t->groups, t->places, t->n_groups, &t->options[KEYS_MUON], dist_ranks(), dist_rank());
+    t->units = units_plan(t->groups, t->places, t->n_groups, &t->options[KEYS_MUON], dist_ranks(), dist_rank(),
+                          t->config.train.dist_bytes == TRAVEL_BF16);
     units_own(&t->units, t->groups, t->n_groups);
     t->state_bytes = muon_state_bytes(t->units.owned, t->units.n_owned, &t->options[KEYS_MUON]);
     t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
@@ -2062,7 +2063,7 @@ static void trainer_plan(Trainer *t) {
 static void trainer_allocate(Trainer *t) {
     model_allocate(&t->model);
     optimizer_groups(t);                                 // again, now that weights and gradients have addresses
-    units_link(&t->units, t->groups, t->n_groups, t->model.params);
+    units_link(&t->units, t->groups, t->n_groups, t->model.params, t->model.n_params);
     size_t ids = (size_t)t->config.train.batch * (size_t)t->model.T * sizeof *t->inputs;
     t->inputs = xmalloc(ids);
     t->targets = xmalloc(ids);
@@ -2162,7 +2163,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     if (ready && t->step + 1 == t->explained) explain(t, result);
     if (ready) code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads());     // each tensor by its rule
     profile_lap(PASS_OPTIMIZER, t->units.flops, (12.0 * m->n_params + 2.0 * (double)t->state_bytes) / dist_ranks());
-    if (ready) units_share_weights(&t->units, m->params);
+    if (ready) units_share_weights(&t->units, m->params, false);
     profile_lap(PASS_RANKS, 0, 0);
     if (ready && code == MUON_OK) code = qk_clip(t, &result->clipped);
     if (ready && code == MUON_OK) balance_experts(t);
@@ -2304,12 +2305,15 @@ static int train(Trainer *t) {
     tell_begin(t);
     for (;; ) {
         // Validate: every eval_every steps and at the end, but not again after a resume
-        bool validates = due(c->train.eval_every, t->step, steps) && t->eval.step != t->step && !stopping() && evaluate(t);
+        bool saves_now = t->step > 0 && due(c->train.save_every, t->step, steps), evaluates = due(c->train.eval_every, t->step, steps);
+        bool stops = stopping();
+        if (t->units.halves && (saves_now || evaluates || stops)) units_share_weights(&t->units, t->model.params, true);
+        bool validates = evaluates && t->eval.step != t->step && !stops && evaluate(t);
         if (validates) tell_validation(t);
 
         // Save, show: what isn't sound is not kept
-        bool last = t->step >= steps || stopping();
-        bool saves = t->step != saved && (last || (t->step > 0 && due(c->train.save_every, t->step, steps)));
+        bool last = t->step >= steps || stops;
+        bool saves = t->step != saved && (last || saves_now);
         bool samples = !last && t->step > 0 && c->train.sample_every && t->step % c->train.sample_every == 0;
         if ((validates || saves || samples) && !state_is_sound(t, trouble, sizeof trouble)) break;
         if (!last) keep_best(t);

@@ -28,6 +28,7 @@ typedef enum { HEAD_TIED, HEAD_UNTIED } HeadKind;
 typedef enum { INIT_GPT2, INIT_SPEEDRUN } InitKind;
 typedef enum { PRECISION_AUTO, PRECISION_FP32, PRECISION_BF16 } PrecisionKind;
 typedef enum { ORDER_BY_WINDOWS, ORDER_BY_DOCUMENTS } OrderKind;
+typedef enum { TRAVEL_FP32, TRAVEL_BF16 } TravelKind;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } RecomputeKind;
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
 typedef enum { MOMENTUM_EMA, MOMENTUM_ACCUMULATE } MomentumForm;
@@ -48,7 +49,7 @@ typedef struct {
     } model;
     struct {
         char *init;
-        int steps, batch, parts, micro_batch, eval_every, save_every, sample_every, sample_tokens, precision, recompute;
+        int steps, batch, parts, micro_batch, eval_every, save_every, sample_every, sample_tokens, precision, recompute, dist_bytes;
         int64_t eval_tokens, final_eval_tokens;
         double grad_clip;
     } train;
@@ -161,6 +162,7 @@ static const Field config_fields[] = {
     {"train.sample_tokens", FIELD_INT, F_(train.sample_tokens), "400", 0, 1e6, NULL, "tokens of a sample; 0: none is drawn"},
     {"train.precision", FIELD_CHOICE, F_(train.precision), "auto", 0, 0, "auto|fp32|bf16", "of the matrix products; auto: bf16 where the CPU has AMX tiles, else fp32"},
     {"train.recompute", FIELD_CHOICE, F_(train.recompute), "none", 0, 0, "none|block", "block: keep only each block's input and compute it again in the backward pass; less memory, a third more work"},
+    {"train.dist_bytes", FIELD_CHOICE, F_(train.dist_bytes), "fp32", 0, 0, "fp32|bf16", "what gradients and weights travel as between ranks; bf16: half the bytes, what gradients lose is kept for the next step, and other bits with another number of ranks"},
     {"train.grad_clip", FIELD_FLOAT, F_(train.grad_clip), "1", 0, 1e9, NULL, "largest global norm of the gradient; 0: off"},
 
     {"schedule.kind", FIELD_CHOICE, F_(schedule.kind), "cosine", 0, 0, "constant|cosine|trapezoid", "of every learning rate; trapezoid: warm-up, hold, linear decay"},

@@ -160,7 +160,7 @@ static inline void print_step(Progress *progress, const StepLine *s) {
 // Beside the profile: what rank 0 sent, and what the least of an all-reduce of the gradients would be.
 static inline void print_traffic(size_t params) {
     double ranks = dist_ranks(), least = 8.0 * (double)params * (ranks - 1) / ranks;
-    printf("           rank 0 sent %.2f MB a step (8 P (N - 1) / N: %.2f) and waited %.2f ms\n",
+    printf("           rank 0 sent %.3f MB a step (8 P (N - 1) / N: %.3f) and waited %.2f ms\n",
            megabytes(dist_sent_bytes() / profile_starts), megabytes(least), 1e3 * dist_wait_seconds() / profile_starts);
 }
 

@@ -52,7 +52,7 @@ static inline MemoryPlan memory_plan(const Trainer *t) {
     double batch = 2.0 * sizeof(int) * t->config.train.batch * m->T;
     return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params * m->levels,
                         .optimizer = (double)t->state_bytes, .activations = 4.0 * m->n_acts,
-                        .other = (double)t->scratch_bytes * omp_get_max_threads() + 4.0 * t->units.room_floats + batch +
+                        .other = (double)t->scratch_bytes * omp_get_max_threads() + units_room_bytes(&t->units, m->n_params) + batch +
                                  memory_of_program(&t->data)};
 }
 

@@ -14,7 +14,7 @@
  *     from it       each unit's new weights, to all
  *
  * Bytes that a rank sends in a step: 4 P (N - 1) / N of gradients and as many of weights, the least that an all-reduce of P
- * gradients needs. Gradients leave while the backward pass still runs. On one rank nothing moves, and the optimizer's table is
+ * gradients needs; half of that as bf16. Gradients leave while the backward pass still runs. On one rank nothing moves, and the optimizer's table is
  * the caller's.
  */
 #ifndef UNITS_H
@@ -22,6 +22,7 @@
 
 #include <limits.h>
 #include "dist.h"
+#include "gemm.h"
 #include "openmp.h"
 #include "vec.h"
 #include "../muon.h"
@@ -34,6 +35,7 @@ typedef struct {
     int layer;               // backward passes go from the highest to the lowest
     size_t at, n;            // floats from the first parameter on, and how many
     int owner;
+    bool vector;
 } Unit;
 
 typedef struct {
@@ -47,6 +49,9 @@ typedef struct {
     double flops;            // of this rank's units in a step
     size_t room_floats;      // for what other ranks send of units that this one owns
     float *room;
+    bool halves;             // numbers travel as bf16, but those of vectors
+    uint16_t *half;          // then: what is under way, where the parameters have it
+    float *rest;             // what gradients that were sent have lost by it, and get back in the next step
     DistMessages sends, receives;
     int ready, next, end;    // of turns: up to here gradients are made; from next to end their owner receives now
 } Units;
@@ -73,7 +78,7 @@ static inline void units_add_units(Units *s, const MuonParam *p, int group, Unit
         for (int row = 0; row < p->rows; row += rows, s->n++) {
             int here = p->rows - row < rows ? p->rows - row : rows;
             if (s->list) s->list[s->n] = (Unit){.group = group, .matrix = matrix, .row = row, .rows = here,
-                                                       .layer = place.first_layer + matrix / place.each,
+                                                       .layer = place.first_layer + matrix / place.each, .vector = p->rows == 1,
                                                        .n = (size_t)here * (size_t)p->cols};
         }
 }
@@ -135,10 +140,11 @@ static inline void units_free_owned(Units *s) {
     s->owned_units = NULL;
 }
 
-/* Units and their owners among the ranks, for the optimizer's table of n groups, whose weights need no addresses yet. To be freed
- * by units_free. Ends the program where a unit is too large for a message. */
-static inline Units units_plan(const MuonParam *groups, const UnitPlace *places, int n, const MuonOptions *options, int ranks, int rank) {
-    Units s = {.rank = rank, .ranks = ranks};
+/* Units and their owners among the ranks, for the optimizer's table of n groups, whose weights need no addresses yet. halves: gradients
+ * and weights travel as bf16, each rank keeping what its gradients lost for the next step (error feedback: Seide et al., "1-Bit
+ * Stochastic Gradient Descent", 2014). To be freed by units_free. Ends the program where a unit is too large for a message. */
+static inline Units units_plan(const MuonParam *groups, const UnitPlace *places, int n, const MuonOptions *options, int ranks, int rank, bool halves) {
+    Units s = {.rank = rank, .ranks = ranks, .halves = halves && ranks > 1};
     size_t elementwise = 0;
     for (int g = 0; g < n; g++)
         if (!muon_rule_is_for_matrices(groups[g].rule)) elementwise += (size_t)groups[g].count * (size_t)groups[g].rows * (size_t)groups[g].cols;
@@ -184,8 +190,8 @@ static inline void units_own(Units *s, const MuonParam *groups, int n) {
     }
 }
 
-// Where the weights are, once they have addresses; params: the first one. Allocates the room for messages.
-static inline void units_link(Units *s, const MuonParam *groups, int n, const float *params) {
+// Where the weights are, once they have addresses; params: the first one of n_params. Allocates the room for messages.
+static inline void units_link(Units *s, const MuonParam *groups, int n, const float *params, size_t n_params) {
     for (int i = 0; i < s->n; i++) {
         Unit *u = &s->list[i];
         const MuonParam *p = &groups[u->group];
@@ -194,15 +200,48 @@ static inline void units_link(Units *s, const MuonParam *groups, int n, const fl
     units_free_owned(s);
     units_own(s, groups, n);
     if (s->ranks > 1) s->room = (float *)xaligned(s->room_floats * sizeof(float));
+    if (!s->halves) return;
+    s->half = (uint16_t *)xaligned(n_params * sizeof *s->half);
+    s->rest = (float *)xaligned(n_params * sizeof *s->rest);
 }
 
 static inline void units_free(Units *s) {
     units_free_owned(s);
-    free(s->list), free(s->turns), free(s->room);
+    free(s->list), free(s->turns), free(s->room), free(s->half), free(s->rest);
+}
+
+// Bytes beside the optimizer's state that messages need.
+static inline double units_room_bytes(const Units *s, size_t n_params) {
+    return (double)s->room_floats * sizeof(float) + (s->halves ? (double)n_params * (sizeof *s->half + sizeof *s->rest) : 0.0);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Gradients to their owners
+
+// How a unit's numbers travel: bytes of each.
+static inline size_t units_width(const Units *s, const Unit *u) { return s->halves && !u->vector ? sizeof(uint16_t) : sizeof(float); }
+
+// half <- x + rest rounded to bf16, rest <- what that lost. rest may be NULL.
+VEC_PASS(void, units_halve, (uint16_t *half, const float *x, float *rest, size_t n), (half, x, rest, n)) {
+    for (size_t i = 0; i < n; i++) {
+        float whole = x[i] + (rest ? rest[i] : 0.0f), rounded = gemm_round_bf16(whole);
+        uint32_t bits;
+        memcpy(&bits, &rounded, sizeof bits);
+        half[i] = (uint16_t)(bits >> 16);
+        if (rest) rest[i] = whole - rounded;
+    }
+}
+
+// x <- half; half may be the second half of x's own memory.
+static inline void units_widen(float *x, const uint16_t *half, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits = (uint32_t)half[i] << 16;
+        memcpy(&x[i], &bits, sizeof bits);
+    }
+}
+
+// Where in a block of n floats a message of that width lands, to be widened from there.
+static inline void *units_landing(float *block, size_t n, size_t width) { return (char *)block + (sizeof *block - width) * n; }
 
 // Receives the next owned units of all other ranks, as many as there is room for.
 static inline void units_receive(Units *s) {
@@ -212,7 +251,11 @@ static inline void units_receive(Units *s) {
         if (u->owner != s->rank) continue;
         if (used + u->n * others > s->room_floats) break;
         for (int r = 0; r < s->ranks; r++)
-            if (r != s->rank) dist_receive(&s->receives, s->room + used, u->n * sizeof(float), r), used += u->n;
+            if (r != s->rank) {
+                size_t width = units_width(s, u);
+                dist_receive(&s->receives, units_landing(s->room + used, u->n, width), u->n * width, r);
+                used += u->n;
+            }
     }
 }
 
@@ -248,7 +291,10 @@ static inline void units_take(Units *s, float *grads) {
     for (; s->next < s->end; s->next++) {
         const Unit *u = &s->list[s->turns[s->next]];
         if (u->owner != s->rank) continue;
-        units_add_up(s, grads + u->at, s->room + used, u->n);
+        float *theirs = s->room + used;
+        for (size_t k = 0; k < others && units_width(s, u) < sizeof(float); k++)
+            units_widen(theirs + k * u->n, (const uint16_t *)units_landing(theirs + k * u->n, u->n, units_width(s, u)), u->n);
+        units_add_up(s, grads + u->at, theirs, u->n);
         used += u->n * others;
     }
     units_receive(s);
@@ -266,7 +312,10 @@ static inline void units_ready(Units *s, float *const *sums, int level, int laye
     for (; s->ready < s->n && s->list[s->turns[s->ready]].layer >= layer; s->ready++) {
         const Unit *u = &s->list[s->turns[s->ready]];
         for (int k = level; k > 0; k--) units_add_long(sums[k - 1] + u->at, sums[k] + u->at, u->n);
-        if (u->owner != s->rank) dist_send(&s->sends, sums[0] + u->at, u->n * sizeof(float), u->owner);
+        if (u->owner == s->rank) continue;
+        bool halves = units_width(s, u) < sizeof(float);
+        if (halves) units_halve(s->half + u->at, sums[0] + u->at, s->rest + u->at, u->n);
+        dist_send(&s->sends, halves ? (const void *)(s->half + u->at) : sums[0] + u->at, u->n * units_width(s, u), u->owner);
     }
     while (s->next < s->n && s->end <= s->ready && dist_poll(&s->receives)) units_take(s, sums[0]);
     dist_poll(&s->sends);
@@ -296,16 +345,24 @@ static inline double units_grad_norm(const Units *s, const float *grads) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Weights, and the optimizer's state, from their owners
 
-// After a step: every rank has all weights.
-static inline void units_share_weights(Units *s, float *params) {
+// After a step: every rank has all weights. exact: also where they travel as bf16 otherwise, which owners' own never are.
+static inline void units_share_weights(Units *s, float *params, bool exact) {
     for (int i = 0; i < s->n && s->ranks > 1; i++) {
         const Unit *u = &s->list[i];
-        if (u->owner != s->rank) dist_receive(&s->receives, params + u->at, u->n * sizeof *params, u->owner);
-        else for (int r = 0; r < s->ranks; r++)
-            if (r != s->rank) dist_send(&s->sends, params + u->at, u->n * sizeof *params, r);
+        size_t width = exact ? sizeof(float) : units_width(s, u);
+        void *x = width < sizeof(float) ? (void *)(s->half + u->at) : params + u->at;
+        if (u->owner != s->rank) dist_receive(&s->receives, x, u->n * width, u->owner);
+        else {
+            if (width < sizeof(float)) units_halve(s->half + u->at, params + u->at, NULL, u->n);
+            for (int r = 0; r < s->ranks; r++) if (r != s->rank) dist_send(&s->sends, x, u->n * width, r);
+        }
     }
     dist_finish(&s->receives);
     dist_finish(&s->sends);
+    for (int i = 0; i < s->n && s->halves && !exact; i++) {
+        const Unit *u = &s->list[i];
+        if (u->owner != s->rank && units_width(s, u) < sizeof(float)) units_widen(params + u->at, s->half + u->at, u->n);
+    }
 }
 
 // What a unit has in a slot MUON_SLOT_* of the state of its whole tensor: from float `at` on, n of them (0: none).

@@ -368,7 +368,7 @@ static void draw_ranks(void) {
         names[i] = kinds[i].name;
         for (int c = 0; c < COLUMNS; c++) owner[i * COLUMNS + c] = NAN, texts[i * COLUMNS + c] = "";
     }
-    Units units = units_plan(groups, places, TENSORS, &options, RANKS, 0);
+    Units units = units_plan(groups, places, TENSORS, &options, RANKS, 0, false);
     for (int i = 0; i < units.n; i++) {
         const Unit *u = &units.list[i];
         int cell = u->group * COLUMNS + u->layer + 1;

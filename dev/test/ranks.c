@@ -147,6 +147,24 @@ TEST(ranks_that_differ_are_refused) {
     }
 }
 
+// MB that rank 0 sent a step, and the last loss, of a run that was profiled.
+static void sent_and_loss(double *sent, double *loss) {
+    char *screen = read_file("build/test/out.txt", NULL), *at = strstr(screen, "rank 0 sent "), *last = strstr(screen, "validation loss");
+    for (char *next = last; next; next = strstr(next + 1, "validation loss")) last = next;
+    CHECK(at && sscanf(at, "rank 0 sent %lf", sent) == 1 && last && sscanf(last, "validation loss %lf", loss) == 1);
+    free(screen);
+}
+
+TEST(half_the_bytes_train_alike) {
+    double sent[2] = {0}, loss[2] = {0};
+    for (int half = 0; half < 2; half++) {
+        CHECK(RANKS(2, 1, COMMON " --model.dropout=0 --model.width=64 --profile --train.dist_bytes=%s --overwrite --run.dir=build/test/runs/half", half ? "bf16" : "fp32") == 0);
+        sent_and_loss(&sent[half], &loss[half]);
+    }
+    CHECK_MSG(sent[1] < 0.6 * sent[0], "%g of %g MB", sent[1], sent[0]);
+    CHECK_MSG(fabs(loss[0] - loss[1]) < 0.02, "losses %g and %g", loss[0], loss[1]);
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     find_programs();
@@ -158,6 +176,7 @@ int main(int argc, char **argv) {
     RUN(parts_are_eight_where_nobody_says);
     RUN(a_run_that_was_stopped_goes_on_with_other_ranks);
     RUN(a_rank_that_dies_ends_all);
+    RUN(half_the_bytes_train_alike);
     RUN(what_cannot_be_is_said_in_one_line);
     RUN(ranks_that_differ_are_refused);
     return tests_end();

@@ -51,11 +51,11 @@ static void gradients_of_step(Table *t, int step) {
 TEST(owners_are_the_same_for_all_who_ask_and_every_matrix_has_one) {
     Table t = table();
     for (int ranks = 1; ranks <= MOST_RANKS; ranks++) {
-        Units first = units_plan(t.groups, t.places, GROUPS, &t.options, ranks, 0);
+        Units first = units_plan(t.groups, t.places, GROUPS, &t.options, ranks, 0, false);
         int owned = 0;
         size_t weights = 0;
         for (int rank = 0; rank < ranks; rank++) {
-            Units u = units_plan(t.groups, t.places, GROUPS, &t.options, ranks, rank);
+            Units u = units_plan(t.groups, t.places, GROUPS, &t.options, ranks, rank, false);
             owned += u.n_owned;
             CHECK(u.n == first.n);
             for (int i = 0; i < u.n; i++) CHECK(u.list[i].owner == first.list[i].owner && u.list[i].owner >= 0 && u.list[i].owner < ranks);
@@ -91,7 +91,7 @@ TEST(work_and_state_are_shared_out_evenly) {
         for (int ranks = 2; ranks <= 8; ranks *= 2) {
             double most = 0.0, most_flops = 0.0, all = 0.0;
             for (int rank = 0; rank < ranks; rank++) {
-                Units u = units_plan(groups, places, N, &options, ranks, rank);
+                Units u = units_plan(groups, places, N, &options, ranks, rank, false);
                 units_own(&u, groups, N);
                 double bytes = (double)muon_state_bytes(u.owned, u.n_owned, &options);
                 all += bytes;
@@ -111,13 +111,13 @@ TEST(ranks_together_step_as_one_does) {
         Table one = table(), many = table();
         void *state = xmalloc(muon_state_bytes(one.groups, GROUPS, &one.options)), *scratch = xmalloc(muon_scratch_bytes(one.groups, GROUPS, &one.options));
         Muon m, shares[MOST_RANKS];
-        Units all = units_plan(one.groups, one.places, GROUPS, &one.options, 1, 0), units[MOST_RANKS];
+        Units all = units_plan(one.groups, one.places, GROUPS, &one.options, 1, 0, false), units[MOST_RANKS];
         void *states[MOST_RANKS];
-        units_link(&all, one.groups, GROUPS, one.w);
+        units_link(&all, one.groups, GROUPS, one.w, one.n);
         CHECK(muon_init(&m, one.groups, GROUPS, &one.options, state) == MUON_OK);
         for (int rank = 0; rank < ranks; rank++) {
-            units[rank] = units_plan(many.groups, many.places, GROUPS, &many.options, ranks, rank);
-            units_link(&units[rank], many.groups, GROUPS, many.w);
+            units[rank] = units_plan(many.groups, many.places, GROUPS, &many.options, ranks, rank, false);
+            units_link(&units[rank], many.groups, GROUPS, many.w, many.n);
             states[rank] = xmalloc(muon_state_bytes(units[rank].owned, units[rank].n_owned, &many.options) + 1);
             CHECK(muon_init(&shares[rank], units[rank].owned, units[rank].n_owned, &many.options, states[rank]) == MUON_OK);
         }
@@ -176,11 +176,32 @@ TEST(blocks_of_ranks_are_added_in_a_tree) {
         }
 }
 
+// bf16 and back, in the memory of the float's own block; what is lost comes back the next time.
+TEST(numbers_that_travel_as_bf16_lose_nothing_for_good) {
+    enum { N = 1000, TIMES = 50 };
+    static float block[N], x[N], rest[N], sum[N];
+    static uint16_t half[N];
+    double worst = 0.0;
+    for (int i = 0; i < N; i++) x[i] = normal_of(hash64(5, (uint64_t)i));
+    for (int k = 0; k < TIMES; k++) {
+        units_halve(half, x, rest, N);
+        memcpy(units_landing(block, N, sizeof *half), half, sizeof half);
+        units_widen(block, units_landing(block, N, sizeof *half), N);
+        for (int i = 0; i < N; i++) {
+            sum[i] += block[i];
+            CHECK(fabsf(block[i] - x[i]) <= fabsf(x[i]) / 128);
+        }
+    }
+    for (int i = 0; i < N; i++) worst = fmax(worst, fabs(sum[i] - (double)TIMES * x[i]) / fabs(TIMES * x[i]));
+    CHECK_MSG(worst < 1.0 / 256 / TIMES * 2 + 1e-5, "%g", worst);
+}
+
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     RUN(owners_are_the_same_for_all_who_ask_and_every_matrix_has_one);
     RUN(work_and_state_are_shared_out_evenly);
     RUN(ranks_together_step_as_one_does);
     RUN(blocks_of_ranks_are_added_in_a_tree);
+    RUN(numbers_that_travel_as_bf16_lose_nothing_for_good);
     return tests_end();
 }
