@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What ranks cost: dev/bench/ranks.sh [ROUNDS]      from the project's folder, on a quiet machine; needs root for the slow networks
+#                  dev/bench/ranks.sh loss          only the fourth part
 #
 # 1. Speed at 6 x 384, 16 sequences of 256 tokens: 2 ranks of 1 thread and 1 process of 2 threads in turns (medians of ROUNDS rounds),
 #    and of the ranks' step the share that communication takes where nothing hides it.
@@ -7,6 +8,7 @@
 # 3. The same exchange over TCP on a loopback whose rate is that of 1 and 10 Gbit/s for each of two ranks (a network namespace, tc's
 #    token bucket), at 6 x 384 and 124M with one sequence a rank; from it, how long a step of 32,768 tokens takes on N such nodes:
 #    computing is shared out, and of the exchange nothing is hidden.
+# 4. Losses of 200 steps of the default run on two ranks, gradients and weights as fp32 and as bf16, seeds 1, 2, 3.
 # shellcheck disable=SC2086,SC2034,SC1003 # words; sizes by their name
 set -euo pipefail
 rounds=${1:-5}
@@ -24,8 +26,20 @@ ranks_row() { sed -n 's/^           ranks  *\([0-9.]*\)  *\([0-9.]*\) %.*/\'"$1"
 step_ms() { sed -n 's/^profile .* steps of \([0-9.]*\) ms.*/\1/p' $out/screen; }
 sent() { sed -n 's/^           rank 0 sent \([0-9.]*\) MB.*N: \([0-9.]*\)).*/\1 \2/p' $out/screen; }
 
+losses() {
+    for seed in 1 2 3; do
+        for bytes in fp32 bf16; do
+            OMP_NUM_THREADS=1 dev/ranks.sh 2 openmpi ./train_gpt_mpi configs/default.json --train.steps=200 --train.sample_tokens=0 --train.eval_every=0 \
+                --train.dist_bytes=$bytes --run.seed=$seed --run.dir=$out/loss --overwrite --profile > $out/screen
+            printf '%s %s %s %s\n' $bytes $seed "$(sed -n 's/^done: .*validation loss \([0-9.]*\).*/\1/p' $out/screen)" "$(sent)"
+        done
+    done | awk '{ print "seed " $2 ", " $1 ": validation loss " $3 ", " $4 " MB sent a step"; n[$1]++; s[$1] += $3; q[$1] += $3 * $3 }
+                END { for (k in n) printf "%s: %.4f +- %.4f\n", k, s[k] / n[k], sqrt((q[k] / n[k] - (s[k] / n[k])^2) / (n[k] - 1)) }'
+}
+
 sed -n 's/^model name[^:]*: /machine: /p' /proc/cpuinfo | head -n 1
 echo "commit: $(git describe --always --dirty --exclude '*'), $(nproc) cores"
+if [ "$rounds" = loss ]; then losses; exit; fi
 for round in $(seq "$rounds"); do
     ./train_gpt $common $six --train.steps=4 > $out/screen
     speed >> $out/threads.$$
@@ -64,3 +78,4 @@ for gbit in 1 10; do
             'BEGIN { printf "| %s | %d | %.1f | %.3f | %.3f |\n", m == "six" ? "6 x 384" : "124M", g, mb, ms / 1000, least * 1048576 * 8 / (g * 1e9) }'
     done
 done
+losses
