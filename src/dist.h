@@ -1,6 +1,6 @@
 /* dist.h - ranks: the processes that train one model together, and all that they tell each other.
  *
- * defines: dist_tell, dist_begin, dist_end, dist_rank, dist_ranks, dist_sharing, dist_any, dist_first, dist_sum_ints, dist_sum_doubles,
+ * defines: dist_tell, dist_begin, dist_end, dist_rank, dist_ranks, dist_here, dist_sharing, dist_any, dist_first, dist_sum_ints, dist_sum_doubles,
  *          dist_max_floats, dist_share, dist_words, dist_gather, dist_pause, DistMessages, dist_send, dist_receive, dist_poll, dist_finish,
  *          dist_sent_bytes, dist_wait_seconds
  *
@@ -36,10 +36,10 @@ static inline void dist_check_launcher(const char *why) {
 #include <mpi.h>
 
 static struct {
-    int rank, ranks, sharing;            // sharing: ranks of this machine that may use the same CPUs, with this one
+    int rank, ranks, here, sharing;      // ranks of this machine, and those of them that may use the same CPUs, with this one
     MPI_Comm comm;
     double sent, waited;                 // bytes of weights and gradients; seconds in which this rank had nothing to do
-} dist = {0, 1, 1, MPI_COMM_NULL, 0, 0};
+} dist = {0, 1, 1, 1, MPI_COMM_NULL, 0, 0};
 
 static inline int dist_rank(void) { return dist.rank; }
 static inline int dist_ranks(void) { return dist.ranks; }
@@ -68,20 +68,21 @@ static inline void dist_fail(int code, const char *line) {
     _exit(code);
 }
 
-// How many ranks of this machine may run on the CPUs that this one may run on: all where the launcher binds none.
-static inline int dist_count_sharing(void) {
+// Counts the ranks of this machine, and those that may run on the CPUs that this one may run on: all where the launcher binds none.
+static inline void dist_count_neighbours(void) {
     MPI_Comm machine;
-    int here = 0, mine = 0, sharing = 0;
+    int here = 0, mine = 0;
     MPI_Comm_split_type(dist.comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, &here);
     MPI_Comm_rank(machine, &mine);
     cpu_set_t *sets = (cpu_set_t *)xcalloc((size_t)here, sizeof *sets);
     sched_getaffinity(0, sizeof *sets, &sets[mine]);
     MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sets, (int)sizeof *sets, MPI_BYTE, machine);
-    for (int i = 0; i < here; i++) sharing += CPU_EQUAL(&sets[i], &sets[mine]) != 0;
+    dist.here = here;
+    dist.sharing = 0;
+    for (int i = 0; i < here; i++) dist.sharing += CPU_EQUAL(&sets[i], &sets[mine]) != 0;
     free(sets);
     MPI_Comm_free(&machine);
-    return sharing;
 }
 
 static inline void dist_begin(int *argc, char ***argv) {
@@ -92,7 +93,7 @@ static inline void dist_begin(int *argc, char ***argv) {
     MPI_Comm_size(dist.comm, &dist.ranks);
     if (dist.ranks > 1) fail_ends = dist_fail;
     if (dist.ranks == 1) dist_check_launcher("built for another MPI library than the launcher's");
-    dist.sharing = dist_count_sharing();
+    dist_count_neighbours();
     if (dist.rank > 0 && !freopen("/dev/null", "w", stdout)) fail("/dev/null: %s", strerror(errno));    // rank 0 speaks for all
 }
 
@@ -103,6 +104,7 @@ static inline void dist_end(void) {
     MPI_Finalize();
 }
 
+static inline int dist_here(void) { return dist.here; }
 static inline int dist_sharing(void) { return dist.sharing; }
 
 // Whether any rank says so.
@@ -205,6 +207,7 @@ static inline double dist_wait_seconds(void) { return dist.waited; }
 
 static inline int dist_rank(void) { return 0; }
 static inline int dist_ranks(void) { return 1; }
+static inline int dist_here(void) { return 1; }
 static inline int dist_sharing(void) { return 1; }
 
 static inline void dist_begin(int *argc, char ***argv) {

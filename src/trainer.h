@@ -66,6 +66,8 @@ static inline void trainer_open(Trainer *t, const char *where) {
     check_vectors(t->groups, t->n_groups, where);
     MachineMemory memory = machine_memory("");
     MemoryPlan plan = memory_plan(t);
+    double *shared[] = {&memory.available, &memory.swap, &memory.group, &memory.group_high};       // by the ranks of this machine
+    for (size_t i = 0; i < COUNT_OF(shared); i++) *shared[i] /= dist_here();
     check_memory(&plan, &memory, &t->config, where);
 }
 
