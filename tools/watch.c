@@ -93,18 +93,19 @@ static void take_page_folder(void) {
     if (make_dirs(page.out) != 0) fail("%s: cannot be made: %s", page.out, strerror(errno));
     if (file_exists(log)) fail_usage("%s: a run's folder; --out=FOLDER, the page's own, expected", page.out);
     text = read_file(index, NULL);
-    if (text && !strstr(text, "src=\"watch.js\""))
-        fail_usage("%s: another page, which would be replaced; another --out=FOLDER expected", index);
-    free(index), free(log), free(text);
+    bool ours = text && strstr(text, "src=\"watch.js\"");
     DIR *folder = opendir(page.out);
     for (struct dirent *entry; folder && (entry = readdir(folder)); ) {
         size_t n = strlen(entry->d_name);
+        if (!ours && strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            fail_usage("%s: has other files than such a page; another --out=FOLDER expected", page.out);
         if (n != 23 || strncmp(entry->d_name, "run-", 4) || strcmp(entry->d_name + 20, ".js")) continue;
         char *path = format("%s/%s", page.out, entry->d_name);
         unlink(path);
         free(path);
     }
     if (folder) closedir(folder);
+    free(index), free(log), free(text);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -314,14 +315,14 @@ int main(int argc, char **argv) {
     if (!once && (server = serve_open(&port)) < 0)
         fail("127.0.0.1:%d: %s; --port=N expected, 0 for any that is free", port, strerror(errno));
     take_page_folder();
-    update_page();
-    copy_page_file(chart, "chart.js");
-    static const char *const files[] = { "index.html", "watch.css", "watch.js" };
+    static const char *const files[] = { "index.html", "watch.css", "watch.js" };       // the first says whose folder it is
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         char *from = format("%s/%s", PAGE, files[i]);
         copy_page_file(from, files[i]);
         free(from);
     }
+    copy_page_file(chart, "chart.js");
+    update_page();
     char *absolute = realpath(page.out, NULL);
     printf("%d run%s in %s/index.html, which a browser opens as it is\n", page.n_runs, page.n_runs == 1 ? "" : "s",
            absolute ? absolute : page.out);

@@ -446,8 +446,11 @@ TEST(bad_input_is_one_line) {
     CHECK_FAILS(shell, WATCH ROOT "/bad --once --out=" ROOT "/bad/a", 2, ROOT "/bad/a: a run's folder; --out=FOLDER, the page's own, expected");
     CHECK_FAILS(shell, "${BUILD:-build}/watch " ROOT "/bad --once --chart=none.js", 1, "none.js: No such file or directory");
     CHECK(run("mkdir -p " ROOT "/site && echo mine > " ROOT "/site/index.html") == 0);
-    CHECK_FAILS(shell, WATCH ROOT "/bad --once --out=" ROOT "/site", 2, ROOT "/site/index.html: another page, which would be replaced");
+    CHECK_FAILS(shell, WATCH ROOT "/bad --once --out=" ROOT "/site", 2, ROOT "/site: has other files than such a page; another --out=FOLDER expected");
     CHECK(same_file(ROOT "/site/index.html", "mine\n", 5));
+    CHECK(run("mv " ROOT "/site/index.html " ROOT "/site/chart.js") == 0);
+    CHECK_FAILS(shell, WATCH ROOT "/bad --once --out=" ROOT "/site", 2, ROOT "/site: has other files than such a page");
+    CHECK(same_file(ROOT "/site/chart.js", "mine\n", 5) && !file_exists(ROOT "/site/index.html"));
     int port = 0, fd = serve_open(&port);
     char *command = format(WATCH ROOT "/bad --port=%d", port), *words = format("127.0.0.1:%d: Address already in use; --port=N expected", port);
     CHECK_FAILS(shell, command, 1, words);
@@ -455,7 +458,7 @@ TEST(bad_input_is_one_line) {
     free(command), free(words);
     CHECK(run("mkdir -p " ROOT "/closed && chmod 555 " ROOT "/closed && chmod -R a+rX " ROOT "/bad") == 0);
     CHECK_FAILS(shell_as_nobody, WATCH ROOT "/bad --once --out=" ROOT "/closed/page", 1, ROOT "/closed/page: cannot be made: Permission denied");
-    CHECK_FAILS(shell_as_nobody, WATCH ROOT "/bad --once --out=" ROOT "/closed", 1, ROOT "/closed/run-");
+    CHECK_FAILS(shell_as_nobody, WATCH ROOT "/bad --once --out=" ROOT "/closed", 1, ROOT "/closed/index.html: cannot be written: Permission denied");
     CHECK_FAILS(shell_on_full_disk, "${BUILD:-build}/watch " ROOT "/bad --once --chart=test_gpt.c --out=" ROOT "/full", 1,
                 ROOT "/full/chart.js: cannot be written: File too large");
     CHECK(!file_exists(ROOT "/full/chart.js") && !file_exists(ROOT "/full/chart.js.tmp"));
