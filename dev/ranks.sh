@@ -19,7 +19,8 @@ launcher=mpirun.$library
 command -v "$launcher" >/dev/null || launcher=mpirun
 switches="-n $ranks"
 if [ "$library" = openmpi ]; then
-    switches="-q $switches --bind-to none --oversubscribe"
+    # one copy more between processes of a machine: containers often forbid the direct one
+    switches="-q $switches --bind-to none --oversubscribe --mca btl_vader_single_copy_mechanism none"
     [ "$(id -u)" -ne 0 ] || switches="$switches --allow-run-as-root"
 fi
 MUON_RANKS_WORD=$(mktemp) || exit 1
