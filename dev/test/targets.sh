@@ -19,9 +19,11 @@ forms() {
 all|
 train|QUICK=1 SEED=2
 train|QUICK=1 DATA=README.md TOKENIZER=bpe VOCAB=300
+train|QUICK=1 RANKS=2
 data|
 tokenizer|VOCAB=300 OUT=build/my\ tokens.json
 test|
+test-ranks|
 fuzz|RUNS=1000
 ab|QUICK=1
 sweep|QUICK=1
