@@ -117,7 +117,8 @@ static inline void print_plan(const Config *c, const Plan *p) {
            gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",
            gemm_emulated() ? " (emulated, no faster)" : "");
     if (p->ranks > 1)
-        printf("ranks      %d, %d thread%s each; batch of %d parts; of %.1f MB of the optimizer's state rank 0 keeps %.1f\n", p->ranks,
+        printf("ranks      %d, %d here, %s; %d thread%s of rank 0; batch of %d parts; of %.1f MB of the optimizer's state rank 0 keeps %.1f\n",
+               p->ranks, dist_here(), dist_here() == 1 || dist_sharing() > 1 ? "not bound to cores" : "each bound to cores of its own",
                omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s", c->train.parts, megabytes((double)p->whole_state),
                megabytes(m->optimizer));
     int wide = 8;
