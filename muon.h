@@ -9,8 +9,8 @@
             muon_init, muon_begin_step, muon_step_one, muon_step_all, muon_step, muon_grad_norm, muon_sum_of_squares,
             muon_state;
             muon_orthogonalize, muon_svd_power, muon_spectral_power and their _bytes; muon_coefficients, muon_phi,
-            muon_flops, muon_param_flops, muon_scale; muon_qk_gamma, muon_qk_clip, muon_qk_clip_mla; muon_rule_name,
-            muon_rule_uses, muon_rule_is_for_matrices, muon_scale_name, muon_strerror
+            muon_flops, muon_param_flops, muon_scale, muon_update_scale, muon_look_ahead; muon_qk_gamma, muon_qk_clip,
+            muon_qk_clip_mla; muon_rule_name, muon_rule_uses, muon_rule_is_for_matrices, muon_scale_name, muon_strerror
 
    What Muon is: the gradient of a matrix is usually dominated by a few singular directions. Muon keeps a momentum of
    it and, before stepping, replaces every singular value by (about) one: U S V^T becomes U V^T, the steepest descent
@@ -127,7 +127,13 @@ int main(void) {
    1. Direction
       momentum   b <- momentum b + (1 - momentum) g      where options.accumulate is 0: an exponential moving average
                  b <- momentum b + g                     where it is 1: as torch.optim.SGD and Moonlight have it
-                 u <- b, or with Nesterov's look ahead: momentum b + (1 - momentum) g, or momentum b + g
+                 u <- b + s g, a look ahead by the gradient. Where u's size doesn't matter all forms in use are this one,
+                 with s as options.nesterov and options.look_ahead say:
+                     nesterov 0                         s = look_ahead; 0: none (Kimi K2's report, timm, dion); 1: heavyball
+                     nesterov 1, MUON_NESTEROV          s = (1 - momentum) / momentum of the mean, 1 / momentum of the sum,
+                                                        computed as u <- momentum b + (1 - momentum) g, or momentum b + g
+                     nesterov 2, MUON_NESTEROV_CORRECTED   each of the two by its own bias correction (optax):
+                         u <- momentum b / (1 - momentum^(t + 1)) + (1 - momentum) g / (1 - momentum^t), or g of the sum's
                  With a constant momentum both forms give a transform that ignores size (muon, svd) the same u but for a
                  factor; with a changing one (a warm-up such as 0.85 to 0.95 over 300 steps: set m.options.momentum
                  before each step) they do not. torch's sgd and the paper's msgd rules accumulate, without a
@@ -135,6 +141,8 @@ int main(void) {
       rms        v <- beta2 v + (1 - beta2) g^2            u <- g / (sqrt(v) + eps)
       adam       m <- beta1 m + (1 - beta1) g              v as above
                  u <- (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+                 where options.adam_nesterov is 1, with beta1 m / (1 - beta1^(t + 1)) + (1 - beta1) g / (1 - beta1^t) for
+                 m / (1 - beta1^t): NAdam, as optax.nadamw has it
 
    2. Transform
       Newton-Schulz   X <- u / (c.norm |u|_F)              |u|_F summed in double: a gradient times 1e-30 or 1e30
@@ -142,6 +150,11 @@ int main(void) {
                           A = X X^T                        (a, b, c) from the coefficient set: every singular value
                           X <- (a I + b A + c A A) X       s of X becomes a s + b s^3 + c s^5
                       A tall matrix uses X^T X from the right, so that A is always of the smaller side.
+      around it       guard        0: none. Else X <- u / (c.norm |u|_F + guard), or, with MUON_GUARD_MAX, X <- u / max(c.norm
+                                   |u|_F, guard), as other codes have it (1e-7): below it a step shrinks with the gradient
+                      equalize     1: first each row of u is scaled to the length |u|_F / sqrt(rows) (MuonEq, arXiv 2603.28254,
+                                   as nanochat has it); a row of zeros stays one
+                      renormalize  1: then X <- X sqrt(min(rows, cols)) / |X|_F, the length of U V^T (Muon+, arXiv 2602.21545)
       evened, after   v <- beta2 v + (1 - beta2) mean of a row's squares; each row of X / (sqrt(v) + eps); then X is
                       scaled back to the Frobenius norm it had, as modded-nanogpt and nanochat do it (the paper gives
                       the update an RMS of 0.2). options.axis: MUON_AXIS_ROWS, a v for each row (the paper); or
@@ -155,13 +168,16 @@ int main(void) {
       MUON_COEFF_KELLER                5 steps   gain 485    not exact: 0.0052..1 goes into 0.68..1.14
       MUON_COEFF_POLAR_EXPRESS         5 steps   gain 970    modded-nanogpt's list: 0.003..1 into 0.86..1.14
       MUON_COEFF_POLAR_EXPRESS_PAPER   5 steps   gain 967    arXiv 2505.16932: 0.003..1 into 0.87..1.13; exact with more
-      MUON_COEFF_QUINTIC              10 steps   gain 537    (15/8, -10/8, 3/8): converges to 1 from below
+      MUON_COEFF_BJORCK               10 steps   gain 537    (15/8, -10/8, 3/8): converges to 1 from below
       MUON_COEFF_CUBIC                15 steps   gain 438    (3/2, -1/2): the classical iteration
       MUON_COEFF_EXACT12              12 steps   gain 4096   (2, -3/2, 1/2): modded-nanogpt's track 3, nearly U V^T
       MUON_COEFF_DEEPSEEKV4           10 steps   gain 79263  8 of Keller's, 2 of exact12's: 0.0001..1 into 0.99..1.003
       MUON_COEFF_CUBIC5                5 steps   gain 119    arXiv 2606.00371, no A A product: 0.007..1 into 0.77..1.31
       MUON_COEFF_CANS                  5 steps   gain 1039   arXiv 2506.10935: 0.001..1 into 0.88..1.13
       MUON_COEFF_AOL                   4 steps   gain 90     Turbo-Muon: 0.02..1 into 0.98..1.09
+      MUON_COEFF_YOUJIACHENG           5 steps   gain 493    modded-nanogpt's second list: 0.003..1 into 0.97..1.15
+      "quintic" is the name of both bjorck (here, once) and youjiacheng (timm, pytorch_optimizer, Emerging-Optimizers; in optax
+      "dion"): bjorck in the five steps of the other has a gain of 23 and leaves a singular value of 0.003 at 0.07.
 
    3. Scale, what multiplies a transformed u
       MUON_SCALE_NONE              1
@@ -171,6 +187,11 @@ int main(void) {
       MUON_SCALE_RMS_ONE           sqrt(max(rows, cols))           an RMS of 1: the first Muon of modded-nanogpt
       MUON_SCALE_RMS_EXACT         0.2 / RMS(u)                    an RMS of 0.2 whatever the rule made of u (Moonlight,
                                    table 1): rules of different length at one lr; a u of zeros stays zero
+      MUON_SCALE_SPECTRAL          sqrt(rows / cols)               the spectral norm of a map between vectors measured by RMS:
+                                   dion's default, torch's "spectral_unclamped", timm's "rms_to_rms"
+      MUON_SCALE_KELLER_TRANSPOSED sqrt(max(1, cols / rows))       Keras up to 3.12: Keller's, of kernels inputs x outputs
+      options.rms stands for the 0.2 of two of them. AdamW's own is about sqrt((1 - beta1) / (1 + beta1)), 0.23 at 0.9;
+      DeepSeek-V4 has 0.18 (arXiv 2606.19348).
       Converting one into the other:  lr_keller sqrt(max(1, rows / cols)) = lr_match 0.2 sqrt(max(rows, cols)),
       for a square matrix lr_keller = 0.2 sqrt(cols) lr_match: 2.3 times at 128, 3.9 at 384, 5.5 at 768.
       The spectral family is stated without a scale for p > 0, with MUON_SCALE_KELLER for p = 0.
@@ -185,6 +206,9 @@ int main(void) {
 
    4. Decay is decoupled and takes lr without the scale; sgd, rmsprop and adam add wd W to g instead, as torch does.
       options.cautious (arXiv 2510.12402): only where u W >= 0, so that the decay never works against the step.
+      options.decay_scaled: with the scale, W <- W - lr scale (wd W + u), as muonium, nanochat and modded-nanogpt have it.
+      options.decay_factor: times wd, for a schedule of its own. 1: the decay falls as lr does; lr_factor: as its square
+      (AdamC, arXiv 2506.02285); a cosine to zero (nanochat); 1 / lr_factor would hold it constant.
 
    QK-Clip  (Kimi K2, arXiv 2507.20534, section 2.1) after the step, per layer: muon_qk_clip; muon_qk_clip_mla for
    multi-head latent attention.
@@ -273,16 +297,20 @@ enum {
 };
 enum {
     MUON_COEFF_KELLER, MUON_COEFF_POLAR_EXPRESS, MUON_COEFF_POLAR_EXPRESS_PAPER,
-    MUON_COEFF_QUINTIC, MUON_COEFF_CUBIC, MUON_COEFF_EXACT12,
-    MUON_COEFF_DEEPSEEKV4, MUON_COEFF_CUBIC5, MUON_COEFF_CANS, MUON_COEFF_AOL,
+    MUON_COEFF_BJORCK, MUON_COEFF_CUBIC, MUON_COEFF_EXACT12,
+    MUON_COEFF_DEEPSEEKV4, MUON_COEFF_CUBIC5, MUON_COEFF_CANS, MUON_COEFF_AOL, MUON_COEFF_YOUJIACHENG,
     MUON_COEFF_COUNT
 };
 enum { MUON_SCALE_NONE, MUON_SCALE_KELLER, MUON_SCALE_MATCH_RMS_ADAMW, MUON_SCALE_RMS_ONE, MUON_SCALE_RMS_EXACT,
-       MUON_SCALE_COUNT };
+       MUON_SCALE_SPECTRAL, MUON_SCALE_KELLER_TRANSPOSED, MUON_SCALE_COUNT };
+enum { MUON_NESTEROV_OFF, MUON_NESTEROV, MUON_NESTEROV_CORRECTED, MUON_NESTEROV_COUNT };
+enum { MUON_GUARD_ADD, MUON_GUARD_MAX, MUON_GUARD_COUNT };
 enum { MUON_AXIS_ROWS, MUON_AXIS_LONGER, MUON_AXIS_COUNT };
-enum { MUON_USES_MOMENTUM = 1,         // momentum, nesterov, accumulate
-       MUON_USES_BETA1 = 2, MUON_USES_BETA2 = 4 /* and eps */, MUON_USES_NEWTON_SCHULZ = 8 /* coefficients, ns_steps */,
-       MUON_USES_SCALE = 16,
+enum { MUON_USES_MOMENTUM = 1,         // momentum, nesterov, look_ahead, accumulate
+       MUON_USES_BETA1 = 2,            // and adam_nesterov
+       MUON_USES_BETA2 = 4,            // and eps
+       MUON_USES_NEWTON_SCHULZ = 8,    // coefficients, ns_steps, guard, guard_form, equalize, renormalize
+       MUON_USES_SCALE = 16,           // and rms, decay_scaled
        MUON_USES_ADDED_DECAY = 32,     // its weight decay is added to the gradient; the others' is decoupled
        MUON_USES_AXIS = 64 };
 enum { MUON_SLOT_MOMENTUM, MUON_SLOT_SECOND_MOMENT, MUON_SLOT_COUNT };   // of muon_state
@@ -314,16 +342,25 @@ typedef struct {
 
 typedef struct {
     double momentum;                        // in [0, 1)
-    int nesterov;                           // 0 or 1
+    int nesterov;                           // MUON_NESTEROV_OFF (0), MUON_NESTEROV (1) or MUON_NESTEROV_CORRECTED
+    double look_ahead;                      // where nesterov is off: u <- b + look_ahead g; >= 0
     int accumulate;                         // 0: b <- mu b + (1 - mu) g; 1: b <- mu b + g
     const MuonCoefficients *coefficients;   // muon_coefficients(MUON_COEFF_*), or the caller's own
     int ns_steps;                           // 1 .. MUON_MAX_NS_STEPS; 0: as the coefficients say
+    double guard;                           // of |u|_F before Newton-Schulz, >= 0; 0: none is needed
+    int guard_form;                         // MUON_GUARD_*
+    int equalize, renormalize;              // 1: MuonEq's rows before, Muon+'s length after Newton-Schulz
     int scale;                              // MUON_SCALE_*, of transformed matrices
+    double rms;                             // of MUON_SCALE_MATCH_RMS_ADAMW and MUON_SCALE_RMS_EXACT, > 0
     int cautious;                           // 1: decoupled decay only where it agrees with the step
+    int decay_scaled;                       // 1: decoupled decay takes the scale as well
+    double decay_factor;                    // times every decoupled decay, >= 0
     int axis;                               // MUON_AXIS_*, of NorMuon's second moments
     double beta1, beta2;                    // in [0, 1); beta2 of every second moment: Adam's, RMSprop's, NorMuon's
-    double eps;                             // in [1.1e-19, 1): below that, g^2 is no float where eps must bound the step.
-                                            // Where a mean loss makes embedding gradients tiny: 1e-10
+    double eps;                             // in [1e-20, 1), 1e-20 is DeepSeek-V4's: below that, g^2 is no float (or denormal)
+                                            // where eps must bound the step. Where a mean loss makes embedding gradients
+                                            // tiny: 1e-10
+    int adam_nesterov;                      // 1: Adam's first moment looks ahead (NAdam)
 } MuonOptions;
 
 typedef struct {
@@ -351,8 +388,9 @@ typedef struct {
     double lr_factor, grad_scale;           // of the step begun; grad_scale is -1 where none is
 } Muon;
 
-/* momentum 0.95, averaged, Nesterov, MUON_COEFF_KELLER and its 5 steps, MUON_SCALE_MATCH_RMS_ADAMW, plain decay; betas
-   0.9 and 0.95, eps 1e-8. Source: Moonlight's examples/toy_train.py; averaged as in torch.optim.Muon. */
+/* momentum 0.95, averaged, Nesterov, MUON_COEFF_KELLER and its 5 steps, no guard, MUON_SCALE_MATCH_RMS_ADAMW, rms 0.2,
+   plain decay, its factor 1; betas 0.9 and 0.95, eps 1e-8. Source: Moonlight's examples/toy_train.py; averaged as in
+   torch.optim.Muon. */
 MUONDEF MuonOptions muon_default_options(void);
 
 /* Bytes of state for these n tensors: the table of rules says how many floats per weight. Bytes of scratch that one
@@ -442,8 +480,13 @@ MUONDEF double muon_flops(int rule, int rows, int cols, int steps);
    number of its steps, in its blocks. options: the common ones. */
 MUONDEF double muon_param_flops(const MuonParam *p, const MuonOptions *options);
 
-/* The factor MUON_SCALE_* for a matrix of this shape (RMS_EXACT: for a u whose RMS is 1); NaN for any other number. */
+/* The factor MUON_SCALE_* for a matrix of this shape (RMS_EXACT: for a u whose RMS is 1); NaN for any other number. The
+   second: of these options, whose rms counts. */
 MUONDEF double muon_scale(int scale, int rows, int cols);
+MUONDEF double muon_update_scale(const MuonOptions *o, int rows, int cols);
+
+/* The look ahead of step t (from 1): u = *from_g g + *from_b b, b as it is after the step. */
+MUONDEF void muon_look_ahead(const MuonOptions *o, long long t, double *from_g, double *from_b);
 
 /* tau / S where S > tau > 0, else 1: also for S <= 0 and for S = -infinity (no logit seen), where min(1, tau / S) would
    turn or wipe the weights. NaN where S is NaN or +infinity, for no factor mends that. */
@@ -555,7 +598,8 @@ MUONDEF const char *muon_rule_name(int rule) {
 }
 
 MUONDEF const char *muon_scale_name(int scale) {
-    static const char *const names[] = { "none", "keller", "match_rms_adamw", "rms_one", "rms_exact" };
+    static const char *const names[] = { "none", "keller", "match_rms_adamw", "rms_one", "rms_exact", "spectral",
+                                         "keller_transposed" };
     return scale >= 0 && scale < MUON_SCALE_COUNT ? names[scale] : NULL;
 }
 
@@ -597,8 +641,8 @@ MUONDEF const MuonCoefficients *muon_coefficients(int set) {
             MUON__1_01(1.891301407787398, -1.2679958271945868, 0.37680408948524835),
             MUON__1_01(1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
             { 1.875, -1.25, 0.375 } } },
-        // Higham, Functions of Matrices, 2008, chapter 8: the iterations of order 5 and 3 for the polar factor
-        { "quintic", 10, 1.0, 1, { { 1.875, -1.25, 0.375 } } },
+        // Bjorck and Bowie 1971, of order 5 and 3; Higham, Functions of Matrices, 2008, chapter 8: for the polar factor
+        { "bjorck", 10, 1.0, 1, { { 1.875, -1.25, 0.375 } } },
         { "cubic", 15, 1.0, 1, { { 1.5, -0.5, 0.0 } } },
         // modded-nanogpt, records/track_3_optimization
         { "exact12", 12, 1.0, 1, { { 2.0, -1.5, 0.5 } } },
@@ -622,6 +666,10 @@ MUONDEF const MuonCoefficients *muon_coefficients(int set) {
         { "aol", 4, 1.15, 4, {
             { 4.0098, -7.0585, 2.4635 }, { 3.4585, -5.5479, 2.5959 }, { 2.7573, -3.2939, 1.4254 },
             { 2.7215, -3.0494, 1.3169 } } },
+        // You Jiacheng, modded-nanogpt
+        { "youjiacheng", 5, 1.0, 5, {
+            { 4.0848, -6.8946, 2.9270 }, { 3.9505, -6.3029, 2.6377 }, { 3.7418, -5.5913, 2.3037 },
+            { 2.8769, -3.1427, 1.2046 }, { 2.8366, -3.0525, 1.2012 } } },
     };
 #undef MUON__1_01
     return set >= 0 && set < MUON_COEFF_COUNT ? &sets[set] : NULL;
@@ -667,23 +715,55 @@ MUONDEF double muon_scale(int scale, int rows, int cols) {
     case MUON_SCALE_MATCH_RMS_ADAMW: return 0.2 * sqrt((double)(rows > cols ? rows : cols));
     case MUON_SCALE_RMS_ONE:         return sqrt((double)(rows > cols ? rows : cols));
     case MUON_SCALE_RMS_EXACT:       return 0.2;
+    case MUON_SCALE_SPECTRAL:        return sqrt((double)rows / cols);
+    case MUON_SCALE_KELLER_TRANSPOSED: return cols > rows ? sqrt((double)cols / rows) : 1.0;
     default:                         return muon__nan();
+    }
+}
+
+MUONDEF double muon_update_scale(const MuonOptions *o, int rows, int cols) {
+    const int by_rms = o->scale == MUON_SCALE_MATCH_RMS_ADAMW || o->scale == MUON_SCALE_RMS_EXACT;
+    return muon_scale(o->scale, rows, cols) * (by_rms ? o->rms / 0.2 : 1.0);
+}
+
+MUONDEF void muon_look_ahead(const MuonOptions *o, long long t, double *from_g, double *from_b) {
+    const double mu = o->momentum, nu = o->accumulate ? 1.0 : 1.0 - mu;
+    switch (o->nesterov) {
+    case MUON_NESTEROV:
+        *from_g = nu;
+        *from_b = mu;
+        break;
+    case MUON_NESTEROV_CORRECTED:
+        *from_g = nu / (1.0 - pow(mu, (double)t));
+        *from_b = mu / (1.0 - pow(mu, (double)t + 1.0));
+        break;
+    default:
+        *from_g = o->look_ahead;
+        *from_b = 1.0;
     }
 }
 
 MUONDEF MuonOptions muon_default_options(void) {
     MuonOptions o;
     o.momentum = 0.95;
-    o.nesterov = 1;
+    o.nesterov = MUON_NESTEROV;
+    o.look_ahead = 0.0;
     o.accumulate = 0;
     o.coefficients = muon_coefficients(MUON_COEFF_KELLER);
     o.ns_steps = 0;
+    o.guard = 0.0;
+    o.guard_form = MUON_GUARD_ADD;
+    o.equalize = o.renormalize = 0;
     o.scale = MUON_SCALE_MATCH_RMS_ADAMW;
+    o.rms = 0.2;
     o.cautious = 0;
+    o.decay_scaled = 0;
+    o.decay_factor = 1.0;
     o.axis = MUON_AXIS_ROWS;
     o.beta1 = 0.9;
     o.beta2 = 0.95;
     o.eps = 1e-8;
+    o.adam_nesterov = 0;
     return o;
 }
 
@@ -770,13 +850,19 @@ static const char *muon__bad_coefficients(const MuonCoefficients *c) {
 static const char *muon__bad_option(const MuonOptions *o) {
     const char *bad = muon__bad_coefficients(o->coefficients);
     if (!muon__fraction(o->momentum)) return "momentum";
+    if (o->nesterov < 0 || o->nesterov >= MUON_NESTEROV_COUNT) return "nesterov";
+    if (!muon__not_negative(o->look_ahead)) return "look_ahead";
     if (bad) return bad;
     if (!muon__good_steps(muon__ns_steps(o))) return o->ns_steps ? "ns_steps" : "coefficients->steps";
+    if (!muon__not_negative(o->guard)) return "guard";
+    if (o->guard_form < 0 || o->guard_form >= MUON_GUARD_COUNT) return "guard_form";
     if (!muon_scale_name(o->scale)) return "scale";
+    if (!muon__not_negative(o->rms) || o->rms < FLT_MIN) return "rms";
+    if (!muon__not_negative(o->decay_factor)) return "decay_factor";
     if (o->axis < 0 || o->axis >= MUON_AXIS_COUNT) return "axis";
     if (!muon__fraction(o->beta1)) return "beta1";
     if (!muon__fraction(o->beta2)) return "beta2";
-    return muon__fraction(o->eps) && o->eps >= 1.1e-19 ? NULL : "eps";
+    return muon__fraction(o->eps) && o->eps >= 1e-20 ? NULL : "eps";
 }
 
 // The list of blocks: positive heights, then zeros, whose sum divides the rows.
@@ -1058,12 +1144,16 @@ MUONDEF double muon_grad_norm(const Muon *m) {
     return sqrt(sum);
 }
 
-// x <- x / (norm |x|_F) and *length = |x|_F; 0 where x is not finite. Computed in double: 1 / 1e-40 is no float.
-static int muon__normalize(float *x, size_t n, double norm, double *length) {
+/* x <- x / (norm |x|_F), with the guard that guarded has (NULL: none), and *length = |x|_F; 0 where x is not finite. Computed
+   in double: 1 / 1e-40 is no float. */
+static int muon__normalize(float *x, size_t n, double norm, const MuonOptions *guarded, double *length) {
     if (!muon__all_finite(x, n, 1.0f)) return 0;
     *length = sqrt(muon_sum_of_squares(x, n));
     if (*length == 0.0) return 1;
-    const double inverse = 1.0 / (norm * *length);
+    double divisor = norm * *length;
+    if (guarded && guarded->guard_form == MUON_GUARD_ADD) divisor += guarded->guard;
+    else if (guarded && guarded->guard > divisor) divisor = guarded->guard;
+    const double inverse = 1.0 / divisor;
     for (size_t i = 0; i < n; i++) x[i] = (float)((double)x[i] * inverse);
     return 1;
 }
@@ -1188,11 +1278,12 @@ static float *muon__newton_schulz(float *x, float *other, int rows, int cols, co
 static int muon__result(const float *x, size_t n) { return muon__all_finite(x, n, 1.0f) ? MUON_OK : MUON_E_DIVERGED; }
 
 /* *x <- about U V^T, with `other` and what lies behind it as room; the result is in *x or in other, *x then points to
-   it. Fails with MUON_E_NOT_FINITE, *x unchanged, or MUON_E_DIVERGED. */
-static int muon__polar(float **x, float *other, int rows, int cols, const MuonCoefficients *c, int steps) {
+   it. guarded: the options with a guard, or NULL. Fails with MUON_E_NOT_FINITE, *x unchanged, or MUON_E_DIVERGED. */
+static int muon__polar(float **x, float *other, int rows, int cols, const MuonCoefficients *c, int steps,
+                       const MuonOptions *guarded) {
     const size_t n = (size_t)rows * (size_t)cols;
     double length;
-    if (!muon__normalize(*x, n, c->norm, &length)) return MUON_E_NOT_FINITE;
+    if (!muon__normalize(*x, n, c->norm, guarded, &length)) return MUON_E_NOT_FINITE;
     if (length == 0.0) return MUON_OK;
     *x = muon__newton_schulz(*x, other, rows, cols, c, steps, MUON_GRAM_STEPS);
     return muon__result(*x, n);
@@ -1202,7 +1293,7 @@ MUONDEF int muon_orthogonalize(float *x, int rows, int cols, const MuonCoefficie
     if (!x || rows < 1 || cols < 1 || !scratch || muon__bad_coefficients(c) || !muon__good_steps(steps))
         return MUON_E_ARGUMENT;
     float *result = x;
-    const int code = muon__polar(&result, (float *)scratch, rows, cols, c, steps);
+    const int code = muon__polar(&result, (float *)scratch, rows, cols, c, steps, NULL);
     if (result != x) memcpy(x, result, (size_t)rows * (size_t)cols * sizeof(float));
     return code;
 }
@@ -1354,13 +1445,13 @@ static int muon__spectral(float **x, float *other, int rows, int cols, double po
     const size_t n = (size_t)rows * (size_t)cols;
     double length;
     if (power == 1.0) return muon__all_finite(*x, n, 1.0f) ? MUON_OK : MUON_E_NOT_FINITE;
-    if (!muon__normalize(*x, n, 1.0, &length)) return MUON_E_NOT_FINITE;
+    if (!muon__normalize(*x, n, 1.0, NULL, &length)) return MUON_E_NOT_FINITE;
     if (length == 0.0) return MUON_OK;
     double factor = pow(length, power);
     muon__inverse_root(*x, other, rows, cols, power == 0.0 ? 2 : 1);
     if (power == 0.25) {                                          // 1/2 of 1/2
         memcpy(*x, other, n * sizeof(float));
-        if (!muon__normalize(*x, n, 1.0, &length)) return MUON_E_DIVERGED;
+        if (!muon__normalize(*x, n, 1.0, NULL, &length)) return MUON_E_DIVERGED;
         factor *= sqrt(length);
         muon__inverse_root(*x, other, rows, cols, 1);
     }
@@ -1418,9 +1509,11 @@ MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale) {
     for (int i = 0; i < m->n; i++) {
         const MuonParam *p = &m->params[i];
         if (p->rule == MUON_RULE_NONE) continue;
-        const double lr = p->lr * lr_factor, scale = muon_scale(muon__options(p, &m->options)->scale, p->rows, p->cols);
-        if (!muon__not_negative(lr * scale)) return muon__at(m, MUON_E_PARAM, i, -1, "lr");
-        if (!muon__not_negative(lr * p->weight_decay)) return muon__at(m, MUON_E_PARAM, i, -1, "weight_decay");
+        const MuonOptions *o = muon__options(p, &m->options);
+        const double step = p->lr * lr_factor * muon_update_scale(o, p->rows, p->cols);
+        if (!muon__not_negative(step)) return muon__at(m, MUON_E_PARAM, i, -1, "lr");
+        if (!muon__not_negative((o->decay_scaled ? step : p->lr * lr_factor) * p->weight_decay * o->decay_factor))
+            return muon__at(m, MUON_E_PARAM, i, -1, "weight_decay");
         for (int j = 0; j < p->count; j++)
             if (!muon__all_finite(p->g + (size_t)j * p->stride, muon__size(p), (float)grad_scale))
                 return muon__at(m, MUON_E_NOT_FINITE, i, j, "g");
@@ -1439,6 +1532,7 @@ typedef struct {
     float *w, *mom, *second;                // mom and second: its state, NULL where the rule has none
     const float *g;
     float grad_scale, added_decay;          // the gradient is grad_scale g + added_decay w
+    float from_g, from_b;                   // u = from_g g + from_b b; Adam's, as a part of its first moment
     float first_factor, second_factor;      // Adam's bias corrections
     float decay, step;                      // W <- W - decay W - step u
     float *u;                               // transformed; NULL where u is made on the way
@@ -1457,7 +1551,8 @@ static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float
     const float *g = a->g + from, *w = a->w + from, scale = a->grad_scale, wd = a->added_decay;
     float *mom = a->mom ? a->mom + from : NULL, *second = a->second ? a->second + from : NULL, eps = (float)o->eps;
     const float mu = (float)o->momentum, nu = o->accumulate ? 1.0f : (float)(1.0 - o->momentum);
-    const float from_g = o->nesterov ? nu : 0.0f, from_mom = o->nesterov ? mu : 1.0f;
+    const float from_g = a->from_g, from_b = a->from_b;
+    const int ahead = o->adam_nesterov;
     const float b1 = (float)o->beta1, c1 = (float)(1.0 - o->beta1);
     const float b2 = (float)o->beta2, c2 = (float)(1.0 - o->beta2);
     const float first_factor = a->first_factor, second_factor = a->second_factor;
@@ -1467,7 +1562,7 @@ static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float
         for (size_t i = 0; i < n; i++) {
             const float gi = scale * g[i] + wd * w[i];
             mom[i] = mu * mom[i] + nu * gi;
-            u[i] = from_g * gi + from_mom * mom[i];
+            u[i] = from_g * gi + from_b * mom[i];
         }
         break;
     case MUON__RMS:
@@ -1482,7 +1577,8 @@ static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float
             const float gi = muon__limited(scale * g[i] + wd * w[i]);
             mom[i] = b1 * mom[i] + c1 * gi;
             second[i] = b2 * second[i] + c2 * gi * gi;
-            u[i] = mom[i] / (sqrtf(second[i]) * second_factor + eps) * first_factor;
+            u[i] = ahead ? (from_g * gi + from_b * mom[i]) / (sqrtf(second[i]) * second_factor + eps)
+                         : mom[i] / (sqrtf(second[i]) * second_factor + eps) * first_factor;
         }
         break;
     default:
@@ -1536,9 +1632,33 @@ static void muon__to_rms_one(const muon__Matrix *a, float *u) {
     for (size_t i = 0; i < n; i++) u[i] = (float)((double)u[i] * factor);
 }
 
+// MuonEq, before Newton-Schulz: every row of u gets the length |u|_F / sqrt(rows).
+static void muon__equalize(const muon__Matrix *a, float *u) {
+    const size_t cols = (size_t)a->cols;
+    const double length = sqrt(muon_sum_of_squares(u, (size_t)a->rows * cols) / a->rows);
+    for (int i = 0; i < a->rows; i++) {
+        float *row = u + (size_t)i * cols;
+        double squares;
+        muon__line_squares(a, u, 1, i, 1, &squares);
+        const double factor = squares > 0.0 ? length / sqrt(squares) : 0.0;
+        for (size_t j = 0; j < cols; j++) row[j] = (float)(row[j] * factor);
+    }
+}
+
+// Newton-Schulz with what stands around it.
+static int muon__orthogonalized(const muon__Matrix *a, float **u, float *other) {
+    const MuonOptions *o = a->options;
+    const size_t n = (size_t)a->rows * (size_t)a->cols;
+    if (o->equalize) muon__equalize(a, *u);
+    const int code = muon__polar(u, other, a->rows, a->cols, o->coefficients, muon__ns_steps(o), o);
+    if (code != MUON_OK || !o->renormalize) return code;
+    const double length = sqrt(muon_sum_of_squares(*u, n)), full = sqrt((double)(a->rows < a->cols ? a->rows : a->cols));
+    for (size_t i = 0; i < n && length > 0.0; i++) (*u)[i] = (float)((*u)[i] * (full / length));
+    return MUON_OK;
+}
+
 // Stage 2: *u in place, or in `other`, the room behind it.
 static int muon__transform(const muon__Matrix *a, float **u, float *other) {
-    const MuonOptions *o = a->options;
     float *from = *u;
     int code;
     switch (a->rule->transform) {
@@ -1547,7 +1667,7 @@ static int muon__transform(const muon__Matrix *a, float **u, float *other) {
     case MUON__POWER:
         return muon__spectral(u, other, a->rows, a->cols, a->rule->power);
     default:
-        code = muon__polar(u, other, a->rows, a->cols, o->coefficients, muon__ns_steps(o));
+        code = muon__orthogonalized(a, u, other);
         if (code == MUON_OK && a->rule->transform == MUON__EVENED) muon__even_out(a, *u, *u == from ? other : from);
         return code;
     }
@@ -1607,6 +1727,7 @@ static muon__Matrix muon__matrix(const Muon *m, int tensor, int matrix, int bloc
     const muon__Block b = muon__block(p, block);
     const size_t count = (size_t)p->count, at = (size_t)matrix, before = (size_t)b.first * (size_t)p->cols;
     const double lr = p->lr * m->lr_factor;
+    double from_g, from_b;
     muon__Matrix a;
     size_t n;
     a.rule = muon__rule(p->rule);
@@ -1621,10 +1742,18 @@ static muon__Matrix muon__matrix(const Muon *m, int tensor, int matrix, int bloc
     if (a.second) a.second += at * (n / count) + (a.rule->transform == MUON__EVENED ? muon__lines_before(p, o, block) : before);
     a.grad_scale = (float)m->grad_scale;
     a.added_decay = a.rule->adds_decay ? (float)p->weight_decay : 0.0f;
+    muon_look_ahead(o, m->t, &from_g, &from_b);
+    if (a.rule->direction == MUON__ADAM) {
+        from_g = (1.0 - o->beta1) / (1.0 - pow(o->beta1, (double)m->t));
+        from_b = o->beta1 / (1.0 - pow(o->beta1, (double)m->t + 1.0));
+    }
+    a.from_g = (float)from_g;
+    a.from_b = (float)from_b;
     a.first_factor = (float)(1.0 / (1.0 - pow(o->beta1, (double)m->t)));
     a.second_factor = (float)(1.0 / sqrt(1.0 - pow(o->beta2, (double)m->t)));
-    a.decay = a.rule->adds_decay ? 0.0f : (float)(lr * p->weight_decay);
-    a.step = (float)(lr * (a.rule->transform == MUON__ELEMENTWISE ? 1.0 : muon_scale(o->scale, a.rows, a.cols)));
+    const double step = lr * (a.rule->transform == MUON__ELEMENTWISE ? 1.0 : muon_update_scale(o, a.rows, a.cols));
+    a.step = (float)step;
+    a.decay = a.rule->adds_decay ? 0.0f : (float)((o->decay_scaled ? step : lr) * p->weight_decay * o->decay_factor);
     a.u = NULL;
     return a;
 }

@@ -1550,6 +1550,16 @@ TEST(keys_that_change_nothing_are_refused) {
         {gpt2, "--optimizer.muon.packed_qkv=true", "q, k and v aren't under muon"},
         {gpt2, "--optimizer.muon.per_head=true", "neither queries nor keys nor values are under muon"},
         {llama, "--optimizer.muon.axis=longer", "no tensor is under normuon"},
+        {llama, "--optimizer.muon.look_ahead=1", "optimizer.muon.nesterov isn't false"},
+        {llama, "--optimizer.muon.guard_form=max", "optimizer.muon.guard is 0"},
+        {gpt2, "--optimizer.muon.guard=1e-7", "no tensor is under muon or normuon"},
+        {llama, "--optimizer.name=svd --optimizer.muon.equalize=true", "no tensor is under muon or normuon"},
+        {llama, "--optimizer.muon.scale=keller --optimizer.muon.rms=0.3", "neither match_rms_adamw nor rms_exact"},
+        {llama, "--optimizer.muon.weight_decay=0 --optimizer.muon.decay_scaled=true", "optimizer.muon.weight_decay is 0"},
+        {llama, "--optimizer.muon.weight_decay=0 --optimizer.muon.decay_schedule=cosine", "optimizer.muon.weight_decay is 0"},
+        {llama, "--optimizer.muon.beta2=0.9", "no tensor is under normuon or another"},
+        {llama, "--optimizer.name=sgd --optimizer.adamw.nesterov=true", "no tensor is under a rule with first moments"},
+        {gpt2, "--optimizer.recipe=torch", "no tensor is under muon"},
         {llama, "--optimizer.muon.momentum=0 --optimizer.muon.nesterov=true", "optimizer.muon.momentum is 0"},
         {llama, "--optimizer.muon.momentum=0 --optimizer.muon.momentum_form=accumulate", "optimizer.muon.momentum is 0"},
         {gpt2, "--optimizer.sgd.lr=0.1", "no tensor is under sgd"},
@@ -1624,6 +1634,67 @@ TEST(a_former_name_of_a_key_is_still_read) {
         write_text("build/test/former.json", text);
         CHECK(TRAIN("build/test/former.json --print-config") == EXIT_USAGE &&
               shell("grep -q 'model.%s: is given by its other name, too' build/test/err.txt", old ? "context" : "block") == 0);
+    }
+}
+
+// "quintic" of the coefficients is bjorck now, as other codes have another set by that name; and runs from then go on.
+TEST(a_former_name_of_a_choice_is_still_read) {
+    static const char *const note = "note: optimizer.muon.coefficients: quintic is called bjorck now";
+    prepare_runs();
+    for (int old = 0; old < 2; old++) {
+        CHECK(TRAIN("build/test/run.json --train.steps=2 --overwrite --run.dir=build/test/runs/quintic%d --optimizer.muon.coefficients=%s",
+                    old, old ? "quintic" : "bjorck") == 0);
+        CHECK(shell("grep -q '%s' build/test/err.txt", note) == (old ? 0 : 1));
+    }
+    check_same_checkpoint("build/test/runs/quintic0/checkpoint.bin", "build/test/runs/quintic1/checkpoint.bin");
+    CHECK(shell("cd build/test/runs/quintic1 && sed -i 's/\"bjorck\"/\"quintic\"/' config.json log.jsonl && grep -q quintic config.json") == 0);
+    CHECK(TRAIN("--resume --run.dir=build/test/runs/quintic1 --train.steps=3") == 0 && shell("grep -q '%s' build/test/err.txt", note) == 0);
+}
+
+// true and false of optimizer.muon.nesterov are JSON's, as they were when it had no third value; all three come back as they are written.
+TEST(nesterov_is_true_false_or_corrected) {
+    static const char *const values[] = {"true", "false", "\"corrected\""};
+    for (size_t i = 0; i < COUNT_OF(values); i++) {
+        char text[128];
+        snprintf(text, sizeof text, "{\"optimizer\": {\"muon\": {\"nesterov\": %s}}}", values[i]);
+        write_text("build/test/nesterov.json", text);
+        CHECK(TRAIN("build/test/nesterov.json --print-config") == 0 && shell("grep -q '\"nesterov\": %s,' build/test/out.txt", values[i]) == 0);
+    }
+    write_text("build/test/nesterov.json", "{\"optimizer\": {\"muon\": {\"nesterov\": 1}}}");
+    check_error_line(TRAIN("build/test/nesterov.json --print-config"), EXIT_USAGE, "expected one of false, true, corrected");
+    write_text("build/test/nesterov.json", "{\"optimizer\": {\"muon\": {\"scale\": true}}}");
+    check_error_line(TRAIN("build/test/nesterov.json --print-config"), EXIT_USAGE, "optimizer.muon.scale: true is a boolean");
+}
+
+// A recipe's keys stand below those that a user gives; the start says both. Without a matrix under Muon it is refused.
+TEST(a_recipe_sets_keys_and_says_which) {
+    prepare_runs();
+    write_text("build/test/recipe.json", "{\"data\": {\"dir\": \"build/test/data\"}, \"model\": {\"layers\": 1, \"heads\": 2, \"width\": 16, "
+               "\"context\": 16}, \"train\": {\"steps\": 1}, \"optimizer\": {\"recipe\": \"torch\", \"muon\": {\"lr\": 0.005}}}");
+    CHECK(TRAIN("build/test/recipe.json --optimizer.muon.scale=spectral --run.dir=build/test/runs/recipe --overwrite") == 0);
+    char *out = read_file("build/test/out.txt", NULL);
+    const char *line = "recipe     torch sets name \"muon\", muon.guard 1e-7, muon.guard_form \"max\", muon.weight_decay 0.1, qk_clip.tau 0\n"
+                       "           given: muon.lr 0.005, muon.scale \"spectral\"\n";
+    CHECK_MSG(strstr(out, line), "no \"%s\" in: %.600s", line, out);
+    free(out);
+    CHECK(TRAIN("build/test/recipe.json --optimizer.recipe=kimi_k2 --print-config") == 0);
+    CHECK(shell("grep -q '\"name\": \"muonclip\"' build/test/out.txt && grep -q '\"lr\": 0.005' build/test/out.txt && "
+                "grep -q '\"tau\": 100' build/test/out.txt") == 0);
+    CHECK(TRAIN("build/test/recipe.json --print-config --optimizer.name=adamw --optimizer.recipe=torch") == EXIT_USAGE &&
+          shell("grep -q 'optimizer.recipe: changes nothing, since no tensor is under muon' build/test/err.txt") == 0);
+}
+
+// The weight decay's own schedule: none, the rate's, a cosine.
+TEST(decay_schedules) {
+    Config c = {.train.steps = 100, .schedule = {.kind = SCHEDULE_TRAPEZOID, .warmup = 10, .cooldown = 0.5, .final = 0.1}};
+    const int steps[] = {0, 5, 50, 75, 99};
+    for (size_t i = 0; i < COUNT_OF(steps); i++) {
+        c.optimizer.muon.decay_schedule = DECAY_CONSTANT;
+        CHECK(decay_factor(&c, steps[i]) == 1.0);
+        c.optimizer.muon.decay_schedule = DECAY_LR;
+        CHECK(decay_factor(&c, steps[i]) == schedule_factor(&c, steps[i]));
+        c.optimizer.muon.decay_schedule = DECAY_COSINE;
+        CHECK(fabs(decay_factor(&c, steps[i]) - pow(cos(M_PI / 2 * steps[i] / 100), 2)) < 1e-12);
     }
 }
 
@@ -1842,7 +1913,7 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"--optimizer.route=norm=muon", "optimizer.route: norm1_w, 1 x 16, is a vector, and muon is for matrices"},
         {"--optimizer.route=normf_w=svd", "normf_w"},
         {"--model.width=4 --model.heads=4 --model.kv_heads=1", "wk, 1 x 4, is a vector"},
-        {"--optimizer.adamw.eps=1e-20", "optimizer.adamw.eps"},
+        {"--optimizer.adamw.eps=1e-21", "optimizer.adamw.eps"},
         {"--verbose", "--verbose"},
         {"build/test/run.json", "one config is expected"},
         {"--resume --overwrite", "--overwrite"},
@@ -1987,6 +2058,10 @@ int main(int argc, char **argv) {
     RUN(a_plan_beyond_the_memory_is_refused);
     RUN(keys_that_change_nothing_are_refused);
     RUN(a_former_name_of_a_key_is_still_read);
+    RUN(a_former_name_of_a_choice_is_still_read);
+    RUN(nesterov_is_true_false_or_corrected);
+    RUN(a_recipe_sets_keys_and_says_which);
+    RUN(decay_schedules);
     RUN(schedules_that_the_steps_cut_off_are_refused);
     RUN(values_that_a_file_keeps_from_a_chosen_preset_are_said);
     RUN(memory_is_as_planned_and_time_is_accounted_for);

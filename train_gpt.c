@@ -2113,6 +2113,15 @@ static double muon_momentum(const Config *c, int step) {
     return c->optimizer.muon.momentum_start + done * (c->optimizer.muon.momentum - c->optimizer.muon.momentum_start);
 }
 
+// What Muon's weight decay is multiplied by in this step, beside the learning rate.
+static double decay_factor(const Config *c, int step) {
+    switch (c->optimizer.muon.decay_schedule) {
+    case DECAY_LR: return schedule_factor(c, step);
+    case DECAY_COSINE: return 0.5 * (1 + cos(M_PI * step / c->train.steps));
+    default: return 1.0;
+    }
+}
+
 // QK-Clip of every layer, after the update. The logits are those of this step's batch, so before the update (as in Kimi K2) and
 // before a soft-cap. Each head with one above tau gets gamma = tau / its largest: queries and keys are scaled so that their
 // products shrink by gamma. *clipped: how many heads.
@@ -2157,6 +2166,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
         scale = fmin(1.0, clip / (result->grad_norm + 1e-6));                    // as torch's clip_grad_norm_
 
     t->muon.options.momentum = muon_momentum(c, t->step);                        // of Muon and its family
+    t->muon.options.decay_factor = decay_factor(c, t->step);
     int code = muon_begin_step(&t->muon, factor, scale);                         // looks for NaN; no weight has changed yet
     bool ready = !dist_any(code != MUON_OK || !isfinite(result->loss));
     profile_lap(PASS_GRADIENT, 0, 8.0 * m->n_params);

@@ -29,7 +29,7 @@ typedef enum {
     FIELD_FLOAT,        // double
     FIELD_BOOL,         // bool
     FIELD_STRING,       // char *, malloc'ed, never NULL
-    FIELD_CHOICE,       // int, index into choices
+    FIELD_CHOICE,       // int, index into choices; the choices true and false are JSON's
     FIELD_LIST,         // ConfigList
     FIELD_MAP           // ConfigMap
 } FieldType;
@@ -73,6 +73,18 @@ static inline const char *config_name_now(const char *key) {
     return key;
 }
 
+// Choices that have another name now, likewise. what: said with the note, where that helps.
+static inline const char *config_choice_now(const char *key, const char *choice, const char **what) {
+    static const struct { const char *key, *former, *now, *what; } former[] = {
+        { "optimizer.muon.coefficients", "quintic", "bjorck", ", (15/8, -10/8, 3/8); what timm and pytorch_optimizer call quintic is youjiacheng" } };
+    for (size_t i = 0; i < COUNT_OF(former); i++)
+        if (strcmp(key, former[i].key) == 0 && strcmp(choice, former[i].former) == 0) {
+            *what = former[i].what;
+            return former[i].now;
+        }
+    return NULL;
+}
+
 // The field of a key that a user has written, by its former name too, with a note; NULL where there is none.
 static inline const Field *config_find_given(const Field *fields, int n, const char *key) {
     static bool noted;
@@ -108,6 +120,17 @@ static inline int config_name_index(const char *names, const char *name) {
     for (int i = 0; (at = config_name_at(names, i, &length)); i++)
         if (strlen(name) == (size_t)length && memcmp(at, name, (size_t)length) == 0) return i;
     return -1;
+}
+
+// Where a choice that a user has written stands among the field's, by its former name too, with a note; -1: nowhere.
+static inline int config_choice_given(const Field *f, const char *choice) {
+    static bool noted;
+    const char *now, *what;
+    int index = config_name_index(f->choices, choice);
+    if (index >= 0 || !(now = config_choice_now(f->key, choice, &what))) return index;
+    if (!noted) fprintf(stderr, "note: %s: %s is called %s now%s\n", f->key, choice, now, what);
+    noted = true;
+    return config_name_index(f->choices, now);
 }
 
 static inline bool config_names_any(const char *names) { return !names || *names == '\0' || *names == ':'; }
@@ -180,7 +203,8 @@ static inline void config_put_value(FILE *out, const void *config, const Field *
     case FIELD_STRING: json_put_string(out, *(char *const *)at, SIZE_MAX); break;
     case FIELD_CHOICE: {
         const char *name = config_name_at(f->choices, *(const int *)at, &length);
-        fprintf(out, "\"%.*s\"", length, name);
+        bool boolean = (length == 4 && !strncmp(name, "true", 4)) || (length == 5 && !strncmp(name, "false", 5));
+        fprintf(out, boolean ? "%.*s" : "\"%.*s\"", length, name);
         break;
     }
     case FIELD_LIST: {
@@ -412,8 +436,9 @@ static inline bool config_set(ConfigReader *r, int position, const Field *f, con
         *(char **)at = xstrdup(item->valuestring);
         return true;
     case FIELD_CHOICE: {
-        if (!cJSON_IsString(item)) return config_refuse(r, position, f, item, NULL);
-        int index = config_name_index(f->choices, item->valuestring);
+        bool boolean = cJSON_IsBool(item) && config_name_index(f->choices, "true") >= 0;
+        if (!cJSON_IsString(item) && !boolean) return config_refuse(r, position, f, item, NULL);
+        int index = config_choice_given(f, !boolean ? item->valuestring : cJSON_IsTrue(item) ? "true" : "false");
         if (index < 0) return config_refuse(r, position, f, item, "is unknown");
         *(int *)at = index;
         return true;

@@ -87,21 +87,24 @@ static inline ExplainedMatrix explain_matrix(const Muon *m, const Muon *after, i
     const size_t n = (size_t)rows * (size_t)p->cols, at = (size_t)(index / blocks) * p->stride + (size_t)(index % blocks) * n;
     const float *w = p->w + at, *stepped = after->params[i].w + at, *g = p->g + at;
     const bool matrix = rows > 1 && p->cols > 1, transforms = muon_rule_is_for_matrices(p->rule);
-    const bool looks_ahead = (muon_rule_uses(p->rule) & MUON_USES_MOMENTUM) && o->nesterov;
+    const bool looks_ahead = (muon_rule_uses(p->rule) & MUON_USES_MOMENTUM) && (o->nesterov || o->look_ahead > 0);
     const bool adds_decay = muon_rule_uses(p->rule) & MUON_USES_ADDED_DECAY;
-    const double lr = p->rule == MUON_RULE_NONE ? 0 : p->lr * m->lr_factor, decay = adds_decay ? 0 : lr * p->weight_decay;
+    const double lr = p->rule == MUON_RULE_NONE ? 0 : p->lr * m->lr_factor;
+    const double step = lr * (transforms ? muon_update_scale(o, rows, p->cols) : 1);
+    const double decay = adds_decay ? 0 : (o->decay_scaled ? step : lr) * p->weight_decay * o->decay_factor;
+    double from_g, from_b;
     size_t floats;
     float *b = muon_state(after, i, MUON_SLOT_MOMENTUM, &floats);
     float *change = xmalloc(n * sizeof *change), *momentum = xmalloc(n * sizeof *momentum);
     ExplainedMatrix e = { .tensor = i, .index = index, .directions = !matrix ? 0 : rows < p->cols ? rows : p->cols };
     if (b) b += (size_t)index * n;
+    muon_look_ahead(o, after->t, &from_g, &from_b);
     for (size_t k = 0; k < n; k++) {
         double lost = (double)w[k] - stepped[k], scaled = m->grad_scale * g[k] + (adds_decay ? p->weight_decay * w[k] : 0);
         double taken = o->cautious && lost * w[k] < 0 ? 0 : decay * w[k];      // cautious: not where the step makes W larger
         change[k] = (float)(lost - taken);
         momentum[k] = b ? b[k] : (float)scaled;
-        if (b && looks_ahead)
-            momentum[k] = (float)(o->momentum * b[k] + (o->accumulate ? 1 : 1 - o->momentum) * scaled);
+        if (b && looks_ahead) momentum[k] = (float)(from_b * b[k] + from_g * scaled);
         e.decay += taken * taken;
     }
     e.weight = explain_squares(w, n);
@@ -111,8 +114,7 @@ static inline ExplainedMatrix explain_matrix(const Muon *m, const Muon *after, i
     if (matrix) {
         e.sigma[EXPLAIN_GRADIENT] = explain_spectrum(g, rows, p->cols, m->grad_scale > 0 ? 1 / m->grad_scale : 0);
         e.sigma[EXPLAIN_MOMENTUM] = explain_spectrum(momentum, rows, p->cols, 1);
-        e.sigma[EXPLAIN_UPDATE] = explain_spectrum(change, rows, p->cols,
-                                                   lr * (transforms ? muon_scale(o->scale, rows, p->cols) : 1));
+        e.sigma[EXPLAIN_UPDATE] = explain_spectrum(change, rows, p->cols, step);
     }
     free(change), free(momentum);
     return e;

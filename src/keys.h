@@ -2,8 +2,8 @@
  *
  * defines: Config, config_fields, N_FIELDS, config_presets, config_resolve, Role, role_is_hidden, role_is_vector,
  *          optimizer_rule, rule_named, tensor_rule, tensor_decays, head_size, rule_keys, rule_lr, rule_decay, optimizer_options, lr_key,
- *          warmup_steps, cooldown_steps, momentum_warmup_steps, Owners, owners_add, check_keys, check_schedule, print_kept, and the
- *          enums of the keys with choices
+ *          warmup_steps, cooldown_steps, momentum_warmup_steps, Owners, owners_add, check_keys, check_schedule, print_kept,
+ *          print_recipe, and the enums of the keys with choices
  *
  * One table of fields drives the JSON file, --section.key=value, --help, --print-config and configs/README.md's table
  * (config.h). To add a key: a member of Config, a row of config_fields, and the code that reads it.
@@ -32,6 +32,7 @@ typedef enum { TRAVEL_FP32, TRAVEL_BF16 } TravelKind;
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_BLOCK } RecomputeKind;
 typedef enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_TRAPEZOID } ScheduleKind;
 typedef enum { MOMENTUM_EMA, MOMENTUM_ACCUMULATE } MomentumForm;
+typedef enum { DECAY_CONSTANT, DECAY_LR, DECAY_COSINE } DecaySchedule;
 
 typedef struct {
     struct { char *dir; int64_t seed; bool lock; } run;
@@ -55,17 +56,18 @@ typedef struct {
     } train;
     struct { int kind; double warmup, cooldown, final; } schedule;
     struct {
-        int name;
+        int name, recipe;
         struct {
             double lr, momentum, momentum_warmup, momentum_start, weight_decay;
-            int momentum_form, steps, coefficients, scale, precision;
+            int momentum_form, nesterov, steps, coefficients, scale, precision;
+            double look_ahead;
             ConfigList polynomial;
-            double polynomial_norm;
-            int axis;
-            bool nesterov, cautious, packed_qkv, per_head;
+            double polynomial_norm, guard, rms, beta2;
+            int axis, guard_form, decay_schedule;
+            bool equalize, renormalize, cautious, decay_scaled, packed_qkv, per_head;
         } muon;
         struct { double lr, momentum, weight_decay; bool nesterov; } sgd;
-        struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool decay_vectors; } adamw;
+        struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool nesterov, decay_vectors; } adamw;
         struct { double tau, alpha; } qk_clip;
         ConfigMap route;
     } optimizer;
@@ -95,6 +97,8 @@ static inline bool role_is_vector(Role role) { return role == ROLE_NORM || role 
                 "w_expert_out|w_shared_gate|w_shared_in|w_shared_out|normf_w|normf_b"   // their names below; the head is called as its role
 #define RULES "sgd|rmsprop|adam|adamw|muon|normuon|svd|msgd|msgds|msgdq|msgdz|adams|adamq|adamz"       // muon.h's
 #define OPTIMIZERS RULES "|muonclip"
+#define RECIPES "torch|torch_match|keller|optax|keras|keras312|timm|nmuon|pytorch_optimizer|kimi_k2|moonlight|heavyball|dion|" \
+                "muonium|optimuon|deepspeed|deepseek_v4|nanochat|modded_track3"
 #define F_(member) offsetof(Config, member)
 
 static const Field config_fields[] = {
@@ -171,22 +175,32 @@ static const Field config_fields[] = {
     {"schedule.final", FIELD_FLOAT, F_(schedule.final), "0.1", 0, 1, NULL, "learning rate at the end, as a fraction of the peak"},
 
     {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, OPTIMIZERS, "preset of the rules: what owns the hidden matrices, and its settings (docs/optimizers.md)"},
+    {"optimizer.recipe", FIELD_CHOICE, F_(optimizer.recipe), "none", 0, 0, "none|" RECIPES, "preset of optimizer's keys: the Muon of a package or a paper, with its rates and decay (docs/recipes.md)"},
     {"optimizer.muon.lr", FIELD_FLOAT, F_(optimizer.muon.lr), "0.02", 0, 1e6, NULL, "peak learning rate of the tensors under muon, normuon, svd and the spectral family"},
     {"optimizer.muon.momentum", FIELD_FLOAT, F_(optimizer.muon.momentum), "0.95", 0, 0.9999, NULL, "decay of the gradient's running mean or sum"},
     {"optimizer.muon.momentum_form", FIELD_CHOICE, F_(optimizer.muon.momentum_form), "ema", 0, 0, "ema|accumulate", "b = mu b + (1-mu) g, or b = mu b + g"},
     {"optimizer.muon.momentum_warmup", FIELD_FLOAT, F_(optimizer.muon.momentum_warmup), "0", 0, 1e9, NULL, "the momentum rises from momentum_start: steps, or below 1 a fraction of all steps; 0: none"},
     {"optimizer.muon.momentum_start", FIELD_FLOAT, F_(optimizer.muon.momentum_start), "0.85", 0, 0.9999, NULL, "momentum at step 0 where it warms up"},
-    {"optimizer.muon.nesterov", FIELD_BOOL, F_(optimizer.muon.nesterov), "true", 0, 0, NULL, "look ahead: (1-mu) g + mu b instead of b, or g + mu b"},
-    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|quintic|cubic|exact12|deepseekv4|cubic5|cans|aol|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
+    {"optimizer.muon.nesterov", FIELD_CHOICE, F_(optimizer.muon.nesterov), "true", 0, 0, "false|true|corrected", "look ahead: (1-mu) g + mu b instead of b, or g + mu b; corrected: each of the two by its own bias correction, as optax does it"},
+    {"optimizer.muon.look_ahead", FIELD_FLOAT, F_(optimizer.muon.look_ahead), "0", 0, 1e6, NULL, "where nesterov is false: b + look_ahead g (1: heavyball)"},
+    {"optimizer.muon.coefficients", FIELD_CHOICE, F_(optimizer.muon.coefficients), "keller", 0, 0, "keller|polar_express|polar_express_paper|bjorck|cubic|exact12|deepseekv4|cubic5|cans|aol|youjiacheng|own", "of the Newton-Schulz polynomial; own: optimizer.muon.polynomial"},
     {"optimizer.muon.polynomial", FIELD_LIST, F_(optimizer.muon.polynomial), "", -1e6, 1e6, NULL, "a, b, c of the first step, of the second, ...; the last three serve all further steps"},
     {"optimizer.muon.polynomial_norm", FIELD_FLOAT, F_(optimizer.muon.polynomial_norm), "1", 1, 100, NULL, "of one's own polynomial: it begins with u / (norm |u|_F)"},
-    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; quintic 10, cubic 15, exact12 12, deepseekv4 10, aol 4, own one for each three)"},
-    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one|rms_exact", "of a transformed matrix u: 1, sqrt(max(1, rows/cols)), 0.2 sqrt(max(rows, cols)), sqrt(max(rows, cols)), 0.2 / RMS(u)"},
+    {"optimizer.muon.steps", FIELD_INT, F_(optimizer.muon.steps), "0", 0, MUON_MAX_NS_STEPS, NULL, "Newton-Schulz iterations; 0: as the coefficients ask (5; bjorck 10, cubic 15, exact12 12, deepseekv4 10, aol 4, own one for each three)"},
+    {"optimizer.muon.guard", FIELD_FLOAT, F_(optimizer.muon.guard), "0", 0, 1, NULL, "of the norm that a matrix is divided by before Newton-Schulz; 0: none is needed, and a gradient's size changes nothing"},
+    {"optimizer.muon.guard_form", FIELD_CHOICE, F_(optimizer.muon.guard_form), "add", 0, 0, "add|max", "norm + guard, or max(norm, guard)"},
+    {"optimizer.muon.equalize", FIELD_BOOL, F_(optimizer.muon.equalize), "false", 0, 0, NULL, "MuonEq: before Newton-Schulz all rows get the same length"},
+    {"optimizer.muon.renormalize", FIELD_BOOL, F_(optimizer.muon.renormalize), "false", 0, 0, NULL, "Muon+: after it the matrix gets the Frobenius norm sqrt(min(rows, cols))"},
+    {"optimizer.muon.scale", FIELD_CHOICE, F_(optimizer.muon.scale), "keller", 0, 0, "none|keller|match_rms_adamw|rms_one|rms_exact|spectral|keller_transposed", "of a transformed matrix u: 1, sqrt(max(1, rows/cols)), rms sqrt(max(rows, cols)), sqrt(max(rows, cols)), rms / RMS(u), sqrt(rows/cols), sqrt(max(1, cols/rows))"},
+    {"optimizer.muon.rms", FIELD_FLOAT, F_(optimizer.muon.rms), "0.2", 1e-6, 1e3, NULL, "of match_rms_adamw and rms_exact: the RMS of an update over the learning rate"},
     {"optimizer.muon.weight_decay", FIELD_FLOAT, F_(optimizer.muon.weight_decay), "0", 0, 1e3, NULL, "decoupled, times the learning rate before any scale"},
+    {"optimizer.muon.decay_scaled", FIELD_BOOL, F_(optimizer.muon.decay_scaled), "false", 0, 0, NULL, "times the scale too, as muonium and nanochat have it"},
+    {"optimizer.muon.decay_schedule", FIELD_CHOICE, F_(optimizer.muon.decay_schedule), "constant", 0, 0, "constant|lr|cosine", "of weight_decay itself, which the learning rate multiplies: as it is; times rate / peak rate (AdamC); falling to 0 by a cosine over all steps (nanochat)"},
     {"optimizer.muon.cautious", FIELD_BOOL, F_(optimizer.muon.cautious), "false", 0, 0, NULL, "decay only the weights that the step makes smaller"},
     {"optimizer.muon.packed_qkv", FIELD_BOOL, F_(optimizer.muon.packed_qkv), "false", 0, 0, NULL, "transform a layer's Q, K and V as one matrix; the scale is then that of its shape, up to sqrt(3) larger"},
     {"optimizer.muon.per_head", FIELD_BOOL, F_(optimizer.muon.per_head), "false", 0, 0, NULL, "transform queries, keys and values head by head, each head's rows as a matrix of its own (of mla: of w_qb or wq, and w_kvb's keys and values apart)"},
     {"optimizer.muon.axis", FIELD_CHOICE, F_(optimizer.muon.axis), "rows", 0, 0, "rows|longer", "what normuon evens out: rows; or rows of tall and square matrices, columns of wide ones"},
+    {"optimizer.muon.beta2", FIELD_FLOAT, F_(optimizer.muon.beta2), "0", 0, 0.999999, NULL, "decay of the second moment of a rule for matrices, such as normuon's; 0: adamw.beta2"},
     {"optimizer.muon.precision", FIELD_CHOICE, F_(optimizer.muon.precision), "auto", 0, 0, "auto|fp32|bf16", "of Newton-Schulz's products; auto: as train.precision"},
     {"optimizer.sgd.lr", FIELD_FLOAT, F_(optimizer.sgd.lr), "0.2", 0, 1e6, NULL, "peak learning rate of the tensors under sgd"},
     {"optimizer.sgd.momentum", FIELD_FLOAT, F_(optimizer.sgd.momentum), "0.9", 0, 0.9999, NULL, "decay of the gradient's running sum; 0: plain"},
@@ -196,8 +210,9 @@ static const Field config_fields[] = {
     {"optimizer.adamw.embed_lr", FIELD_FLOAT, F_(optimizer.adamw.embed_lr), "0", 0, 1e6, NULL, "of the embeddings; 0: adamw.lr"},
     {"optimizer.adamw.head_lr", FIELD_FLOAT, F_(optimizer.adamw.head_lr), "0", 0, 1e6, NULL, "of an untied head; 0: adamw.lr"},
     {"optimizer.adamw.beta1", FIELD_FLOAT, F_(optimizer.adamw.beta1), "0.9", 0, 0.999999, NULL, "decay of the first moment"},
-    {"optimizer.adamw.beta2", FIELD_FLOAT, F_(optimizer.adamw.beta2), "0.95", 0, 0.999999, NULL, "decay of every second moment, normuon's too"},
-    {"optimizer.adamw.eps", FIELD_FLOAT, F_(optimizer.adamw.eps), "1e-8", 1e-18, 0.1, NULL, "added to the root of the second moment"},
+    {"optimizer.adamw.beta2", FIELD_FLOAT, F_(optimizer.adamw.beta2), "0.95", 0, 0.999999, NULL, "decay of every second moment, normuon's too where muon.beta2 is 0"},
+    {"optimizer.adamw.eps", FIELD_FLOAT, F_(optimizer.adamw.eps), "1e-8", 1e-20, 0.1, NULL, "added to the root of the second moment"},
+    {"optimizer.adamw.nesterov", FIELD_BOOL, F_(optimizer.adamw.nesterov), "false", 0, 0, NULL, "the first moment looks ahead: NAdam, as optax has it"},
     {"optimizer.adamw.weight_decay", FIELD_FLOAT, F_(optimizer.adamw.weight_decay), "0.1", 0, 1e3, NULL, "of matrices; decoupled, but added to the gradient under adam and rmsprop"},
     {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
     {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
@@ -215,6 +230,24 @@ enum { N_FIELDS = COUNT_OF(config_fields) };
 #define SPECTRAL_ADAM(name, lr, scale) \
     {"optimizer.name", name, "optimizer.muon.lr", lr}, \
     {"optimizer.name", name, "optimizer.muon.scale", scale}
+
+/* A recipe: what owns the hidden matrices; then all that another preset might say, and what the package has otherwise than
+ * the table. The keys of AdamW are set where the package brings an AdamW of its own. Sources: the packages as installed
+ * (docs/recipes.md has the versions) and, of models, their reports. dev/golden/packages.py runs the packages. */
+#define RECIPE(name, lr, decay, scale, norm_guard, form) \
+    {"optimizer.recipe", name, "optimizer.muon.lr", lr}, \
+    {"optimizer.recipe", name, "optimizer.muon.weight_decay", decay}, \
+    {"optimizer.recipe", name, "optimizer.muon.scale", scale}, \
+    {"optimizer.recipe", name, "optimizer.muon.guard", norm_guard}, \
+    {"optimizer.recipe", name, "optimizer.muon.guard_form", form}, \
+    {"optimizer.recipe", name, "optimizer.qk_clip.tau", "0"}
+#define RECIPE_MUON(name, key, value) {"optimizer.recipe", name, "optimizer.muon." key, value}
+#define RECIPE_ADAMW(name, lr, beta1, beta2, eps, decay) \
+    {"optimizer.recipe", name, "optimizer.adamw.lr", lr}, \
+    {"optimizer.recipe", name, "optimizer.adamw.beta1", beta1}, \
+    {"optimizer.recipe", name, "optimizer.adamw.beta2", beta2}, \
+    {"optimizer.recipe", name, "optimizer.adamw.eps", eps}, \
+    {"optimizer.recipe", name, "optimizer.adamw.weight_decay", decay}
 
 static const ConfigPreset config_presets[] = {
     {"model.arch", "speedrun", "model.bias", "false"},
@@ -254,8 +287,28 @@ static const ConfigPreset config_presets[] = {
     {"model.arch", "k2", "model.dense_layers", "1"},
     {"model.arch", "k2", "model.router_scale", "2.827"},
     {"model.arch", "k2", "model.head", "untied"},
-    // MuonClip as Kimi K2 uses it (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay
-    // serve both.
+    // A recipe's optimizer stands before the presets of optimizers, its other keys behind them.
+    {"optimizer.recipe", "torch", "optimizer.name", "muon"},
+    {"optimizer.recipe", "torch_match", "optimizer.name", "muon"},
+    {"optimizer.recipe", "keller", "optimizer.name", "muon"},
+    {"optimizer.recipe", "optax", "optimizer.name", "muon"},
+    {"optimizer.recipe", "keras", "optimizer.name", "muon"},
+    {"optimizer.recipe", "keras312", "optimizer.name", "muon"},
+    {"optimizer.recipe", "timm", "optimizer.name", "muon"},
+    {"optimizer.recipe", "nmuon", "optimizer.name", "muon"},
+    {"optimizer.recipe", "pytorch_optimizer", "optimizer.name", "muon"},
+    {"optimizer.recipe", "kimi_k2", "optimizer.name", "muonclip"},
+    {"optimizer.recipe", "moonlight", "optimizer.name", "muon"},
+    {"optimizer.recipe", "heavyball", "optimizer.name", "muon"},
+    {"optimizer.recipe", "dion", "optimizer.name", "muon"},
+    {"optimizer.recipe", "muonium", "optimizer.name", "muon"},
+    {"optimizer.recipe", "optimuon", "optimizer.name", "normuon"},
+    {"optimizer.recipe", "deepspeed", "optimizer.name", "muon"},
+    {"optimizer.recipe", "deepseek_v4", "optimizer.name", "muon"},
+    {"optimizer.recipe", "nanochat", "optimizer.name", "normuon"},
+    {"optimizer.recipe", "modded_track3", "optimizer.name", "muon"},
+    // MuonClip, the optimizer of Kimi K2 (arXiv 2507.20534): RMS-matched updates, so that AdamW's learning rate and decay
+    // serve both. It looks ahead, as Moonlight does; the report's algorithm 1 does not: recipe kimi_k2.
     {"optimizer.name", "muonclip", "optimizer.muon.lr", "0.008"},
     {"optimizer.name", "muonclip", "optimizer.muon.scale", "match_rms_adamw"},
     {"optimizer.name", "muonclip", "optimizer.muon.weight_decay", "0.1"},
@@ -273,6 +326,93 @@ static const ConfigPreset config_presets[] = {
     SPECTRAL_ADAM("adams", "0.01", "none"),
     SPECTRAL_ADAM("adamq", "0.02", "none"),
     SPECTRAL_ADAM("adamz", "0.02", "keller"),
+
+    RECIPE("torch", "0.001", "0.1", "keller", "1e-7", "max"),
+    RECIPE("torch_match", "0.001", "0.1", "match_rms_adamw", "1e-7", "max"),
+    RECIPE("keller", "0.02", "0", "keller", "1e-7", "add"),
+    RECIPE_ADAMW("keller", "0.0003", "0.9", "0.95", "1e-10", "0"),
+    // optax asks for the rate, one for all
+    RECIPE("optax", "0.02", "0", "keller", "1e-8", "add"),
+    RECIPE_MUON("optax", "nesterov", "corrected"),
+    RECIPE_ADAMW("optax", "0.02", "0.9", "0.999", "1e-8", "0"),
+    {"optimizer.recipe", "optax", "optimizer.adamw.nesterov", "true"},
+    RECIPE("keras", "0.001", "0.004", "match_rms_adamw", "1e-7", "add"),
+    RECIPE_MUON("keras", "momentum_form", "accumulate"),
+    RECIPE_ADAMW("keras", "0.001", "0.9", "0.999", "1e-7", "0.004"),
+    {"optimizer.recipe", "keras", "optimizer.adamw.decay_vectors", "true"},
+    RECIPE("keras312", "0.001", "0.1", "keller_transposed", "1e-7", "add"),
+    RECIPE_MUON("keras312", "momentum_form", "accumulate"),
+    RECIPE_MUON("keras312", "steps", "6"),
+    RECIPE_ADAMW("keras312", "0.0001", "0.9", "0.999", "1e-7", "1"),        // of adam's tenth of the rate, 0.1 of the whole
+    {"optimizer.recipe", "keras312", "optimizer.adamw.decay_vectors", "true"},
+    RECIPE("timm", "0.02", "0", "match_rms_adamw", "1e-7", "max"),
+    RECIPE_MUON("timm", "nesterov", "false"),
+    RECIPE_MUON("timm", "coefficients", "youjiacheng"),
+    RECIPE_ADAMW("timm", "0.02", "0.9", "0.95", "1e-7", "0"),
+    RECIPE("nmuon", "0.02", "0", "match_rms_adamw", "1e-7", "max"),
+    RECIPE_MUON("nmuon", "coefficients", "youjiacheng"),
+    RECIPE_ADAMW("nmuon", "0.02", "0.9", "0.95", "1e-7", "0"),
+    RECIPE("pytorch_optimizer", "0.02", "0", "keller", "1e-7", "max"),
+    RECIPE_ADAMW("pytorch_optimizer", "0.0003", "0.9", "0.95", "1e-10", "0"),
+    RECIPE("kimi_k2", "0.0002", "0.1", "match_rms_adamw", "0", "add"),
+    RECIPE_MUON("kimi_k2", "momentum_form", "accumulate"),
+    RECIPE_MUON("kimi_k2", "nesterov", "false"),
+    RECIPE_ADAMW("kimi_k2", "0.0002", "0.9", "0.95", "1e-8", "0.1"),
+    {"optimizer.recipe", "kimi_k2", "optimizer.qk_clip.tau", "100"},
+    RECIPE("moonlight", "0.001", "0.1", "match_rms_adamw", "1e-7", "add"),
+    RECIPE_MUON("moonlight", "momentum_form", "accumulate"),
+    RECIPE_ADAMW("moonlight", "0.001", "0.9", "0.95", "1e-8", "0.1"),
+    {"optimizer.recipe", "moonlight", "optimizer.adamw.decay_vectors", "true"},
+    RECIPE("heavyball", "0.0025", "0", "keller", "1e-7", "max"),
+    RECIPE_MUON("heavyball", "momentum", "0.9"),
+    RECIPE_MUON("heavyball", "nesterov", "false"),
+    RECIPE_MUON("heavyball", "look_ahead", "1"),
+    RECIPE_MUON("heavyball", "coefficients", "youjiacheng"),
+    RECIPE("dion", "0.01", "0.01", "spectral", "1e-8", "add"),
+    RECIPE_MUON("dion", "momentum_form", "accumulate"),
+    RECIPE_MUON("dion", "nesterov", "false"),
+    RECIPE_MUON("dion", "coefficients", "polar_express"),
+    RECIPE_ADAMW("dion", "0.01", "0.9", "0.95", "1e-8", "0.01"),
+    RECIPE("muonium", "0.001", "0.1", "keller", "1e-7", "add"),
+    RECIPE_MUON("muonium", "momentum_form", "accumulate"),
+    RECIPE_MUON("muonium", "coefficients", "polar_express"),
+    RECIPE_MUON("muonium", "cautious", "true"),
+    RECIPE_MUON("muonium", "decay_scaled", "true"),
+    RECIPE_ADAMW("muonium", "0.001", "0.9", "0.95", "1e-8", "0.1"),
+    RECIPE("optimuon", "0.02", "0", "keller", "1e-6", "add"),
+    RECIPE_MUON("optimuon", "coefficients", "polar_express"),
+    RECIPE_MUON("optimuon", "axis", "longer"),
+    RECIPE_MUON("optimuon", "beta2", "0.95"),
+    RECIPE_MUON("optimuon", "cautious", "true"),
+    RECIPE("deepspeed", "0.02", "0", "keller", "1e-7", "add"),
+    RECIPE_ADAMW("deepspeed", "0.0003", "0.9", "0.95", "1e-10", "0"),
+    RECIPE("deepseek_v4", "0.00027", "0.1", "match_rms_adamw", "0", "add"),
+    RECIPE_MUON("deepseek_v4", "rms", "0.18"),
+    RECIPE_MUON("deepseek_v4", "momentum_form", "accumulate"),
+    RECIPE_MUON("deepseek_v4", "coefficients", "deepseekv4"),
+    RECIPE_ADAMW("deepseek_v4", "0.00027", "0.9", "0.95", "1e-20", "0.1"),
+    {"optimizer.recipe", "deepseek_v4", "optimizer.route", "router=muon"},
+    RECIPE("nanochat", "0.02", "0.28", "keller", "1e-6", "add"),
+    RECIPE_MUON("nanochat", "coefficients", "own"),                         // polar_express's, with less room
+    RECIPE_MUON("nanochat", "polynomial",
+                "8.156554524902461,-22.48329292557795,15.878769915207462,4.042929935166739,-2.808917465908714,0.5000178451051316,"
+                "3.8916678022926607,-2.772484153217685,0.5060648178503393,3.285753657755655,-2.3681294933425376,"
+                "0.46449024233003106,2.3465413258596377,-1.7097828382687081,0.42323551169305323"),
+    RECIPE_MUON("nanochat", "polynomial_norm", "1.01"),
+    RECIPE_MUON("nanochat", "equalize", "true"),
+    RECIPE_MUON("nanochat", "renormalize", "true"),
+    RECIPE_MUON("nanochat", "axis", "longer"),
+    RECIPE_MUON("nanochat", "beta2", "0.9"),
+    RECIPE_MUON("nanochat", "cautious", "true"),
+    RECIPE_MUON("nanochat", "decay_scaled", "true"),
+    RECIPE_MUON("nanochat", "decay_schedule", "cosine"),
+    RECIPE_ADAMW("nanochat", "0.008", "0.8", "0.96", "1e-10", "0.01"),
+    {"optimizer.recipe", "nanochat", "optimizer.adamw.embed_lr", "0.3"},
+    RECIPE("modded_track3", "0.025", "0.05", "keller", "1e-7", "add"),
+    RECIPE_MUON("modded_track3", "coefficients", "exact12"),
+    RECIPE_ADAMW("modded_track3", "0.015", "0.8", "0.95", "1e-10", "0.001"),
+    {"optimizer.recipe", "modded_track3", "optimizer.adamw.embed_lr", "0.7"},
+    {"optimizer.recipe", "modded_track3", "optimizer.adamw.head_lr", "0.004"},
 };
 
 // Tokens of a micro-batch where the config leaves that open: more would only take more memory.
@@ -354,19 +494,29 @@ static inline void optimizer_options(const Config *c, MuonOptions of[KEYS_SECTIO
     MuonOptions o = muon_default_options();
     o.momentum = c->optimizer.muon.momentum;
     o.nesterov = c->optimizer.muon.nesterov;
+    o.look_ahead = c->optimizer.muon.look_ahead;
     o.accumulate = c->optimizer.muon.momentum_form == MOMENTUM_ACCUMULATE;
     o.coefficients = polynomial->n ? own : muon_coefficients(c->optimizer.muon.coefficients);
     o.ns_steps = c->optimizer.muon.steps;
+    o.guard = c->optimizer.muon.guard;
+    o.guard_form = c->optimizer.muon.guard_form;
+    o.equalize = c->optimizer.muon.equalize;
+    o.renormalize = c->optimizer.muon.renormalize;
     o.scale = c->optimizer.muon.scale;
+    o.rms = c->optimizer.muon.rms;
+    o.decay_scaled = c->optimizer.muon.decay_scaled;
     o.cautious = c->optimizer.muon.cautious;
     o.axis = c->optimizer.muon.axis;
     o.beta1 = c->optimizer.adamw.beta1;
     o.beta2 = c->optimizer.adamw.beta2;
     o.eps = c->optimizer.adamw.eps;
+    o.adam_nesterov = c->optimizer.adamw.nesterov;
     of[KEYS_MUON] = of[KEYS_SGD] = of[KEYS_ADAMW] = o;
+    if (c->optimizer.muon.beta2 > 0) of[KEYS_MUON].beta2 = c->optimizer.muon.beta2;
     of[KEYS_ADAMW].cautious = 0;
     of[KEYS_SGD].momentum = c->optimizer.sgd.momentum;
-    of[KEYS_SGD].nesterov = c->optimizer.sgd.nesterov;
+    of[KEYS_SGD].nesterov = c->optimizer.sgd.nesterov ? MUON_NESTEROV : MUON_NESTEROV_OFF;
+    of[KEYS_SGD].look_ahead = 0;
     of[KEYS_SGD].accumulate = 1;
 }
 
@@ -602,11 +752,12 @@ static inline char *key_unused(const Owners *o, const char *key) {
     bool matrix = o->of[KEYS_MUON].owns, momentum = o->of[KEYS_MUON].uses & MUON_USES_MOMENTUM,
          polar = o->of[KEYS_MUON].uses & MUON_USES_NEWTON_SCHULZ, sgd = o->of[KEYS_SGD].owns,
          uses_momentum = c->optimizer.muon.momentum > 0 || c->optimizer.muon.momentum_warmup > 0;
-    bool experts = c->model.experts > 0;
+    bool experts = c->model.experts > 0, muon_decays = c->optimizer.muon.weight_decay > 0;
     int moments = o->of[KEYS_ADAMW].uses | o->of[KEYS_MUON].uses;
     static const char no_matrix[] = "no tensor is under muon or one of its family", no_sgd[] = "no tensor is under sgd",
                       no_momentum[] = "no tensor is under a rule with muon's momentum",
                       no_muon_momentum[] = "optimizer.muon.momentum is 0", no_polar[] = "no tensor is under muon or normuon",
+                      no_decay[] = "optimizer.muon.weight_decay is 0",
                       no_second[] = "no tensor is under a rule with second moments", no_mla[] = "model.mixer isn't mla",
                       no_experts[] = "model.experts is 0";
     bool latent = c->model.mixer == MIXER_MLA;
@@ -640,6 +791,7 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"train.sample_every", !c->train.sample_every || c->train.sample_tokens > 0, "train.sample_tokens is 0"},
         {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
         {"schedule.final", decays, "the schedule never falls"},
+        {"optimizer.recipe", matrix, no_matrix},
         {"optimizer.muon.lr", matrix, no_matrix},
         {"optimizer.muon.momentum", momentum, no_momentum},
         {"optimizer.muon.momentum_form", momentum, no_momentum},
@@ -649,6 +801,8 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"optimizer.muon.momentum_start", c->optimizer.muon.momentum_warmup > 0, "optimizer.muon.momentum_warmup is 0"},
         {"optimizer.muon.nesterov", momentum, no_momentum},
         {"optimizer.muon.nesterov", uses_momentum, no_muon_momentum},
+        {"optimizer.muon.look_ahead", momentum, no_momentum},
+        {"optimizer.muon.look_ahead", c->optimizer.muon.nesterov == MUON_NESTEROV_OFF, "optimizer.muon.nesterov isn't false"},
         {"optimizer.muon.coefficients", polar, no_polar},
         {"optimizer.muon.polynomial", polar, no_polar},
         {"optimizer.muon.polynomial_norm", polar, no_polar},
@@ -656,14 +810,27 @@ static inline char *key_unused(const Owners *o, const char *key) {
          "optimizer.muon.coefficients isn't own"},
         {"optimizer.muon.steps", polar, no_polar},
         {"optimizer.muon.precision", polar, no_polar},
+        {"optimizer.muon.guard", polar, no_polar},
+        {"optimizer.muon.guard_form", polar, no_polar},
+        {"optimizer.muon.guard_form", c->optimizer.muon.guard > 0, "optimizer.muon.guard is 0"},
+        {"optimizer.muon.equalize", polar, no_polar},
+        {"optimizer.muon.renormalize", polar, no_polar},
         {"optimizer.muon.scale", matrix, no_matrix},
+        {"optimizer.muon.rms", matrix, no_matrix},
+        {"optimizer.muon.rms", c->optimizer.muon.scale == MUON_SCALE_MATCH_RMS_ADAMW || c->optimizer.muon.scale == MUON_SCALE_RMS_EXACT,
+         "optimizer.muon.scale is neither match_rms_adamw nor rms_exact"},
         {"optimizer.muon.weight_decay", o->of[KEYS_MUON].decays, no_matrix},
         {"optimizer.muon.cautious", o->of[KEYS_MUON].decays, no_matrix},
-        {"optimizer.muon.cautious", c->optimizer.muon.weight_decay > 0, "optimizer.muon.weight_decay is 0"},
+        {"optimizer.muon.cautious", muon_decays, no_decay},
+        {"optimizer.muon.decay_scaled", o->of[KEYS_MUON].decays, no_matrix},
+        {"optimizer.muon.decay_scaled", muon_decays, no_decay},
+        {"optimizer.muon.decay_schedule", o->of[KEYS_MUON].decays, no_matrix},
+        {"optimizer.muon.decay_schedule", muon_decays, no_decay},
         {"optimizer.muon.packed_qkv", muon_rule_is_for_matrices(tensor_rule(c, ROLE_Q, "wq")),
          "q, k and v aren't under muon or one of its family"},
         {"optimizer.muon.per_head", o->heads, "neither queries nor keys nor values are under muon or one of its family"},
         {"optimizer.muon.axis", o->of[KEYS_MUON].uses & MUON_USES_AXIS, "no tensor is under normuon"},
+        {"optimizer.muon.beta2", o->of[KEYS_MUON].uses & MUON_USES_BETA2, "no tensor is under normuon or another with second moments"},
         {"optimizer.sgd.lr", sgd, no_sgd},
         {"optimizer.sgd.momentum", sgd, no_sgd},
         {"optimizer.sgd.nesterov", sgd, no_sgd},
@@ -675,6 +842,7 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"optimizer.adamw.head_lr", o->head_lr, "the head isn't under adamw or its kin"},
         {"optimizer.adamw.beta1", moments & MUON_USES_BETA1, "no tensor is under a rule with first moments"},
         {"optimizer.adamw.beta2", moments & MUON_USES_BETA2, no_second},
+        {"optimizer.adamw.nesterov", moments & MUON_USES_BETA1, "no tensor is under a rule with first moments"},
         {"optimizer.adamw.eps", moments & MUON_USES_BETA2, no_second},
         {"optimizer.adamw.weight_decay", o->of[KEYS_ADAMW].decays, "no matrix is under adamw or its kin"},
         {"optimizer.adamw.decay_vectors", o->decays_vectors, "no norm or bias is under a rule with weight decay"},
@@ -718,10 +886,12 @@ static inline void check_schedule(const Owners *o, const char *where) {
         fail_usage("%s: optimizer.muon.momentum_warmup: %g steps, but train.steps is %d%s", where, momentum, steps, hint);
 }
 
-// Whether the presets of `chooser` set `key`.
-static inline bool is_governed(const char *chooser, const char *key) {
-    for (size_t i = 0; i < COUNT_OF(config_presets); i++)
-        if (!strcmp(config_presets[i].field, chooser) && !strcmp(config_presets[i].key, key)) return true;
+// Whether the presets of `chooser`, or of one choice of it (NULL: any), set `key`.
+static inline bool is_governed(const char *chooser, const char *choice, const char *key) {
+    for (size_t i = 0; i < COUNT_OF(config_presets); i++) {
+        const ConfigPreset *p = &config_presets[i];
+        if (!strcmp(p->field, chooser) && !strcmp(p->key, key) && (!choice || !strcmp(p->choice, choice))) return true;
+    }
     return false;
 }
 
@@ -731,6 +901,7 @@ static inline void print_kept(const Owners *o, const ConfigSource *from, const C
         const Field *chooser = &config_fields[k];
         const int *now = (const void *)((const char *)o->c + chooser->offset), *before = (const void *)((const char *)file + chooser->offset);
         if (chooser->type != FIELD_CHOICE || from[k] != CONFIG_COMMAND || *now == *before) continue;
+        if (!strcmp(chooser->key, "optimizer.recipe")) continue;                 // print_recipe says it
         char *choice = format("--%s=%s", chooser->key, config_choice_name(config_fields, N_FIELDS, chooser->key, *now)), error[256];
         Config preset;
         bool any = false;
@@ -739,7 +910,7 @@ static inline void print_kept(const Owners *o, const ConfigSource *from, const C
             fail("%s", error);
         for (int i = 0; i < N_FIELDS; i++) {
             const Field *f = &config_fields[i];
-            if (from[i] != CONFIG_FILE || !is_governed(chooser->key, f->key)) continue;
+            if (from[i] != CONFIG_FILE || !is_governed(chooser->key, NULL, f->key)) continue;
             char *kept = config_value_text(o->c, f), *own = config_value_text(&preset, f), *unused = key_unused(o, f->key);
             if (strcmp(kept, own) && !unused) {
                 if (!any) printf("preset     %s, but %s keeps", choice, where);
@@ -752,6 +923,26 @@ static inline void print_kept(const Owners *o, const ConfigSource *from, const C
         config_free(&preset, config_fields, N_FIELDS);
         free(choice);
     }
+}
+
+// Says which keys optimizer.recipe has set, and which of its keys have another source.
+static inline void print_recipe(const Config *c, const ConfigSource *from) {
+    if (!c->optimizer.recipe) return;
+    char *recipe = xstrdup(config_choice_name(config_fields, N_FIELDS, "optimizer.recipe", c->optimizer.recipe));
+    for (int given = 0; given < 2; given++) {
+        const char *before = given ? "\n           given: " : "sets ";
+        printf(given ? "" : "recipe     %s ", recipe);
+        for (int i = 0; i < N_FIELDS; i++) {
+            const Field *f = &config_fields[i];
+            if (!is_governed("optimizer.recipe", recipe, f->key) || (from[i] >= CONFIG_FILE) != given) continue;
+            char *value = config_value_text(c, f);
+            printf("%s%s %s", before, f->key + strlen("optimizer."), value);
+            before = ", ";
+            free(value);
+        }
+    }
+    printf("\n");
+    free(recipe);
 }
 
 #endif // KEYS_H

@@ -375,6 +375,7 @@ static inline void check_config(const Config *c, const ConfigSource *from, const
     check_keys(&whole, from, &alone, from_file, where);
     if (!resumed || c->train.steps != file.train.steps) check_schedule(&whole, where);
     if (!resumed && !a->print_config) print_kept(&whole, from, &file, where);
+    if (!resumed && !a->print_config) print_recipe(c, from);
     config_free(&file, config_fields, N_FIELDS);
     if (a->explained > c->train.steps)
         fail_usage("--explain=%d: train.steps is %d: there is no such step", a->explained, c->train.steps);

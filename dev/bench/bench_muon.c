@@ -136,7 +136,7 @@ static void step_body(void *context, int i, int thread) {
     a.u = (float *)(c->scratch + (size_t)thread * c->scratch_bytes);
     float *other = a.u + n;
     muon__for_parts(n, muon__direction_body, &a);
-    if (!muon__normalize(a.u, n, o->coefficients->norm, &length)) fail("muon.h: %s", muon_strerror(MUON_E_NOT_FINITE));
+    if (!muon__normalize(a.u, n, o->coefficients->norm, o, &length)) fail("muon.h: %s", muon_strerror(MUON_E_NOT_FINITE));
     a.u = c->way == PLAIN
         ? newton_schulz_plain(a.u, other, a.rows, a.cols, o->coefficients, muon__ns_steps(o))
         : muon__newton_schulz(a.u, other, a.rows, a.cols, o->coefficients, muon__ns_steps(o), 1);

@@ -86,6 +86,21 @@ CASES = {  # name: (rule, options, matrices)
     "muon_cautious": ("muon", dict(cautious=True, weight_decay=0.5, scale="keller"), SOME),
     "muon_rms_exact": ("muon", dict(scale="rms_exact"), SOME),
     "msgds_rms_exact": ("msgds", SPECTRAL | dict(scale="rms_exact"), SOME),
+    "muon_look_ahead": ("muon", dict(nesterov=False, look_ahead=1.0), SOME),
+    "muon_sum_look_ahead": ("muon", dict(nesterov=False, look_ahead=0.7, accumulate=True), FEW),
+    "muon_corrected": ("muon", dict(nesterov="corrected", scale="spectral"), SOME),
+    "muon_sum_corrected": ("muon", dict(nesterov="corrected", accumulate=True, scale="keller_transposed"), SOME),
+    "muon_guard_add": ("muon", dict(guard=3.0, coefficients="youjiacheng", scale="match_rms_adamw", rms=0.18), SOME),
+    "muon_guard_max": ("muon", dict(guard=30.0, guard_form="max"), SOME),
+    "muon_equalize": ("muon", dict(equalize=True), SOME),
+    "muon_renormalize": ("muon", dict(renormalize=True, scale="rms_exact", rms=0.3), SOME),
+    "muon_plus": ("muon", dict(renormalize=True, scale="keller"), SOME),
+    "muon_decay_scaled": ("muon", dict(decay_scaled=True, weight_decay=0.5, scale="match_rms_adamw"), SOME),
+    "muon_decay_scaled_cautious": ("muon", dict(decay_scaled=True, cautious=True, weight_decay=0.5, scale="spectral"), SOME),
+    "normuon_nanochat": ("normuon", dict(equalize=True, renormalize=True, axis="longer", scale="keller",
+                                         decay_scaled=True, beta2=0.9), SOME),
+    "adamw_nesterov": ("adamw", dict(adam_nesterov=True, decay_scaled=True), FEW),
+    "adams_nesterov": ("adams", dict(adam_nesterov=True), FEW),
     "muon_9_steps": ("muon", dict(coefficients="polar_express_paper", ns_steps=9), SOME),
     **{f"muon_{name}": ("muon", dict(coefficients=name), ALL) for name in rules.COEFFICIENTS},
     "normuon": ("normuon", dict(scale="match_rms_adamw"), ALL),
@@ -116,11 +131,12 @@ def column_changes(cols):
 
 
 def schedules():
-    """lr_factor: half the rate, the full one, then down; momentum_factor: a warm-up; grad_scale: from 1/8 to 4."""
+    """lr_factor: half the rate, the full one, then down; momentum_factor: a warm-up; grad_scale: from 1/8 to 4; decay_factor."""
     t = np.arange(STEPS)
     lr_factor = np.where(t < 5, (t + 5) / 10, 1 - 0.015 * (t - 5))
     grad_scale = generator("rules", "grad_scale").integers(8, 256, STEPS) / 64
-    return dict(lr_factor=lr_factor, momentum_factor=np.minimum(0.9 + 0.005 * t, 1.0), grad_scale=grad_scale)
+    return dict(lr_factor=lr_factor, momentum_factor=np.minimum(0.9 + 0.005 * t, 1.0), grad_scale=grad_scale,
+                decay_factor=1 - 0.02 * t)
 
 
 def run(rule, o, w, base, columns, plan, dtype=torch.float64):
@@ -130,7 +146,8 @@ def run(rule, o, w, base, columns, plan, dtype=torch.float64):
     for t in range(STEPS):
         c = torch.tensor(columns[t], dtype=torch.int64)
         g = base[:, c.abs() - 1] * c.sign() * float(plan["grad_scale"][t])
-        optimizer.step(g, float(plan["lr_factor"][t]), float(plan["momentum_factor"][t]))
+        factors = [float(plan[name][t]) for name in ("lr_factor", "momentum_factor", "decay_factor")]
+        optimizer.step(g, *factors)
         if t in (0, STEPS - 1):
             after.append(optimizer.w.clone())
     return after
@@ -221,23 +238,23 @@ PHI = {  # published to these digits: five steps on X
     "keller": [.004849, .048473, .145071, .470544, 1.110357, .698917, 1.122332, .712120, 1.079592, .765439, .696436],
     "polar_express": [.009701, .096874, .287462, .846647, .979348, .996775, 1.108276, 1.016459, 1.129064, 1.086403,
                       .903537],
-    "quintic": [.000232, .002317, .006952, .023171, .069434, .228493, .615812, .995849, 1, 1, 1],
+    "bjorck": [.000232, .002317, .006952, .023171, .069434, .228493, .615812, .995849, 1, 1, 1],
 }
 # (set, steps): smallest and largest singular value, |XXᵀ - 1|_F, cosine with U Vᵀ
 GAUSSIAN_384_1536 = {
     ("keller", 5): (.7545, 1.134, 5.30, .9896), ("polar_express", 5): (.8589, 1.141, 3.70, .9959),
-    ("polar_express_paper", 5): (.8704, 1.124, 3.36, .9967), ("quintic", 5): (.546, .972, 7.10, .9909),
-    ("cubic", 5): (.194, .531, 16.97, .9717), ("quintic", 10): (1, 1, 0, 1), ("cubic", 15): (1, 1, 0, 1),
+    ("polar_express_paper", 5): (.8704, 1.124, 3.36, .9967), ("bjorck", 5): (.546, .972, 7.10, .9909),
+    ("cubic", 5): (.194, .531, 16.97, .9717), ("bjorck", 10): (1, 1, 0, 1), ("cubic", 15): (1, 1, 0, 1),
     ("exact12", 12): (1, 1, 0, 1),
 }
 INVERSE_128_512 = {
     ("keller", 5): (.682, 1.133, 3.98, .9886), ("polar_express", 5): (.859, 1.141, 2.21, .9954),
-    ("polar_express_paper", 5): (.871, 1.124, 1.93, .9963), ("quintic", 5): (.141, 1, 9.40, .8242),
-    ("cubic", 5): (.046, 1, 10.69, .6444), ("quintic", 10): (1, 1, 0, 1), ("cubic", 15): (.999, 1, .005, 1),
+    ("polar_express_paper", 5): (.871, 1.124, 1.93, .9963), ("bjorck", 5): (.141, 1, 9.40, .8242),
+    ("cubic", 5): (.046, 1, 10.69, .6444), ("bjorck", 10): (1, 1, 0, 1), ("cubic", 15): (.999, 1, .005, 1),
     ("exact12", 12): (1, 1, 0, 1),
 }
 INVERSE2_128_512 = {("keller", 5): (.0284, None, None, .649), ("polar_express", 5): (.0569, None, None, .738),
-                    ("exact12", 12): (.237, None, None, .925), ("quintic", 5): (None, None, None, .324)}
+                    ("exact12", 12): (.237, None, None, .925), ("bjorck", 5): (None, None, None, .324)}
 
 
 def quality(s):

@@ -3,7 +3,8 @@
 Sources: SGD, RMSprop, Adam, AdamW as torch.optim states them; Muon, kellerjordan.github.io/posts/muon; its scales,
 arXiv 2502.16982; NorMuon, arXiv 2510.05491; cautious decay, arXiv 2510.12402; the spectral family, arXiv 2602.04669,
 with a relative ridge; Polar Express, arXiv 2505.16932; deepseekv4, arXiv 2606.19348; cubic5, arXiv 2606.00371; CANS, arXiv
-2506.10935; aol, thib-s/flash-newton-schulz; per-head Muon, which is blocks of rows, arXiv 2607.24653.
+2506.10935; aol, thib-s/flash-newton-schulz; per-head Muon, which is blocks of rows, arXiv 2607.24653; MuonEq, arXiv
+2603.28254; Muon+, arXiv 2602.21545; the corrected look ahead, optax.contrib.muon and optax.nadamw.
 """
 
 import math
@@ -35,7 +36,7 @@ COEFFICIENTS = {
         (2.3465413258596377, -1.7097828382687081, 0.42323551169305323)]),
     "polar_express_paper": (5, 1.01, [(a / 1.01, b / 1.01**3, c / 1.01**5) for a, b, c in PAPER] +
                             [(15 / 8, -10 / 8, 3 / 8)]),
-    "quintic": (10, 1.0, [(15 / 8, -10 / 8, 3 / 8)]),
+    "bjorck": (10, 1.0, [(15 / 8, -10 / 8, 3 / 8)]),
     "cubic": (15, 1.0, [(3 / 2, -1 / 2, 0.0)]),
     "exact12": (12, 1.0, [(2.0, -3 / 2, 1 / 2)]),
     "deepseekv4": (10, 1.0, 8 * [(3.4445, -4.7750, 2.0315)] + [(2.0, -3 / 2, 1 / 2)]),
@@ -47,6 +48,8 @@ COEFFICIENTS = {
     # norm 1.15: the first polynomial is negative from 0.8838 on
     "aol": (4, 1.15, [(4.0098, -7.0585, 2.4635), (3.4585, -5.5479, 2.5959), (2.7573, -3.2939, 1.4254),
                       (2.7215, -3.0494, 1.3169)]),
+    "youjiacheng": (5, 1.0, [(4.0848, -6.8946, 2.9270), (3.9505, -6.3029, 2.6377), (3.7418, -5.5913, 2.3037),
+                             (2.8769, -3.1427, 1.2046), (2.8366, -3.0525, 1.2012)]),
 }
 
 
@@ -65,13 +68,13 @@ def phi(name, x, steps=0):
     return x
 
 
-def newton_schulz(u, name, steps=0):
+def newton_schulz(u, name, steps=0, guard=0.0, guard_form="add"):
     """x = u/(norm ‖u‖_F), then x <- a x + (b A + c A A) x with A = x xᵀ of the smaller side; 0 stays 0."""
-    size = u.norm()
+    size = COEFFICIENTS[name][1] * u.norm()
     if size == 0:
         return u
     tall = u.shape[0] > u.shape[1]
-    x = (u.T if tall else u) / (COEFFICIENTS[name][1] * size)
+    x = (u.T if tall else u) / (size + guard if guard_form == "add" else max(size, guard))
     for a, b, c in polynomials(name, steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -128,13 +131,16 @@ DIRECTION = dict(rmsprop="rms", adam="adam", adamw="adam", adams="adam", adamq="
 POWER = dict(msgd=1.0, msgds=0.5, msgdq=0.25, msgdz=0.0, adams=0.5, adamq=0.25, adamz=0.0)
 ADDS_DECAY = ("sgd", "rmsprop", "adam")
 ELEMENTWISE = ("sgd", "rmsprop", "adam", "adamw")
-DEFAULTS = dict(momentum=0.95, nesterov=True, accumulate=False, coefficients="keller", ns_steps=0, scale="none",
-                cautious=False, axis="rows", blocks=(), beta1=0.9, beta2=0.95, eps=1e-8, lr=0.1, weight_decay=0.1)
+DEFAULTS = dict(momentum=0.95, nesterov=True, look_ahead=0.0, accumulate=False, coefficients="keller", ns_steps=0, guard=0.0,
+                guard_form="add", equalize=False, renormalize=False, scale="none", rms=0.2, cautious=False,
+                decay_scaled=False, axis="rows", blocks=(), beta1=0.9, beta2=0.95, eps=1e-8, adam_nesterov=False, lr=0.1,
+                weight_decay=0.1)  # nesterov: False, True or "corrected"
 
 
-def shape_scale(rule, rows, cols):
-    return {"none": 1.0, "keller": math.sqrt(max(1, rows / cols)), "match_rms_adamw": 0.2 * math.sqrt(max(rows, cols)),
-            "rms_one": math.sqrt(max(rows, cols)), "rms_exact": 0.2}[rule]
+def shape_scale(rule, rows, cols, rms=0.2):
+    return {"none": 1.0, "keller": math.sqrt(max(1, rows / cols)), "match_rms_adamw": rms * math.sqrt(max(rows, cols)),
+            "rms_one": math.sqrt(max(rows, cols)), "rms_exact": rms, "spectral": math.sqrt(rows / cols),
+            "keller_transposed": math.sqrt(max(1, cols / rows))}[rule]
 
 
 class Optimizer:
@@ -145,7 +151,7 @@ class Optimizer:
         self.first, self.second = torch.zeros_like(w), torch.zeros_like(w)
         self.evened = {}  # normuon's second moments, by the block's number
 
-    def step(self, g, lr_factor=1.0, momentum_factor=1.0):
+    def step(self, g, lr_factor=1.0, momentum_factor=1.0, decay_factor=1.0):
         o, w, lr = self.o, self.w, self.o["lr"] * lr_factor
         self.t += 1
         if self.rule in ADDS_DECAY:
@@ -156,7 +162,9 @@ class Optimizer:
             u = torch.cat([self.scaled(self.transform(x, i)) for i, x in enumerate(u.split(heights))])
         decay = torch.zeros_like(w)
         if self.rule not in ADDS_DECAY:
-            decay = lr * o["weight_decay"] * w * (u * w >= 0 if o["cautious"] else 1)
+            decay = lr * decay_factor * o["weight_decay"] * w * (u * w >= 0 if o["cautious"] else 1)
+            if o["decay_scaled"] and self.rule not in ELEMENTWISE:
+                decay = shape_scale(o["scale"], *w.shape, o["rms"]) * decay
         w.sub_(decay + lr * u)
 
     def direction(self, g, mu):
@@ -164,25 +172,37 @@ class Optimizer:
         if kind is None:
             new = g if o["accumulate"] else (1 - mu) * g
             self.first = mu * self.first + new
-            return new + mu * self.first if o["nesterov"] else self.first
+            if o["nesterov"] == "corrected":
+                return new / (1 - mu**self.t) + mu * self.first / (1 - mu ** (self.t + 1))
+            return new + mu * self.first if o["nesterov"] else self.first + o["look_ahead"] * g
         self.second = o["beta2"] * self.second + (1 - o["beta2"]) * g * g
         if kind == "rms":
             return g / (self.second.sqrt() + o["eps"])
         self.first = o["beta1"] * self.first + (1 - o["beta1"]) * g
         m_hat, v_hat = self.first / (1 - o["beta1"] ** self.t), self.second / (1 - o["beta2"] ** self.t)
+        if o["adam_nesterov"]:
+            m_hat = o["beta1"] * self.first / (1 - o["beta1"] ** (self.t + 1)) + (1 - o["beta1"]) * g / (1 - o["beta1"] ** self.t)
         return m_hat / (v_hat.sqrt() + o["eps"])
 
     def scaled(self, u):
         if self.o["scale"] == "rms_exact" and u.norm() > 0:
             u = u / u.square().mean().sqrt()
-        return shape_scale(self.o["scale"], *u.shape) * u
+        return shape_scale(self.o["scale"], *u.shape, self.o["rms"]) * u
+
+    def orthogonalized(self, u):
+        o = self.o
+        if o["equalize"]:
+            lengths = u.norm(dim=1, keepdim=True)
+            u = u / lengths * u.norm() / math.sqrt(len(u))
+        x = newton_schulz(u, o["coefficients"], o["ns_steps"], o["guard"], o["guard_form"])
+        return x * math.sqrt(min(x.shape)) / x.norm() if o["renormalize"] else x
 
     def transform(self, u, block):
         o = self.o
         if self.rule == "muon":
-            return newton_schulz(u, o["coefficients"], o["ns_steps"])
+            return self.orthogonalized(u)
         if self.rule == "normuon":
-            x = newton_schulz(u, o["coefficients"], o["ns_steps"])
+            x = self.orthogonalized(u)
             rows, cols = x.shape
             mean = (x * x).mean(1 if o["axis"] == "rows" or rows >= cols else 0, keepdim=True)
             v = self.evened[block] = o["beta2"] * self.evened.get(block, 0.0) + (1 - o["beta2"]) * mean

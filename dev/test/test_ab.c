@@ -954,7 +954,7 @@ TEST(rates_and_schedules_cost_nothing) {
     static const struct { const char *override; bool same; } cases[] = {
         { "--optimizer.muon.lr=0.5", true }, { "--optimizer.adamw.weight_decay=0", true }, { "--schedule.kind=constant", true },
         { "--run.seed=7", true }, { "--train.steps=70", true }, { "--optimizer.name=adamw", false }, { "--optimizer.muon.steps=9", false },
-        { "--train.batch=4", false }, { "--model.layers=2", false }, { "--optimizer.muon.coefficients=quintic", false },
+        { "--train.batch=4", false }, { "--model.layers=2", false }, { "--optimizer.muon.coefficients=bjorck", false },
         { "--optimizer.route=q=adamw", false }, { "--train.precision=bf16", false },
     };
     Arm base = { .config = (char *)ROOT "/b.json" };

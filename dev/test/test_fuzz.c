@@ -163,11 +163,20 @@ enum { TENSORS = 5 };
 static MuonOptions random_options(void) {
     MuonOptions o = muon_default_options();
     o.momentum = chance(20) ? 0.0 : between(0.0, 0.999);
-    o.nesterov = pick(2);
+    o.nesterov = pick(MUON_NESTEROV_COUNT);
+    o.look_ahead = chance(50) ? 0.0 : between(0.0, 20.0);
     o.accumulate = pick(2);
     o.coefficients = muon_coefficients(pick(MUON_COEFF_COUNT));
     o.ns_steps = pick(8);
+    o.guard = chance(70) ? 0.0 : between(0.0, 2.0);
+    o.guard_form = pick(MUON_GUARD_COUNT);
+    o.equalize = pick(2);
+    o.renormalize = pick(2);
     o.scale = pick(MUON_SCALE_COUNT);
+    o.rms = chance(70) ? 0.2 : between(0.01, 1.0);
+    o.decay_scaled = pick(2);
+    o.decay_factor = chance(70) ? 1.0 : between(0.0, 1.0);
+    o.adam_nesterov = pick(2);
     o.cautious = pick(2);
     o.axis = pick(MUON_AXIS_COUNT);
     o.beta1 = chance(20) ? 0.0 : between(0.0, 0.999);
@@ -179,12 +188,17 @@ static MuonOptions random_options(void) {
 // Makes one field of the options bad; returns its name.
 static const char *spoil_options(MuonOptions *o, MuonCoefficients *c) {
     *c = *o->coefficients;
-    switch (pick(9)) {
+    switch (pick(14)) {
+    case 9:  o->nesterov = chance(50) ? -1 : MUON_NESTEROV_COUNT; return "nesterov";
+    case 10: o->look_ahead = bad_factor(); return "look_ahead";
+    case 11: o->guard = bad_factor(); return "guard";
+    case 12: o->rms = chance(50) ? 0.0 : bad_factor(); return "rms";
+    case 13: o->decay_factor = bad_factor(); return "decay_factor";
     case 8:  o->axis = chance(50) ? -1 : MUON_AXIS_COUNT; return "axis";
     case 0:  o->momentum = chance(50) ? 1.0 : bad_factor(); return "momentum";
     case 1:  o->beta1 = chance(50) ? 1.0 : bad_factor(); return "beta1";
     case 2:  o->beta2 = chance(50) ? 1.0 : bad_factor(); return "beta2";
-    case 3:  o->eps = chance(30) ? 0.0 : chance(30) ? 1e-20 : bad_factor(); return "eps";
+    case 3:  o->eps = chance(30) ? 0.0 : chance(30) ? 9e-21 : bad_factor(); return "eps";
     case 4:  o->scale = chance(50) ? MUON_SCALE_COUNT : garbage(); return "scale";
     case 5:  o->ns_steps = chance(50) ? -1 - pick(5) : MUON_MAX_NS_STEPS + 1 + pick(9); return "ns_steps";
     case 6:  o->coefficients = NULL; return "coefficients";

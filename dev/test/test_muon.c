@@ -218,7 +218,7 @@ TEST(coefficient_sets_are_as_stated) {
         { 5, 485, 0.0052, 0.68, 1.14 }, { 5, 970, 0.003, 0.855, 1.145 }, { 5, 967, 0.003, 0.865, 1.13 },
         { 10, 537, 0.01, 0.99, 1.0 }, { 15, 438, 0.01, 0.99, 1.0 }, { 12, 4096, 0.001, 0.99, 1.001 },
         { 10, 79263, 0.0001, 0.99, 1.003 }, { 5, 119, 0.007, 0.77, 1.31 }, { 5, 1039, 0.001, 0.88, 1.13 },
-        { 4, 90, 0.02, 0.98, 1.09 } };
+        { 4, 90, 0.02, 0.98, 1.09 }, { 5, 493, 0.003, 0.97, 1.15 } };
     CHECK(COUNT_OF(stated) == MUON_COEFF_COUNT);
     for (int set = 0; set < MUON_COEFF_COUNT; set++) {
         const MuonCoefficients *c = muon_coefficients(set);
@@ -334,7 +334,8 @@ TEST(singular_values_of_an_update) {
             for (int i = 0; i < count; i++) squares += sigma[i] * sigma[i];
             const double scales[MUON_SCALE_COUNT] = { 1.0, sqrt(fmax(1.0, (double)rows / cols)),
                                                       0.2 * sqrt(fmax(rows, cols)), sqrt(fmax(rows, cols)),
-                                                      0.2 / sqrt(squares / (double)n) };
+                                                      0.2 / sqrt(squares / (double)n), sqrt((double)rows / cols),
+                                                      sqrt(fmax(1.0, (double)cols / rows)) };
             for (size_t i = 0; i < n; i++) w[i] = (float)(-w[i] / (0.02 * 0.5 * scales[scale]));
             singular_values(w, rows, cols, out);
             for (int i = 0; i < count; i++) {
@@ -358,7 +359,7 @@ TEST(orientations_and_thin_matrices) {
             fill_normal(x, R * C, 11);
             transpose(y, x, R, C);
             if (alone) {
-                CHECK(muon__normalize(x, R * C, 1.0, &length) && muon__normalize(y, R * C, 1.0, &length));
+                CHECK(muon__normalize(x, R * C, 1.0, NULL, &length) && muon__normalize(y, R * C, 1.0, NULL, &length));
                 in_x = muon__newton_schulz(x, scratch, R, C, c, steps, 1);
                 in_y = muon__newton_schulz(y, other, C, R, c, steps, 1);
             } else {
@@ -1008,7 +1009,7 @@ TEST(one_heads_gradient_holds_no_other_down) {
             for (int i = 2 * HIGH * WIDE; i < 3 * HIGH * WIDE; i++) g[i] *= 100.0f;
             MuonOptions options = muon_default_options();
             options.scale = scales[t];
-            options.coefficients = muon_coefficients(MUON_COEFF_QUINTIC);   // exact, but for tiny singular values
+            options.coefficients = muon_coefficients(MUON_COEFF_BJORCK);   // exact, but for tiny singular values
             MuonParam p = { "wq", w, g, 1, MANY * HIGH, WIDE, 0, MUON_RULE_MUON, 1.0, 0.0, NULL, { per_head ? HIGH : 0 } };
             Optimizer o = optimizer(&p, 1, &options);
             CHECK(step_of(&o, 1.0, 1.0) == MUON_OK);
@@ -1190,10 +1191,11 @@ TEST(arguments) {
     CHECK(muon_init(&m, p, 1, NULL, memory) == MUON_E_ARGUMENT);
     CHECK(muon_init(&m, p, 1, &good, NULL) == MUON_E_ARGUMENT);
     CHECK(muon_init(&m, NULL, 0, &good, NULL) == MUON_OK && muon_step(&m, 1.0, 1.0, NULL, 1) == MUON_OK);
-    for (int t = 0; t < 16; t++) {
+    for (int t = 0; t < 25; t++) {
         static const char *const fields[] = { "momentum", "momentum", "ns_steps", "ns_steps", "coefficients", "scale", "beta1",
             "beta2", "eps", "eps", "eps", "coefficients->rows", "coefficients->norm", "coefficients->abc",
-            "coefficients->steps", "axis" };
+            "coefficients->steps", "axis", "nesterov", "nesterov", "look_ahead", "guard", "guard_form", "rms", "rms", "decay_factor",
+            "decay_factor" };
         MuonOptions o = good;
         MuonCoefficients c = *good.coefficients;
         o.coefficients = &c;
@@ -1207,12 +1209,21 @@ TEST(arguments) {
         if (t == 7) o.beta2 = 1.0;
         if (t == 8) o.eps = 0.0;
         if (t == 9) o.eps = 1e-60;   // zero as a float
-        if (t == 10) o.eps = 1e-20;  // squares of gradients that it would have to bound are no floats
+        if (t == 10) o.eps = 9e-21;  // squares of gradients that it would have to bound are no floats
         if (t == 11) c.rows = 0;
         if (t == 12) c.norm = 0.0;
         if (t == 13) c.abc[0][2] = NAN;
         if (t == 14) c.steps = 0;
         if (t == 15) o.axis = MUON_AXIS_COUNT;
+        if (t == 16) o.nesterov = MUON_NESTEROV_COUNT;
+        if (t == 17) o.nesterov = -1;
+        if (t == 18) o.look_ahead = -0.1;
+        if (t == 19) o.guard = NAN;
+        if (t == 20) o.guard_form = MUON_GUARD_COUNT;
+        if (t == 21) o.rms = 0.0;
+        if (t == 22) o.rms = INFINITY;
+        if (t == 23) o.decay_factor = -1.0;
+        if (t == 24) o.decay_factor = NAN;
         CHECK_MSG(muon_init(&m, p, 2, &o, memory) == MUON_E_OPTIONS && m.bad_tensor == -1, "case %d", t);
         CHECK_MSG(m.bad_field && strcmp(m.bad_field, fields[t]) == 0, "case %d: %s", t, m.bad_field ? m.bad_field : "NULL");
         CHECK(muon_state_bytes(p, 2, &o) == 0);
@@ -1310,15 +1321,29 @@ TEST(names_and_scales) {
     CHECK(muon_scale(MUON_SCALE_KELLER, 9, 4) == 1.5 && muon_scale(MUON_SCALE_KELLER, 4, 9) == 1.0);
     CHECK(fabs(muon_scale(MUON_SCALE_MATCH_RMS_ADAMW, 9, 4) - 0.6) < 1e-15);
     CHECK(fabs(muon_scale(MUON_SCALE_MATCH_RMS_ADAMW, 4, 9) - 0.6) < 1e-15);
+    CHECK(muon_scale(MUON_SCALE_SPECTRAL, 9, 4) == 1.5 && muon_scale(MUON_SCALE_SPECTRAL, 4, 9) == 2.0 / 3.0);
+    CHECK(muon_scale(MUON_SCALE_KELLER_TRANSPOSED, 9, 4) == 1.0 && muon_scale(MUON_SCALE_KELLER_TRANSPOSED, 4, 9) == 1.5);
+    MuonOptions o = muon_default_options();
+    for (int scale = 0; scale < MUON_SCALE_COUNT; scale++) {
+        const int by_rms = scale == MUON_SCALE_MATCH_RMS_ADAMW || scale == MUON_SCALE_RMS_EXACT;
+        o.scale = scale, o.rms = 0.2;
+        CHECK(muon_update_scale(&o, 9, 4) == muon_scale(scale, 9, 4));
+        o.rms = 0.18;
+        CHECK(fabs(muon_update_scale(&o, 9, 4) / muon_scale(scale, 9, 4) - (by_rms ? 0.9 : 1.0)) < 1e-15);
+    }
 }
 
 // Of every rule, exactly the options of muon_rule_uses change what two steps make of a matrix.
 TEST(rules_use_the_options_they_say) {
     enum { N = ROWS * COLS };
     const MuonOptions common = muon_default_options();
-    MuonOptions changed[9] = { common, common, common, common, common, common, common, common, common };
-    const int bits[9] = { MUON_USES_MOMENTUM, MUON_USES_MOMENTUM, MUON_USES_BETA1, MUON_USES_BETA2, MUON_USES_BETA2,
-                          MUON_USES_NEWTON_SCHULZ, MUON_USES_NEWTON_SCHULZ, MUON_USES_SCALE, MUON_USES_AXIS };
+    enum { MANY = 15 };
+    MuonOptions changed[MANY];
+    const int bits[MANY] = { MUON_USES_MOMENTUM, MUON_USES_MOMENTUM, MUON_USES_BETA1, MUON_USES_BETA2, MUON_USES_BETA2,
+                             MUON_USES_NEWTON_SCHULZ, MUON_USES_NEWTON_SCHULZ, MUON_USES_SCALE, MUON_USES_AXIS, MUON_USES_MOMENTUM,
+                             MUON_USES_BETA1, MUON_USES_NEWTON_SCHULZ, MUON_USES_NEWTON_SCHULZ, MUON_USES_NEWTON_SCHULZ,
+                             MUON_USES_SCALE };
+    for (int i = 0; i < MANY; i++) changed[i] = common;
     changed[0].momentum = 0.5;
     changed[1].nesterov = 0;
     changed[2].beta1 = 0.5;
@@ -1328,10 +1353,16 @@ TEST(rules_use_the_options_they_say) {
     changed[6].coefficients = muon_coefficients(MUON_COEFF_CUBIC);
     changed[7].scale = MUON_SCALE_KELLER;
     changed[8].axis = MUON_AXIS_LONGER;
+    changed[9].nesterov = MUON_NESTEROV_CORRECTED;
+    changed[10].adam_nesterov = 1;
+    changed[11].guard = 10.0;
+    changed[12].equalize = 1;
+    changed[13].renormalize = 1;
+    changed[14].rms = 0.1;
     float g[2][N];
     for (int step = 0; step < 2; step++) fill_normal(g[step], N, 50 + (uint64_t)step);
     for (int rule = 0; rule < MUON_RULE_COUNT; rule++)
-        for (int i = 0; i < 9; i++) {
+        for (int i = 0; i < MANY; i++) {
             float w[2][N], now[N];
             for (int k = 0; k < 2; k++) {
                 MuonParam p = matrix_param(w[k], now, ROWS, COLS, rule, 0.1, 0.0);

@@ -90,9 +90,17 @@ static const char *set_name(int set) { return set < MUON_COEFF_COUNT ? muon_coef
 static const char *axis_name(int axis) { return axis < MUON_AXIS_COUNT ? axis == MUON_AXIS_ROWS ? "rows" : "longer" : NULL; }
 
 static MuonOptions options_of(const cJSON *c) {
-    MuonOptions o;
+    MuonOptions o = muon_default_options();
     o.momentum = option(c, "momentum");
-    o.nesterov = (int)option(c, "nesterov");
+    o.nesterov = option_name(c, "nesterov") ? MUON_NESTEROV_CORRECTED : (int)option(c, "nesterov");
+    o.look_ahead = option(c, "look_ahead");
+    o.guard = option(c, "guard");
+    o.guard_form = strcmp(option_name(c, "guard_form"), "add") ? MUON_GUARD_MAX : MUON_GUARD_ADD;
+    o.equalize = (int)option(c, "equalize");
+    o.renormalize = (int)option(c, "renormalize");
+    o.rms = option(c, "rms");
+    o.decay_scaled = (int)option(c, "decay_scaled");
+    o.adam_nesterov = (int)option(c, "adam_nesterov");
     o.accumulate = (int)option(c, "accumulate");
     o.coefficients = muon_coefficients(number_of(set_name, option_name(c, "coefficients")));
     o.ns_steps = (int)option(c, "ns_steps");
@@ -120,6 +128,7 @@ static double run_case(const cJSON *c, const char *matrix, double bound) {
     const double *lr_factor = golden_numbers(&steps_file, "lr_factor");
     const double *momentum_factor = golden_numbers(&steps_file, "momentum_factor");
     const double *grad_scale = golden_numbers(&steps_file, "grad_scale");
+    const double *decay_factor = golden_numbers(&steps_file, "decay_factor");
     const float *start = golden(&steps_file, "w.%s", shape)->data;
     float *w = copy_of(start, n), *g = xmalloc(n * sizeof *g);
     const MuonOptions options = options_of(c);
@@ -138,6 +147,7 @@ static double run_case(const cJSON *c, const char *matrix, double bound) {
             }
         }
         m.options.momentum = options.momentum * momentum_factor[t];
+        m.options.decay_factor = decay_factor[t];
         int code = muon_step(&m, lr_factor[t], grad_scale[t], scratch, 1);
         CHECK_MSG(code == MUON_OK, "%s, %s, step %d: %s", name, matrix, t + 1, muon_strerror(code));
         if (code != MUON_OK) break;
@@ -355,7 +365,7 @@ static float *iterated(const float *x, int p, int q, const MuonCoefficients *c, 
     const int rows = turn ? q : p, cols = turn ? p : q;
     float *y = turned(x, p, q, turn), *other = xmalloc(muon_orthogonalize_bytes(p, q));
     double length;
-    CHECK(muon__normalize(y, (size_t)p * (size_t)q, c->norm, &length));
+    CHECK(muon__normalize(y, (size_t)p * (size_t)q, c->norm, NULL, &length));
     float *out = turned(muon__newton_schulz(y, other, rows, cols, c, c->steps, alone ? 1 : MUON_GRAM_STEPS), rows, cols, turn);
     free(y); free(other);
     return out;
