@@ -195,7 +195,7 @@ static void take_turns(Case *cases, int n, double seconds) {
 // Milliseconds of a step of all layers.
 static double case_ms(Case *c) { return 1e3 * c->size->layers / c->layers * median_of(c->seconds, c->repeats); }
 
-static double root_mean_square(const float *x, size_t n) { return sqrt(muon__sum_of_squares(x, n) / (double)n); }
+static double root_mean_square(const float *x, size_t n) { return sqrt(muon_sum_of_squares(x, n) / (double)n); }
 
 // |x - y| / |y| of the weights.
 static double case_distance(const Case *x, const Case *y) {
