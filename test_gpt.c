@@ -617,12 +617,12 @@ TEST(packed_weights_change_nothing) {
 
 static const char *const parts[] = {"clip", "decay", "adamw_decay", "nesterov", "bias_scaling", "separate_qkv",
                                     "grad_clip", "rotated_clip", "rotated_root", "router_bias", "normalization", "router_scale",
-                                    "separate_experts"};
+                                    "separate_experts", "outer_step", "outer_lr", "outer_momentum", "outer_nesterov"};
 
 // The losses of 10 steps within 2e-6 of float64 PyTorch; a run that leaves out any part is further away.
 TEST(training_steps_match_pytorch) {
     const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_wide", "muonclip_mla", "muonclip_mla_plain", "muonclip_moe",
-                              "muonclip_k2"},
+                              "muonclip_k2", "muloco"},
                *const finals[] = {"wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte", "w_expert_in", "w_expert_out",
                                     "w_shared_in", "w_router", "router_bias"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
@@ -637,6 +637,7 @@ TEST(training_steps_match_pytorch) {
         const int *inputs = golden_data(&golden, "inputs"), *targets = golden_data(&golden, "targets");
         const double *expected = golden_data(&golden, "losses"), *logits = golden_data(&golden, "max_logit");
         double losses[64], worst = 0.0;
+        if (t->config.train.local_steps) outer_begin(&t->outer);
         for (t->step = 0; t->step < steps; t->step++) {
             StepResult result = {0};
             model_begin_grads(m, 0);
@@ -652,7 +653,7 @@ TEST(training_steps_match_pytorch) {
                 CHECK_MSG(fabs(m->max_logits[h] / logits[m->L * m->NH * t->step + h] - 1) < 1e-4,
                           "%s: step %d: max logit %g", names[i], t->step, m->max_logits[h]);
             }
-            CHECK_MSG(optimizer_step(t, &result), "%s: %s", names[i], result.trouble);
+            CHECK_MSG(optimizer_step(t, &result) && make_outer_step(t, &result), "%s: %s", names[i], result.trouble);
             CHECK_MSG(result.clipped == over, "%s: %d heads clipped instead of %d", names[i], result.clipped, over);
             CHECK(t->config.optimizer.qk_clip.tau == 0 || over > 0);
             worst = fmax(worst, fabs(losses[t->step] / expected[t->step] - 1));
@@ -1365,6 +1366,37 @@ TEST(a_run_with_experts_resumes_to_the_same_bits) {
     runlog_free(&log);
 }
 
+// Local steps on one rank are an optimizer around another one, whose numbers training_steps_match_pytorch has. An outer step that goes
+// all the way gives the weights of the run without it, but for the rounding of a - (a - w) in each step.
+TEST(an_outer_step_of_the_whole_way_changes_nothing) {
+#define LOCAL "build/test/run.json --model.arch=llama --schedule.kind=constant --train.sample_tokens=0 --train.save_every=20 --overwrite "
+    int tensors;
+    CHECK(TRAIN(LOCAL "--run.dir=build/test/runs/whole") == 0);
+    CHECK(TRAIN(LOCAL "--train.local_steps=1 --train.outer_lr=1 --train.outer_momentum=0 --run.dir=build/test/runs/local") == 0);
+    double apart = checkpoint_distance("build/test/runs/whole/checkpoint.bin", "build/test/runs/local/checkpoint.bin", &tensors);
+    CHECK_MSG(apart < 1e-4 && tensors > 10, "%d tensors are up to %g apart", tensors, apart);
+    CHECK(TRAIN(LOCAL "--train.local_steps=1 --train.outer_lr=0.9 --train.outer_momentum=0 --run.dir=build/test/runs/local") == 0);
+    CHECK(checkpoint_distance("build/test/runs/whole/checkpoint.bin", "build/test/runs/local/checkpoint.bin", &tensors) > 1e-2);
+}
+
+// Between outer steps a signal waits; then the run is saved, and goes on to the same bits.
+TEST(local_steps_resume_to_the_same_bits) {
+    static const char *const ways[] = {"", "--optimizer.muon.packed_qkv=true", "--model.experts=4 --model.expert_width=8 --optimizer.muon.per_head=true"};
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        CHECK(TRAIN(LOCAL "--train.local_steps=5 --run.dir=build/test/runs/whole %s", ways[i]) == 0);
+        CHECK(TRAIN(LOCAL "--train.local_steps=5 --train.steps=20 --run.dir=build/test/runs/cut %s", ways[i]) == 0);
+        CHECK(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=60") == 0);
+        check_same_checkpoint("build/test/runs/whole/checkpoint.bin", "build/test/runs/cut/checkpoint.bin");
+    }
+    CHECK(shell("grep -q 'outer step every 5 steps' build/test/out.txt") == 0);
+    check_error_line(TRAIN("--run.dir=build/test/runs/cut --resume --train.steps=62"), EXIT_USAGE, "train.steps: 62; a multiple of");
+    CHECK(train_until(LOCAL "--train.steps=200000 --train.local_steps=500 --train.eval_every=0 --train.save_every=0 --run.dir=build/test/runs/stopped",
+                      "build/test/runs/stopped", "\"step\": 2,", "kill -TERM $pid") == EXIT_INTERRUPTED);
+    CHECK(shell("grep -q 'stops at step 500, when' build/test/out.txt") == 0);
+    CHECK(step_of("build/test/runs/stopped/checkpoint.bin") == 500);
+    CHECK(shell("%s/generate build/test/runs/stopped --tokens=5 > build/test/out.txt", build) == 0);
+}
+
 // A signal in the first validation, before any step, leaves a run that can go on, too.
 TEST(a_run_interrupted_before_its_first_step_resumes) {
     prepare_runs();
@@ -1574,6 +1606,8 @@ TEST(keys_that_change_nothing_are_refused) {
         {gpt2, "--optimizer.qk_clip.alpha=0.3", "optimizer.qk_clip.tau is 0"},
         {gpt2, "--model.rope_theta=500", "model.position isn't rope"},
         {gpt2, "--train.sample_every=10 --train.sample_tokens=0", "train.sample_tokens is 0"},
+        {gpt2, "--train.outer_lr=0.5", "train.local_steps is 0"},
+        {gpt2, "--train.outer_momentum=0.5", "train.local_steps is 0"},
         {gpt2, "--model.attn_dropout=false", "model.dropout is 0"},
         {gpt2, "--schedule.kind=constant --schedule.final=0.2", "the schedule never falls"},
         {gpt2, "--schedule.kind=cosine --schedule.cooldown=0.2", "schedule.kind isn't trapezoid"},
@@ -1862,6 +1896,10 @@ TEST(bad_configs_are_refused_in_one_line) {
         {"--model.rope_factor=2", "--model.rope_factor: changes nothing, since model.position isn't rope"},
         {"--model.heads=4 --model.kv_heads=3", "model.kv_heads: 3 does not divide model.heads (4)"},
         {"--model.qk_norm=true", "optimizer.qk_clip.tau"},
+        {"--train.local_steps=7 --train.steps=50", "train.steps: 50; a multiple of train.local_steps (7) is expected"},
+        {"--train.local_steps=30 --train.eval_every=20", "train.eval_every: 20; a multiple of train.local_steps (30) is expected"},
+        {"--train.local_steps=20 --train.save_every=30", "train.save_every: 30; a multiple of train.local_steps (20) is expected"},
+        {"--train.local_steps=5 --train.parts=3 --train.sample_every=6", "train.parts: 3 on 1 rank; with train.local_steps each part is of one rank"},
         {"--model.arch=llama" MLA " --model.qk_norm=true", "model.qk_norm: model.mixer mla has norms of its own"},
         {"--model.arch=llama" MLA " --model.rope=7", "model.rope: 7 is odd"},
         {"--model.arch=llama" MLA " --model.rope=0", "model.rope: model.mixer mla needs it"},
@@ -2047,6 +2085,8 @@ int main(int argc, char **argv) {
     RUN(the_same_bits_with_any_number_of_threads);
     RUN(an_interrupted_run_resumes_to_the_same_bits);
     RUN(a_run_with_experts_resumes_to_the_same_bits);
+    RUN(an_outer_step_of_the_whole_way_changes_nothing);
+    RUN(local_steps_resume_to_the_same_bits);
     RUN(a_run_interrupted_before_its_first_step_resumes);
     RUN(a_run_has_one_process);
     RUN(a_run_is_a_folder);

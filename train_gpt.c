@@ -56,6 +56,7 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #define MUON_IMPLEMENTATION
 #include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_all, muon_qk_clip
 #include "src/units.h"       // defines: UnitPlace, Units, units_plan, units_begin, units_ready, units_finish, units_share_weights, ...
+#include "src/outer.h"       // defines: Outer, outer_plan, outer_begin, outer_step
 #include "src/explain.h"     // defines: Explanation, ExplainSize, explain_step
 #include "src/keys.h"        // defines: Config, config_fields, Role, tensor_rule, rule_lr, Owners, check_keys, ...; config.h
 #include "src/runlog.h"      // defines: RunStart, RunStep, RunEval, RunEnd, and the functions that log them
@@ -1959,7 +1960,8 @@ typedef struct {
     MuonParam groups[N_TENSORS];         // one for each row of the tensor table that the model has
     UnitPlace places[N_TENSORS];        // the layers of their matrices
     int n_groups;
-    Units units;                         // what of them this rank steps, the optimizer's table
+    Units units;                         // what of them this rank steps, the optimizer's table; all where it makes local steps
+    Outer outer;                         // the steps around these, where train.local_steps has them
     MuonOptions options[KEYS_SECTIONS];  // of the tensors under muon and its family, under sgd, under adamw and its kin
     MuonCoefficients own_coefficients;
     void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
@@ -1973,6 +1975,9 @@ typedef struct {
     uint8_t *classes;                    // (V) of the tokens, by frequency
     double train_seconds, smooth_loss;
     double val_by_class[DATALOADER_CLASSES];
+    double sent_bytes;                   // in the steps of this process, which began at step first_step
+    int first_step;
+    bool stop_told;                      // that a signal acts at the next outer step
     Best best;
     RunFolder run;
     bool current_is_good;                // run.checkpoint was read or written by this process: worth keeping as run.previous
@@ -2047,14 +2052,26 @@ static void matrix_words(const Trainer *t, int group, int matrix, char *text, si
     if (expert >= 0) snprintf(text + n, room - (size_t)n, ", expert %d", expert);
 }
 
+// The outer step is of all that changes in the ranks' own: what is trained, and the routers' biases, which have no rule.
+static void outer_step_plan(Trainer *t) {
+    const Config *c = &t->config;
+    MuonParam changed[N_TENSORS];
+    memcpy(changed, t->groups, sizeof changed);
+    for (int g = 0; g < t->n_groups; g++)
+        if (!strcmp(changed[g].name, t->model.table[ROUTER_BIAS].name)) changed[g].rule = MUON_RULE_SGD;
+    t->outer = outer_plan(changed, t->places, t->n_groups, c->train.outer_lr, c->train.outer_momentum, dist_ranks(), dist_rank());
+}
+
 // Sizes of model and optimizer; config must be resolved, with its vocabulary.
 static void trainer_plan(Trainer *t) {
     t->model = model_plan(&t->config, t->config.train.micro_batch, t->config.model.vocab, true);
     optimizer_options(&t->config, t->options, &t->own_coefficients);
     optimizer_groups(t);
-    t->units = units_plan(t->groups, t->places, t->n_groups, &t->options[KEYS_MUON], dist_ranks(), dist_rank(),
+    bool local = t->config.train.local_steps > 0;        // each rank then steps all
+    t->units = units_plan(t->groups, t->places, t->n_groups, &t->options[KEYS_MUON], local ? 1 : dist_ranks(), local ? 0 : dist_rank(),
                           t->config.train.dist_bytes == TRAVEL_BF16);
     units_own(&t->units, t->groups, t->n_groups);
+    if (local) outer_step_plan(t);
     t->state_bytes = muon_state_bytes(t->units.owned, t->units.n_owned, &t->options[KEYS_MUON]);
     t->scratch_bytes = muon_scratch_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
 }
@@ -2064,6 +2081,7 @@ static void trainer_allocate(Trainer *t) {
     model_allocate(&t->model);
     optimizer_groups(t);                                 // again, now that weights and gradients have addresses
     units_link(&t->units, t->groups, t->n_groups, t->model.params, t->model.n_params);
+    if (t->config.train.local_steps) outer_link(&t->outer, t->groups, t->model.params, t->model.n_params);
     size_t ids = (size_t)t->config.train.batch * (size_t)t->model.T * sizeof *t->inputs;
     t->inputs = xmalloc(ids);
     t->targets = xmalloc(ids);
@@ -2085,6 +2103,7 @@ static void trainer_free(Trainer *t) {
     free(t->scratch);
     free(t->classes);
     units_free(&t->units);
+    outer_free(&t->outer);
     model_free(&t->model);
     config_free(&t->config, config_fields, N_FIELDS);
 }
@@ -2172,7 +2191,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
     profile_lap(PASS_GRADIENT, 0, 8.0 * m->n_params);
     if (ready && t->step + 1 == t->explained) explain(t, result);
     if (ready) code = muon_step_all(&t->muon, t->scratch, omp_get_max_threads());     // each tensor by its rule
-    profile_lap(PASS_OPTIMIZER, t->units.flops, (12.0 * m->n_params + 2.0 * (double)t->state_bytes) / dist_ranks());
+    profile_lap(PASS_OPTIMIZER, t->units.flops, (12.0 * m->n_params + 2.0 * (double)t->state_bytes) / t->units.ranks);
     if (ready) units_share_weights(&t->units, m->params, false);
     profile_lap(PASS_RANKS, 0, 0);
     if (ready && code == MUON_OK) code = qk_clip(t, &result->clipped);
@@ -2193,7 +2212,7 @@ static bool optimizer_step(Trainer *t, StepResult *result) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The step
 
-// With several ranks: the last backward pass has left a layer, whose gradients go to the ranks that step them.
+// With ranks that step together: the last backward pass has left a layer, whose gradients go to the ranks that step them.
 static void send_layer(void *trainer, int layer) {
     Trainer *t = trainer;
     model_settle_grads(&t->model, layer);
@@ -2203,21 +2222,39 @@ static void send_layer(void *trainer, int layer) {
 
 // Before a step's last micro-batch, and behind it: then of what this rank steps m->grads is the sum over all ranks.
 static void begin_exchange(Trainer *t) {
-    if (dist_ranks() == 1) return;
+    if (t->units.ranks == 1) return;
     t->model.layer_done = send_layer;
     t->model.listener = t;
     units_begin(&t->units);
 }
 
 static void end_exchange(Trainer *t) {
-    if (dist_ranks() == 1) return;
+    if (t->units.ranks == 1) return;
     send_layer(t, INT_MIN);
     units_finish(&t->units, t->model.grads);
     t->model.layer_done = NULL;
 }
 
-// Whether a signal has come, to any of the ranks: all get the same answer, also where one comes just now.
-static bool stopping(void) {
+// Whether the weights are those of the run, on all ranks: with local steps they are so behind an outer step.
+static bool weights_are_shared(const Trainer *t) {
+    int every = t->config.train.local_steps;
+    return every == 0 || t->step % every == 0;
+}
+
+// Behind a step that was done: the outer one, where it is time. False as optimizer_step.
+static bool make_outer_step(Trainer *t, StepResult *result) {
+    int every = t->config.train.local_steps;
+    if (every == 0 || (t->step + 1) % every) return true;
+    int code = outer_step(&t->outer, t->model.params);
+    if (code != MUON_OK) snprintf(result->trouble, sizeof result->trouble, "outer step: %s", muon_strerror(code));
+    profile_lap(PASS_RANKS, 0, 0);
+    return !dist_words(result->trouble, sizeof result->trouble);
+}
+
+// Whether a signal has come, to any of the ranks: all get the same answer, also where one comes just now. Between outer steps
+// nobody asks.
+static bool stopping(const Trainer *t) {
+    if (!weights_are_shared(t)) return false;
     bool any = dist_any(interrupted);
     if (any) interrupted = 1;
     return any;
@@ -2231,36 +2268,36 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     Model *m = &t->model;
     int parts = c->train.parts / dist_ranks(), passed = dist_rank() * parts, each = c->train.batch / c->train.parts;
     int B = c->train.micro_batch, T = m->T;
-    double tokens = (double)c->train.batch * T;
+    double tokens = (double)c->train.batch * T, averaged = c->train.local_steps ? tokens / dist_ranks() : tokens;  // by a gradient
     *result = (StepResult){0};
     memset(t->part_losses, 0, (size_t)c->train.parts * sizeof *t->part_losses);
     model_pack(m, true);
     for (int part = 0; part < parts; part++) {
         model_begin_grads(m, part);
         for (int first = part * each; first < (part + 1) * each; first += B) {
-            if (stopping()) return false;
+            if (stopping(t)) return false;
             if (part + 1 == parts && first + B == (part + 1) * each) begin_exchange(t);
             uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)(passed * each + first);
             size_t at = (size_t)first * T;
-            t->part_losses[passed + part] += model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / tokens));
+            t->part_losses[passed + part] += model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / averaged));
         }
         model_end_grads(m, part, parts);
     }
     end_exchange(t);
-    model_share_counts(m);
+    if (t->units.ranks > 1) model_share_counts(m);
     dist_sum_doubles(t->part_losses, (size_t)c->train.parts);
     for (int part = 0; part < c->train.parts; part++) result->loss += t->part_losses[part] / tokens;
     profile_lap(PASS_RANKS, 0, 0);
     model_pack(m, false);                                                        // what is packed is of the old weights
     double before = seconds_now();
-    bool fine = optimizer_step(t, result);
+    bool fine = optimizer_step(t, result) && make_outer_step(t, result);
     result->optimizer_seconds = seconds_now() - before;
     return fine;
 }
 
 static bool train_step(Trainer *t, StepResult *result) {
     int batch = t->config.train.batch, mine = batch / dist_ranks(), T = t->model.T;
-    double start = seconds_now(), cpu_start = cpu_seconds_now();
+    double start = seconds_now(), cpu_start = cpu_seconds_now(), sent = dist_sent_bytes();
     profile_start();
     dataloader_batch(&t->data, (uint64_t)t->step, batch, dist_rank(), dist_ranks(), t->inputs, t->targets);
     profile_lap(PASS_DATA, 0, 12.0 * mine * T);
@@ -2269,6 +2306,7 @@ static bool train_step(Trainer *t, StepResult *result) {
     dist_sum_doubles(bytes, fine ? 2 : 0);
     result->bpb = bits_per_byte(result->loss * batch * T, bytes[0]);
     profile_stop();
+    t->sent_bytes += dist_sent_bytes() - sent;
     result->seconds = seconds_now() - start;
     result->cpu_seconds = bytes[1];
     return fine;
@@ -2283,7 +2321,7 @@ static bool evaluate(Trainer *t) {
     Validation v = validation_begin(&t->data, c->train.eval_tokens, tokens);
     ValidationPart mine, *all = xmalloc((size_t)dist_ranks() * sizeof *all);
     bool stopped = false;
-    for (uint64_t first = 0; first < v.windows && !(stopped = stopping()); first += (uint64_t)m->B * (uint64_t)dist_ranks()) {
+    for (uint64_t first = 0; first < v.windows && !(stopped = stopping(t)); first += (uint64_t)m->B * (uint64_t)dist_ranks()) {
         int B = validation_windows(&v, first + (uint64_t)m->B * (uint64_t)dist_rank(), m->B, t->inputs, t->targets);
         double nats = B ? model_loss(m, t->inputs, t->targets, B, m->T) : 0.0;
         mine = validation_part(&v, &t->tokenizer, t->classes, t->targets, m->losses, B, nats);
@@ -2313,10 +2351,11 @@ static int train(Trainer *t) {
     char trouble[200] = "";
     StepResult result = {0};
     tell_begin(t);
+    if (c->train.local_steps) outer_begin(&t->outer);
     for (;; ) {
         // Validate: every eval_every steps and at the end, but not again after a resume
         bool saves_now = t->step > 0 && due(c->train.save_every, t->step, steps), evaluates = due(c->train.eval_every, t->step, steps);
-        bool stops = stopping();
+        bool stops = stopping(t);
         if (t->units.halves && (saves_now || evaluates || stops)) units_share_weights(&t->units, t->model.params, true);
         bool validates = evaluates && t->eval.step != t->step && !stops && evaluate(t);
         if (validates) tell_validation(t);

@@ -50,9 +50,10 @@ typedef struct {
     } model;
     struct {
         char *init;
-        int steps, batch, parts, micro_batch, eval_every, save_every, sample_every, sample_tokens, precision, recompute, dist_bytes;
+        int steps, batch, parts, micro_batch, local_steps, eval_every, save_every, sample_every, sample_tokens, precision, recompute,
+            dist_bytes;
         int64_t eval_tokens, final_eval_tokens;
-        double grad_clip;
+        double grad_clip, outer_lr, outer_momentum;
     } train;
     struct { int kind; double warmup, cooldown, final; } schedule;
     struct {
@@ -158,6 +159,9 @@ static const Field config_fields[] = {
     {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
     {"train.parts", FIELD_INT, F_(train.parts), "0", 0, 1e6, NULL, "equal parts of a batch, whose gradients are summed in a fixed tree: the same bits for 1, 2, 4, ... ranks up to so many; 0: 1, and on several ranks 8 where that goes, else one for each"},
     {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences of a part at once, gradients add up; 0: as many as 4096 tokens hold"},
+    {"train.local_steps", FIELD_INT, F_(train.local_steps), "0", 0, 1e6, NULL, "K, steps that each rank makes alone, on its own share of the batches, before all go on from a mean of their weights (MuLoCo, DiLoCo: for slow networks); on one rank an outer optimizer every K steps; 0: every step is one of all ranks together"},
+    {"train.outer_lr", FIELD_FLOAT, F_(train.outer_lr), "0.7", 0, 1e6, NULL, "with local_steps: learning rate of the outer step, Nesterov's SGD on how far the ranks' mean has moved"},
+    {"train.outer_momentum", FIELD_FLOAT, F_(train.outer_momentum), "0.5", 0, 0.9999, NULL, "with local_steps: its momentum"},
     {"train.eval_every", FIELD_INT, F_(train.eval_every), "250", 0, 1e9, NULL, "steps between validations; 0: only at the end"},
     {"train.eval_tokens", FIELD_INT64, F_(train.eval_tokens), "0", 0, 1e15, NULL, "tokens of a validation on the way, windows spread evenly over the split; 0: all"},
     {"train.final_eval_tokens", FIELD_INT64, F_(train.final_eval_tokens), "0", 0, 1e15, NULL, "likewise of the last validation, whose loss is the run's result; 0: the whole split"},
@@ -620,6 +624,16 @@ static inline void config_resolve_mla(Config *c, const char *where) {
     if (c->model.qk_norm) fail_usage("%s: model.qk_norm: model.mixer mla has norms of its own; false is expected", where);
 }
 
+// Between outer steps each rank has weights of its own, of which none is the run's.
+static inline void config_resolve_local(const Config *c, const char *where) {
+    const struct { const char *key; int steps; } keys[] = {{"steps", c->train.steps}, {"eval_every", c->train.eval_every},
+                                                           {"save_every", c->train.save_every}, {"sample_every", c->train.sample_every}};
+    for (size_t i = 0; i < COUNT_OF(keys) && c->train.local_steps; i++)
+        if (keys[i].steps % c->train.local_steps)
+            fail_usage("%s: train.%s: %d; a multiple of train.local_steps (%d) is expected", where, keys[i].key, keys[i].steps,
+                       c->train.local_steps);
+}
+
 // Fills in the keys whose 0 means "derive it", and refuses values that contradict each other. `where` names the file in messages.
 static inline void config_resolve(Config *c, const char *where) {
     config_resolve_data(c);
@@ -658,6 +672,7 @@ static inline void config_resolve(Config *c, const char *where) {
     if (part % c->train.micro_batch)
         fail_usage("%s: train.micro_batch: %d does not divide %s (%d)", where, c->train.micro_batch,
                    c->train.parts > 1 ? "train.batch / train.parts" : "train.batch", part);
+    config_resolve_local(c, where);
     config_resolve_experts(c, where);
     config_resolve_optimizer(c, where);
     if (c->model.qk_norm && c->optimizer.qk_clip.tau > 0)
@@ -788,6 +803,9 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"model.balance_rate", experts, no_experts},
         {"model.balance_rate", c->model.balance == BALANCE_BIAS || c->model.balance == BALANCE_AUX,
          "model.balance is neither bias nor aux"},
+        {"train.outer_lr", c->train.local_steps > 0, "train.local_steps is 0"},
+        {"train.dist_bytes", c->train.local_steps == 0, "train.local_steps is above 0: the ranks' weights travel as they are"},
+        {"train.outer_momentum", c->train.local_steps > 0, "train.local_steps is 0"},
         {"train.sample_every", !c->train.sample_every || c->train.sample_tokens > 0, "train.sample_tokens is 0"},
         {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
         {"schedule.final", decays, "the schedule never falls"},

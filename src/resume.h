@@ -40,9 +40,9 @@ static inline int checkpoint_state(CheckpointState *state, CkptTensor *list) {
     return n;
 }
 
-// The optimizer's state of every tensor, the momenta m.NAME and the second moments v.NAME: (count, rows, cols), or of
-// normuon (count, rows or columns, 1). Returns how many.
-static inline int checkpoint_moments(const Muon *m, CkptTensor *list) {
+// An optimizer's state of every tensor, its slots by the letters, "mv": the momenta m.NAME and the second moments v.NAME, (count,
+// rows, cols), or of normuon (count, rows or columns, 1). Of a rank above 0 that has one of its own: m.NAME@RANK. Returns how many.
+static inline int checkpoint_moments(const Muon *m, const char *letters, int rank, CkptTensor *list) {
     int n = 0;
     for (int i = 0; i < m->n; i++)
         for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
@@ -50,9 +50,12 @@ static inline int checkpoint_moments(const Muon *m, CkptTensor *list) {
             size_t size, count = (size_t)p->count, rows = (size_t)p->rows, cols = (size_t)p->cols;
             float *data = muon_state(m, i, slot, &size);
             size_t each = size / count, width = each == rows * cols ? cols : 1;
-            if (data)
-                list[n++] = ckpt_tensor(slot == MUON_SLOT_MOMENTUM ? "m." : "v.", p->name, CKPT_F32, 3,
-                                        count, each / width, width, 0, data);
+            if (!data) continue;
+            char prefix[] = {letters[slot], '.', '\0'};
+            list[n] = ckpt_tensor(prefix, p->name, CKPT_F32, 3, count, each / width, width, 0, data);
+            size_t end = strlen(list[n].name);
+            if (rank > 0) snprintf(list[n].name + end, sizeof list[n].name - end, "@%d", rank);
+            n++;
         }
     return n;
 }

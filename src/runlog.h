@@ -57,7 +57,12 @@ typedef struct {
 } RunQk;
 typedef struct { long step; double dead, max_load; } RunMoe;   // share of the experts without tokens; the largest load of one
                                                                 // over its layer's mean, of all layers
-typedef struct { long step; double val_loss, train_seconds; char reason[32]; } RunEnd;
+typedef struct {
+    long step;
+    double val_loss, train_seconds;
+    char reason[32];
+    double sent_bytes;          // of weights and gradients that a rank sent in a step, the mean; 0 or NaN: one rank
+} RunEnd;
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Writing. An error stays with the stream: runlog_check ends the program by it, naming the log's path.
@@ -137,8 +142,10 @@ static inline void runlog_put_eval(FILE *f, const RunEval *e, const double *by_f
 // val_loss: of this step, or NAN.
 static inline void runlog_put_end(FILE *f, const RunEnd *e) {
     char a[32];
-    fprintf(f, "{\"event\": \"end\", \"step\": %ld, \"val_loss\": %s, \"train_seconds\": %.3f, \"reason\": \"%s\"}\n",
-            e->step, number_or_null(a, e->val_loss), e->train_seconds, e->reason);
+    fprintf(f, "{\"event\": \"end\", \"step\": %ld, \"val_loss\": %s, \"train_seconds\": %.3f, ", e->step,
+            number_or_null(a, e->val_loss), e->train_seconds);
+    if (e->sent_bytes > 0) fprintf(f, "\"sent_bytes\": %.0f, ", e->sent_bytes);
+    fprintf(f, "\"reason\": \"%s\"}\n", e->reason);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -270,7 +277,8 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
                                              runlog_fold(cJSON_GetObjectItemCaseSensitive(event, "max_load"), false) };
     } else if (runlog_is(event, "end")) {
         const char *reason = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(event, "reason"));
-        log->end = (RunEnd){ step, runlog_number(event, "val_loss"), runlog_number(event, "train_seconds"), "" };
+        log->end = (RunEnd){ step, runlog_number(event, "val_loss"), runlog_number(event, "train_seconds"), "",
+                             runlog_number(event, "sent_bytes") };
         snprintf(log->end.reason, sizeof log->end.reason, "%s", reason ? reason : "?");
         log->ended = true;
     } else if (runlog_is(event, "start")) {

@@ -116,11 +116,18 @@ static inline void print_plan(const Config *c, const Plan *p) {
     printf("machine    %s, %d threads, %s kernels, %s%s\n", machine_cpu("", cpu, sizeof cpu), omp_get_max_threads(),
            gemm_isa(), c->train.precision == PRECISION_BF16 ? "bf16" : "fp32",
            gemm_emulated() ? " (emulated, no faster)" : "");
-    if (p->ranks > 1)
+    if (p->ranks > 1 && c->train.local_steps)
+        printf("ranks      %d, %d here, %s; %d thread%s of rank 0; each keeps all of the optimizer's state\n",
+               p->ranks, dist_here(), dist_here() == 1 || dist_sharing() > 1 ? "not bound to cores" : "each bound to cores of its own",
+               omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s");
+    else if (p->ranks > 1)
         printf("ranks      %d, %d here, %s; %d thread%s of rank 0; batch of %d parts; of %.1f MB of the optimizer's state rank 0 keeps %.1f\n",
                p->ranks, dist_here(), dist_here() == 1 || dist_sharing() > 1 ? "not bound to cores" : "each bound to cores of its own",
                omp_get_max_threads(), omp_get_max_threads() == 1 ? "" : "s", c->train.parts, megabytes((double)p->whole_state),
                megabytes(m->optimizer));
+    if (c->train.local_steps)
+        printf("outer step every %d steps%s: Nesterov's SGD, lr %g, momentum %g\n", c->train.local_steps,
+               p->ranks > 1 ? ", which each rank makes alone" : "", c->train.outer_lr, c->train.outer_momentum);
     int wide = 8;
     for (const MuonParam *g = p->groups; g < p->groups + p->n_groups; g++) wide = (int)strlen(g->name) > wide ? (int)strlen(g->name) : wide;
     printf("tensors    %-*s  count  rows x cols   rule        lr      decay\n", wide, "name");
@@ -190,9 +197,9 @@ static inline void print_interrupted(const RunFolder *r, int step) {
 }
 
 /* The last validation `e` is that of the last step. by_class: its losses by the tokens' frequency; planned: bytes of memory;
- * samples: there is a tokenizer to sample with. */
+ * sent: bytes that a rank sent in a step, 0 of one rank; samples: there is a tokenizer to sample with. */
 static inline void print_done(const RunFolder *r, const RunEval *e, const double *by_class, const Best *best,
-                              const DataLoader *data, double planned, bool samples) {
+                              const DataLoader *data, double planned, double sent, bool samples) {
     char a[32];
     printf("done: %ld steps, %.2fM tokens in %s of training (%.0f tok/s), validation loss %.4f", e->step, e->tokens / 1e6,
            format_seconds(a, e->train_seconds), e->tokens / e->train_seconds, e->val_loss);
@@ -200,6 +207,7 @@ static inline void print_done(const RunFolder *r, const RunEval *e, const double
     printf(" of %s", validated_text(e, data));
     if (resident_bytes() > 0)
         printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned));
+    if (sent > 0) printf(", sent %.3g MB a step from each rank", megabytes(sent));
     printf("\nloss by frequency, from the commonest tenth of the tokens to the rarest:");
     for (int i = 0; i < DATALOADER_CLASSES; i++)
         if (isfinite(by_class[i])) printf(" %.2f", by_class[i]);

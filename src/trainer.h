@@ -29,9 +29,14 @@ static inline void choose_threads(void) {
     if (!getenv("OMP_NUM_THREADS")) omp_set_num_threads(max_int(threads, 1));
 }
 
-// Parts of a batch where the config leaves that open, and whether they suit the ranks: each has an aligned run of 2^k of them.
+// Parts of a batch where the config leaves that open, and whether they suit the ranks: each has an aligned run of 2^k of them, or
+// with local steps one.
 static inline void choose_parts(Config *c, const char *where) {
     int ranks = dist_ranks();
+    if (c->train.local_steps && c->train.parts == 0) c->train.parts = ranks;
+    if (c->train.local_steps && c->train.parts != ranks)
+        fail_usage("%s: train.parts: %d on %d rank%s; with train.local_steps each part is of one rank, also where a run goes on: as many "
+                   "are expected", where, c->train.parts, ranks, ranks == 1 ? "" : "s");
     if (c->train.parts == 0 && ranks > 1) c->train.parts = 8 % ranks == 0 && c->train.batch % 8 == 0 ? 8 : ranks;
     int each = c->train.parts / ranks;
     if (ranks > 1 && (c->train.parts % ranks || (each & (each - 1))))
@@ -47,13 +52,25 @@ static inline void choose_precision(Config *c) {
     muon_precision = c->optimizer.muon.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32;
 }
 
+// What rank 0 gathers while it saves a run of local steps: the velocity, and the moments of the other ranks.
+static inline double saving_bytes(const Trainer *t) {
+    double velocity = (double)muon_state_bytes(t->outer.groups, t->outer.n_groups, &t->outer.options);
+    return dist_rank() == 0 ? velocity + (dist_ranks() - 1) * (double)t->state_bytes : 0;
+}
+
 static inline MemoryPlan memory_plan(const Trainer *t) {
     const Model *m = &t->model;
-    double batch = 2.0 * sizeof(int) * t->config.train.batch * m->T;
+    double batch = 2.0 * sizeof(int) * t->config.train.batch * m->T, saving = t->config.train.local_steps ? saving_bytes(t) : 0;
     return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params * m->levels,
-                        .optimizer = (double)t->state_bytes, .activations = 4.0 * m->n_acts,
-                        .other = (double)t->scratch_bytes * omp_get_max_threads() + units_room_bytes(&t->units, m->n_params) + batch +
+                        .optimizer = (double)t->state_bytes + outer_bytes(&t->outer), .activations = 4.0 * m->n_acts,
+                        .other = (double)t->scratch_bytes * omp_get_max_threads() + units_room_bytes(&t->units, m->n_params) + batch + saving +
                                  memory_of_program(&t->data)};
+}
+
+// Tensors that a checkpoint may have.
+static inline int checkpoint_most(const Trainer *t) {
+    int moments = t->config.train.local_steps ? MUON_SLOT_COUNT * dist_ranks() + 1 : MUON_SLOT_COUNT;
+    return CHECKPOINT_STATE_TENSORS + N_TENSORS + moments * t->n_groups + 1;         // and the config
 }
 
 // The data that the config asks for, and the plan of model and optimizer on it.
@@ -69,6 +86,9 @@ static inline void trainer_open(Trainer *t, const char *where) {
     double *shared[] = {&memory.available, &memory.swap, &memory.group, &memory.group_high};       // by the ranks of this machine
     for (size_t i = 0; i < COUNT_OF(shared); i++) *shared[i] /= dist_here();
     check_memory(&plan, &memory, &t->config, where);
+    if (t->config.train.local_steps && checkpoint_most(t) > CKPT_MAX_TENSORS)
+        fail_usage("%s: train.local_steps: a checkpoint, which has the moments of each rank, would be of up to %d tensors, more than %d: "
+                   "fewer ranks are expected", where, checkpoint_most(t), CKPT_MAX_TENSORS);
 }
 
 // Ends the program where ranks would train different things, and says which.
@@ -88,7 +108,7 @@ static inline void check_ranks(const Trainer *t) {
 static inline void trainer_begin(Trainer *t) {
     check_ranks(t);
     print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups,
-                                   t->n_groups, muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]), t->units.ranks});
+                                   t->n_groups, muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]), dist_ranks()});
     trainer_allocate(t);
     t->eval.step = -1;
     t->best = (Best){-1, -1, INFINITY};
@@ -108,7 +128,7 @@ static inline void trainer_close(Trainer *t) {
 // Checkpoints: everything that the next step depends on. The order of the data, dropout and initial values are hashes
 // of the seed and the step, so that there is no generator's state besides the step.
 
-enum { CHECKPOINT_MAX_TENSORS = CHECKPOINT_STATE_TENSORS + (1 + MUON_SLOT_COUNT) * N_TENSORS + 1 };     // and the config
+enum { CHECKPOINT_MAX_TENSORS = CHECKPOINT_STATE_TENSORS + N_TENSORS + 1 };      // of weights alone, and the config
 
 // The weights w.NAME of a model, each (count, rows, cols). Returns how many.
 static inline int checkpoint_weights(const Model *m, CkptTensor *list) {
@@ -122,16 +142,22 @@ static inline int checkpoint_weights(const Model *m, CkptTensor *list) {
     return n;
 }
 
-typedef struct { CheckpointState state; CkptTensor list[CHECKPOINT_MAX_TENSORS]; int n; } Saved;
+typedef struct { CheckpointState state; CkptTensor *list; int n; } Saved;      // to be freed by saved_free
 
-// What a checkpoint holds, for saving and for reading alike: the state, the weights w.NAME, and the optimizer's m.NAME and
-// v.NAME. muon: whose; NULL: only the model is wanted.
-static inline void saved_list(Saved *s, Trainer *t, const Muon *muon) {
+static inline void saved_free(Saved *s) { free(s->list); }
+
+// What a checkpoint holds, for saving and for reading alike: the state and the weights w.NAME; saved_moments adds the optimizer's.
+static inline void saved_list(Saved *s, Trainer *t) {
+    s->list = xmalloc((size_t)checkpoint_most(t) * sizeof *s->list);
     s->state = (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
                                  {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
     s->n = checkpoint_state(&s->state, s->list);
     s->n += checkpoint_weights(&t->model, s->list + s->n);
-    if (muon) s->n += checkpoint_moments(muon, s->list + s->n);
+}
+
+// m.NAME and v.NAME of the optimizer, of a rank where each has its own; the velocity of the outer step is o.NAME.
+static inline void saved_moments(Saved *s, const Muon *muon, const char *letters, int rank) {
+    s->n += checkpoint_moments(muon, letters, rank, s->list + s->n);
 }
 
 // Whether what the last step left may be kept: its numbers, and the loss of the validation or, where there was none, of its
@@ -139,10 +165,11 @@ static inline void saved_list(Saved *s, Trainer *t, const Muon *muon) {
 static inline bool state_is_sound(Trainer *t, char *words, size_t room) {
     Saved s;
     CkptTensor *moments = xmalloc((size_t)(t->muon.n * MUON_SLOT_COUNT) * sizeof *moments);
-    saved_list(&s, t, NULL);
+    saved_list(&s, t);
     bool sound = checkpoint_is_sound(&s.state, s.list, s.n, words, room) &&
-                 checkpoint_is_sound(&s.state, moments, checkpoint_moments(&t->muon, moments), words, room);
+                 checkpoint_is_sound(&s.state, moments, checkpoint_moments(&t->muon, "mv", 0, moments), words, room);
     free(moments);
+    saved_free(&s);
     if (sound && t->eval.step != t->step) {
         dataloader_val(&t->data, 0, t->inputs, t->targets);
         double loss = model_loss(&t->model, t->inputs, t->targets, 1, t->model.T);
@@ -153,7 +180,7 @@ static inline bool state_is_sound(Trainer *t, char *words, size_t room) {
 
 // The end of a run that can't go on.
 __attribute__((noreturn)) static inline void run_failed(Trainer *t, const char *words) {
-    runlog_put_end(t->log, &(RunEnd){t->step, NAN, t->train_seconds, "failed"});
+    runlog_put_end(t->log, &(RunEnd){t->step, NAN, t->train_seconds, "failed", 0});
     fflush(t->log);
     putchar('\n');
     fail("%s", words);
@@ -166,34 +193,66 @@ static inline void check_undisturbed(Trainer *t) {
     if (disturbed) run_failed(t, disturbed);
 }
 
-// The optimizer's state as one process has it. Of several ranks rank 0 has a copy of all in *memory, to be freed.
-static inline Muon whole_state(Trainer *t, void **memory) {
-    Muon whole = t->muon;
-    *memory = NULL;
-    if (dist_ranks() == 1) return whole;
-    if (dist_rank() == 0) {
-        *memory = xmalloc(muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]));
-        muon_init(&whole, t->groups, t->n_groups, &t->options[KEYS_MUON], *memory);
-    }
-    units_gather_state(&t->units, &t->muon, t->groups, dist_rank() == 0 ? &whole : NULL);
+// The state of an optimizer's n groups as one process has it: on rank 0 gathered into memory, of all units.
+static inline Muon whole_state(Units *units, const Muon *muon, const MuonParam *groups, int n, void *memory) {
+    Muon whole = *muon;
+    if (dist_rank() == 0) muon_init(&whole, groups, n, &muon->options, memory);
+    units_gather_state(units, muon, groups, dist_rank() == 0 ? &whole : NULL);
     return whole;
+}
+
+// The n bytes of each rank but 0, to rank 0's `all`, in their order.
+static inline void gather_bytes(DistMessages *m, const char *mine, char *all, size_t n) {
+    const size_t most = 1 << 30;         // of a message
+    for (int r = 1; r < dist_ranks(); r++)
+        for (size_t at = 0; at < n; at += most) {
+            size_t here = n - at < most ? n - at : most;
+            if (dist_rank() == 0) dist_receive(m, all + (size_t)(r - 1) * n + at, here, r);
+            if (dist_rank() == r) dist_send(m, mine + at, here, 0);
+        }
+    dist_finish(m);
+}
+
+// The moments, for rank 0 to save: of all units; with local steps of all ranks, and the velocity of the outer step. Returns the
+// memory that they were gathered in, to be freed; NULL: they are where they always are.
+static inline void *gather_moments(Saved *s, Trainer *t) {
+    Outer *o = &t->outer;
+    bool local = t->config.train.local_steps > 0;
+    if (!local && dist_ranks() == 1) {
+        saved_moments(s, &t->muon, "mv", 0);
+        return NULL;
+    }
+    size_t whole_bytes = local ? muon_state_bytes(o->groups, o->n_groups, &o->options)
+                               : muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
+    size_t others = local ? (size_t)(dist_ranks() - 1) * t->state_bytes : 0;
+    char *memory = dist_rank() == 0 ? xmalloc(whole_bytes + others + 1) : NULL;
+    Muon whole = local ? whole_state(&o->units, &o->muon, o->groups, o->n_groups, memory)
+                       : whole_state(&t->units, &t->muon, t->groups, t->n_groups, memory);
+    if (memory) saved_moments(s, &whole, local ? "o" : "mv", 0);
+    if (local) gather_bytes(&o->units.receives, t->state, memory + whole_bytes, t->state_bytes);
+    for (int r = 0; r < dist_ranks() && local && memory; r++) {
+        Muon theirs = t->muon;
+        if (r > 0) theirs.state = (float *)(void *)(memory + whole_bytes + (size_t)(r - 1) * t->state_bytes);
+        saved_moments(s, &theirs, "mv", r);
+    }
+    return memory;
 }
 
 // Rank 0 saves, the others wait.
 static inline void save_run(Trainer *t) {
     Saved s;
-    void *memory;
     char error[ERROR_ROOM];
     check_undisturbed(t);
-    Muon muon = whole_state(t, &memory);
+    saved_list(&s, t);
+    void *memory = gather_moments(&s, t);
     if (dist_rank() == 0) {
         runlog_sync(t->log, t->run.log);
-        saved_list(&s, t, &muon);
         const char *previous = t->current_is_good ? t->run.previous : NULL;
         if (!checkpoint_put(t->run.checkpoint, previous, s.list, s.n, &t->config, error, sizeof error))
             run_failed(t, format("%s; earlier checkpoints are as they were", error));
     }
     free(memory);
+    saved_free(&s);
     dist_pause();
     t->current_is_good = true;
 }
@@ -202,8 +261,9 @@ static inline void save_run(Trainer *t) {
 static inline void save_best(Trainer *t) {
     Saved s;
     char error[ERROR_ROOM];
-    saved_list(&s, t, NULL);
+    saved_list(&s, t);
     bool saved = checkpoint_put(t->run.best, NULL, s.list, s.n, &t->config, error, sizeof error);
+    saved_free(&s);
     if (!saved) {
         printf("%s\n", error);
         unlink(t->run.best);
@@ -221,32 +281,39 @@ static inline void drop_older_best(Trainer *t) {
     if (dist_rank() == 0 && t->best.step == t->step && t->best.kept != t->step) unlink(t->run.best);
 }
 
-// Of several ranks: the state of this one's units, out of a checkpoint's of all.
-static inline void take_units(Trainer *t, const Checkpoint *file) {
+// The state of this rank's units, out of a checkpoint's of all; letters: as checkpoint_moments has them.
+static inline void take_units(const Units *units, const Muon *muon, const MuonParam *groups, const char *letters,
+                              const Checkpoint *file) {
     char error[ERROR_ROOM];
-    for (int own = 0; own < t->muon.n; own++) {
-        const Unit *u = &t->units.list[t->units.owned_units[own]];
-        Muon of_group = {.options = t->muon.options, .params = &t->groups[u->group], .n = 1, .state = t->muon.state};
+    for (int i = 0, own = 0; i < units->n; i++) {
+        const Unit *u = &units->list[i];
+        if (u->owner != units->rank) continue;
+        Muon of_group = {.options = muon->options, .params = &groups[u->group], .n = 1, .state = muon->state};
         CkptTensor list[MUON_SLOT_COUNT];
-        int n = checkpoint_moments(&of_group, list), next = 0;   // what the whole tensor has, in the order of slots
+        int n = checkpoint_moments(&of_group, letters, 0, list), next = 0;       // what the whole tensor has, in the order of slots
         for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
             size_t here;
-            float *to = muon_state(&t->muon, own, slot, &here);
+            float *to = muon_state(muon, own, slot, &here);
             if (!to || next == n) continue;
             const CkptTensor *from = checkpoint_match(file, &list[next++], error, sizeof error);
             if (!from) fail("%s", error);
-            memcpy(to, (const float *)from->data + units_slice(u, of_group.params, &t->muon.options, slot).at, here * sizeof *to);
+            memcpy(to, (const float *)from->data + units_slice(u, of_group.params, &muon->options, slot).at, here * sizeof *to);
         }
+        own++;
     }
 }
 
 static inline void resume(Trainer *t, const char *path) {
     Checkpoint file;
     Saved s;
+    bool local = t->config.train.local_steps > 0;
     checkpoint_open_to_resume(&file, &t->run, path);
-    saved_list(&s, t, dist_ranks() == 1 ? &t->muon : NULL);
-    if (dist_ranks() > 1) take_units(t, &file);
+    saved_list(&s, t);
+    if (t->units.ranks == 1) saved_moments(&s, &t->muon, "mv", local ? dist_rank() : 0);
+    else take_units(&t->units, &t->muon, t->groups, "mv", &file);
+    if (local) take_units(&t->outer.units, &t->outer.muon, t->outer.groups, "o", &file);
     checkpoint_take(&file, s.list, s.n);
+    saved_free(&s);
     t->step = (int)s.state.step;
     t->eval.step = s.state.evaluated;
     if (t->step == t->config.train.steps && t->eval.step == t->step) t->eval.step--;   // it may have been one on the way
@@ -319,7 +386,8 @@ static inline void log_start(Trainer *t, char *const *changed, int n) {
     char cpu[96], *text = config_text(&t->config, config_fields, N_FIELDS);
     runlog_put_start(t->log, &(RunStart){
         .step = t->step, .config = text, .cpu = machine_cpu("", cpu, sizeof cpu), .isa = gemm_isa(), .commit = MUON_C_COMMIT,
-        .threads = omp_get_max_threads(), .ranks = dist_ranks(), .params = t->model.n_params, .optimizer_bytes = t->state_bytes,
+        .threads = omp_get_max_threads(), .ranks = dist_ranks(), .params = t->model.n_params,
+        .optimizer_bytes = t->state_bytes + (size_t)outer_bytes(&t->outer),
         .data = dataloader_fingerprint(&t->data), .epoch_tokens = t->data.train_windows * (uint64_t)t->model.T,
         .resumed_with = changed, .n_resumed = n});
     free(text);
@@ -345,6 +413,7 @@ static inline void log_step(Trainer *t, const StepResult *r) {
 // When training begins in this process.
 static inline void tell_begin(Trainer *t) {
     t->begun = seconds_now();
+    t->first_step = t->step;
     t->progress = progress_start();
     t->rate = (Rate){0};
     rate_note(&t->rate, t->train_seconds, t->step);
@@ -361,6 +430,12 @@ static inline void tell_step(Trainer *t, const StepResult *r) {
     print_step(&t->progress, &(StepLine){t->step, c->train.steps, r->loss, r->bpb, t->smooth_loss,
                                          (double)c->train.batch * c->model.context,
                                          rate_note(&t->rate, t->train_seconds, t->step), t->begun});
+    int every = c->train.local_steps;
+    if (!interrupted || t->stop_told || !every || t->step % every == 0) return;
+    t->stop_told = true;
+    progress_end(&t->progress);
+    printf("stops at step %d, when the weights of all ranks become one (train.local_steps)\n", t->step + every - t->step % every);
+    fflush(stdout);
 }
 
 // A validation's likewise, compared with the best one so far.
@@ -373,8 +448,17 @@ static inline void tell_validation(Trainer *t) {
     print_validation(&t->eval, t->config.train.steps, &t->data);
 }
 
-static inline void log_end(Trainer *t, const char *reason) {
-    RunEnd end = {t->step, t->eval.step == t->step ? t->eval.val_loss : NAN, t->train_seconds, ""};
+// Bytes of weights and gradients that a rank sent in a step, the mean over all ranks and the steps of this process.
+static inline double sent_a_step(const Trainer *t) {
+    double *all = xmalloc((size_t)dist_ranks() * sizeof *all), sum = 0.0;
+    dist_gather(&t->sent_bytes, all, sizeof *all);
+    for (int r = 0; r < dist_ranks(); r++) sum += all[r];
+    free(all);
+    return t->step > t->first_step ? sum / dist_ranks() / (t->step - t->first_step) : 0;
+}
+
+static inline void log_end(Trainer *t, const char *reason, double sent) {
+    RunEnd end = {t->step, t->eval.step == t->step ? t->eval.val_loss : NAN, t->train_seconds, "", sent};
     snprintf(end.reason, sizeof end.reason, "%s", reason);
     runlog_put_end(t->log, &end);
     runlog_sync(t->log, t->run.log);
@@ -445,8 +529,9 @@ static inline void explain(Trainer *t, const StepResult *result) {
 static inline int train_end(Trainer *t, const char *trouble, int failed) {
     bool whole = t->step == t->config.train.steps && t->eval.step == t->step;
     const char *reason = *trouble ? "diverged" : interrupted && !whole ? "interrupted" : "done";
+    double sent = sent_a_step(t);
     if (dist_rank() > 0) return *trouble ? EXIT_FAILED : interrupted && !whole ? EXIT_INTERRUPTED : 0;
-    log_end(t, reason);
+    log_end(t, reason, sent);
     run_draw(&t->run);
     if (*trouble) {
         print_diverged(&t->run, &t->config, failed, trouble);
@@ -462,7 +547,7 @@ static inline int train_end(Trainer *t, const char *trouble, int failed) {
     printf("\n");
     show_sample(t, sampled);
     MemoryPlan plan = memory_plan(t);
-    print_done(&t->run, &t->eval, t->val_by_class, &t->best, &t->data, memory_total(&plan), t->tokenizer.size > 0);
+    print_done(&t->run, &t->eval, t->val_by_class, &t->best, &t->data, memory_total(&plan), sent, t->tokenizer.size > 0);
     return 0;
 }
 

@@ -336,7 +336,7 @@ static inline double units_grad_norm(const Units *s, const float *grads) {
     #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < s->n; i++)
         if (s->list[i].owner == s->rank) squares[i] = muon_sum_of_squares(grads + s->list[i].at, s->list[i].n);
-    dist_sum_doubles(squares, (size_t)s->n);
+    if (s->ranks > 1) dist_sum_doubles(squares, (size_t)s->n);
     for (int i = 0; i < s->n; i++) sum += squares[i];
     free(squares);
     return sqrt(sum);

@@ -60,11 +60,11 @@ def gradient_config(m):
             "optimizer": {"name": "adamw", "qk_clip": {"tau": 0.0}}}
 
 
-def steps_config(m, name, grad_clip, muon, adamw, tau=0.0, alpha=0.5):
+def steps_config(m, name, grad_clip, muon, adamw, tau=0.0, alpha=0.5, outer={}):
     muon = dict(lr=0.02, momentum=0.95, nesterov=True, steps=5, coefficients="keller", scale="keller",
                 weight_decay=0.1) | muon
     adamw = dict(lr=0.003, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1) | adamw
-    return {"model": m, "train": {"steps": STEPS, "batch": BATCH, "grad_clip": grad_clip},
+    return {"model": m, "train": {"steps": STEPS, "batch": BATCH, "grad_clip": grad_clip} | outer,
             "optimizer": {"name": name, "muon": muon, "adamw": adamw, "qk_clip": {"tau": tau, "alpha": alpha}}}
 
 
@@ -110,6 +110,8 @@ TRAINING = {
     "muonclip_moe": (34, steps_config(MOE | dict(balance_rate=0.05), "muonclip", 2.0, MUONCLIP, {}, tau=1.5, alpha=0.3)),
     "muonclip_k2": (0, steps_config(K2 | dict(balance_rate=0.05), "muonclip", 1.0, MUONCLIP, {}, tau=1.5)),
 }
+TRAINING["muloco"] = (0, steps_config(MOE | dict(balance_rate=0.05), "muon", 2.0, dict(lr=0.01), {},
+                                         outer=dict(local_steps=2, outer_lr=0.7, outer_momentum=0.5)))
 # the tensors stored after the last step, where there are
 FINAL = ("wq", "bk", "w_kva", "w_qb", "w_kvb", "w_expert_in", "w_expert_out", "w_shared_in", "w_router", "router_bias",
          "w_out", "wte")
@@ -130,6 +132,10 @@ WITHOUT = {
     "normalization": {"model": {"normalized": False}},
     "router_scale": {"model": {"router_scale": 1.0}},
     "separate_experts": dict(stacked_experts=True),
+    "outer_step": {"train": {"local_steps": 0}},
+    "outer_lr": {"train": {"outer_lr": 1.0}},
+    "outer_momentum": {"train": {"outer_momentum": 0.0}},
+    "outer_nesterov": dict(outer_nesterov=False),
 }
 ABLATIONS = {
     "adamw": ("adamw_decay", "grad_clip"),
@@ -142,6 +148,7 @@ ABLATIONS["muonclip_mla"] = ("clip", "rotated_clip", "rotated_root", "decay", "a
 ABLATIONS["muonclip_mla_plain"] = ABLATIONS["muonclip_mla"]
 ABLATIONS["muonclip_moe"] = ("clip", "decay", "adamw_decay", "router_bias", "normalization", "router_scale",
                              "separate_experts")
+ABLATIONS["muloco"] = ("outer_step", "outer_lr", "outer_momentum", "outer_nesterov", "router_bias")
 ABLATIONS["muonclip_k2"] = ("rotated_clip",) + ABLATIONS["muonclip_moe"]
 
 
@@ -329,6 +336,22 @@ def check_adamw():
         check_close("adamw", ours, theirs.detach())
 
 
+def check_outer_step():
+    """Three workers' mean against torch's SGD with Nesterov's momentum."""
+    rng = generator("outer")
+    for momentum in (0.0, 0.5, 0.9):
+        o = dict(outer_lr=0.7, outer_momentum=momentum, outer_nesterov=True)
+        ours = torch.tensor(rng.standard_normal((4, 5)))
+        theirs, v = torch.nn.Parameter(ours.clone()), torch.zeros_like(ours)
+        reference = torch.optim.SGD([theirs], o["outer_lr"], momentum, nesterov=momentum > 0)
+        for _ in range(6):
+            workers = [ours + torch.tensor(rng.standard_normal((4, 5))) for _ in range(3)]
+            theirs.grad = theirs.detach() - torch.stack(workers).mean(0)
+            optim.outer_step(ours, workers, v, o)
+            reference.step()
+            check_close("outer step", ours, theirs.detach())
+
+
 def check_muon():
     rng = generator("muon")
     a, b, c = optim.KELLER
@@ -510,7 +533,7 @@ def main():
         sys.exit("usage: make_golden.py [--check]")
     torch.set_num_threads(1)  # one order of summation
     torch.use_deterministic_algorithms(True)
-    for check in (check_layers, check_moe, check_adamw, check_muon, check_qk_clip, check_qk_clip_latent):
+    for check in (check_layers, check_moe, check_adamw, check_muon, check_outer_step, check_qk_clip, check_qk_clip_latent):
         check()
         print(f"{check.__name__}: ok")
     print(f"\nPyTorch {torch.__version__}; every figure is the largest relative error or difference to float64")

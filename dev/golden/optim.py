@@ -1,8 +1,8 @@
-"""AdamW, Muon and MuonClip restated in PyTorch, one plain step at a time, in the dtype of the weights.
+"""AdamW, Muon, MuonClip and MuLoCo's outer step restated in PyTorch, one plain step at a time, in the dtype of the weights.
 
 MuonClip = Muon with decoupled decay, then QK-Clip on the query and key projections.
 Sources: AdamW, arXiv 1711.05101; Muon, kellerjordan.github.io/posts/muon; the RMS-matching scale, arXiv 2502.16982;
-QK-Clip, arXiv 2507.20534 (its form for heads that share a key is this project's own).
+QK-Clip, arXiv 2507.20534 (its form for heads that share a key is this project's own); the outer step, arXiv 2311.08105.
 """
 
 import math
@@ -108,21 +108,33 @@ def balance(m, bias, loads):
             bias[layer] += m["balance_rate"] * torch.sign(load.to(bias.dtype).mean() - load)
 
 
+def outer_step(a, workers, v, o):
+    """v = mu·v + d, a = a − eta·(d + mu·v) with d = a − mean of the workers' weights; a and v in place."""
+    d = a - sum(workers) / len(workers)
+    v.mul_(o["outer_momentum"]).add_(d)
+    a.sub_(o["outer_lr"] * (d + o["outer_momentum"] * v if o["outer_nesterov"] else v))
+
+
 class Optimizer:
     """The optimizer of a config over a dictionary of weights, which it changes in place.
 
     Departures from it, for measuring what they cost: clip_biases=False lets QK-Clip forget the biases, packed_qkv=True
     orthogonalizes the stacked (wq; wk; wv) of a layer as one matrix, stacked_experts=True likewise a layer's experts,
+    outer_nesterov=False takes the outer step along v alone,
     rotated_alpha=0.5 scales the rotated queries of latent attention as the others.
     """
 
-    def __init__(self, config, w, clip_biases=True, packed_qkv=False, rotated_alpha=1.0, stacked_experts=False):
+    def __init__(self, config, w, clip_biases=True, packed_qkv=False, rotated_alpha=1.0, stacked_experts=False,
+                 outer_nesterov=True):
         self.model, self.options, self.grad_clip = config["model"], config["optimizer"], config["train"]["grad_clip"]
         self.w, self.clip_biases, self.packed_qkv, self.rotated_alpha = w, clip_biases, packed_qkv, rotated_alpha
         self.stacked_experts = stacked_experts
         self.first = {name: torch.zeros_like(x) for name, x in w.items()}  # AdamW's first moment, Muon's momentum
         self.second = {name: torch.zeros_like(x) for name, x in w.items()}
         self.t = 0
+        self.outer = config["train"] | dict(outer_nesterov=outer_nesterov)
+        self.anchor = {name: x.clone() for name, x in w.items()}
+        self.velocity = {name: torch.zeros_like(x) for name, x in w.items()}
 
     def step(self, grads, max_logit, loads=()):
         """Clip the gradients, update every tensor, clip the heads. Returns the gradients' norm and the gammas.
@@ -158,6 +170,10 @@ class Optimizer:
                 gamma = qk_clip_latent(self.model, self.w, max_logit, **keys, rotated_alpha=self.rotated_alpha)
             else:
                 gamma = qk_clip(self.model, self.w, max_logit, **keys, biases=self.clip_biases)
+        if self.outer.get("local_steps", 0) and self.t % self.outer["local_steps"] == 0:  # one worker
+            for key, a in self.anchor.items():
+                outer_step(a, [self.w[key]], self.velocity[key], self.outer)
+                self.w[key].copy_(a)
         return total, gamma
 
     def _muon_packed(self, directions, layer):

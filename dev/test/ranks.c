@@ -102,6 +102,60 @@ TEST(a_run_that_was_stopped_goes_on_with_other_ranks) {
     }
 }
 
+#define LOCAL COMMON " --model.arch=llama --model.experts=4 --model.expert_width=8 --train.local_steps=5 --train.save_every=20 --schedule.kind=constant"
+
+// Ranks that train alone: as many bits for any number of threads, after a resume, too, which another number of ranks may not.
+TEST(local_steps_of_many_ranks_resume_to_the_same_bits) {
+    for (int n = 2; n <= 4; n += 2) {
+        CHECK(RANKS(n, 1, LOCAL " --train.steps=60 --overwrite --run.dir=build/test/runs/whole") == 0);
+        CHECK(RANKS(n, 2, LOCAL " --train.steps=20 --overwrite --run.dir=build/test/runs/cut") == 0);
+        CHECK(RANKS(n, 2, "--run.dir=build/test/runs/cut --resume --train.steps=60") == 0);
+        check_same_checkpoint("build/test/runs/whole/checkpoint.bin", "build/test/runs/cut/checkpoint.bin");
+        char *whole = log_without_times("build/test/runs/whole"), *cut = log_without_times("build/test/runs/cut");
+        CHECK_MSG(!strcmp(whole, cut), "%d ranks: the logs differ", n);
+        free(whole), free(cut);
+    }
+    CHECK(shell("grep -q 'every 5 steps, which each rank makes alone' build/test/out.txt && grep -q 'MB a step from each rank' build/test/out.txt") == 0);
+    Checkpoint c;
+    char error[512];
+    if (checkpoint_open(&c, "build/test/runs/whole/checkpoint.bin", error, sizeof error) != 0) fail("%s", error);
+    const CkptTensor *first = checkpoint_find(&c, "m.wq"), *last = checkpoint_find(&c, "m.wq@3");
+    CHECK(first && last && memcmp(first->data, last->data, 64) && checkpoint_find(&c, "o.wq") && checkpoint_find(&c, "o.router_bias"));
+    checkpoint_close(&c);
+    check_error_line(RANKS(2, 1, "--run.dir=build/test/runs/cut --resume"), EXIT_USAGE, "train.parts: 4 on 2 ranks; with train.local_steps");
+    check_error_line(RANKS(0, 1, "--run.dir=build/test/runs/cut --resume"), EXIT_USAGE, "train.parts: 4 on 1 rank; with train.local_steps");
+    CHECK(shell("%s/generate build/test/runs/cut --tokens=5 > build/test/out.txt 2>&1", build) == 0);
+}
+
+// By SGD without momentum the mean of the weights after one step of each is what a step on the mean gradient gives, for any number of
+// ranks: of three, too, whose mean rounds, and of experts' biases and tensors that nobody trains, which stay to the bit.
+TEST(the_mean_of_steps_by_sgd_is_the_step_on_the_mean) {
+    const char *sgd = COMMON " --model.arch=llama --optimizer.name=sgd --optimizer.sgd.momentum=0 --optimizer.qk_clip.tau=0 --train.grad_clip=0 "
+                      "--optimizer.route=wo=none --model.dropout=0.1 --overwrite";
+    for (int n = 2; n <= 4; n++) {
+        int tensors;
+        CHECK(RANKS(n, 1, "%s --train.parts=%d --run.dir=build/test/runs/together", sgd, n) == 0);
+        CHECK(RANKS(n, 1, "%s --train.local_steps=1 --train.outer_lr=1 --train.outer_momentum=0 --run.dir=build/test/runs/alone", sgd) == 0);
+        double apart = checkpoint_distance("build/test/runs/together/checkpoint.bin", "build/test/runs/alone/checkpoint.bin", &tensors);
+        CHECK_MSG(apart < 2e-6 && tensors > 10, "%d ranks: %d tensors are up to %g apart", n, tensors, apart);
+        Checkpoint together = run_checkpoint("build/test/runs/together"), alone = run_checkpoint("build/test/runs/alone");
+        const CkptTensor *a = checkpoint_find(&together, "w.wo"), *b = checkpoint_find(&alone, "w.wo");
+        CHECK(!memcmp(a->data, b->data, sizeof(float) * a->shape[0] * a->shape[1] * a->shape[2]));
+        checkpoint_close(&together), checkpoint_close(&alone);
+    }
+}
+
+// A signal between outer steps: all ranks go on to the next one and save.
+TEST(local_steps_stop_at_an_outer_step) {
+    prepare_runs();
+    CHECK(shell("rm -rf build/test/runs/stopped; OMP_NUM_THREADS=1 timeout -k 60 90 dev/ranks.sh 2 %s %s " LOCAL " --train.steps=200000 --train.local_steps=40 "
+                "--train.eval_every=0 --train.save_every=0 --run.dir=build/test/runs/stopped > build/test/out.txt 2> build/test/err.txt & pid=$!; "
+                "while ! grep -qs '\"step\": 3,' build/test/runs/stopped/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+                "kill -TERM $pid; wait $pid", library, ranked) == EXIT_INTERRUPTED);
+    CHECK(step_of("build/test/runs/stopped/checkpoint.bin") == 40);
+    CHECK(shell("grep -q 'stops at step 40, when' build/test/out.txt") == 0);
+}
+
 // kill -9 of one of four: all end, the line names what was saved, and two ranks go on from there.
 TEST(a_rank_that_dies_ends_all) {
     CHECK(RANKS(0, 1, COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 --overwrite --run.dir=build/test/runs/one") == 0);
@@ -175,6 +229,9 @@ int main(int argc, char **argv) {
     RUN(any_user_may_start_ranks);
     RUN(parts_are_eight_where_nobody_says);
     RUN(a_run_that_was_stopped_goes_on_with_other_ranks);
+    RUN(local_steps_of_many_ranks_resume_to_the_same_bits);
+    RUN(the_mean_of_steps_by_sgd_is_the_step_on_the_mean);
+    RUN(local_steps_stop_at_an_outer_step);
     RUN(a_rank_that_dies_ends_all);
     RUN(half_the_bytes_train_alike);
     RUN(what_cannot_be_is_said_in_one_line);

@@ -546,7 +546,7 @@ TEST(what_is_written_is_read) {
     runlog_put_step(f, &step);
     runlog_put_qk(f, 7, logits[0], 2, 2, 3);
     runlog_put_eval(f, &eval, (const double[]){ 1, NAN }, 2);
-    runlog_put_end(f, &(RunEnd){ 7, NAN, 0.25, "diverged" });
+    runlog_put_end(f, &(RunEnd){ 7, NAN, 0.25, "diverged", 0 });
     CHECK(stream_error(f) == 0 && fclose(f) == 0);
     RunLog log;
     CHECK(runlog_read(path, &log) == 0 && log.n_steps == 1 && log.n_evals == 1 && log.n_qks == 1 && log.ended);

@@ -119,6 +119,28 @@ static void check_same_checkpoint(const char *a, const char *b) {
     checkpoint_close(&cb);
 }
 
+// The largest distance of two checkpoints' weights w.*, relative to the norm of a tensor; their number.
+static inline double checkpoint_distance(const char *a, const char *b, int *tensors) {
+    Checkpoint ca, cb;
+    char error[512];
+    double worst = 0.0;
+    *tensors = 0;
+    if (checkpoint_open(&ca, a, error, sizeof error) != 0 || checkpoint_open(&cb, b, error, sizeof error) != 0) fail("%s", error);
+    for (int i = 0; i < ca.n_tensors; i++) {
+        const CkptTensor *ta = &ca.tensors[i], *tb = checkpoint_find(&cb, ta->name);
+        if (strncmp(ta->name, "w.", 2)) continue;
+        const float *x = (const float *)ta->data, *y = (const float *)tb->data;
+        double squares = 0.0, apart = 0.0;
+        for (size_t k = 0; k < ta->shape[0] * ta->shape[1] * ta->shape[2]; k++)
+            squares += (double)x[k] * x[k], apart += ((double)x[k] - y[k]) * ((double)x[k] - y[k]);
+        worst = fmax(worst, apart == 0 ? 0 : sqrt(apart / squares));
+        ++*tensors;
+    }
+    checkpoint_close(&ca);
+    checkpoint_close(&cb);
+    return worst;
+}
+
 // The log without what depends on the clock: events with step, loss, lr, grad_norm, val_loss, max_logit.
 static char *log_without_times(const char *dir) {
     char *path = format("%s/log.jsonl", dir), *text = read_file(path, NULL),
