@@ -690,7 +690,7 @@ typedef struct {             // what a block keeps
     float *norm1_mean, *norm1_rstd;   // (N), (N)
     AttentionActs attention;
     LatentActs latent;
-    float *cache;            // (B, T, the mixer's cache) what sampling keeps of earlier tokens
+    float *cache;            // (B, T, the mixer's cache), of heads each by itself: what sampling keeps of earlier tokens
     float *x_mid;            // (N, C) after the mixer
     float *norm2_mean, *norm2_rstd;
     DenseActs dense;         // one of these two
@@ -801,12 +801,15 @@ static void rotate(const Model *m, float *x, float direction, Batch batch, int h
     rope_apply(x, m->rope_cos + at, m->rope_sin + at, direction, batch.B, batch.T, heads, m->rotated, apart, stride);
 }
 
-// Puts `width` floats of each token's row of x into its row of a cache.
-static void cache_keep(const Model *m, float *cache, size_t cache_stride, const float *x, size_t stride, int width, Batch batch) {
+// Puts `heads` pieces of `width` floats of each token's row of x into a cache (B, heads, T, cache_stride): what attention reads of
+// a head lies together.
+static void cache_keep(const Model *m, float *cache, size_t cache_stride, const float *x, size_t stride, int heads, int width,
+                       Batch batch) {
     for (int b = 0; b < batch.B; b++)
-        for (int t = 0; t < batch.T; t++)
-            memcpy(cache + ((size_t)b * m->T + batch.past + t) * cache_stride, x + ((size_t)b * batch.T + t) * stride,
-                   (size_t)width * sizeof *x);
+        for (int h = 0; h < heads; h++)
+            for (int t = 0; t < batch.T; t++)
+                memcpy(cache + (((size_t)b * heads + h) * m->T + batch.past + t) * cache_stride,
+                       x + ((size_t)b * batch.T + t) * stride + (size_t)h * width, (size_t)width * sizeof *x);
 }
 
 // The gradient of a branch in front of its dropout: m->dx, or where the branch drops m->dnorm, filled from it.
@@ -853,10 +856,10 @@ static void product_backward_weight(const float *dout, const float *x, Linear *l
 static size_t mixer_attention_cache(const Model *m) { return 2 * (size_t)m->NKV * m->HS; }
 
 static Attention attention_of(const Model *m, int layer, Batch batch) {
-    size_t keys = batch.cached ? mixer_attention_cache(m) : (size_t)m->QKV;
+    size_t keys = batch.cached ? (size_t)m->HS : (size_t)m->QKV;            // in the cache each head's lie together
     return (Attention){
-        .B = batch.B, .Tq = batch.T, .Tk = batch.past + batch.T, .keys_apart = batch.cached ? m->T : 0,
-        .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
+        .B = batch.B, .Tq = batch.T, .Tk = batch.past + batch.T, .NH = m->NH, .NKV = m->NKV, .HS_qk = m->HS, .HS_v = m->HS,
+        .keys_apart = batch.cached ? 2 * m->NKV * m->T : 0, .kv_apart = batch.cached ? (size_t)m->T * m->HS : 0,
         .q_stride = (size_t)m->QKV, .k_stride = keys, .v_stride = keys, .out_stride = (size_t)(m->NH * m->HS),
         .scale = 1.0f / sqrtf((float)m->HS), .softcap = (float)m->config->model.attn_softcap,
         .dropout = dropout_of(m, DROP_ATTENTION, layer, batch),
@@ -885,7 +888,7 @@ static void mixer_attention_plan(Model *m, BlockActs *acts, Arena *arena) {
 static void mixer_attention_forward(Model *m, float *out, const float *x, int layer, Batch batch) {
     AttentionActs *a = &m->blocks[layer].attention;
     int T = batch.T, N = batch.B * T, Q = m->NH * m->HS, KV = m->NKV * m->HS, heads = m->NH + m->NKV;
-    float *q = a->qkv, *k = q + Q;
+    float *q = a->qkv, *k = q + Q, *v = k + KV;
     product_forward(a->qkv, m->norm, model_linear(m, PRODUCT_QKV, layer), N, (Epilogue){0});
     if (m->rope_cos) rotate(m, a->qkv, 1.0f, batch, heads, m->HS, m->QKV);
     if (a->qk_rstd) qk_norm_forward(a->qkv, a->qk_rstd, N, heads, m->HS, m->QKV, (float)m->config->model.norm_eps);
@@ -893,10 +896,10 @@ static void mixer_attention_forward(Model *m, float *out, const float *x, int la
         profile_lap(PASS_POSITION, 0, 8.0 * N * heads * m->HS * ((m->rope_cos != NULL) + (a->qk_rstd != NULL)));
     if (batch.cached) {
         float *cache = m->blocks[layer].cache;
-        cache_keep(m, cache, 2 * (size_t)KV, k, (size_t)m->QKV, 2 * KV, batch);
-        k = cache;
+        cache_keep(m, cache, (size_t)m->HS, k, (size_t)m->QKV, 2 * m->NKV, m->HS, batch);
+        k = cache, v = cache + (size_t)m->T * KV;
     }
-    attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, k, k + KV,
+    attention_forward(a->att, a->lse, m->sequence_max + (size_t)layer * m->B * m->NH, q, k, v,
                       attention_of(m, layer, batch), m->scratch);
     // Two products forward, five backward, of which causality leaves half.
     profile_lap(PASS_ATTENTION_FORWARD, 4.0 * N * Q * (T + 1) / 2, 4.0 * N * (m->QKV + Q));
@@ -1102,8 +1105,8 @@ static void mixer_mla_forward(Model *m, float *out, const float *x, int layer, B
     latent_up_forward(m, batch.past ? NULL : a->kv, norm, a->kv_rstd, latent, KV_NORM_W, PRODUCT_KVB, layer, N);
     if (batch.cached) {
         float *cache = m->blocks[layer].cache;
-        cache_keep(m, cache, mixer_mla_cache(m), norm, (size_t)s.KVR, s.KVR, batch);
-        cache_keep(m, cache + s.KVR, mixer_mla_cache(m), rotated, (size_t)m->QKV, s.rope, batch);
+        cache_keep(m, cache, mixer_mla_cache(m), norm, (size_t)s.KVR, 1, s.KVR, batch);
+        cache_keep(m, cache + s.KVR, mixer_mla_cache(m), rotated, (size_t)m->QKV, 1, s.rope, batch);
     }
     if (batch.past) latent_absorbed(m, layer, batch);
     else {

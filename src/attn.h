@@ -48,6 +48,7 @@ typedef struct {
     int HS_qk, HS_v;         // head sizes of queries and keys, and of values and outputs
     size_t q_stride, k_stride, v_stride, out_stride;  // floats from a token's row to the next token's; head h begins
                                                       // at h * HS in it
+    size_t kv_apart;         // of keys and values, instead: floats from a head to the next one; 0: HS, beside each other
     float scale, softcap;    // scale > 0; softcap c > 0: logits become c tanh(s / c); 0: off
     Dropout dropout;         // of the attention weights
 } Attention;
@@ -78,8 +79,12 @@ static inline double attention_dot(const float *x, const float *y, int n) {
     return sum;
 }
 
-// The row of sequence b's first key.
-static inline size_t attention_first_key(Attention a, int b) { return (size_t)b * (size_t)(a.keys_apart ? a.keys_apart : a.Tk); }
+// Where the first key and the first value of sequence b and key/value head kv are.
+static inline size_t attention_first(Attention a, int b, int kv, size_t stride, int HS) {
+    return (size_t)b * (size_t)(a.keys_apart ? a.keys_apart : a.Tk) * stride + (size_t)kv * (a.kv_apart ? a.kv_apart : (size_t)HS);
+}
+static inline size_t attention_first_key(Attention a, int b, int kv) { return attention_first(a, b, kv, a.k_stride, a.HS_qk); }
+static inline size_t attention_first_value(Attention a, int b, int kv) { return attention_first(a, b, kv, a.v_stride, a.HS_v); }
 
 // The larger one; NaN where one is.
 static inline double attention_larger(double x, double y) { return x > y || isnan(x) ? x : y; }
@@ -102,8 +107,7 @@ static inline void attention_reference_forward(float *out, float *lse, float *ma
     for (int b = 0; b < a.B; b++)
         for (int h = 0; h < a.NH; h++) {
             int kv = h / (a.NH / a.NKV);
-            const float *kh = k + attention_first_key(a, b) * a.k_stride + (size_t)kv * a.HS_qk;
-            const float *vh = v + attention_first_key(a, b) * a.v_stride + (size_t)kv * a.HS_v;
+            const float *kh = k + attention_first_key(a, b, kv), *vh = v + attention_first_value(a, b, kv);
             double largest = -INFINITY;
             for (int i = 0; i < a.Tq; i++) {
                 size_t row = (size_t)b * a.Tq + i;
@@ -141,8 +145,7 @@ static inline void attention_reference_backward(float *dq, float *dk, float *dv,
     double *sum_k = s + a.Tk, *sum_v = sum_k + keys_qk, *sum_q = sum_v + keys_v;
     for (int b = 0; b < a.B; b++)
         for (int kv = 0; kv < a.NKV; kv++) {
-            size_t k_at = attention_first_key(a, b) * a.k_stride + (size_t)kv * QK;
-            size_t v_at = attention_first_key(a, b) * a.v_stride + (size_t)kv * V;
+            size_t k_at = attention_first_key(a, b, kv), v_at = attention_first_value(a, b, kv);
             size_t q_at = (size_t)b * a.Tq * a.q_stride + (size_t)kv * group * QK;
             memset(sum_k, 0, (keys_qk + keys_v + queries) * sizeof *sum_k);
             for (int h = kv * group; h < (kv + 1) * group; h++)
@@ -291,7 +294,13 @@ VEC_PASS(float, attention_one, (float *out, float *lse, float *p, const float *q
     VEC_LOOP for (int j = 0; j < n; j++) p[j] = vec_expf(p[j] - shift);
     sum = vec_sum(p, n);
     for (int d = 0; d < V; d++) out[d] = 0.0f;
-    for (int j = 0; j < n; j++) {
+    int j = 0;
+    for (; j + 4 <= n; j += 4) {
+        const float *v0 = v + (size_t)j * a->v_stride, *v1 = v0 + a->v_stride, *v2 = v1 + a->v_stride, *v3 = v2 + a->v_stride;
+        VEC_LOOP for (int d = 0; d < V; d++)
+            out[d] = out[d] + p[j] * v0[d] + p[j + 1] * v1[d] + p[j + 2] * v2[d] + p[j + 3] * v3[d];
+    }
+    for (; j < n; j++) {
         const float *row = v + (size_t)j * a->v_stride;
         VEC_LOOP for (int d = 0; d < V; d++) out[d] += p[j] * row[d];
     }
@@ -506,8 +515,7 @@ static inline void attention_forward_ones(float *out, float *lse, float *max_log
         max_logit[head] = attention_one(out + (size_t)b * a.out_stride + (size_t)h * a.HS_v, lse + head,
                                         scratch + (size_t)omp_get_thread_num() * floats,
                                         q + (size_t)b * a.q_stride + (size_t)h * a.HS_qk,
-                                        k + attention_first_key(a, b) * a.k_stride + (size_t)kv * a.HS_qk,
-                                        v + attention_first_key(a, b) * a.v_stride + (size_t)kv * a.HS_v, &a);
+                                        k + attention_first_key(a, b, kv), v + attention_first_value(a, b, kv), &a);
     }
 }
 
@@ -516,7 +524,8 @@ static inline void attention_forward_ones(float *out, float *lse, float *max_log
  *   out         (B, Tq, NH * HS_v), rows of out_stride; written
  *   lse         (B, NH, Tq): log of the sum of exp of the logits, what the backward pass needs; written
  *   max_logit   (B, NH): the largest scaled logit before the soft-cap; written
- *   q, k, v     (B, Tq, NH * HS_qk), (B, Tk, NKV * HS_qk), (B, Tk, NKV * HS_v), rows of q_stride, k_stride, v_stride
+ *   q, k, v     (B, Tq, NH * HS_qk), (B, Tk, NKV * HS_qk), (B, Tk, NKV * HS_v), rows of q_stride, k_stride, v_stride; with
+ *               kv_apart each head's keys by themselves, (B, NKV, Tk, HS_qk), and its values
  *   scratch     attention_scratch_floats for each OpenMP thread, aligned to 64 bytes
  *
  * Threads share the sequences and key/value heads, or, where these are few, the query heads; the result is the same
@@ -539,8 +548,7 @@ static inline void attention_forward(float *out, float *lse, float *max_logit, c
         #pragma omp for schedule(dynamic)
         for (int task = 0; task < a.B * a.NH / heads; task++) {
             int b = task * heads / a.NH, first = task * heads % a.NH, kv = first / group;
-            const float *kh = k + attention_first_key(a, b) * a.k_stride + (size_t)kv * a.HS_qk;
-            const float *vh = v + attention_first_key(a, b) * a.v_stride + (size_t)kv * a.HS_v;
+            const float *kh = k + attention_first_key(a, b, kv), *vh = v + attention_first_value(a, b, kv);
             attention_pack(isa, true, job.scratch.k, (GemmOperand){ kh, a.k_stride, true }, a.Tk, a.HS_qk);
             attention_pack_dims(isa, job.scratch.v_dims, vh, a.v_stride, a.HS_v, a.Tk);
             job.b = b;
@@ -680,8 +688,7 @@ static inline void attention_backward(float *dq, float *dk, float *dv, const flo
         #pragma omp for schedule(dynamic)
         for (int task = 0; task < a.B * a.NKV; task++) {
             int b = task / a.NKV, kv = task % a.NKV;
-            size_t k_at = attention_first_key(a, b) * a.k_stride + (size_t)kv * a.HS_qk;
-            size_t v_at = attention_first_key(a, b) * a.v_stride + (size_t)kv * a.HS_v;
+            size_t k_at = attention_first_key(a, b, kv), v_at = attention_first_value(a, b, kv);
             attention_pack(isa, true, t->k, (GemmOperand){ k + k_at, a.k_stride, true }, a.Tk, a.HS_qk);
             attention_pack(isa, true, t->v, (GemmOperand){ v + v_at, a.v_stride, true }, a.Tk, a.HS_v);
             attention_pack_dims(isa, t->k_dims, k + k_at, a.k_stride, a.HS_qk, a.Tk);

@@ -116,9 +116,13 @@ static inline void *xcalloc(size_t count, size_t size) {
 
 // Zeros that begin at a multiple of 64 bytes, the length of a cache line and of the widest vectors.
 static inline void *xaligned(size_t bytes) {
-    size_t whole = (bytes + 63) / 64 * 64;
-    void *p = aligned_alloc(64, whole ? whole : 64);
+    enum { LINE = 64, HUGE = 1 << 21 };
+    size_t unit = bytes >= 4 * HUGE ? HUGE : LINE, whole = (bytes + unit - 1) / unit * unit;
+    void *p = aligned_alloc(unit, whole ? whole : unit);
     if (!p) fail("out of memory: %zu bytes asked for", bytes);
+#ifdef MADV_HUGEPAGE
+    if (unit == HUGE) madvise(p, whole, MADV_HUGEPAGE);
+#endif
     return memset(p, 0, whole);
 }
 

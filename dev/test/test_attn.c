@@ -216,6 +216,32 @@ TEST(test_keys_apart) {
     }
 }
 
+// Each head's keys and values by themselves, between them NaN.
+TEST(test_heads_apart) {
+    for (int queries = 1; queries < 4; queries += 2) {
+        Attention a = attention_of(2, queries, 40, 4, 2, 24, 16, 0), apart = a;
+        apart.k_stride = 24, apart.v_stride = 16, apart.kv_apart = 57 * 24, apart.keys_apart = 2 * 57 * 24 / 16;
+        Case c = random_case(a, 1), far = c;
+        far.a = apart;
+        for (int array = OUT; array <= MAX_LOGIT; array++) far.x[array] = (float *)xmalloc(floats_of(&a, array) * sizeof(float));
+        for (int array = K; array <= V; array++) {
+            size_t HS = array == K ? 24 : 16, room = 2 * apart.keys_apart * HS;
+            far.x[array] = (float *)xmalloc(room * sizeof(float));
+            for (size_t i = 0; i < room; i++) far.x[array][i] = NAN;
+            for (int b = 0; b < a.B; b++)
+                for (int kv = 0; kv < a.NKV; kv++)
+                    for (int j = 0; j < a.Tk; j++)
+                        memcpy(far.x[array] + (size_t)(b * apart.keys_apart + j) * HS + kv * apart.kv_apart,
+                               c.x[array] + ((size_t)(b * a.Tk + j) * a.NKV + kv) * HS, HS * sizeof(float));
+        }
+        forward(c, 2);
+        forward(far, 2);
+        CHECK(same_bits(c, far, OUT) && same_bits(c, far, LSE) && same_bits(c, far, MAX_LOGIT));
+        for (int array = K; array <= MAX_LOGIT; array++) free(far.x[array]);
+        free_case(c);
+    }
+}
+
 TEST(test_dropout_and_softcap) {
     for (int way = 1; way < 4; way++)
         for (int T = 50; T <= 200; T += 75) {
@@ -411,6 +437,7 @@ static void run_tests(void) {
     RUN(test_groups);
     RUN(test_fewer_queries);
     RUN(test_keys_apart);
+    RUN(test_heads_apart);
     RUN(test_dropout_and_softcap);
     RUN(test_large_logits);
     RUN(test_threads_and_in_place_same_bits);
