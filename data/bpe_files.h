@@ -301,20 +301,25 @@ static inline int bpe_refuse(Bpe *b, const char *path, const char *reason, char 
 // ---------------------------------------------------------------------------------------------------------------------
 // Reading: tokenizer.json, GPT-2's pair of files, tokens alone
 
-// Reads a tokenizer.json of byte-level BPE type with a split of bpe_patterns. Returns 0, or -1 with a line that names
+// Takes what a tokenizer.json of byte-level BPE type with a split of bpe_patterns says. Returns 0, or -1 with a line that names
 // path and the key; b then needs no bpe_free.
-static inline int bpe_load(Bpe *b, const char *path, char *error, size_t room) {
+static inline int bpe_take_json(Bpe *b, const cJSON *root, const char *path, char *error, size_t room) {
     memset(b, 0, sizeof *b);
-    cJSON *root = bpe_read_json(path, error, room);
-    if (!root) return -1;
     char reason[256];
     bpe_pairs_make(&b->ranks, 1024);
     bool taken = bpe_take_settings(b, root, reason, sizeof reason) == 0 &&
                  bpe_take_vocab(b, bpe_json_at(root, "model.vocab"), bpe_json_at(root, "added_tokens"), reason,
                                 sizeof reason) == 0 &&
                  bpe_take_merges(b, bpe_json_at(root, "model.merges"), reason, sizeof reason) == 0;
-    cJSON_Delete(root);
     return taken ? 0 : bpe_refuse(b, path, reason, error, room);
+}
+
+// Reads such a file.
+static inline int bpe_load(Bpe *b, const char *path, char *error, size_t room) {
+    cJSON *root = bpe_read_json(path, error, room);
+    int result = root ? bpe_take_json(b, root, path, error, room) : -1;
+    cJSON_Delete(root);
+    return result;
 }
 
 // Whether a file that doesn't say how it splits can be GPT-2's: every token is special, a byte or what a merge makes

@@ -83,6 +83,13 @@ static inline void tokenizer_bytes(Tokenizer *t) {
     tokenizer_index(t);
 }
 
+// The special token between documents: of GPT-2's name or, where there is none, of Llama 3's. -1: there is none.
+static inline int tokenizer_find_eot(const Bpe *b) {
+    uint32_t eot = bpe_special(b, BPE_EOT);
+    if (eot == BPE_NONE) eot = bpe_special(b, "<|end_of_text|>");
+    return eot == BPE_NONE ? -1 : (int)eot;
+}
+
 // The vocabulary of a byte-pair encoding, which becomes the tokenizer's. Returns 0, or -1 with b freed.
 static inline int tokenizer_of_bpe(Tokenizer *t, Bpe *b, char *error, size_t room) {
     size_t size = b->tokens.count;
@@ -95,8 +102,7 @@ static inline int tokenizer_of_bpe(Tokenizer *t, Bpe *b, char *error, size_t roo
     tokenizer_reserve(t, TOKENIZER_BPE, (int)size, b->tokens.start[size]);
     memcpy(t->bytes, b->tokens.bytes, b->tokens.start[size]);
     for (size_t id = 0; id <= size; id++) t->start[id] = (uint32_t)b->tokens.start[id];
-    uint32_t eot = bpe_special(b, BPE_EOT);
-    t->eot = eot == BPE_NONE ? -1 : (int)eot;
+    t->eot = tokenizer_find_eot(b);
     t->bpe = (Bpe *)xmalloc(sizeof *t->bpe);
     *t->bpe = *b;
     t->encoder = (BpeEncoder *)xmalloc(sizeof *t->encoder);
@@ -195,8 +201,51 @@ static inline int tokenizer_load_pair(Tokenizer *t, const char *path, bool encod
     return result;
 }
 
-// Reads a vocabulary: Hugging Face's tokenizer.json of a byte-pair encoding, either one of GPT-2's pair of files, or
-// the file that tokenizer_save or llm.c (version 2) writes. llm.c's tokens become a byte-pair encoding where they are
+// The characters of a tokenizer.json whose words are one character each, as export writes a vocabulary of characters.
+// Returns 0, or -1 with a line that names path and key.
+static inline int tokenizer_take_words(Tokenizer *t, const cJSON *root, const char *path, char *error, size_t room) {
+    const cJSON *vocab = bpe_json_at(root, "model.vocab"), *split = bpe_json_at(root, "pre_tokenizer.pattern.Regex");
+    int size = cJSON_IsObject(vocab) ? cJSON_GetArraySize(vocab) : 0;
+    const char **names = (const char **)xcalloc((size_t)size, sizeof *names), *wrong = NULL;
+    size_t bytes = 0;
+    for (const cJSON *item = size ? vocab->child : NULL; item && !wrong; item = item->next) {
+        uint32_t c;
+        long id = bpe_json_id(item, (size_t)size);
+        size_t length = strlen(item->string);
+        if (id < 0 || names[id] || !length || (size_t)utf8_decode(item->string, length, &c) != length)
+            wrong = "model.vocab: words of one character each with ids from 0 on expected";
+        else names[id] = item->string, bytes += length;
+    }
+    if (size < 1 || size > TOKENIZER_MAX_TOKENS) wrong = "model.vocab: 1 to 1048576 words expected";
+    if (!cJSON_IsString(split) || strcmp(split->valuestring, "[\\s\\S]")) wrong = "pre_tokenizer: a Split into single characters expected";
+    if (wrong) snprintf(error, room, "%s: %s", path, wrong);
+    else {
+        tokenizer_reserve(t, TOKENIZER_CHAR, size, bytes);
+        for (int id = 0; id < size; id++) {
+            size_t length = strlen(names[id]);
+            memcpy(t->bytes + t->start[id], names[id], length);
+            t->start[id + 1] = t->start[id] + (uint32_t)length;
+        }
+        tokenizer_index(t);
+    }
+    free(names);
+    return wrong ? -1 : 0;
+}
+
+static inline int tokenizer_load_json(Tokenizer *t, const char *path, char *error, size_t room) {
+    cJSON *root = bpe_read_json(path, error, room);
+    if (!root) return -1;
+    const cJSON *type = bpe_json_at(root, "model.type");
+    Bpe bpe;
+    int result;
+    if (cJSON_IsString(type) && !strcmp(type->valuestring, "WordLevel")) result = tokenizer_take_words(t, root, path, error, room);
+    else if ((result = bpe_take_json(&bpe, root, path, error, room)) == 0) result = tokenizer_of_bpe(t, &bpe, error, room);
+    cJSON_Delete(root);
+    return result;
+}
+
+// Reads a vocabulary: Hugging Face's tokenizer.json of a byte-pair encoding or of single characters, either one of GPT-2's pair of
+// files, or the file that tokenizer_save or llm.c (version 2) writes. llm.c's tokens become a byte-pair encoding where they are
 // one of GPT-2's kind. Returns 0, or -1 with a line that names path and what is damaged; t then needs no
 // tokenizer_free.
 static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, size_t room) {
@@ -215,7 +264,7 @@ static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, si
     }
     if (json) {
         free(file);
-        return bpe_load(&bpe, path, error, room) == 0 ? tokenizer_of_bpe(t, &bpe, error, room) : -1;
+        return tokenizer_load_json(t, path, error, room);
     }
     int32_t header[5] = { 0 };
     memcpy(header, file, n < sizeof header ? n : sizeof header);
@@ -251,7 +300,7 @@ static inline int tokenizer_load(Tokenizer *t, const char *path, char *error, si
         return -1;
     }
     if (t->kind == TOKENIZER_OTHER && bpe_of_tokens(&bpe, t->bytes, t->start, (size_t)size) == 0) {
-        if (bpe_special(&bpe, BPE_EOT) == (eot < 0 ? BPE_NONE : (uint32_t)eot)) {
+        if (tokenizer_find_eot(&bpe) == eot) {
             tokenizer_free(t);
             return tokenizer_of_bpe(t, &bpe, error, room);
         }

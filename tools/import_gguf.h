@@ -155,6 +155,8 @@ static void import_gguf(OpenModel *o, const char *path, int64_t context) {
     char error[ERROR_ROOM];
     if (gguf_open(&g, path, error, sizeof error) != 0) fail("%s", error);
     Keys k = {0};
+    if (gguf_tensor(&g, "rope_freqs.weight"))
+        fail("%s: rope_freqs.weight: angles of RoPE stretched one by one, as Llama 3.1's, are read from Hugging Face's folders only", path);
     gguf_take_model(&k, &g);
     const SafeTensor *positions = gguf_tensor(&g, "position_embd.weight");
     int theirs = gguf_size(&g, gguf_archs[gguf_arch_of(&g)].name, "context_length", -1);

@@ -33,8 +33,9 @@ static const cJSON *hf_get(const cJSON *config, const char *name) {
     return cJSON_IsNull(item) ? NULL : item;
 }
 
-static bool hf_true(const cJSON *config, const char *name, bool missing) {
+static bool hf_true(const cJSON *config, const char *path, const char *name, bool missing) {
     const cJSON *item = hf_get(config, name);
+    if (item && !cJSON_IsBool(item)) fail("%s: %s: true or false is expected", path, name);
     return item ? cJSON_IsTrue(item) : missing;
 }
 
@@ -134,7 +135,7 @@ static Keys hf_model_keys(const HfClass *hf, const cJSON *config, const char *pa
     }
     hf_rope(&k, config, path, hf);
     if (hf == &hf_classes[HF_LLAMA])
-        keys_set(&k, "model.bias", hf_true(config, "attention_bias", false) || hf_true(config, "mlp_bias", false) ? "true" : "false");
+        keys_set(&k, "model.bias", hf_true(config, path, "attention_bias", false) || hf_true(config, path, "mlp_bias", false) ? "true" : "false");
     if (!hf->expert_keys) return k;
     char layers[40], dense[40];
     hf_number(layers, config, path, "num_hidden_layers", "61"), hf_number(dense, config, path, "first_k_dense_replace", "3");
@@ -213,16 +214,36 @@ static const SafeTensor *hf_find(const SafeTensor *all, int n, const char *name,
 }
 
 // Whether the head is the embedding: where config.json says so and there is no head of other numbers in the file.
-static bool hf_is_tied(const HfClass *hf, const cJSON *config, const SafeTensor *all, int n) {
+static bool hf_is_tied(const HfClass *hf, const cJSON *config, const char *path, const SafeTensor *all, int n) {
     const SafeTensor *head = hf_find(all, n, "lm_head.weight", hf->prefix),
                      *embedding = hf_find(all, n, hf == &hf_classes[HF_GPT2] ? "wte.weight" : "embed_tokens.weight", hf->prefix);
-    if (!hf_true(config, "tie_word_embeddings", hf == &hf_classes[HF_GPT2])) return false;
+    if (!hf_true(config, path, "tie_word_embeddings", hf == &hf_classes[HF_GPT2])) return false;
     if (!head || !embedding || head->type >= TENSOR_TYPES || head->type != embedding->type) return true;
     bool same = safetensor_numbers(head) == safetensor_numbers(embedding);
     if (same && !memcmp(head->of, embedding->of, (size_t)safetensor_bytes(head))) return true;
     printf("%s: tie_word_embeddings, but lm_head.weight has other numbers than the embedding: it is taken, as transformers does\n",
            hf->name);
     return false;
+}
+
+// Texts end here at the tokenizer's own end-of-text token. Says so where generation_config.json, or else config.json, has another one
+// or several (eos_token_id: a number or a list).
+static void hf_tell_ends(const OpenModel *o, const cJSON *config, const char *folder) {
+    char *path = format("%s/generation_config.json", folder);
+    cJSON *generation = file_exists(path) ? hf_read_json(path) : NULL;
+    const cJSON *ends = hf_get(generation, "eos_token_id");
+    if (!ends) ends = hf_get(config, "eos_token_id");
+    bool list = cJSON_IsArray(ends), same = cJSON_IsNumber(ends) && ends->valuedouble == o->tokenizer.eot;
+    for (const cJSON *item = list ? ends->child : NULL; item; item = item->next)
+        if (cJSON_IsNumber(item) && item->valuedouble == o->tokenizer.eot) same = cJSON_GetArraySize(ends) == 1;
+    char *text = ends ? cJSON_PrintUnformatted(ends) : NULL;
+    if (text && o->tokenizer.size && !same) {
+        printf("end of text: eos_token_id is %.100s, but ", text);
+        if (o->tokenizer.eot < 0) printf("no token ends a text here\n");
+        else printf("only token %d ends a text here\n", o->tokenizer.eot);
+    }
+    free(text), free(path);
+    cJSON_Delete(generation);
 }
 
 // Reads a folder's model and tokenizer into o. file: one of its .safetensors files, or NULL. Ends the program where it can't.
@@ -239,12 +260,12 @@ static void import_hf(OpenModel *o, const char *folder, const char *file, int64_
     double numbers = 0;
     SafeTensor *all = hf_all(&files, where, hf->prefix, &n);
     for (int i = 0; i < n; i++) numbers += (double)safetensor_numbers(&all[i]);
-    bool tied = hf_is_tied(hf, config, all, n);
+    bool tied = hf_is_tied(hf, config, path, all, n);
     Keys keys = hf_model_keys(hf, config, path, tied, context);
     import_plan(o, &keys, path, numbers);
     TensorList list = {.type = TENSOR_F32};
     hf->tensors(&list, &o->model);
-    bool attention = hf_true(config, "attention_bias", false), mlp = hf_true(config, "mlp_bias", false);
+    bool attention = hf_true(config, path, "attention_bias", false), mlp = hf_true(config, path, "mlp_bias", false);
     for (int i = 0; i < list.n && hf == &hf_classes[HF_LLAMA] && attention != mlp; i++)
         if (ends_with_one(list.tensors[i].name, ".bias") && !strstr(list.tensors[i].name, attention ? "self_attn" : "mlp"))
             source_of(&list.tensors[i])->way = ZEROS;
@@ -253,6 +274,7 @@ static void import_hf(OpenModel *o, const char *folder, const char *file, int64_
     const SafeTensor **of = match_tensors(&list, all, n, hf->prefix, tied ? HF_BUFFERS " lm_head.weight" : HF_BUFFERS, where);
     take_tensors(&list, of, where);
     import_tokenizer(o, folder, tokenizers, COUNT_OF(tokenizers));
+    hf_tell_ends(o, config, folder);
     list_free(&list);
     for (int i = 0; i < files.n; i++) safetensors_close(&files.files[i]);
     cJSON_Delete(config);

@@ -89,8 +89,8 @@ TEST(an_exported_model_comes_back_with_the_same_bits) {
         CHECK(shell("rm -rf %s && %s/export %s --out=%s %s > build/test/out.txt", there, build, run, there, models[i].export) == 0);
         import_well(from, back, "");
         check_same_weights(run, back);
-        CHECK(printed("no tokenizer") == (!llmc && !gguf));
-        if (gguf) CHECK_MSG(shell("cmp %s/vocabulary %s/vocabulary", run, back) == 0, "%s", models[i].name);
+        CHECK(!printed("no tokenizer"));
+        if (!llmc) CHECK_MSG(shell("cmp %s/vocabulary %s/vocabulary", run, back) == 0, "%s", models[i].name);
         // and its config is the model's: what is exported again is the same
         CHECK_MSG(shell("rm -rf %s_again && %s/export %s --out=%s_again %s > build/test/out.txt && cmp %s%s %s_again%s", there, build, back,
                         there, models[i].export, there, file, there, file) == 0, "%s", models[i].name);
@@ -189,6 +189,8 @@ TEST(what_is_no_model_of_ours_is_refused_in_one_line) {
         {"sed -i 's/input_layernorm/other_layernorm/' model.safetensors", "missing: model.layers.0.input_layernorm.weight; unknown: model.layers.0.other_layernorm.weight", 1},
         {"sed -i 's/\"F32\",\"shape\":\\[16\\]/\"I32\",\"shape\":[16]/' model.safetensors", "neither F32 nor BF16 nor F16: ", 1},
         {"sed -i 's/\"rope_theta\": 10000.0/\"rope_parameters\": {\"rope_type\": \"yarn\"}/' config.json", "rope_type is yarn: default or llama3", 1},
+        {"sed -i 's/\"attention_bias\": false/\"attention_bias\": 1/' config.json", "attention_bias: true or false is expected", 1},
+        {"sed -i 's/\"tie_word_embeddings\": false/\"tie_word_embeddings\": \"no\"/' config.json", "tie_word_embeddings: true or false is expected", 1},
         {"truncate -s -1 model.safetensors", "behind the end of the file", 1},
         {"echo '{\"weight_map\": {\"a\": \"../x\"}}' > model.safetensors.index.json && rm model.safetensors", "the name of a file in this folder", 1},
         {"echo '{\"weight_map\": {\"a\": \"one\", \"b\": \"one\"}}' > model.safetensors.index.json && rm model.safetensors", "one: cannot be read", 1},
@@ -285,6 +287,20 @@ TEST(a_tokenizer_comes_with_its_model) {
     CHECK(shell("for t in dev/golden/hf/gpt2 build/test/import_hf_gpt2; do %s/tokenize encode --tokenizer=$t/tokenizer.json < README.md > "
                 "build/test/ids_$(basename $t).txt; done && cmp build/test/ids_gpt2.txt build/test/ids_import_hf_gpt2.txt", build) == 0);
     CHECK(shell("%s/generate build/test/import_hf_gpt2 --prompt='Light' --tokens=5 > build/test/out.txt", build) == 0 && printed("Light"));
+    // Llama 3's end of a text ends it here, too
+    CHECK(shell("sed -i 's/<|endoftext|>/<|end_of_text|>/' build/test/import_hf_gpt2/tokenizer.json") == 0);
+    Tokenizer before, after;
+    char error[ERROR_ROOM];
+    if (tokenizer_load(&before, "dev/golden/hf/gpt2/tokenizer.json", error, sizeof error) != 0 ||
+        tokenizer_load(&after, "build/test/import_hf_gpt2/tokenizer.json", error, sizeof error) != 0) { CHECK_MSG(false, "%s", error); return; }
+    CHECK(before.eot >= 0 && after.eot == before.eot);
+    CHECK(shell("rm -rf build/test/import_ends && cp -r dev/golden/hf/gpt2 build/test/import_ends && "
+                "echo '{\"eos_token_id\": [%d, 1]}' > build/test/import_ends/generation_config.json", before.eot) == 0);
+    import_well("build/test/import_ends", "build/test/import_ends_run", "");
+    char *ends = format("end of text: eos_token_id is [%d,1], but only token %d ends a text here", before.eot, before.eot);
+    CHECK_MSG(printed(ends), "%s", ends);
+    free(ends);
+    tokenizer_free(&before), tokenizer_free(&after);
     import_well("dev/golden/hf/llama", "build/test/import_hf_llama", "");
     CHECK(printed("no tokenizer: dev/golden/hf/llama: has none"));
     // one that can't be read here is said, and the model comes without it
@@ -411,6 +427,7 @@ TEST(what_a_gguf_file_says_otherwise_is_refused_in_one_line) {
         {CHANGE("blk.0.ffn_up.weight", "blk.0.ffn_in.weight"), "missing: blk.0.ffn_up.weight; unknown: blk.0.ffn_in.weight"},
         {CHANGE("epsilon\6\0\0\0\xbd\x37\x86\x35", "epsilon\6\0\0\0\0\0\xc0\x7f"), "layer_norm_rms_epsilon: an f32 is expected"},
         {CHANGE("token_embd.weight", "token_emb_.weight"), "token_embd.weight: a matrix"},
+        {CHANGE("token_embd.weight", "rope_freqs.weight"), "rope_freqs.weight: angles of RoPE"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         check_error_line(import_changed(cases[i].there, cases[i].then, cases[i].n), 1, cases[i].words);
