@@ -134,8 +134,8 @@ static Keys hf_model_keys(const HfClass *hf, const cJSON *config, const char *pa
         return k;
     }
     hf_rope(&k, config, path, hf);
-    if (hf == &hf_classes[HF_LLAMA])
-        keys_set(&k, "model.bias", hf_true(config, path, "attention_bias", false) || hf_true(config, path, "mlp_bias", false) ? "true" : "false");
+    bool attention = hf_true(config, path, "attention_bias", false), mlp = hf_true(config, path, "mlp_bias", false);
+    if (hf == &hf_classes[HF_LLAMA]) keys_set(&k, "model.bias", attention || mlp ? "true" : "false");
     if (!hf->expert_keys) return k;
     char layers[40], dense[40];
     hf_number(layers, config, path, "num_hidden_layers", "61"), hf_number(dense, config, path, "first_k_dense_replace", "3");
