@@ -87,6 +87,7 @@ TRAINER := $(if $(filter build,$(BUILD)),.,$(BUILD))/train_gpt
 # Ranks: train_gpt_mpi, built with Open MPI (MPI=1), or train_gpt_mpich.
 MPI_LIBRARY := $(if $(filter mpich,$(MPI)),mpich,openmpi)
 $(if $(filter-out 0 1 openmpi mpich,$(MPI)),$(error MPI=$(MPI): openmpi or mpich, or 1, expected))
+$(if $(RANKS),$(if $(shell echo $(call quoted,$(value RANKS)) | grep -x '[1-9][0-9]*'),,$(error RANKS=$(value RANKS): the number of ranks$(comma) at least 1$(comma) is expected)))
 WITH_RANKS := $(or $(RANKS),$(filter-out 0,$(MPI)))
 RANKED  := $(TRAINER)_$(if $(filter mpich,$(MPI)),mpich,mpi)
 MPICC    = $(shell command -v mpicc.$(MPI_LIBRARY) || echo mpicc)

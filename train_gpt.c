@@ -2463,10 +2463,6 @@ int main(int argc, char **argv) {
     program_begin();
     wait_politely(argv);
     dist_begin(&argc, &argv);
-    int code = train_main(argc, argv);
-    if (dist_rank() == 0) dist_tell("ended %d\n", code);
-    dist_pause();
-    dist_end();
-    return code;
+    return train_main(argc, argv);
 }
 #endif

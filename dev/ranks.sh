@@ -15,6 +15,11 @@ shift 2
 case $ranks in
     *[!0-9]* | '' | 0*) echo "error: RANKS=$ranks: the number of ranks, at least 1, is expected" >&2; exit 2 ;;
 esac
+most=$((8 * $(getconf _NPROCESSORS_ONLN)))      # each takes memory of its own before it knows that it is one too many
+if [ ${#ranks} -gt 6 ] || [ "$ranks" -gt $most ]; then
+    echo "error: RANKS=$ranks: at most $most are expected on this machine, 8 for each of its cores" >&2
+    exit 2
+fi
 launcher=mpirun.$library
 command -v "$launcher" >/dev/null || launcher=mpirun
 switches="-n $ranks"
@@ -31,15 +36,25 @@ set -m                                   # a group of its own: what the terminal
 "$launcher" $switches "$@" </dev/null &
 pid=$!
 asked=
-trap 'if [ -z "$asked" ]; then asked=1; kill -USR1 $pid; else kill -TERM $pid; fi' INT TERM HUP
+end_at_once() {
+    if [ "$library" = openmpi ]; then kill -TERM $pid; else kill -KILL -- -$pid; fi        # MPICH would pass a TERM on, which saves
+}
+trap 'if [ -z "$asked" ]; then asked=1; kill -USR1 $pid; else end_at_once; fi' INT TERM HUP
 while wait $pid; status=$?; [ $status -gt 128 ] && kill -0 $pid 2>/dev/null; do :; done
 code=$(sed -n 's/^ended //p' "$MUON_RANKS_WORD" | head -n 1)
 [ -z "$code" ] || exit "$code"
 run=$(sed -n 's/^run //p' "$MUON_RANKS_WORD" | head -n 1)
 if [ -n "$run" ] && [ -e "$run/checkpoint.bin" ]; then
-    saved="saved before: $run/checkpoint.bin; go on with: make train RANKS=$ranks ARGS=\"--run.dir=$run --resume\""
+    [ "$library" = openmpi ] || ranks="$ranks MPI=$library"
+    [ "${BUILD:-build}" = build ] || ranks="$ranks BUILD=$BUILD"
+    case $run in *[!A-Za-z0-9_./-]*) name="'$run'" ;; *) name=$run ;; esac
+    saved="saved before: $run/checkpoint.bin; go on with: make train RANKS=$ranks ARGS=\"--run.dir=$name --resume\""
 else
     saved="nothing was saved yet"
+fi
+if [ -n "$asked" ]; then
+    echo "error: ended before it could save; $saved" >&2
+    exit 130
 fi
 echo "error: a rank died, and all others with it (exit code $status of $launcher); $saved" >&2
 exit 1

@@ -1,6 +1,6 @@
 /* dist.h - ranks: the processes that train one model together, and all that they tell each other.
  *
- * defines: dist_tell, dist_begin, dist_end, dist_rank, dist_ranks, dist_here, dist_sharing, dist_any, dist_first, dist_sum_ints, dist_sum_doubles,
+ * defines: dist_tell, dist_begin, dist_rank, dist_ranks, dist_here, dist_sharing, dist_any, dist_first, dist_sum_ints, dist_sum_doubles,
  *          dist_max_floats, dist_share, dist_words, dist_gather, dist_pause, DistMessages, dist_send, dist_receive, dist_poll, dist_finish,
  *          dist_sent_bytes, dist_wait_seconds
  *
@@ -20,14 +20,21 @@
 #include "machine.h"
 #include "util.h"
 
+// Where all processes fail alike the first one says it: its end comes to the others while they wait here.
+static inline void dist_let_first(int rank) {
+    struct timespec moment = {3, 0};
+    if (rank > 0) nanosleep(&moment, NULL);
+}
+
 // Ends a program that a launcher started as one of several, and that is alone: all of them would write one run's folder.
 static inline void dist_check_launcher(const char *why) {
-    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};     // Open MPI's and MPICH's
-    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
-        const char *size = getenv(sizes[i]);
-        if (size && atoi(size) > 1)
-            fail_usage("one of %s processes that a launcher of MPI started, but each would train alone: the program is %s; "
-                       "`make train RANKS=%s` builds and starts one that knows the others", size, why, size);
+    static const char *const names[][2] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"}, {"PMI_SIZE", "PMI_RANK"}};   // Open MPI, MPICH
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        const char *size = getenv(names[i][0]), *rank = getenv(names[i][1]);
+        if (!size || atoi(size) < 2) continue;
+        dist_let_first(rank ? atoi(rank) : 0);
+        fail_usage("one of %s processes that a launcher of MPI started, but each would train alone: the program is %s; "
+                   "`make train RANKS=%s` builds and starts one that knows the others", size, why, size);
     }
 }
 
@@ -58,13 +65,13 @@ PRINTF_LIKE(1, 2) static inline void dist_tell(const char *fmt, ...) {
 
 // How util.h's fail ends a rank: with its line, and without the library's.
 static inline void dist_fail(int code, const char *line) {
-    struct timespec moment = {3, 0};
-    if (dist.rank > 0) nanosleep(&moment, NULL);         // rank 0's abort arrives meanwhile where it fails alike
+    dist_let_first(dist.rank);
     if (dist.rank > 0) fprintf(stderr, "error: rank %d: %s\n", dist.rank, line);
     else fprintf(stderr, "error: %s\n", line);
     fflush(NULL);
     dist_tell("ended %d\n", code);
-    if (freopen("/dev/null", "w", stderr)) MPI_Abort(MPI_COMM_WORLD, code);
+    dist.comm = MPI_COMM_NULL;
+    if (dist.ranks > 1 && freopen("/dev/null", "w", stderr)) MPI_Abort(MPI_COMM_WORLD, code);
     _exit(code);
 }
 
@@ -85,23 +92,38 @@ static inline void dist_count_neighbours(void) {
     MPI_Comm_free(&machine);
 }
 
+// Waits until all ranks are here, asleep: where one has files to write, the others shouldn't spin beside it.
+static inline void dist_pause(void) {
+    MPI_Request request;
+    struct timespec moment = {0, 500000};
+    int done = 0;
+    MPI_Ibarrier(dist.comm, &request);
+    for (MPI_Test(&request, &done, MPI_STATUS_IGNORE); !done; MPI_Test(&request, &done, MPI_STATUS_IGNORE)) nanosleep(&moment, NULL);
+}
+
+// How a rank ends that doesn't fail, by main's return or by exit.
+static inline void dist_leave(int code, void *none) {
+    (void)none;
+    if (dist.comm == MPI_COMM_NULL) return;
+    fflush(NULL);
+    if (dist.rank == 0) dist_tell("ended %d\n", code);
+    dist_pause();
+    fail_ends = NULL;
+    MPI_Comm_free(&dist.comm);
+    MPI_Finalize();
+}
+
 static inline void dist_begin(int *argc, char ***argv) {
     int threads;
     MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &threads);
     MPI_Comm_dup(MPI_COMM_WORLD, &dist.comm);
     MPI_Comm_rank(dist.comm, &dist.rank);
     MPI_Comm_size(dist.comm, &dist.ranks);
-    if (dist.ranks > 1) fail_ends = dist_fail;
+    fail_ends = dist_fail;
+    on_exit(dist_leave, NULL);
     if (dist.ranks == 1) dist_check_launcher("built for another MPI library than the launcher's");
     dist_count_neighbours();
     if (dist.rank > 0 && !freopen("/dev/null", "w", stdout)) fail("/dev/null: %s", strerror(errno));    // rank 0 speaks for all
-}
-
-// Leaves the others; a rank that is alone already stays what it is.
-static inline void dist_end(void) {
-    fail_ends = NULL;
-    MPI_Comm_free(&dist.comm);
-    MPI_Finalize();
 }
 
 static inline int dist_here(void) { return dist.here; }
@@ -158,15 +180,6 @@ static inline void dist_gather(const void *mine, void *all, size_t n) {
     MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, dist.comm);
 }
 
-// Waits until all ranks are here, asleep: where one has files to write, the others shouldn't spin beside it.
-static inline void dist_pause(void) {
-    MPI_Request request;
-    struct timespec moment = {0, 500000};
-    int done = 0;
-    MPI_Ibarrier(dist.comm, &request);
-    for (MPI_Test(&request, &done, MPI_STATUS_IGNORE); !done; MPI_Test(&request, &done, MPI_STATUS_IGNORE)) nanosleep(&moment, NULL);
-}
-
 // Messages under way. Two ranks that send each other several must do so in the same order: they carry no names.
 typedef struct { MPI_Request *requests; int n, room; } DistMessages;
 
@@ -215,7 +228,6 @@ static inline void dist_begin(int *argc, char ***argv) {
     dist_check_launcher("built without MPI");
 }
 
-static inline void dist_end(void) {}
 PRINTF_LIKE(1, 2) static inline void dist_tell(const char *fmt, ...) { (void)fmt; }
 static inline bool dist_any(bool mine) { return mine; }
 static inline int dist_first(bool mine) { return mine ? 0 : -1; }

@@ -573,6 +573,7 @@ static inline void run_draw(const RunFolder *r) {
     if (pipe(ends) != 0) { fprintf(stderr, "warning: %s: not drawn: %s\n", png, strerror(errno)); free(png); return; }
     pid_t child = fork();
     if (child == 0) {
+        fail_ends = NULL;                                // a picture that fails is not the end of a rank
         dup2(ends[1], STDERR_FILENO);
         close(ends[0]);
         if (r->lock >= 0) close(r->lock);                // the folder is its parent's alone

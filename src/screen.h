@@ -51,7 +51,7 @@ static inline void check_memory(const MemoryPlan *plan, const MachineMemory *m, 
             fail_usage("%s: %.0f MB of memory planned, more than the %.0f MB that %s: %s", where, megabytes(planned),
                        megabytes(limits[i].left), limits[i].what, keys);
     for (size_t i = 0; i < COUNT_OF(limits); i++)
-        if (planned > 0.9 * limits[i].left) {
+        if (planned > 0.9 * limits[i].left && dist_rank() == 0) {
             fflush(stdout);
             fprintf(stderr, "warning: %.0f MB of memory planned of the %.0f MB that %s: %s\n", megabytes(planned),
                     megabytes(limits[i].left), limits[i].what, keys);

@@ -32,12 +32,12 @@ static inline void choose_threads(void) {
 // Parts of a batch where the config leaves that open, and whether they suit the ranks: each has an aligned run of 2^k of them, or
 // with local steps one.
 static inline void choose_parts(Config *c, const char *where) {
-    int ranks = dist_ranks();
+    int ranks = dist_ranks(), at_once = max_int(c->train.micro_batch, 1);
     if (c->train.local_steps && c->train.parts == 0) c->train.parts = ranks;
     if (c->train.local_steps && c->train.parts != ranks)
         fail_usage("%s: train.parts: %d on %d rank%s; with train.local_steps each part is of one rank, also where a run goes on: as many "
                    "are expected", where, c->train.parts, ranks, ranks == 1 ? "" : "s");
-    if (c->train.parts == 0 && ranks > 1) c->train.parts = 8 % ranks == 0 && c->train.batch % 8 == 0 ? 8 : ranks;
+    if (c->train.parts == 0 && ranks > 1) c->train.parts = 8 % ranks == 0 && c->train.batch % (8 * at_once) == 0 ? 8 : ranks;
     int each = c->train.parts / ranks;
     if (ranks > 1 && (c->train.parts % ranks || (each & (each - 1))))
         fail_usage("%s: train.parts: %d on %d ranks; the ranks times a power of two is expected", where, c->train.parts, ranks);
@@ -61,6 +61,8 @@ static inline double saving_bytes(const Trainer *t) {
 static inline MemoryPlan memory_plan(const Trainer *t) {
     const Model *m = &t->model;
     double batch = 2.0 * sizeof(int) * t->config.train.batch * m->T, saving = t->config.train.local_steps ? saving_bytes(t) : 0;
+    if (!t->config.train.local_steps && dist_ranks() > 1 && dist_rank() == 0)
+        saving = (double)muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
     return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params * m->levels,
                         .optimizer = (double)t->state_bytes + outer_bytes(&t->outer), .activations = 4.0 * m->n_acts,
                         .other = (double)t->scratch_bytes * omp_get_max_threads() + units_room_bytes(&t->units, m->n_params) + batch + saving +
@@ -467,7 +469,7 @@ static inline void log_end(Trainer *t, const char *reason, double sent) {
 // Opens the run's folder on rank 0; the others only know where it is.
 static inline RunFolder open_run(const Arguments *a, char *dir, const Config *c, bool tokenizes) {
     if (dist_ranks() == 1) return run_open(a, dir, c, tokenizes);
-    RunFolder r = {.lock = -1};
+    RunFolder r = {.lock = -1, .program = a->program};
     if (dist_rank() == 0) r = run_open(a, dir, c, tokenizes);
     int n = r.dir ? (int)strlen(r.dir) : 0;
     dist_share(&n, sizeof n, 0);

@@ -83,6 +83,12 @@ static inline void units_add_units(Units *s, const MuonParam *p, int group, Unit
         }
 }
 
+// What counts where work doesn't: state, or where the rule keeps none what travels.
+static inline double units_weight(const MuonParam *p, const MuonOptions *options, const Unit *u) {
+    double state = units_state_floats(p, options, u);
+    return state > 0 ? state : (double)u->n;
+}
+
 typedef struct { double work; int unit; } UnitWork;
 
 // The largest first; equal ones in their order.
@@ -110,14 +116,14 @@ static inline void units_choose_owners(Units *s, const MuonParam *groups, const 
             double cost = muon_param_flops(p, options);
             if (cost == 0) cost = (double)s->list[i].n;         // an SVD's work depends on the matrix
             if (products == (pass == 0))
-                work[n++] = (UnitWork){products ? cost : units_state_floats(p, options, &s->list[i]), i};
+                work[n++] = (UnitWork){products ? cost : units_weight(p, options, &s->list[i]), i};
         }
         qsort(work, (size_t)n, sizeof *work, units_compare_work);
         for (int i = 0; i < n; i++) {
             Unit *u = &s->list[work[i].unit];
             u->owner = units_least(pass == 0 ? flops : bytes, ranks);
             flops[u->owner] += pass == 0 ? work[i].work : 0;
-            bytes[u->owner] += units_state_floats(&groups[u->group], options, u);
+            bytes[u->owner] += units_weight(&groups[u->group], options, u);
         }
     }
     free(flops), free(bytes), free(work);

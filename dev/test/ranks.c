@@ -177,10 +177,38 @@ TEST(what_cannot_be_is_said_in_one_line) {
     check_error_line(RANKS(2, 1, COMMON " --data.dir=build/test/nowhere --overwrite --run.dir=build/test/runs/bad"), EXIT_FAILED, "build/test/nowhere: no such folder");
     check_error_line(RANKS(2, 1, COMMON " --explain=3 --overwrite --run.dir=build/test/runs/bad"), EXIT_USAGE, "--explain=3: on one rank only");
     check_error_line(RANKS(2, 1, COMMON " --optimizer.muon.lr=1e6 --optimizer.adamw.lr=1e6 --overwrite --run.dir=build/test/runs/bad"), EXIT_FAILED, "error: step ");
+    check_error_line(RANKS(1, 1, COMMON " --train.steps=x --overwrite --run.dir=build/test/runs/bad"), EXIT_USAGE, "--train.steps=x");
+    check_error_line(RANKS(1000, 1, COMMON), EXIT_USAGE, "RANKS=1000: at most ");
     check_error_line(shell("dev/ranks.sh two %s %s > build/test/out.txt 2> build/test/err.txt", library, ranked), EXIT_USAGE, "RANKS=two: the number of ranks");
     // a launcher of another library, or a program that knows none
     check_error_line(ranks_command(0, 1, "OMPI_COMM_WORLD_SIZE=4", format(COMMON)), EXIT_USAGE, "one of 4 processes that a launcher of MPI started");
     check_error_line(ranks_command(0, 1, "PMI_SIZE=2", format(COMMON)), EXIT_USAGE, "one of 2 processes");
+}
+
+TEST(help_is_no_failure) {
+    CHECK(RANKS(2, 1, "--help") == 0);
+    CHECK(shell("test ! -s build/test/err.txt && grep -q train.parts build/test/out.txt") == 0);
+}
+
+TEST(parts_suit_the_micro_batch_that_is_asked_for) {
+    CHECK(RANKS(2, 1, COMMON " --train.micro_batch=4 --overwrite --run.dir=build/test/runs/auto") == 0);
+    CHECK(shell("grep -q '\"parts\": 2' build/test/runs/auto/config.json") == 0);
+}
+
+// The child that draws is no rank: loss.png is a folder.
+TEST(a_picture_that_fails_ends_no_rank) {
+    CHECK(RANKS(2, 1, COMMON " --overwrite --run.dir=build/test/runs/png") == 0);
+    CHECK(shell("rm build/test/runs/png/loss.png && mkdir build/test/runs/png/loss.png") == 0);
+    CHECK(RANKS(2, 1, "--resume --train.steps=40 --run.dir=build/test/runs/png") == 0);
+    CHECK(shell("grep -q '^warning: build/test/runs/png/loss.png: not drawn: ' build/test/err.txt && ! grep -q '^error: ' build/test/err.txt; "
+                "code=$?; rm -r build/test/runs/png; exit $code") == 0);
+}
+
+// Every rank reads it.
+TEST(a_damaged_checkpoint_is_said_once) {
+    CHECK(RANKS(2, 1, COMMON " --train.save_every=10 --overwrite --run.dir=build/test/runs/damaged") == 0);
+    CHECK(shell("truncate -s 1000 build/test/runs/damaged/checkpoint.bin") == 0);
+    check_error_line(RANKS(2, 1, "--resume --train.steps=40 --run.dir=build/test/runs/damaged"), EXIT_FAILED, "; the one before it: ");
 }
 
 // Ranks that begin with something else: the second one has another config, another build of the data, another kind of CPU.
@@ -235,6 +263,10 @@ int main(int argc, char **argv) {
     RUN(a_rank_that_dies_ends_all);
     RUN(half_the_bytes_train_alike);
     RUN(what_cannot_be_is_said_in_one_line);
+    RUN(help_is_no_failure);
+    RUN(parts_suit_the_micro_batch_that_is_asked_for);
+    RUN(a_picture_that_fails_ends_no_rank);
+    RUN(a_damaged_checkpoint_is_said_once);
     RUN(ranks_that_differ_are_refused);
     return tests_end();
 }
