@@ -23,7 +23,7 @@
 // Where all processes fail alike the first one says it: its end comes to the others while they wait here.
 static inline void dist_let_first(int rank) {
     struct timespec moment = {3, 0};
-    if (rank > 0) nanosleep(&moment, NULL);
+    while (rank > 0 && nanosleep(&moment, &moment) != 0 && errno == EINTR) {}     // by the launcher's SIGTERM: its SIGKILL follows
 }
 
 // Ends a program that a launcher started as one of several, and that is alone: all of them would write one run's folder.
