@@ -22,7 +22,7 @@ import golden_file
 import model
 
 STEPS, BATCH, CONTEXT = 60, 16, 128
-RATE, DECAY, WARMUP, COOLDOWN = 0.005, 0.1, 6, 30
+RATE, DECAY, WARMUP, COOLDOWN = 0.001, 0.1, 6, 30
 FOLDER, PREPARED = "build/check_optax", "build/data/kjv-bpe4096"
 MATRICES = ("wq", "wk", "wv", "wo", "w_gate", "w_in", "w_out")
 
@@ -38,8 +38,9 @@ def prepare():
     shutil.rmtree(FOLDER, ignore_errors=True)
     os.makedirs(f"{FOLDER}/data")
     tokens = np.fromfile(f"{PREPARED}/train_000000.bin", "<u2")[512:][: BATCH * CONTEXT + 1]
-    for name in ("train", "val"):
-        shard(f"{FOLDER}/data/{name}.bin", tokens)
+    for i in range(BATCH):  # a shard that holds one window gives that one in every epoch
+        shard(f"{FOLDER}/data/train_{i:06}.bin", tokens[i * CONTEXT :][: CONTEXT + 1])
+    shard(f"{FOLDER}/data/val.bin", tokens)
     shutil.copy(f"{PREPARED}/tokenizer.json", f"{FOLDER}/data")
     return tokens.astype(np.int64)
 
@@ -47,8 +48,9 @@ def prepare():
 def train(name, *keys):
     """Return the config and the log of a run, and the weights at its end."""
     run = f"{FOLDER}/{name}"
-    subprocess.run(["./train_gpt", "configs/default.json", f"--data.dir={FOLDER}/data", f"--run.dir={run}", "--optimizer.recipe=optax",
-                    "--train.eval_every=0", "--train.sample_tokens=0", *keys], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["./train_gpt", "configs/default.json", f"--data.dir={FOLDER}/data", f"--run.dir={run}",
+                    "--optimizer.recipe=optax", "--train.eval_every=0", "--train.sample_tokens=0", *keys], check=True,
+                   stdout=subprocess.DEVNULL)
     with open(f"{run}/log.jsonl") as f:
         log = [json.loads(line) for line in f]
     with open(f"{run}/config.json") as f:
@@ -104,7 +106,8 @@ def main():
     rates = [f"--optimizer.muon.lr={RATE}", f"--optimizer.muon.weight_decay={DECAY}", f"--optimizer.adamw.lr={RATE}",
              f"--optimizer.adamw.weight_decay={DECAY}", "--schedule.kind=trapezoid", "--schedule.final=0", "--train.grad_clip=0"]
     _, _, start = train("start", "--train.steps=1", "--optimizer.muon.lr=0", "--optimizer.adamw.lr=0", "--schedule.warmup=0")
-    config, log, _ = train("run", f"--train.steps={STEPS}", f"--schedule.warmup={WARMUP}", f"--schedule.cooldown={COOLDOWN}", *rates)
+    config, log, _ = train("run", f"--train.steps={STEPS}", f"--schedule.warmup={WARMUP}", f"--schedule.cooldown={COOLDOWN}",
+                           *rates)
     m = config["model"] | {"block": CONTEXT, "head_size": 0}
     w = {k: v.astype(np.float64).reshape(dict(model.tensor_shapes(m))[k]) for k, v in start.items()}
     inputs, targets = (torch.tensor(x.reshape(BATCH, CONTEXT)) for x in (tokens[:-1], tokens[1:]))
