@@ -90,7 +90,7 @@ TEST(a_run_that_was_stopped_goes_on_with_other_ranks) {
     CHECK(RANKS(0, 1, COMMON " --train.steps=150 --train.parts=8 --overwrite --run.dir=build/test/runs/one") == 0);
     for (size_t i = 0; i < COUNT_OF(signals); i++) {
         char *then = format("kill -%s $pid", signals[i]);
-        CHECK(shell("rm -rf build/test/runs/stopped; OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 4 %s %s " COMMON " --train.steps=150 --train.parts=8 "
+        CHECK(shell("rm -rf build/test/runs/stopped; OMP_NUM_THREADS=1 timeout -k 60 60 dev/ranks.sh 4 %s %s " COMMON " --train.steps=150 --train.parts=8 "
                     "--run.dir=build/test/runs/stopped > build/test/out.txt 2> build/test/err.txt & pid=$!; "
                     "while ! grep -qs '\"step\": 20,' build/test/runs/stopped/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
                     "%s; wait $pid", library, ranked, then) == EXIT_INTERRUPTED);
@@ -159,7 +159,7 @@ TEST(local_steps_stop_at_an_outer_step) {
 // kill -9 of one of four: all end, the line names what was saved, and two ranks go on from there.
 TEST(a_rank_that_dies_ends_all) {
     CHECK(RANKS(0, 1, COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 --overwrite --run.dir=build/test/runs/one") == 0);
-    CHECK(shell("rm -rf build/test/runs/killed; OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 4 %s %s " COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 "
+    CHECK(shell("rm -rf build/test/runs/killed; OMP_NUM_THREADS=1 timeout -k 60 60 dev/ranks.sh 4 %s %s " COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 "
                 "--run.dir=build/test/runs/killed > build/test/out.txt 2> build/test/err.txt & pid=$!; "
                 "while ! grep -qs '\"step\": 25,' build/test/runs/killed/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
                 "kill -9 $(pgrep -f '^%s ' | tail -n 1); wait $pid", library, ranked, ranked) == EXIT_FAILED);
