@@ -949,7 +949,7 @@ static inline void print_recipe(const Config *c, const ConfigSource *from) {
     char *recipe = xstrdup(config_choice_name(config_fields, N_FIELDS, "optimizer.recipe", c->optimizer.recipe));
     for (int given = 0; given < 2; given++) {
         const char *before = given ? "\n           given: " : "sets ";
-        printf(given ? "" : "recipe     %s ", recipe);
+        if (!given) printf("recipe     %s ", recipe);
         for (int i = 0; i < N_FIELDS; i++) {
             const Field *f = &config_fields[i];
             if (!is_governed("optimizer.recipe", recipe, f->key) || (from[i] >= CONFIG_FILE) != given) continue;

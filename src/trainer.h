@@ -1,7 +1,7 @@
 /* trainer.h - a Trainer around its steps: opened, resumed, saved, logged, told, ended. The glue between train_gpt.c, which
  * knows what is trained, and the services, which know no model: run.h, runlog.h, resume.h, screen.h, corpus.h, explain.h.
  *
- * defines: owners_of, choose_threads, choose_precision, memory_plan, choose_parts, trainer_open, trainer_begin, trainer_close, open_run,
+ * defines: owners_of, choose_threads, choose_precision, memory_plan, choose_parts, trainer_open, trainer_begin, trainer_close, trainer_open_run,
  *          checkpoint_weights, state_is_sound, check_undisturbed, save_run, keep_best, drop_older_best, read_weights,
  *          begin_weights, resume_run, log_start, tell_begin, tell_step, tell_validation, show_losses, show_sample, explain, train_end
  *
@@ -467,7 +467,7 @@ static inline void log_end(Trainer *t, const char *reason, double sent) {
 }
 
 // Opens the run's folder on rank 0; the others only know where it is.
-static inline RunFolder open_run(const Arguments *a, char *dir, const Config *c, bool tokenizes) {
+static inline RunFolder trainer_open_run(const Arguments *a, char *dir, const Config *c, bool tokenizes) {
     if (dist_ranks() == 1) return run_open(a, dir, c, tokenizes);
     RunFolder r = {.lock = -1, .program = a->program};
     if (dist_rank() == 0) r = run_open(a, dir, c, tokenizes);
