@@ -36,8 +36,8 @@ static void check_runs(int n, int threads, const char *one, const char *many, co
 
 static const char *const architectures[] = {
     "--model.arch=gpt2", "--model.arch=speedrun --optimizer.qk_clip.tau=0 --optimizer.name=normuon", "--model.arch=llama --model.kv_heads=1",
-    "--model.arch=k2 --model.q_lora=8 --model.kv_lora=8 --model.nope=8 --model.rope=4 --model.v_head=8 --model.experts=4 "
-    "--model.expert_width=8 --model.dropout=0 --optimizer.muon.per_head=true",
+    ("--model.arch=k2 --model.q_lora=8 --model.kv_lora=8 --model.nope=8 --model.rope=4 --model.v_head=8 --model.experts=4 "
+    "--model.expert_width=8 --model.dropout=0 --optimizer.muon.per_head=true"),
 };
 #define COMMON "build/test/run.json --train.steps=30 --train.batch=24 --train.micro_batch=0 --train.sample_tokens=0"
 
