@@ -39,7 +39,9 @@ asked=
 end_at_once() {
     if [ "$library" = openmpi ]; then kill -TERM $pid; else kill -KILL -- -$pid; fi        # MPICH would pass a TERM on, which saves
 }
-trap 'if [ -z "$asked" ]; then asked=1; kill -USR1 $pid; else end_at_once; fi' INT TERM HUP
+ask() { [ -n "$asked" ] || kill -USR1 $pid; asked=1; }
+trap 'if [ -n "$asked" ]; then end_at_once; else ask; fi' INT
+trap ask TERM HUP                        # of these several come at once: from a terminal that closes and its shell, to a group and its leader
 while wait $pid; status=$?; [ $status -gt 128 ] && kill -0 $pid 2>/dev/null; do :; done
 code=$(sed -n 's/^ended //p' "$MUON_RANKS_WORD" | head -n 1)
 [ -z "$code" ] || exit "$code"
