@@ -103,14 +103,10 @@ enum { SUM_TOKENS = 64 };
 
 static int sum_pieces(int N) { return (N + SUM_TOKENS - 1) / SUM_TOKENS; }
 
-VEC_PASS(void, add_row, (float *sum, const float *x, int n), (sum, x, n)) {
-    VEC_LOOP for (int i = 0; i < n; i++) sum[i] += x[i];
-}
-
 // total (n) += the rows of pieces: the first n floats of each `stride`
 static void sum_add_pieces(float *total, const float *pieces, int count, int n, size_t stride) {
     if (!total) return;
-    for (int piece = 0; piece < count; piece++) add_row(total, pieces + (size_t)piece * stride, n);
+    for (int piece = 0; piece < count; piece++) vec_add(total, pieces + (size_t)piece * stride, (size_t)n);
 }
 
 // db (C) += sum over n of dout[n], dout: (N, C); sums: room for (sum_pieces(N), C)
@@ -120,7 +116,7 @@ static void bias_backward(float *db, const float *dout, int N, int C, float *sum
         float *sum = sums + (size_t)piece * C;
         memset(sum, 0, (size_t)C * sizeof *sum);
         for (int n = piece * SUM_TOKENS; n < N && n < (piece + 1) * SUM_TOKENS; n++)
-            add_row(sum, dout + (size_t)n * C, C);
+            vec_add(sum, dout + (size_t)n * C, (size_t)C);
     }
     sum_add_pieces(db, sums, sum_pieces(N), C, (size_t)C);
 }
@@ -132,7 +128,7 @@ static void embedding_forward(float *x, const int *tokens, const float *wte, con
     #pragma omp parallel for
     for (int n = 0; n < B * T; n++) {
         memcpy(x + (size_t)n * C, wte + (size_t)tokens[n] * C, (size_t)C * sizeof *x);
-        if (wpe) add_row(x + (size_t)n * C, wpe + (size_t)(n % T) * C, C);
+        if (wpe) vec_add(x + (size_t)n * C, wpe + (size_t)(n % T) * C, (size_t)C);
     }
 }
 
@@ -144,8 +140,8 @@ static void embedding_backward(float *dwte, float *dwpe, const float *dx, const 
         int channels = first + CHANNELS < C ? CHANNELS : C - first;
         for (int n = 0; n < B * T; n++) {
             const float *d = dx + (size_t)n * C + first;
-            add_row(dwte + (size_t)tokens[n] * C + first, d, channels);
-            if (dwpe) add_row(dwpe + (size_t)(n % T) * C + first, d, channels);
+            vec_add(dwte + (size_t)tokens[n] * C + first, d, (size_t)channels);
+            if (dwpe) vec_add(dwpe + (size_t)(n % T) * C + first, d, (size_t)channels);
         }
     }
 }
@@ -1063,7 +1059,7 @@ static void latent_keys_backward(const Model *m, float *dkv, float *drotated, co
         for (int h = 0; h < m->NH; h++) {
             const float *from = dk + ((size_t)n * m->NH + h) * m->HS;
             memcpy(dkv + (size_t)n * s.kv_stride + (size_t)h * s.nope, from, (size_t)s.nope * sizeof *from);
-            add_row(sum, from + s.nope, s.rope);
+            vec_add(sum, from + s.nope, (size_t)s.rope);
         }
     }
     profile_lap(PASS_POSITION, 0, 8.0 * N * m->NH * m->HS);
@@ -1320,7 +1316,7 @@ static void moe_combine(Model *m, float *out, const MoeActs *a, const float *wei
         for (int j = 0; j < K; j++)
             add_scaled_row(sum, m->work + (size_t)a->place[n * K + j] * C, j > 0, weights ? weights[n * K + j] : 1.0f, C);
         if (drop.rate > 0.0f) dropout_rows(sum, (size_t)C, drop, batch.T, n, 0, 1, C);
-        add_row(out + (size_t)n * C, sum, C);
+        vec_add(out + (size_t)n * C, sum, (size_t)C);
     }
     profile_lap(PASS_ROUTING, 0, 4.0 * batch.B * batch.T * (K + 2) * C);
 }
@@ -2282,7 +2278,8 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
             if (part + 1 == parts && first + B == (part + 1) * each) begin_exchange(t);
             uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)(passed * each + first);
             size_t at = (size_t)first * T;
-            t->part_losses[passed + part] += model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / averaged));
+            t->part_losses[passed + part] +=
+                model_gradients(m, t->inputs + at, t->targets + at, B, T, sequence, (float)(1.0 / averaged));
         }
         model_end_grads(m, part, parts);
     }
@@ -2316,7 +2313,8 @@ static bool train_step(Trainer *t, StepResult *result) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Validation, without dropout. Returns false where a signal cut it short. Each rank takes every so many micro-batches of windows; what came of them is added up in the order of the windows.
+// Validation, without dropout. Returns false where a signal cut it short. Each rank takes every so many micro-batches of windows;
+// what came of them is added up in the order of the windows.
 static bool evaluate(Trainer *t) {
     const Config *c = &t->config;
     Model *m = &t->model;
@@ -2357,7 +2355,8 @@ static int train(Trainer *t) {
     if (c->train.local_steps) outer_begin(&t->outer);
     for (;; ) {
         // Validate: every eval_every steps and at the end, but not again after a resume
-        bool saves_now = t->step > 0 && due(c->train.save_every, t->step, steps), evaluates = due(c->train.eval_every, t->step, steps);
+        bool saves_now = t->step > 0 && due(c->train.save_every, t->step, steps);
+        bool evaluates = due(c->train.eval_every, t->step, steps);
         bool stops = stopping(t);
         if (t->units.halves && (saves_now || evaluates || stops)) units_share_weights(&t->units, t->model.params, true);
         bool validates = evaluates && t->eval.step != t->step && !stops && evaluate(t);

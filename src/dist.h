@@ -1,8 +1,8 @@
 /* dist.h - ranks: the processes that train one model together, and all that they tell each other.
  *
- * defines: dist_tell, dist_begin, dist_rank, dist_ranks, dist_here, dist_sharing, dist_any, dist_first, dist_sum_ints, dist_sum_doubles,
- *          dist_max_floats, dist_share, dist_words, dist_gather, dist_pause, DistMessages, dist_send, dist_receive, dist_poll, dist_finish,
- *          dist_sent_bytes, dist_wait_seconds
+ * defines: dist_tell, dist_begin, dist_rank, dist_ranks, dist_here, dist_sharing, dist_any, dist_first, dist_sum_ints,
+ *          dist_sum_doubles, dist_max_floats, dist_share, dist_words, dist_gather, dist_pause, DistMessages, dist_send,
+ *          dist_receive, dist_poll, dist_finish, dist_sent_bytes, dist_wait_seconds
  *
  * MPI enters here and nowhere else, where MUON_MPI is defined (make MPI=1). Without it there is one rank, and nothing costs
  * anything. Every function but the ones that ask is collective: all ranks call it, in the same order.
@@ -45,8 +45,9 @@ static inline void dist_check_launcher(const char *why) {
 static struct {
     int rank, ranks, here, sharing;      // ranks of this machine, and those of them that may use the same CPUs, with this one
     MPI_Comm comm;
+    MPI_Op larger;                       // of floats
     double sent, waited;                 // bytes of weights and gradients; seconds in which this rank had nothing to do
-} dist = {0, 1, 1, 1, MPI_COMM_NULL, 0, 0};
+} dist = {0, 1, 1, 1, MPI_COMM_NULL, MPI_OP_NULL, 0, 0};
 
 static inline int dist_rank(void) { return dist.rank; }
 static inline int dist_ranks(void) { return dist.ranks; }
@@ -159,10 +160,8 @@ static inline void dist_larger(void *in, void *inout, int *n, MPI_Datatype *type
 }
 
 static inline void dist_max_floats(float *x, size_t n) {
-    MPI_Op larger;
-    MPI_Op_create(dist_larger, 1, &larger);
-    MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_FLOAT, larger, dist.comm);
-    MPI_Op_free(&larger);
+    if (dist.larger == MPI_OP_NULL) MPI_Op_create(dist_larger, 1, &dist.larger);
+    MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_FLOAT, dist.larger, dist.comm);
 }
 
 // What rank `from` has becomes everybody's.

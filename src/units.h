@@ -14,8 +14,8 @@
  *     from it       each unit's new weights, to all
  *
  * Bytes that a rank sends in a step: 4 P (N - 1) / N of gradients and as many of weights, the least that an all-reduce of P
- * gradients needs; half of that as bf16. Gradients leave while the backward pass still runs. On one rank nothing moves, and the optimizer's table is
- * the caller's.
+ * gradients needs; half of that as bf16. Gradients leave while the backward pass still runs. On one rank nothing moves, and the
+ * optimizer's table is the caller's.
  */
 #ifndef UNITS_H
 #define UNITS_H
@@ -62,11 +62,9 @@ typedef struct {
 enum { UNITS_PIECES = 256,               // elementwise units have about as many weights as all elementwise weights over this
        UNITS_ROOM = 1 << 22 };           // floats; more where a unit needs it
 
-static inline const MuonOptions *units_options(const MuonParam *p, const MuonOptions *common) { return p->options ? p->options : common; }
-
 // Floats of state that a unit has, by what the whole tensor has.
 static inline double units_state_floats(const MuonParam *p, const MuonOptions *options, const Unit *u) {
-    double whole = (double)muon_state_bytes(p, 1, units_options(p, options)) / sizeof(float);
+    double whole = (double)muon_state_bytes(p, 1, options) / sizeof(float);
     return whole / p->count * u->rows / p->rows;
 }
 
@@ -146,10 +144,11 @@ static inline void units_free_owned(Units *s) {
     s->owned_units = NULL;
 }
 
-/* Units and their owners among the ranks, for the optimizer's table of n groups, whose weights need no addresses yet. halves: gradients
- * and weights travel as bf16, each rank keeping what its gradients lost for the next step (error feedback: Seide et al., "1-Bit
- * Stochastic Gradient Descent", 2014). To be freed by units_free. Ends the program where a unit is too large for a message. */
-static inline Units units_plan(const MuonParam *groups, const UnitPlace *places, int n, const MuonOptions *options, int ranks, int rank, bool halves) {
+/* Units and their owners among the ranks, for the optimizer's table of n groups, whose weights need no addresses yet. halves:
+ * gradients and weights travel as bf16, each rank keeping what its gradients lost for the next step (error feedback: Seide et al.,
+ * "1-Bit Stochastic Gradient Descent", 2014). To be freed by units_free. Ends the program where a unit is too large for a message. */
+static inline Units units_plan(const MuonParam *groups, const UnitPlace *places, int n, const MuonOptions *options, int ranks,
+                               int rank, bool halves) {
     Units s = {.rank = rank, .ranks = ranks, .halves = halves && ranks > 1};
     size_t elementwise = 0;
     for (int g = 0; g < n; g++)
@@ -265,15 +264,11 @@ static inline void units_receive(Units *s) {
     }
 }
 
-VEC_PASS(void, units_add, (float *sum, const float *x, size_t n), (sum, x, n)) {
-    VEC_LOOP for (size_t i = 0; i < n; i++) sum[i] += x[i];
-}
-
 // sum += x, by all threads.
 static inline void units_add_long(float *sum, const float *x, size_t n) {
     enum { FLOATS = 1 << 14 };
     #pragma omp parallel for
-    for (size_t i = 0; i < n; i += FLOATS) units_add(sum + i, x + i, n - i < FLOATS ? n - i : FLOATS);
+    for (size_t i = 0; i < n; i += FLOATS) vec_add(sum + i, x + i, n - i < FLOATS ? n - i : FLOATS);
 }
 
 // mine <- the sum of all ranks' blocks of n floats, in the tree in which a rank sums its parts; theirs: those of the others, in
@@ -285,7 +280,7 @@ static inline void units_add_up(const Units *s, float *mine, float *theirs, size
         size_t here = n - at < FLOATS ? n - at : FLOATS;
         #define UNITS_BLOCK(r) ((r) == s->rank ? mine + at : theirs + (size_t)((r) - ((r) > s->rank)) * n + at)
         for (int step = 1; step < s->ranks; step *= 2)
-            for (int r = 0; r + step < s->ranks; r += 2 * step) units_add(UNITS_BLOCK(r), UNITS_BLOCK(r + step), here);
+            for (int r = 0; r + step < s->ranks; r += 2 * step) vec_add(UNITS_BLOCK(r), UNITS_BLOCK(r + step), here);
         if (s->rank > 0) memcpy(mine + at, UNITS_BLOCK(0), here * sizeof *mine);
         #undef UNITS_BLOCK
     }
@@ -392,7 +387,8 @@ static inline void units_gather_state(Units *s, const Muon *m, const MuonParam *
         size_t n;
         for (int slot = 0; slot < MUON_SLOT_COUNT; slot++) {
             UnitSlice slice = units_slice(u, &groups[u->group], &m->options, slot);
-            float *to = whole ? muon_state(whole, u->group, slot, &n) : NULL, *from = u->owner == s->rank ? muon_state(m, own, slot, &n) : NULL;
+            float *to = whole ? muon_state(whole, u->group, slot, &n) : NULL;
+            float *from = u->owner == s->rank ? muon_state(m, own, slot, &n) : NULL;
             if (!slice.n || (u->owner != s->rank && s->rank > 0)) continue;
             if (to && from) memcpy(to + slice.at, from, slice.n * sizeof *to);
             else if (to) dist_receive(&s->receives, to + slice.at, slice.n * sizeof *to, u->owner);

@@ -5,6 +5,7 @@
  *                    mark its loops, VEC_INLINE the functions it calls
  *          vec_flush_subnormals  what is too small to matter becomes zero, so that it costs no time
  *          vec_expf, vec_tanhf, vec_erff, vec_sigmoidf, vec_sum, vec_dot, vec_max   to be used in such functions
+ *          vec_add   one array onto another
  *          Dropout, dropout_factor, dropout_threshold   which elements are dropped, by a hash
  *
  * libm's functions are exact to the last bit but one number at a time; a GPT calls them thousands of times a token.
@@ -157,6 +158,11 @@ VEC_INLINE float vec_max(const float *x, int n) {
     for (; i < n; i++) m[i % 16] = x[i] > m[i % 16] ? x[i] : m[i % 16];
     for (int j = 0; j < 16; j++) largest = m[j] > largest ? m[j] : largest;
     return largest;
+}
+
+// sum += x, n floats
+VEC_PASS(void, vec_add, (float *sum, const float *x, size_t n), (sum, x, n)) {
+    VEC_LOOP for (size_t i = 0; i < n; i++) sum[i] += x[i];
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
