@@ -90,7 +90,8 @@ $(if $(filter-out 0 1 openmpi mpich,$(MPI)),$(error MPI=$(MPI): openmpi or mpich
 $(if $(RANKS),$(if $(shell echo $(call quoted,$(value RANKS)) | grep -x '[1-9][0-9]*'),,$(error RANKS=$(value RANKS): the number of ranks$(comma) at least 1$(comma) is expected)))
 WITH_RANKS := $(or $(RANKS),$(filter-out 0,$(MPI)))
 RANKED  := $(TRAINER)_$(if $(filter mpich,$(MPI)),mpich,mpi)
-MPICC    = $(shell command -v mpicc.$(MPI_LIBRARY) || echo mpicc)
+# Looked for by the shell that calls it: dev/setup.sh may install it just before.
+MPICC   := $$(command -v mpicc.$(MPI_LIBRARY) || echo mpicc)
 export CONFIG DATA TOKENIZER VOCAB RUNS_DIR A B GRID BUILD TRAINER PARSER
 ifneq ($(DATA_ROOT),build/data)
 export DATA_ROOT                # the programs look there for what a config has in build/data

@@ -22,6 +22,11 @@ if [ ${#ranks} -gt 6 ] || [ "$ranks" -gt $most ]; then
 fi
 launcher=mpirun.$library
 command -v "$launcher" >/dev/null || launcher=mpirun
+case $("$launcher" --version 2>/dev/null </dev/null) in *"Open MPI"*) is=openmpi ;; ?*) is=mpich ;; *) is= ;; esac
+if [ "$is" != "$library" ]; then
+    echo "error: no mpirun of $library here; \`dev/setup.sh $library\` installs it" >&2
+    exit 1
+fi
 switches="-n $ranks"
 if [ "$library" = openmpi ]; then
     # one copy more between processes of a machine: containers often forbid the direct one

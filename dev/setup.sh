@@ -88,12 +88,17 @@ missing_fuzz() {
         clang -fsanitize=fuzzer,address,undefined -x c - -o /dev/null 2>/dev/null || echo clang libclang-rt-dev
 }
 
-# A library is used by its Debian names, or where it is the only one by the common ones.
+# A library is used by its Debian names (mpicc.mpich, mpirun.mpich), or by the common ones where those are this library's: Open MPI's
+# header says so, and its launcher; what does not is taken for MPICH or one of its descendants.
 has_mpi() {
+    not=$([ "$1" = openmpi ] || echo '!')
     for name in "mpicc.$1" mpicc; do
-        command -v "$name" >/dev/null || continue
-        printf '#include <mpi.h>\nint main(void) { return !MPI_VERSION; }\n' | "$name" -x c - -x none -o /dev/null 2>/dev/null || continue
-        command -v "mpirun${name#mpicc}" >/dev/null && return
+        launcher=mpirun${name#mpicc}
+        { command -v "$name" && command -v "$launcher"; } >/dev/null || continue
+        printf '#include <mpi.h>\n#if %sdefined OPEN_MPI\nint main(void) { return !MPI_VERSION; }\n#endif\n' "$not" |
+            "$name" -x c - -x none -o /dev/null 2>/dev/null || continue
+        case $("$launcher" --version 2>/dev/null </dev/null) in *"Open MPI"*) is=openmpi ;; ?*) is=mpich ;; *) is= ;; esac
+        [ "$is" != "$1" ] || return 0
     done
     return 1
 }

@@ -22,7 +22,10 @@ static int ranks_command(int n, int threads, const char *before, char *arguments
 
 static void check_runs(int n, int threads, const char *one, const char *many, const char *arguments) {
     int code = RANKS(n, threads, "%s --overwrite --run.dir=build/test/runs/%s", arguments, many);
-    if (code) CHECK_MSG(false, "exit code %d: %s", code, read_file("build/test/err.txt", NULL));
+    if (code) {
+        CHECK_MSG(false, "exit code %d: %s", code, read_file("build/test/err.txt", NULL));
+        return;
+    }
     char a[128], b[128];
     snprintf(a, sizeof a, "build/test/runs/%s/checkpoint.bin", one);
     snprintf(b, sizeof b, "build/test/runs/%s/checkpoint.bin", many);

@@ -240,6 +240,25 @@ TEST(setup_looks_where_the_flags_say) {
     CHECK_FAILS(shell_as_nobody, "CFLAGS=-fno-such-flag dev/setup.sh build", 1, "-fno-such-flag: ");
 }
 
+// Of MPI's two libraries the common names, mpicc and mpirun, are one's: dev/setup.sh installs the other, and dev/ranks.sh starts nothing
+// by it. Wrappers by both libraries' own names, which build nothing, hide those of this machine.
+TEST(the_common_names_of_mpi_are_one_library) {
+    static const struct { const char *is, *isnt, *header, *says; } cases[] = {
+        {"openmpi", "mpich", "#define OPEN_MPI 1", "mpirun (Open MPI) 4.1.4"}, {"mpich", "openmpi", "#define MPICH 1", "HYDRA build details:"}};
+#define WITH_MPI "PATH=" ROOT "/mpi:$PATH "
+    char errors[1024];
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        setenv("header", cases[i].header, 1), setenv("says", cases[i].says, 1), setenv("is", cases[i].is, 1), setenv("isnt", cases[i].isnt, 1);
+        CHECK(run("rm -rf " ROOT "/mpi && mkdir " ROOT "/mpi && cd " ROOT "/mpi && printf '#define MPI_VERSION 3\\n%s\\n' \"$header\" > mpi.h && "
+                  "printf '#!/bin/sh\\nexec %s -I%s \"$@\"\\n' \"${CC:-cc}\" \"$PWD\" > mpicc && printf '#!/bin/sh\\necho \"%s\"\\n' \"$says\" > mpirun && "
+                  "echo exit 1 | tee mpicc.openmpi mpicc.mpich mpirun.openmpi mpirun.mpich > /dev/null && chmod +x *") == 0);
+        CHECK_MSG(run_child(shell_as_nobody, WITH_MPI "dev/setup.sh $is", errors, sizeof errors) == 0, "%s", errors);
+        CHECK_FAILS(shell_as_nobody, WITH_MPI "dev/setup.sh $isnt", 1, cases[i].isnt);
+        CHECK(run(WITH_MPI "; rm " ROOT "/mpi/mpirun.*; export PATH; command -v mpirun.$isnt > " ROOT "/out || dev/ranks.sh 2 $isnt ./train_gpt 2>&1 | "
+                  "grep -x \"error: no mpirun of $isnt here; .dev/setup.sh $isnt. installs it\"") == 0);
+    }
+}
+
 // Without the font of pictures, and with an apt-get that reaches nothing: a warning, once, from root; from others nothing.
 TEST(a_missing_font_is_no_error) {
     CHECK(run("mkdir -p " ROOT "/apt " ROOT "/empty && printf '#!/bin/sh\\necho no network >&2\\nexit 100\\n' > " ROOT "/apt/apt-get && chmod +x " ROOT "/apt/apt-get") == 0);
@@ -316,6 +335,7 @@ int main(int argc, char **argv) {
     RUN(make_takes_fast_math_back);
     RUN(programs_compile_without_openmp);
     RUN(setup_looks_where_the_flags_say);
+    RUN(the_common_names_of_mpi_are_one_library);
     RUN(a_missing_font_is_no_error);
     RUN(studies_say_their_cost_and_leave_what_is_kept);
     RUN(pages_lead_somewhere);

@@ -143,8 +143,9 @@ static inline double checkpoint_distance(const char *a, const char *b, int *tens
 
 // The log without what depends on the clock: events with step, loss, lr, grad_norm, val_loss, max_logit.
 static char *log_without_times(const char *dir) {
-    char *path = format("%s/log.jsonl", dir), *text = read_file(path, NULL),
-         *kept = xcalloc(strlen(text) + 1, 1), *to = kept;
+    char *path = format("%s/log.jsonl", dir), *text = read_file(path, NULL);
+    if (!text) fail("%s: %s", path, strerror(errno));
+    char *kept = xcalloc(strlen(text) + 1, 1), *to = kept;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
         if (strstr(line, "\"start\"") || strstr(line, "\"end\"")) continue;
         char *cut = strstr(line, ", \"ms\"");
