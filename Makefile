@@ -108,6 +108,8 @@ EXACT    := $(if $(FAST),$(if $(filter -Ofast,$(FAST)),-O3) -fno-fast-math -fno-
     -fno-associative-math -fno-reciprocal-math -fsigned-zeros -fno-math-errno -fno-trapping-math)
 LIBS      = -lcjson -lpcre2-8 -lutf8proc -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
+MUON_VERSION := $(shell sed -n 's/^#define MUON_VERSION "\(.*\)"/\1/p' muon.h)
+SONAME   := libmuon.so.$(firstword $(subst ., ,$(MUON_VERSION)))
 TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz
 OF_RUNS  := $(patsubst %,$(BUILD)/test_%,gpt run export import data)      # they write into the same folders of build/test
 
@@ -129,7 +131,7 @@ endif
 compile = $(call compile_by,$(CC),$(1),$(2),$(3))
 compile_by = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(1) $(CPPFLAGS) $(FLAGS) $(3) $(CFLAGS) $(2) -o $@ $(LDFLAGS) $(LIBS) $(4) $(LDLIBS) $(EXACT)
 
-.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot watch tensorboard pictures bench bench-torch bench-muon bench-tokenizer study help clean distclean setup commit
+.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot watch tensorboard pictures bench bench-torch bench-muon bench-tokenizer study libmuon help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1: train_gpt_mpi, too (MPI=mpich: train_gpt_mpich)
@@ -230,6 +232,8 @@ study: $(STUDY_NEEDS)                                    ## re-measure a claim o
 	    QUICK=$(QUICK) OUT="$$out" dev/exp/$(NAME)/run.sh), \
 	for s in $(STUDIES); do printf '  %-14s %3d min  %s\n' "$$s" "$$(minutes $$s)" "$$(sed -n '1s/^# //p' dev/exp/$$s/README.md)"; done)
 
+libmuon: $(BUILD)/libmuon.so                             ## muon.h as a shared library, build/libmuon.so, for C programs and for tools/python/muon_c.py; needs a C compiler only
+
 # Variables, as `make help` shows them:
 #   CONFIG=FILE.json         what is trained (configs/default.json)
 #   DATA= TOKENIZER= VOCAB=  the text and what its tokens are; also DOCUMENTS= EXT= of data/tokenize.c, SHARDS=
@@ -312,6 +316,13 @@ $(BUILD)/chart: dev/exp/chart.c $(HEADERS) | setup
 	$(call compile,$<)
 $(BUILD)/pictures: dev/exp/pictures.c $(HEADERS) | setup
 	$(call compile,$<)
+# The library depends on none of the packages; its functions keep the names it was compiled with, whatever a program that loads it has.
+$(BUILD)/libmuon.so: LIBS = -lm
+$(BUILD)/libmuon.so: src/libmuon.c src/gemm.h muon.h
+	$(call compile,$<,-shared -fPIC -fvisibility=hidden -Wl$(comma)-soname$(comma)$(SONAME) -Wl$(comma)-Bsymbolic)
+	$(Q)ln -sf libmuon.so $(BUILD)/$(SONAME)
+$(BUILD)/test_libmuon: dev/test/test_libmuon.c dev/test/inlined.c dev/test/test.h $(BUILD)/libmuon.so $(HEADERS) | setup
+	$(call compile,$< dev/test/inlined.c,,-L$(BUILD) -lmuon '-Wl$(comma)-rpath$(comma)$$ORIGIN')
 $(BUILD)/test_tiles: dev/test/test_gemm.c
 $(BUILD)/test_attn_tiles: dev/test/test_attn.c
 $(BUILD)/test_tokenize: data/tokenize.c

@@ -10,7 +10,8 @@
             muon_state;
             muon_orthogonalize, muon_svd_power, muon_spectral_power and their _bytes; muon_coefficients, muon_phi,
             muon_flops, muon_param_flops, muon_scale, muon_update_scale, muon_look_ahead; muon_qk_gamma, muon_qk_clip,
-            muon_qk_clip_mla; muon_rule_name, muon_rule_uses, muon_rule_is_for_matrices, muon_scale_name, muon_strerror
+            muon_qk_clip_mla; muon_rule_name, muon_rule_uses, muon_rule_is_for_matrices, muon_scale_name, muon_strerror,
+            muon_version
 
    What Muon is: the gradient of a matrix is usually dominated by a few singular directions. Muon keeps a momentum of
    it and, before stepping, replaces every singular value by (about) one: U S V^T becomes U V^T, the steepest descent
@@ -279,6 +280,10 @@ int main(void) {
 
 #include <stddef.h>
 
+/* Of this file and of the library that `make libmuon` makes of it (semver.org): the first number changes where a program has to,
+   or has to be compiled anew, the second where something is added, the third where a fault is mended. */
+#define MUON_VERSION "1.0.0"
+
 #if defined(MUON_STATIC)
 #define MUONDEF static inline
 #elif defined(__cplusplus)
@@ -526,6 +531,8 @@ MUONDEF int muon_rule_is_for_matrices(int rule);
 MUONDEF int muon_rule_uses(int rule);
 MUONDEF const char *muon_scale_name(int scale);
 MUONDEF const char *muon_strerror(int code);
+// MUON_VERSION as the implementation has it: of a shared library, whether it is the one that the program was compiled for.
+MUONDEF const char *muon_version(void);
 
 #endif // MUON_H
 
@@ -617,6 +624,8 @@ MUONDEF const char *muon_strerror(int code) {
     };
     return code >= 0 && code < MUON_E_COUNT ? words[code] : "unknown error code";
 }
+
+MUONDEF const char *muon_version(void) { return MUON_VERSION; }
 
 MUONDEF const MuonCoefficients *muon_coefficients(int set) {
     // The paper's list is for X / 1.01: each step but the last of its list has (a, b, c) for s / 1.01.
