@@ -6,8 +6,8 @@
        #include "muon.h"
 
    defines: MuonParam, MuonOptions, MuonCoefficients, Muon; muon_default_options, muon_state_bytes, muon_scratch_bytes,
-            muon_init, muon_begin_step, muon_step_one, muon_step_all, muon_step, muon_grad_norm, muon_sum_of_squares,
-            muon_state;
+            muon_init, muon_init_apart, muon_begin_step, muon_step_one, muon_step_all, muon_step, muon_grad_norm,
+            muon_sum_of_squares, muon_state;
             muon_orthogonalize, muon_svd_power, muon_spectral_power and their _bytes; muon_coefficients, muon_phi,
             muon_flops, muon_param_flops, muon_scale, muon_update_scale, muon_look_ahead; muon_qk_gamma, muon_qk_clip,
             muon_qk_clip_mla; muon_rule_name, muon_rule_uses, muon_rule_is_for_matrices, muon_scale_name, muon_strerror,
@@ -391,6 +391,8 @@ typedef struct {
     int n;
     float *state;
     double lr_factor, grad_scale;           // of the step begun; grad_scale is -1 where none is
+    float *const *slots;                    // of muon_init_apart, else NULL
+    long long *steps;
 } Muon;
 
 /* momentum 0.95, averaged, Nesterov, MUON_COEFF_KELLER and its 5 steps, no guard, MUON_SCALE_MATCH_RMS_ADAMW, rms 0.2,
@@ -409,6 +411,14 @@ MUONDEF size_t muon_scratch_bytes(const MuonParam *params, int n, const MuonOpti
 /* Starts m with zero states and t = 0. memory: muon_state_bytes, written; may be NULL where that is 0.
    Fails with MUON_E_ARGUMENT, MUON_E_OPTIONS, MUON_E_PARAM or MUON_E_VECTOR (m->bad_tensor, m->bad_field). */
 MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions *options, void *memory);
+
+/* As muon_init, for tensors whose states are pieces of memory of the caller's, as in a binding to another language, and which may
+   sit steps out (one without a gradient is left out of the table): slots[tensor * MUON_SLOT_COUNT + slot], the numbers that
+   muon_state has there, read and written, NULL where the rule keeps none; steps[tensor], how many steps have made them, in place
+   of t, which a step adds one to. Zeros at first. Both arrays must outlive the Muon. Fails as muon_init, and with MUON_E_PARAM
+   (bad_field "slots" or "steps") where a piece is missing or a number of steps is negative. */
+MUONDEF int muon_init_apart(Muon *m, const MuonParam *params, int n, const MuonOptions *options, float *const *slots,
+                            long long *steps);
 
 /* Begins a step: scans every gradient of a tensor that has a rule, adds one to t, keeps both factors for muon_step_one.
    lr_factor: the schedule, times each tensor's lr. grad_scale: times every gradient, such as clip / max(clip, norm).
@@ -977,8 +987,12 @@ MUONDEF float *muon_state(const Muon *m, int tensor, int slot, size_t *n) {
     *n = 0;
     if (!m || tensor < 0 || tensor >= m->n || slot < 0 || slot >= MUON_SLOT_COUNT) return NULL;
     *n = muon__slot_size(&m->params[tensor], &m->options, slot);
+    if (m->slots) return *n ? m->slots[tensor * MUON_SLOT_COUNT + slot] : NULL;
     return *n ? m->state + muon__offset(m->params, &m->options, tensor, slot) : NULL;
 }
+
+// Steps that made a tensor's state.
+static long long muon__t(const Muon *m, int tensor) { return m->steps ? m->steps[tensor] : m->t; }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Threads
@@ -1489,20 +1503,51 @@ static int muon__at(Muon *m, int code, int tensor, int matrix, const char *field
     return code;
 }
 
-MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions *options, void *memory) {
+// What both ways to start have in common.
+static int muon__init(Muon *m, const MuonParam *params, int n, const MuonOptions *options) {
     if (!m) return MUON_E_ARGUMENT;
     memset(m, 0, sizeof *m);
     m->bad_matrix = -1;
     m->grad_scale = -1.0;
-    int code = muon__check(params, n, options, 1, &m->bad_tensor, &m->bad_field);
+    const int code = muon__check(params, n, options, 1, &m->bad_tensor, &m->bad_field);
     if (code != MUON_OK) return code;
-    size_t bytes = muon_state_bytes(params, n, options);
-    if (bytes > 0 && !memory) return muon__at(m, MUON_E_ARGUMENT, -1, -1, "memory");
     m->options = *options;
     m->params = params;
     m->n = n;
+    return MUON_OK;
+}
+
+MUONDEF int muon_init(Muon *m, const MuonParam *params, int n, const MuonOptions *options, void *memory) {
+    const int code = muon__init(m, params, n, options);
+    if (code != MUON_OK) return code;
+    const size_t bytes = muon_state_bytes(params, n, options);
+    if (bytes > 0 && !memory) {
+        m->n = 0;
+        return muon__at(m, MUON_E_ARGUMENT, -1, -1, "memory");
+    }
     m->state = (float *)memory;
     if (bytes > 0) memset(memory, 0, bytes);   // all bits zero is 0.0f
+    return MUON_OK;
+}
+
+MUONDEF int muon_init_apart(Muon *m, const MuonParam *params, int n, const MuonOptions *options, float *const *slots,
+                            long long *steps) {
+    int code = muon__init(m, params, n, options), bad = -1;
+    if (code != MUON_OK) return code;
+    const char *field = n > 0 && !slots ? "slots" : n > 0 && !steps ? "steps" : NULL;
+    if (field) code = MUON_E_ARGUMENT;
+    for (int i = 0; i < n && !field; i++) {
+        for (int s = 0; s < MUON_SLOT_COUNT; s++)
+            if (!slots[i * MUON_SLOT_COUNT + s] && muon__slot_size(&params[i], options, s) > 0) field = "slots";
+        if (steps[i] < 0) field = "steps";
+        if (field) code = MUON_E_PARAM, bad = i;
+    }
+    if (field) {
+        m->n = 0;
+        return muon__at(m, code, bad, -1, field);
+    }
+    m->slots = slots;
+    m->steps = steps;
     return MUON_OK;
 }
 
@@ -1528,6 +1573,7 @@ MUONDEF int muon_begin_step(Muon *m, double lr_factor, double grad_scale) {
                 return muon__at(m, MUON_E_NOT_FINITE, i, j, "g");
     }
     m->t++;
+    for (int i = 0; i < m->n && m->steps; i++) m->steps[i] += m->params[i].rule != MUON_RULE_NONE;
     m->lr_factor = lr_factor;
     m->grad_scale = grad_scale;
     return MUON_OK;
@@ -1735,7 +1781,7 @@ static muon__Matrix muon__matrix(const Muon *m, int tensor, int matrix, int bloc
     const MuonOptions *o = muon__options(p, &m->options);
     const muon__Block b = muon__block(p, block);
     const size_t count = (size_t)p->count, at = (size_t)matrix, before = (size_t)b.first * (size_t)p->cols;
-    const double lr = p->lr * m->lr_factor;
+    const double lr = p->lr * m->lr_factor, t = (double)muon__t(m, tensor);
     double from_g, from_b;
     muon__Matrix a;
     size_t n;
@@ -1751,15 +1797,15 @@ static muon__Matrix muon__matrix(const Muon *m, int tensor, int matrix, int bloc
     if (a.second) a.second += at * (n / count) + (a.rule->transform == MUON__EVENED ? muon__lines_before(p, o, block) : before);
     a.grad_scale = (float)m->grad_scale;
     a.added_decay = a.rule->adds_decay ? (float)p->weight_decay : 0.0f;
-    muon_look_ahead(o, m->t, &from_g, &from_b);
+    muon_look_ahead(o, muon__t(m, tensor), &from_g, &from_b);
     if (a.rule->direction == MUON__ADAM) {
-        from_g = (1.0 - o->beta1) / (1.0 - pow(o->beta1, (double)m->t));
-        from_b = o->beta1 / (1.0 - pow(o->beta1, (double)m->t + 1.0));
+        from_g = (1.0 - o->beta1) / (1.0 - pow(o->beta1, t));
+        from_b = o->beta1 / (1.0 - pow(o->beta1, t + 1.0));
     }
     a.from_g = (float)from_g;
     a.from_b = (float)from_b;
-    a.first_factor = (float)(1.0 / (1.0 - pow(o->beta1, (double)m->t)));
-    a.second_factor = (float)(1.0 / sqrt(1.0 - pow(o->beta2, (double)m->t)));
+    a.first_factor = (float)(1.0 / (1.0 - pow(o->beta1, t)));
+    a.second_factor = (float)(1.0 / sqrt(1.0 - pow(o->beta2, t)));
     const double step = lr * (a.rule->transform == MUON__ELEMENTWISE ? 1.0 : muon_update_scale(o, a.rows, a.cols));
     a.step = (float)step;
     a.decay = a.rule->adds_decay ? 0.0f : (float)((o->decay_scaled ? step : lr) * p->weight_decay * o->decay_factor);

@@ -89,7 +89,8 @@ static void check_silent(const char *command) {
 
 TEST(exports_what_muon_h_declares_and_nothing_else) {
     free(test_folder("libmuon"));
-    check_silent("sed -n 's/^MUONDEF [^(]*[ *]\\(muon_[a-z_0-9]*\\)(.*/\\1/p' muon.h | sort -u > build/test/libmuon/declared.txt; "
+    check_silent("sed -n 's/^MUONDEF [^(]*[ *]\\(muon_[a-z_0-9]*\\)(.*/\\1/p' muon.h | sort -u "
+                 "> build/test/libmuon/declared.txt; "
                  "nm -D --defined-only $build/libmuon.so | sed 's/.* //' | sort > build/test/libmuon/exported.txt; "
                  "test $(wc -l < build/test/libmuon/declared.txt) -gt 30 || echo too few declarations were found; "
                  "diff build/test/libmuon/declared.txt build/test/libmuon/exported.txt");

@@ -1306,6 +1306,67 @@ TEST(refused_steps_do_not_count) {
     }
 }
 
+// Tensors whose states are pieces of the caller's: each goes as one that is alone with a Muon of its own, though they sit out
+// different steps. A missing piece or a negative number of steps is said; a refused step counts for none.
+TEST(states_that_lie_apart) {
+    enum { TENSORS = 4, N = 6 * 8, STEPS = 6 };
+    static const int rules[TENSORS] = { MUON_RULE_MUON, MUON_RULE_ADAMW, MUON_RULE_NORMUON, MUON_RULE_SGD };
+    float w[2][TENSORS][N], g[TENSORS][N], state[TENSORS][2 * N], pieces[TENSORS][MUON_SLOT_COUNT][N] = { { { 0 } } };
+    long long steps[TENSORS] = { 0 };
+    MuonOptions o = muon_default_options();
+    o.nesterov = MUON_NESTEROV_CORRECTED;
+    o.axis = MUON_AXIS_LONGER;
+    MuonParam alone[TENSORS], table[TENSORS];
+    Muon m[TENSORS], together;
+    char scratch[8192];
+    for (int i = 0; i < TENSORS; i++) {
+        fill_normal(w[0][i], N, 81 + (uint64_t)i);
+        memcpy(w[1][i], w[0][i], sizeof w[0][i]);
+        alone[i] = matrix_param(w[0][i], g[i], 6, 8, rules[i], 0.1, 0.1);
+        CHECK(sizeof state[i] >= muon_state_bytes(&alone[i], 1, &o) && sizeof scratch >= muon_scratch_bytes(&alone[i], 1, &o));
+        CHECK(muon_init(&m[i], &alone[i], 1, &o, state[i]) == MUON_OK);
+    }
+    for (int t = 0; t < STEPS; t++) {
+        float *slots[TENSORS * MUON_SLOT_COUNT];
+        long long made[TENSORS];
+        int which[TENSORS], n = 0;
+        for (int i = 0; i < TENSORS; i++) {
+            if (i == t % (TENSORS + 1)) continue;
+            fill_normal(g[i], N, 91 + (uint64_t)(TENSORS * t + i));
+            CHECK(muon_step(&m[i], 1.0, 0.5, scratch, 1) == MUON_OK);
+            table[n] = matrix_param(w[1][i], g[i], 6, 8, rules[i], 0.1, 0.1);
+            for (int s = 0; s < MUON_SLOT_COUNT; s++)
+                slots[n * MUON_SLOT_COUNT + s] = s == 1 && rules[i] == MUON_RULE_MUON ? NULL : pieces[i][s];
+            made[n] = steps[i];
+            which[n++] = i;
+        }
+        CHECK(muon_init_apart(&together, table, n, &o, slots, made) == MUON_OK);
+        const float kept = g[which[0]][3];
+        g[which[0]][3] = NAN;
+        CHECK(muon_step(&together, 1.0, 0.5, scratch, 1) == MUON_E_NOT_FINITE && made[0] == steps[which[0]]);
+        g[which[0]][3] = kept;
+        CHECK(muon_step(&together, 1.0, 0.5, scratch, 1) == MUON_OK && together.t == 1);
+        for (int k = 0; k < n; k++) steps[which[k]] = made[k];
+    }
+    for (int i = 0; i < TENSORS; i++) {
+        size_t n;
+        CHECK_MSG(memcmp(w[0][i], w[1][i], sizeof w[0][i]) == 0 && steps[i] == m[i].t && m[i].t < STEPS, "%s, %lld steps",
+                  muon_rule_name(rules[i]), steps[i]);
+        for (int s = 0; s < MUON_SLOT_COUNT; s++) {
+            const float *own = muon_state(&m[i], 0, s, &n);
+            CHECK(!own || memcmp(own, pieces[i][s], n * sizeof *own) == 0);
+        }
+    }
+    float *slots[] = { pieces[1][0], NULL };
+    CHECK(muon_init_apart(&together, &table[0], 1, &o, NULL, steps) == MUON_E_ARGUMENT && !strcmp(together.bad_field, "slots"));
+    CHECK(muon_init_apart(&together, &table[0], 1, &o, slots, NULL) == MUON_E_ARGUMENT && !strcmp(together.bad_field, "steps"));
+    CHECK(muon_init_apart(&together, &alone[1], 1, &o, slots, steps) == MUON_E_PARAM && !strcmp(together.bad_field, "slots"));
+    steps[0] = -1;
+    CHECK(muon_init_apart(&together, &alone[0], 1, &o, slots, steps) == MUON_E_PARAM && together.bad_tensor == 0 &&
+          !strcmp(together.bad_field, "steps"));
+    CHECK(muon_step(&together, 1.0, 1.0, scratch, 1) == MUON_OK && steps[0] == -1);    // of no tensors
+}
+
 TEST(names_and_scales) {
     for (int code = MUON_OK; code < MUON_E_COUNT; code++)
         for (int other = MUON_OK; other < code; other++)
@@ -1977,6 +2038,7 @@ int main(int argc, char **argv) {
     RUN(bad_gradients_change_nothing);
     RUN(arguments);
     RUN(refused_steps_do_not_count);
+    RUN(states_that_lie_apart);
     RUN(names_and_scales);
     RUN(rules_use_the_options_they_say);
     RUN(qk_gamma);
