@@ -22,7 +22,7 @@ if [ ${#ranks} -gt 6 ] || [ "$ranks" -gt $most ]; then
 fi
 launcher=mpirun.$library
 command -v "$launcher" >/dev/null || launcher=mpirun
-case $("$launcher" --version 2>/dev/null </dev/null) in *"Open MPI"*) is=openmpi ;; ?*) is=mpich ;; *) is= ;; esac
+case $("$launcher" --version 2>/dev/null </dev/null) in *open-mpi.org*) is=openmpi ;; ?*) is=mpich ;; *) is= ;; esac
 if [ "$is" != "$library" ]; then
     echo "error: no mpirun of $library here; \`dev/setup.sh $library\` installs it" >&2
     exit 1

@@ -97,7 +97,7 @@ has_mpi() {
         { command -v "$name" && command -v "$launcher"; } >/dev/null || continue
         printf '#include <mpi.h>\n#if %sdefined OPEN_MPI\nint main(void) { return !MPI_VERSION; }\n#endif\n' "$not" |
             "$name" -x c - -x none -o /dev/null 2>/dev/null || continue
-        case $("$launcher" --version 2>/dev/null </dev/null) in *"Open MPI"*) is=openmpi ;; ?*) is=mpich ;; *) is= ;; esac
+        case $("$launcher" --version 2>/dev/null </dev/null) in *open-mpi.org*) is=openmpi ;; ?*) is=mpich ;; *) is= ;; esac
         [ "$is" != "$1" ] || return 0
     done
     return 1

@@ -21,7 +21,9 @@ enum {
     MAPS = 5, SHOWN = MAPS + 1,     // Newton-Schulz steps drawn one by one; then all that a set has
     MAX_STEPS = 16, X_POINTS = 400, POWERS = 4,
     DESCENT_STEPS = 300, RULES = 3, RATES = 13,
-    WIDTH = 900, HEIGHT_1 = 420, HEIGHT_2 = 640,       // a picture of one row of panels, of two
+    WIDTH = 900, HEIGHT = 200, ROW = 220,       // a picture of so many rows of panels
+    SET_ROWS = 3,                               // those of a panel for each coefficient set
+    SET_COLORS = PLOT_COLORS - PLOT_OTHERS,     // of their curves in one panel; then they are dashed
 };
 
 static char scratch[1 << 20];       // for every transform: main checks that it is enough
@@ -33,7 +35,7 @@ static void check(int code) {
 
 static void draw(const char *name, const char *title, const PlotPanel *panels, int n, int rows) {
     char *path = format("%s/%s.png", folder, name);
-    if (plot_png_small(path, title, panels, n, rows, WIDTH, rows == 1 ? HEIGHT_1 : HEIGHT_2) != 0)
+    if (plot_png_small(path, title, panels, n, rows, WIDTH, HEIGHT + rows * ROW) != 0)
         fail("%s: %s", path, strerror(errno));
     printf("wrote %s\n", path);
     free(path);
@@ -145,7 +147,7 @@ static void draw_spectrum(const float *u, const float *v) {
         panels[s].xlabel = "its number, largest first";
     }
     draw("newton_schulz_spectrum", "Newton-Schulz lifts the singular values of a matrix, i^-1.5 here, to about 1",
-         panels, MUON_COEFF_COUNT, 2);
+         panels, MUON_COEFF_COUNT, SET_ROWS);
 }
 
 static void draw_maps(void) {
@@ -164,7 +166,7 @@ static void draw_maps(void) {
         panels[s].ylabel = "phi(x)";
     }
     draw("newton_schulz_maps", "Newton-Schulz as a function: a singular value x becomes phi(x)", panels,
-         MUON_COEFF_COUNT, 2);
+         MUON_COEFF_COUNT, SET_ROWS);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -191,8 +193,9 @@ static void draw_error(const float *u, const float *v) {
                 check(muon_orthogonalize(y, P, Q, c, k + 1, scratch));
                 error[m][s][k] = relative_error(y, polar, P * Q);
             }
-            series[m][s] = (PlotSeries){ .label = c->name, .x = steps, .y = error[m][s], .n = MAX_STEPS, .color = PLOT_OTHERS + s,
-                                         .style = PLOT_LINE | PLOT_POINTS };
+            series[m][s] = (PlotSeries){ .label = c->name, .x = steps, .y = error[m][s], .n = MAX_STEPS,
+                                         .color = PLOT_OTHERS + s % SET_COLORS,
+                                         .style = (s < SET_COLORS ? PLOT_LINE : PLOT_DASHED) | PLOT_POINTS };
         }
         panels[m] = (PlotPanel){ .title = titles[m], .xlabel = "Newton-Schulz steps", .ylog = true, .ymin = 1e-7,
                                  .ymax = 2, .ylabel = "|X - U V^T| / |U V^T|", .series = series[m],

@@ -244,7 +244,8 @@ TEST(setup_looks_where_the_flags_say) {
 // by it. Wrappers by both libraries' own names, which build nothing, hide those of this machine.
 TEST(the_common_names_of_mpi_are_one_library) {
     static const struct { const char *is, *isnt, *header, *says; } cases[] = {
-        {"openmpi", "mpich", "#define OPEN_MPI 1", "mpirun (Open MPI) 4.1.4"}, {"mpich", "openmpi", "#define MPICH 1", "HYDRA build details:"}};
+        {"openmpi", "mpich", "#define OPEN_MPI 1", "mpirun (OpenRTE) 4.1.4\nReport bugs to http://www.open-mpi.org/community/help/"},
+        {"mpich", "openmpi", "#define MPICH 1", "HYDRA build details:"}};
 #define WITH_MPI "PATH=" ROOT "/mpi:$PATH "
     char errors[1024];
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
