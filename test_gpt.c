@@ -617,12 +617,13 @@ TEST(packed_weights_change_nothing) {
 
 static const char *const parts[] = {"clip", "decay", "adamw_decay", "nesterov", "bias_scaling", "separate_qkv",
                                     "grad_clip", "rotated_clip", "rotated_root", "router_bias", "normalization", "router_scale",
-                                    "separate_experts", "outer_step", "outer_lr", "outer_momentum", "outer_nesterov"};
+                                    "separate_experts", "outer_step", "outer_lr", "outer_momentum", "outer_nesterov", "look_ahead",
+                                    "memory", "begin", "end"};
 
 // The losses of 10 steps within 2e-6 of float64 PyTorch; a run that leaves out any part is further away.
 TEST(training_steps_match_pytorch) {
     const char *const names[] = {"adamw", "muon", "muonclip", "muonclip_gqa", "muonclip_wide", "muonclip_mla", "muonclip_mla_plain", "muonclip_moe",
-                              "muonclip_k2", "muloco"},
+                              "muonclip_k2", "muloco", "averages"},
                *const finals[] = {"wq", "bk", "w_kva", "w_qb", "w_kvb", "w_out", "wte", "w_expert_in", "w_expert_out",
                                     "w_shared_in", "w_router", "router_bias"};
     for (size_t i = 0; i < COUNT_OF(names); i++) {
@@ -640,6 +641,7 @@ TEST(training_steps_match_pytorch) {
         if (t->config.train.local_steps) outer_begin(&t->outer);
         for (t->step = 0; t->step < steps; t->step++) {
             StepResult result = {0};
+            if (looks_ahead(&t->config)) averages_ahead(&t->averages, ahead_factor(&t->config, t->step));
             model_begin_grads(m, 0);
             result.loss = losses[t->step] =
                 model_gradients(m, inputs + N * t->step, targets + N * t->step, m->B, m->T, 0, 1.0f / (float)N) / N;
@@ -654,6 +656,7 @@ TEST(training_steps_match_pytorch) {
                           "%s: step %d: max logit %g", names[i], t->step, m->max_logits[h]);
             }
             CHECK_MSG(optimizer_step(t, &result) && make_outer_step(t, &result), "%s: %s", names[i], result.trouble);
+            follow_averages(t);
             CHECK_MSG(result.clipped == over, "%s: %d heads clipped instead of %d", names[i], result.clipped, over);
             CHECK(t->config.optimizer.qk_clip.tau == 0 || over > 0);
             worst = fmax(worst, fabs(losses[t->step] / expected[t->step] - 1));
@@ -1397,6 +1400,29 @@ TEST(local_steps_resume_to_the_same_bits) {
     CHECK(shell("%s/generate build/test/runs/stopped --tokens=5 > build/test/out.txt", build) == 0);
 }
 
+// EMA-Nesterov and the tail average, wherever in a step a signal comes: what a step begins ahead is not kept.
+TEST(averages_of_weights_resume_to_the_same_bits) {
+#define AVERAGED "build/test/run.json --overwrite --train.steps=200 --train.batch=6 --train.micro_batch=1 --optimizer.ema_nesterov.beta=0.6 --optimizer.tail_ema.mix=0.6 "
+    prepare_runs();
+    CHECK(TRAIN(AVERAGED "--run.dir=build/test/runs/whole") == 0);
+    CHECK(shell("grep -q 'look-ahead EMA-Nesterov, beta 0.6, gamma 0.99' build/test/out.txt && grep -q '^tail .* by 0.6 .* 150 steps' build/test/out.txt") == 0);
+    CHECK(train_until(AVERAGED "--run.dir=build/test/runs/cut", "build/test/runs/cut", "\"step\": 80,", "kill -TERM $pid") == EXIT_INTERRUPTED);
+    CHECK(TRAIN("--run.dir=build/test/runs/cut --resume") == 0);
+    check_same_checkpoint("build/test/runs/whole/checkpoint.bin", "build/test/runs/cut/checkpoint.bin");
+    Checkpoint c;
+    char error[512];
+    if (checkpoint_open(&c, "build/test/runs/whole/checkpoint.bin", error, sizeof error) != 0) fail("%s", error);
+    CHECK(checkpoint_find(&c, "a.wq") && checkpoint_find(&c, "e.wq"));
+    checkpoint_close(&c);
+    CHECK(TRAIN(AVERAGED "--optimizer.tail_ema.mix=0 --run.dir=build/test/runs/plain") == 0);       // but for the last step the same
+    int tensors;
+    CHECK(checkpoint_distance("build/test/runs/whole/checkpoint.bin", "build/test/runs/plain/checkpoint.bin", &tensors) > 1e-4);
+    check_error_line(TRAIN(AVERAGED "--optimizer.tail_ema.begin=200"), EXIT_USAGE, "optimizer.tail_ema.begin: 200 steps, but train.steps is 200");
+    check_error_line(TRAIN(AVERAGED "--optimizer.ema_nesterov.begin=0.8"), EXIT_USAGE, "optimizer.ema_nesterov.end: 154 steps, but begin is 160");
+    check_error_line(TRAIN(AVERAGED "--train.local_steps=5"), EXIT_USAGE, "optimizer.ema_nesterov.beta: all ranks must have the same weights");
+    check_error_line(TRAIN("build/test/run.json --optimizer.tail_ema.horizon=3 --run.dir=build/test/runs/x"), EXIT_USAGE, "optimizer.tail_ema.mix is 0");
+}
+
 // A signal in the first validation, before any step, leaves a run that can go on, too.
 TEST(a_run_interrupted_before_its_first_step_resumes) {
     prepare_runs();
@@ -2087,6 +2113,7 @@ int main(int argc, char **argv) {
     RUN(a_run_with_experts_resumes_to_the_same_bits);
     RUN(an_outer_step_of_the_whole_way_changes_nothing);
     RUN(local_steps_resume_to_the_same_bits);
+    RUN(averages_of_weights_resume_to_the_same_bits);
     RUN(a_run_interrupted_before_its_first_step_resumes);
     RUN(a_run_has_one_process);
     RUN(a_run_is_a_folder);

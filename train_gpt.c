@@ -57,6 +57,7 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #include "muon.h"            // defines: MuonParam, muon_init, muon_begin_step, muon_step_all, muon_qk_clip
 #include "src/units.h"       // defines: UnitPlace, Units, units_plan, units_begin, units_ready, units_finish, units_share_weights, ...
 #include "src/outer.h"       // defines: Outer, outer_plan, outer_begin, outer_step
+#include "src/average.h"     // defines: Averages, averages_ahead, averages_follow, averages_mix_tail
 #include "src/explain.h"     // defines: Explanation, ExplainSize, explain_step
 #include "src/keys.h"        // defines: Config, config_fields, Role, tensor_rule, rule_lr, Owners, check_keys, ...; config.h
 #include "src/runlog.h"      // defines: RunStart, RunStep, RunEval, RunEnd, and the functions that log them
@@ -1961,6 +1962,7 @@ typedef struct {
     int n_groups;
     Units units;                         // what of them this rank steps, the optimizer's table; all where it makes local steps
     Outer outer;                         // the steps around these, where train.local_steps has them
+    Averages averages;                   // of weights, where optimizer.ema_nesterov or optimizer.tail_ema has them
     MuonOptions options[KEYS_SECTIONS];  // of the tensors under muon and its family, under sgd, under adamw and its kin
     MuonCoefficients own_coefficients;
     void *state, *scratch;               // of the optimizer; scratch_bytes for each thread
@@ -2081,6 +2083,7 @@ static void trainer_allocate(Trainer *t) {
     optimizer_groups(t);                                 // again, now that weights and gradients have addresses
     units_link(&t->units, t->groups, t->n_groups, t->model.params, t->model.n_params);
     if (t->config.train.local_steps) outer_link(&t->outer, t->groups, t->model.params, t->model.n_params);
+    t->averages = averages_link(t->groups, t->n_groups, t->model.params, t->model.n_params, looks_ahead(&t->config), has_tail(&t->config));
     size_t ids = (size_t)t->config.train.batch * (size_t)t->model.T * sizeof *t->inputs;
     t->inputs = xmalloc(ids);
     t->targets = xmalloc(ids);
@@ -2103,6 +2106,7 @@ static void trainer_free(Trainer *t) {
     free(t->classes);
     units_free(&t->units);
     outer_free(&t->outer);
+    averages_free(&t->averages);
     model_free(&t->model);
     config_free(&t->config, config_fields, N_FIELDS);
 }
@@ -2250,6 +2254,23 @@ static bool make_outer_step(Trainer *t, StepResult *result) {
     return !dist_words(result->trouble, sizeof result->trouble);
 }
 
+// EMA-Nesterov: how far a step begins ahead, in means of what a step changes.
+static double ahead_factor(const Config *c, int step) {
+    bool ahead = step >= averages_steps(c, c->optimizer.ema_nesterov.begin) && step < averages_steps(c, c->optimizer.ema_nesterov.end);
+    return !ahead ? 0.0 : c->optimizer.ema_nesterov.beta * schedule_factor(c, step);
+}
+
+// Behind a step that was done: the averages of weights follow, and the last step mixes the tail's in.
+static void follow_averages(Trainer *t) {
+    const Config *c = &t->config;
+    int begin = max_int((int)ceil(averages_steps(c, c->optimizer.tail_ema.begin)), 1), done = t->step + 1;
+    if (looks_ahead(c)) averages_follow(&t->averages, c->optimizer.ema_nesterov.gamma);
+    if (has_tail(c) && done == begin) averages_begin_tail(&t->averages);
+    if (has_tail(c) && done > begin) averages_follow_tail(&t->averages, c->optimizer.tail_ema.horizon);
+    if (has_tail(c) && done == c->train.steps) averages_mix_tail(&t->averages, c->optimizer.tail_ema.mix);
+    profile_lap(PASS_OPTIMIZER, 0, 0);
+}
+
 // Whether a signal has come, to any of the ranks: all get the same answer, also where one comes just now. Between outer steps
 // nobody asks.
 static bool stopping(const Trainer *t) {
@@ -2270,11 +2291,15 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     double tokens = (double)c->train.batch * T, averaged = c->train.local_steps ? tokens / dist_ranks() : tokens;  // by a gradient
     *result = (StepResult){0};
     memset(t->part_losses, 0, (size_t)c->train.parts * sizeof *t->part_losses);
+    if (looks_ahead(c)) averages_ahead(&t->averages, ahead_factor(c, t->step));
     model_pack(m, true);
     for (int part = 0; part < parts; part++) {
         model_begin_grads(m, part);
         for (int first = part * each; first < (part + 1) * each; first += B) {
-            if (stopping(t)) return false;
+            if (stopping(t)) {
+                if (looks_ahead(c)) averages_back(&t->averages);
+                return false;
+            }
             if (part + 1 == parts && first + B == (part + 1) * each) begin_exchange(t);
             uint64_t sequence = (uint64_t)t->step * (uint64_t)c->train.batch + (uint64_t)(passed * each + first);
             size_t at = (size_t)first * T;
@@ -2291,6 +2316,7 @@ static bool train_on_batch(Trainer *t, StepResult *result) {
     model_pack(m, false);                                                        // what is packed is of the old weights
     double before = seconds_now();
     bool fine = optimizer_step(t, result) && make_outer_step(t, result);
+    if (fine) follow_averages(t);
     result->optimizer_seconds = seconds_now() - before;
     return fine;
 }

@@ -70,6 +70,8 @@ typedef struct {
         struct { double lr, momentum, weight_decay; bool nesterov; } sgd;
         struct { double lr, embed_lr, head_lr, beta1, beta2, eps, weight_decay; bool nesterov, decay_vectors; } adamw;
         struct { double tau, alpha; } qk_clip;
+        struct { double beta, gamma, begin, end; } ema_nesterov;
+        struct { double mix, horizon, begin; } tail_ema;
         ConfigMap route;
     } optimizer;
 } Config;
@@ -221,6 +223,13 @@ static const Field config_fields[] = {
     {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
     {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
     {"optimizer.qk_clip.alpha", FIELD_FLOAT, F_(optimizer.qk_clip.alpha), "0.5", 0, 1, NULL, "the queries' share of the scaling, in the exponent"},
+    {"optimizer.ema_nesterov.beta", FIELD_FLOAT, F_(optimizer.ema_nesterov.beta), "0", 0, 100, NULL, "EMA-Nesterov, around any optimizer: every step begins beta times the schedule's factor times the running mean of steps ahead; 0: off"},
+    {"optimizer.ema_nesterov.gamma", FIELD_FLOAT, F_(optimizer.ema_nesterov.gamma), "0.99", 0, 0.999999, NULL, "decay of that mean"},
+    {"optimizer.ema_nesterov.begin", FIELD_FLOAT, F_(optimizer.ema_nesterov.begin), "0.16", 0, 1e9, NULL, "the first step that begins ahead: steps, or up to 1 a fraction of all steps"},
+    {"optimizer.ema_nesterov.end", FIELD_FLOAT, F_(optimizer.ema_nesterov.end), "0.77", 0, 1e9, NULL, "the first one that does so no more, likewise"},
+    {"optimizer.tail_ema.mix", FIELD_FLOAT, F_(optimizer.tail_ema.mix), "0", 0, 1, NULL, "tail average: how far the last step moves the weights towards a running average of theirs, which a run that is lengthened goes on from; 0: off"},
+    {"optimizer.tail_ema.horizon", FIELD_FLOAT, F_(optimizer.tail_ema.horizon), "150", 1, 1e9, NULL, "steps that this average reaches back"},
+    {"optimizer.tail_ema.begin", FIELD_FLOAT, F_(optimizer.tail_ema.begin), "0.88", 0, 1e9, NULL, "behind which step it begins: steps, or up to 1 a fraction of all steps"},
     {"optimizer.route", FIELD_MAP, F_(optimizer.route), "{}", 0, 0, ROLES "|" TENSORS ":" RULES "|none", "role or tensor to rule, overriding what the optimizer's name says; a tensor's own name counts more"},
 };
 enum { N_FIELDS = COUNT_OF(config_fields) };
@@ -539,6 +548,12 @@ static inline double cooldown_steps(const Config *c) {
     return c->schedule.cooldown <= 1 ? c->schedule.cooldown * c->train.steps : c->schedule.cooldown;
 }
 
+// Whether steps begin ahead, and whether the last weights are averaged; and from when on.
+static inline bool looks_ahead(const Config *c) { return c->optimizer.ema_nesterov.beta > 0; }
+static inline bool has_tail(const Config *c) { return c->optimizer.tail_ema.mix > 0; }
+
+static inline double averages_steps(const Config *c, double key) { return key <= 1 ? key * c->train.steps : key; }
+
 static inline double momentum_warmup_steps(const Config *c) {
     double warmup = c->optimizer.muon.momentum_warmup;
     return warmup < 1 ? warmup * c->train.steps : warmup;
@@ -632,6 +647,11 @@ static inline void config_resolve_local(const Config *c, const char *where) {
         if (keys[i].steps % c->train.local_steps)
             fail_usage("%s: train.%s: %d; a multiple of train.local_steps (%d) is expected", where, keys[i].key, keys[i].steps,
                        c->train.local_steps);
+    const struct { const char *key; bool on; } averages[] = {{"ema_nesterov.beta", looks_ahead(c)}, {"tail_ema.mix", has_tail(c)}};
+    for (size_t i = 0; i < COUNT_OF(averages); i++)      // averages of weights that are one rank's, or rounded
+        if (averages[i].on && (c->train.local_steps || c->train.dist_bytes == TRAVEL_BF16))
+            fail_usage("%s: optimizer.%s: all ranks must have the same weights behind each step: with it train.local_steps 0 and "
+                       "train.dist_bytes fp32 are expected", where, averages[i].key);
 }
 
 // Fills in the keys whose 0 means "derive it", and refuses values that contradict each other. `where` names the file in messages.
@@ -865,6 +885,11 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"optimizer.adamw.weight_decay", o->of[KEYS_ADAMW].decays, "no matrix is under adamw or its kin"},
         {"optimizer.adamw.decay_vectors", o->decays_vectors, "no norm or bias is under a rule with weight decay"},
         {"optimizer.qk_clip.alpha", c->optimizer.qk_clip.tau > 0, "optimizer.qk_clip.tau is 0"},
+        {"optimizer.ema_nesterov.gamma", looks_ahead(c), "optimizer.ema_nesterov.beta is 0"},
+        {"optimizer.ema_nesterov.begin", looks_ahead(c), "optimizer.ema_nesterov.beta is 0"},
+        {"optimizer.ema_nesterov.end", looks_ahead(c), "optimizer.ema_nesterov.beta is 0"},
+        {"optimizer.tail_ema.horizon", has_tail(c), "optimizer.tail_ema.mix is 0"},
+        {"optimizer.tail_ema.begin", has_tail(c), "optimizer.tail_ema.mix is 0"},
     };
     for (size_t i = 0; i < COUNT_OF(uses); i++)
         if (!strcmp(uses[i].key, key) && !uses[i].used) return xstrdup(uses[i].otherwise);
@@ -902,6 +927,12 @@ static inline void check_schedule(const Owners *o, const char *where) {
                    cooldown, steps, hint);
     if (momentum >= steps)
         fail_usage("%s: optimizer.muon.momentum_warmup: %g steps, but train.steps is %d%s", where, momentum, steps, hint);
+    double begin = averages_steps(c, c->optimizer.ema_nesterov.begin), end = averages_steps(c, c->optimizer.ema_nesterov.end);
+    double tail = averages_steps(c, c->optimizer.tail_ema.begin);
+    if (looks_ahead(c) && begin >= end)
+        fail_usage("%s: optimizer.ema_nesterov.end: %g steps, but begin is %g%s", where, end, begin, hint);
+    if (has_tail(c) && tail >= steps)
+        fail_usage("%s: optimizer.tail_ema.begin: %g steps, but train.steps is %d%s", where, tail, steps, hint);
 }
 
 // Whether the presets of `chooser`, or of one choice of it (NULL: any), set `key`.

@@ -138,6 +138,10 @@ static inline void print_plan(const Config *c, const Plan *p) {
     }
     if (c->optimizer.qk_clip.tau > 0)
         printf("QK-Clip    tau %g, alpha %g\n", c->optimizer.qk_clip.tau, c->optimizer.qk_clip.alpha);
+    if (looks_ahead(c))
+        printf("look-ahead EMA-Nesterov, beta %g, gamma %g\n", c->optimizer.ema_nesterov.beta, c->optimizer.ema_nesterov.gamma);
+    if (has_tail(c))
+        printf("tail       the last weights move by %g towards their average over %g steps\n", c->optimizer.tail_ema.mix, c->optimizer.tail_ema.horizon);
     fflush(stdout);
 }
 

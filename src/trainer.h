@@ -64,7 +64,8 @@ static inline MemoryPlan memory_plan(const Trainer *t) {
     if (!t->config.train.local_steps && dist_ranks() > 1 && dist_rank() == 0)
         saving = (double)muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]);
     return (MemoryPlan){.weights = 4.0 * (m->n_params + m->n_packed), .gradients = 4.0 * m->n_params * m->levels,
-                        .optimizer = (double)t->state_bytes + outer_bytes(&t->outer), .activations = 4.0 * m->n_acts,
+                        .optimizer = (double)t->state_bytes + outer_bytes(&t->outer) +
+                                     averages_bytes(m->n_params, looks_ahead(&t->config), has_tail(&t->config)), .activations = 4.0 * m->n_acts,
                         .other = (double)t->scratch_bytes * omp_get_max_threads() + units_room_bytes(&t->units, m->n_params) + batch + saving +
                                  memory_of_program(&t->data)};
 }
@@ -72,7 +73,8 @@ static inline MemoryPlan memory_plan(const Trainer *t) {
 // Tensors that a checkpoint may have.
 static inline int checkpoint_most(const Trainer *t) {
     int moments = t->config.train.local_steps ? MUON_SLOT_COUNT * dist_ranks() + 1 : MUON_SLOT_COUNT;
-    return CHECKPOINT_STATE_TENSORS + N_TENSORS + moments * t->n_groups + 1;         // and the config
+    int weights = 1 + looks_ahead(&t->config) + has_tail(&t->config);                // and their averages
+    return CHECKPOINT_STATE_TENSORS + weights * N_TENSORS + moments * t->n_groups + 1;    // and the config
 }
 
 // The data that the config asks for, and the plan of model and optimizer on it.
@@ -132,29 +134,35 @@ static inline void trainer_close(Trainer *t) {
 
 enum { CHECKPOINT_MAX_TENSORS = CHECKPOINT_STATE_TENSORS + N_TENSORS + 1 };      // of weights alone, and the config
 
-// The weights w.NAME of a model, each (count, rows, cols). Returns how many.
-static inline int checkpoint_weights(const Model *m, CkptTensor *list) {
+// PREFIX.NAME of numbers that lie as a model's weights do, each (count, rows, cols). Returns how many.
+static inline int checkpoint_like_weights(const Model *m, const char *prefix, float *numbers, CkptTensor *list) {
     int n = 0;
     for (int id = 0; id < N_TENSORS; id++) {
         const Tensor *row = &m->table[id];
         if (row->count)
-            list[n++] = ckpt_tensor("w.", row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols,
-                                    row->stride, weight(m, (TensorId)id, 0));
+            list[n++] = ckpt_tensor(prefix, row->name, CKPT_F32, 3, (size_t)row->count, (size_t)row->rows, (size_t)row->cols,
+                                    row->stride, numbers + (weight(m, (TensorId)id, 0) - m->params));
     }
     return n;
 }
+
+// The weights w.NAME of a model.
+static inline int checkpoint_weights(const Model *m, CkptTensor *list) { return checkpoint_like_weights(m, "w.", m->params, list); }
 
 typedef struct { CheckpointState state; CkptTensor *list; int n; } Saved;      // to be freed by saved_free
 
 static inline void saved_free(Saved *s) { free(s->list); }
 
-// What a checkpoint holds, for saving and for reading alike: the state and the weights w.NAME; saved_moments adds the optimizer's.
+// What a checkpoint holds, for saving and for reading alike: the state, the weights w.NAME and where there are their averages a.NAME,
+// of what steps changed, and e.NAME, of the tail; saved_moments adds the optimizer's.
 static inline void saved_list(Saved *s, Trainer *t) {
     s->list = xmalloc((size_t)checkpoint_most(t) * sizeof *s->list);
     s->state = (CheckpointState){t->step, t->eval.step, t->muon.t, (int64_t)dataloader_fingerprint(&t->data),
                                  {t->train_seconds, t->smooth_loss, t->eval.val_loss, t->eval.val_bpb}};
     s->n = checkpoint_state(&s->state, s->list);
     s->n += checkpoint_weights(&t->model, s->list + s->n);
+    if (t->averages.mean) s->n += checkpoint_like_weights(&t->model, "a.", t->averages.mean, s->list + s->n);
+    if (t->averages.tail) s->n += checkpoint_like_weights(&t->model, "e.", t->averages.tail, s->list + s->n);
 }
 
 // m.NAME and v.NAME of the optimizer, of a rank where each has its own; the velocity of the outer step is o.NAME.

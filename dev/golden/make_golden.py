@@ -112,6 +112,9 @@ TRAINING = {
 }
 TRAINING["muloco"] = (0, steps_config(MOE | dict(balance_rate=0.05), "muon", 2.0, dict(lr=0.01), {},
                                          outer=dict(local_steps=2, outer_lr=0.7, outer_momentum=0.5)))
+TRAINING["averages"] = (0, steps_config(MOE | dict(balance_rate=0.05), "muon", 2.0, dict(lr=0.01), {}))
+TRAINING["averages"][1]["optimizer"] |= dict(ema_nesterov=dict(beta=1.5, gamma=0.7, begin=2, end=8),
+                                             tail_ema=dict(mix=0.6, horizon=3.0, begin=6))
 # the tensors stored after the last step, where there are
 FINAL = ("wq", "bk", "w_kva", "w_qb", "w_kvb", "w_expert_in", "w_expert_out", "w_shared_in", "w_router", "router_bias",
          "w_out", "wte")
@@ -136,6 +139,10 @@ WITHOUT = {
     "outer_lr": {"train": {"outer_lr": 1.0}},
     "outer_momentum": {"train": {"outer_momentum": 0.0}},
     "outer_nesterov": dict(outer_nesterov=False),
+    "look_ahead": {"optimizer": {"ema_nesterov": {"beta": 0.0}}},
+    "memory": {"optimizer": {"ema_nesterov": {"gamma": 0.0}}},
+    "begin": {"optimizer": {"ema_nesterov": {"begin": 3}}},
+    "end": {"optimizer": {"ema_nesterov": {"end": 9}}},
 }
 ABLATIONS = {
     "adamw": ("adamw_decay", "grad_clip"),
@@ -149,6 +156,7 @@ ABLATIONS["muonclip_mla_plain"] = ABLATIONS["muonclip_mla"]
 ABLATIONS["muonclip_moe"] = ("clip", "decay", "adamw_decay", "router_bias", "normalization", "router_scale",
                              "separate_experts")
 ABLATIONS["muloco"] = ("outer_step", "outer_lr", "outer_momentum", "outer_nesterov", "router_bias")
+ABLATIONS["averages"] = ("look_ahead", "memory", "begin", "end")
 ABLATIONS["muonclip_k2"] = ("rotated_clip",) + ABLATIONS["muonclip_moe"]
 
 
@@ -228,8 +236,10 @@ def train(config, weights, inputs, targets, dtype=torch.float64, **departures):
     optimizer = optim.Optimizer(config, w, **departures)
     rows = []
     for batch in zip(inputs, targets):
+        optimizer.begin()
         loss, grads, max_logit, _, routed = loss_and_gradients(config["model"], w, *batch)
         norm, gamma = optimizer.step(grads, max_logit, routed["loads"])
+        optimizer.finish()
         loads = torch.stack(routed["loads"]).numpy() if routed["loads"] else np.zeros((0, 0))
         rows.append((loss, max_logit.numpy(), norm, gamma.numpy(), loads, routed["margin"]))
     losses, max_logits, norms, gammas, loads, margins = map(np.array, zip(*rows))

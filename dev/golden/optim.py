@@ -2,7 +2,8 @@
 
 MuonClip = Muon with decoupled decay, then QK-Clip on the query and key projections.
 Sources: AdamW, arXiv 1711.05101; Muon, kellerjordan.github.io/posts/muon; the RMS-matching scale, arXiv 2502.16982;
-QK-Clip, arXiv 2507.20534 (its form for heads that share a key is this project's own); the outer step, arXiv 2311.08105.
+QK-Clip, arXiv 2507.20534 (its form for heads that share a key is this project's own); the outer step, arXiv 2311.08105;
+EMA-Nesterov, arXiv 2605.25395.
 """
 
 import math
@@ -135,6 +136,33 @@ class Optimizer:
         self.outer = config["train"] | dict(outer_nesterov=outer_nesterov)
         self.anchor = {name: x.clone() for name, x in w.items()}
         self.velocity = {name: torch.zeros_like(x) for name, x in w.items()}
+        self.ahead = self.options.get("ema_nesterov", dict(beta=0.0, gamma=0.0, begin=0, end=0))
+        self.tail = self.options.get("tail_ema", dict(mix=0.0))
+        self.steps = config["train"]["steps"]
+        self.mean = {name: torch.zeros_like(x) for name, x in w.items()}
+        self.average, self.before = {}, {}
+
+    def begin(self):
+        """Move the weights to where the gradient of the next step is to be taken; begin and end are steps here."""
+        self.before = {name: x.clone() for name, x in self.w.items()}
+        if self.ahead["begin"] <= self.t < self.ahead["end"]:
+            for name, x in self.w.items():
+                if name != "router_bias":
+                    x.add_(self.ahead["beta"] * self.mean[name])
+
+    def finish(self):
+        """Behind a step: the mean of changes, and the tail's average, which the last step mixes in."""
+        gamma = self.ahead["gamma"]
+        for name, x in self.w.items():
+            if name == "router_bias":
+                continue
+            self.mean[name] = gamma * self.mean[name] + (1 - gamma) * (x - self.before[name])
+            if self.tail["mix"] and self.t == self.tail["begin"]:
+                self.average[name] = x.clone()
+            if self.tail["mix"] and self.t > self.tail["begin"]:
+                self.average[name] += (x - self.average[name]) / self.tail["horizon"]
+            if self.tail["mix"] and self.t == self.steps:
+                x.copy_((1 - self.tail["mix"]) * x + self.tail["mix"] * self.average[name])
 
     def step(self, grads, max_logit, loads=()):
         """Clip the gradients, update every tensor, clip the heads. Returns the gradients' norm and the gammas.

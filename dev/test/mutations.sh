@@ -58,6 +58,10 @@ src/attn.h|sum[i] *= correction[i];|
 src/attn.h|lse[i] = shift[i] + logf(sum[i]);|lse[i] = shift[i];
 src/attn.h|(uint32_t)j, threshold, keep_scale);|(uint32_t)j + 1, threshold, keep_scale);
 train_gpt.c|dweight += vec_dot(kept, d, n);|dweight += 0.5f * vec_dot(kept, d, n);
+src/average.h|mean[i] = gamma * mean[i] + (1 - gamma)|mean[i] = gamma * mean[i] + gamma
+src/average.h|w[i] += beta * mean[i];|w[i] -= beta * mean[i];
+src/average.h|x[i] += share * (y[i] - x[i]);|x[i] = y[i];
+train_gpt.c|if (has_tail(c) && done == c->train.steps)|if (0)
 train_gpt.c|VEC_LOOP for (int k = 0; k < n; k++) d[k] *= weight;|;
 train_gpt.c|dscores[e] * scores[e] * (1.0f - scores[e])|dscores[e] * scores[e]
 train_gpt.c|batch.training && out);|false);

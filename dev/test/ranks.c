@@ -38,7 +38,8 @@ static void check_runs(int n, int threads, const char *one, const char *many, co
 }
 
 static const char *const architectures[] = {
-    "--model.arch=gpt2", "--model.arch=speedrun --optimizer.qk_clip.tau=0 --optimizer.name=normuon", "--model.arch=llama --model.kv_heads=1",
+    "--model.arch=gpt2", "--model.arch=speedrun --optimizer.qk_clip.tau=0 --optimizer.name=normuon",
+    "--model.arch=llama --model.kv_heads=1 --optimizer.ema_nesterov.beta=0.6 --optimizer.tail_ema.mix=0.6",
     ("--model.arch=k2 --model.q_lora=8 --model.kv_lora=8 --model.nope=8 --model.rope=4 --model.v_head=8 --model.experts=4 "
     "--model.expert_width=8 --model.dropout=0 --optimizer.muon.per_head=true"),
 };
