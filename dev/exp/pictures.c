@@ -21,7 +21,7 @@ enum {
     MAPS = 5, SHOWN = MAPS + 1,     // Newton-Schulz steps drawn one by one; then all that a set has
     MAX_STEPS = 16, X_POINTS = 400, POWERS = 4,
     DESCENT_STEPS = 300, RULES = 3, RATES = 13,
-    WIDTH = 900, HEIGHT = 200, ROW = 220,       // a picture of so many rows of panels
+    WIDTH = 900, COLUMN = 275, HEIGHT = 200, ROW = 220,        // a picture of so many rows and columns of panels
     SET_ROWS = 3,                               // those of a panel for each coefficient set
     SET_COLORS = PLOT_COLORS - PLOT_OTHERS,     // of their curves in one panel; then they are dashed
 };
@@ -35,7 +35,8 @@ static void check(int code) {
 
 static void draw(const char *name, const char *title, const PlotPanel *panels, int n, int rows) {
     char *path = format("%s/%s.png", folder, name);
-    if (plot_png_small(path, title, panels, n, rows, WIDTH, HEIGHT + rows * ROW) != 0)
+    int columns = (n + rows - 1) / rows, width = columns * COLUMN > WIDTH ? columns * COLUMN : WIDTH;
+    if (plot_png_small(path, title, panels, n, rows, width, HEIGHT + rows * ROW) != 0)
         fail("%s: %s", path, strerror(errno));
     printf("wrote %s\n", path);
     free(path);
@@ -111,7 +112,7 @@ static int steps_of_curve(const MuonCoefficients *c, int k) {
 // The panel of set number s: curves y[k] over n points x, after those already in it.
 static PlotPanel set_panel(SetPanel *p, int n_before, int s, const double *x, double (*y)[X_POINTS], int n) {
     const MuonCoefficients *c = muon_coefficients(s);
-    snprintf(p->title, sizeof p->title, "%s, %d steps", c->name, c->steps);
+    snprintf(p->title, sizeof p->title, "%s x %d", c->name, c->steps);
     for (int k = 0; k < SHOWN; k++)
         p->series[n_before + k] = (PlotSeries){ .label = step_labels[k], .x = x, .y = y[k],
                                                 .n = steps_of_curve(c, k) ? n : 0, .color = PLOT_RAMP - k };
@@ -144,7 +145,7 @@ static void draw_spectrum(const float *u, const float *v) {
         panels[s].ylog = true;
         panels[s].ymin = 5e-4, panels[s].ymax = 2;
         panels[s].ylabel = "singular value";
-        panels[s].xlabel = "its number, largest first";
+        panels[s].xlabel = "number, from the largest";
     }
     draw("newton_schulz_spectrum", "Newton-Schulz lifts the singular values of a matrix, i^-1.5 here, to about 1",
          panels, MUON_COEFF_COUNT, SET_ROWS);
