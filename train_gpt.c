@@ -64,6 +64,7 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #include "src/run.h"         // defines: Arguments, arguments_parse, RunFolder, run_open, run_write_files, run_draw, ...
 #include "src/corpus.h"      // defines: corpus_open, text_bytes, bits_per_byte, sample_start, TokenText, Validation, ...
 #include "src/resume.h"      // defines: CheckpointState, checkpoint_state, checkpoint_put, checkpoint_take, Best, ...
+#include "src/budget.h"      // defines: Budget, BudgetCost, BudgetWork, budget_begin, budget_lap, budget_decide
 #include "src/screen.h"      // defines: MemoryPlan, check_memory, Plan, print_plan, print_validation, print_step, print_done
 
 // =====================================================================================================================
@@ -1980,6 +1981,7 @@ typedef struct {
     int first_step;
     bool stop_told;                      // that a signal acts at the next outer step
     Best best;
+    Budget budget;                       // of train.minutes
     RunFolder run;
     bool current_is_good;                // run.checkpoint was read or written by this process: worth keeping as run.previous
     int explained;                       // the step that --explain tells, counted from 1; 0: none
@@ -2374,12 +2376,15 @@ static bool due(int every, int step, int steps) { return step == steps || (every
 // Returns the program's exit code.
 static int train(Trainer *t) {
     const Config *c = &t->config;
-    int steps = c->train.steps, saved = t->step > 0 ? t->step : -1;      // the step that checkpoint.bin has; -1: none
+    int saved = t->step > 0 ? t->step : -1;              // the step that checkpoint.bin has; -1: none
     char trouble[200] = "";
     StepResult result = {0};
     tell_begin(t);
     if (c->train.local_steps) outer_begin(&t->outer);
     for (;; ) {
+        if (c->train.minutes > 0 && weights_are_shared(t)) settle_steps(t);
+        int steps = c->train.steps;
+
         // Validate: every eval_every steps and at the end, but not again after a resume
         bool saves_now = t->step > 0 && due(c->train.save_every, t->step, steps);
         bool evaluates = due(c->train.eval_every, t->step, steps);
@@ -2429,6 +2434,8 @@ static int train(Trainer *t) {
 
 // The whole program but for main's name, so that tests can run it in a child process.
 static int train_main(int argc, char **argv) {
+    double begun = seconds_now();
+
     // The config: of a file, or where a run goes on of its folder
     Arguments a = arguments_parse(argc, argv);
     char *dir = a.resume && !a.print_config ? run_resumed_dir(&a) : NULL, *where = run_config_path(&a, dir);
@@ -2438,6 +2445,8 @@ static int train_main(int argc, char **argv) {
     config_load(c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets),
                 dir || a.config_path ? where : NULL, a.n_overrides, a.overrides, sources);
     if (!dir) init_adopt(c, sources);
+    config_resolve_minutes(c, sources, dir != NULL, where);
+    t.budget = budget_begin(60 * c->train.minutes, 0, begun);
     choose_parts(c, where);
     check_config(c, sources, &a, dir != NULL, where, owners_of);
     if (a.print_config) {

@@ -2,7 +2,7 @@
  *
  * defines: Config, config_fields, N_FIELDS, config_presets, config_resolve, Role, role_is_hidden, role_is_vector,
  *          optimizer_rule, rule_named, tensor_rule, tensor_decays, head_size, rule_keys, rule_lr, rule_decay, optimizer_options, lr_key,
- *          warmup_steps, cooldown_steps, momentum_warmup_steps, Owners, owners_add, check_keys, check_schedule, print_kept,
+ *          warmup_steps, cooldown_steps, momentum_warmup_steps, steps_with_cooldown_at, config_resolve_minutes, Owners, owners_add, check_keys, check_schedule, print_kept,
  *          print_recipe, and the enums of the keys with choices
  *
  * One table of fields drives the JSON file, --section.key=value, --help, --print-config and configs/README.md's table
@@ -53,7 +53,7 @@ typedef struct {
         int steps, batch, parts, micro_batch, local_steps, eval_every, save_every, sample_every, sample_tokens, precision, recompute,
             dist_bytes;
         int64_t eval_tokens, final_eval_tokens;
-        double grad_clip, outer_lr, outer_momentum;
+        double minutes, grad_clip, outer_lr, outer_momentum;
     } train;
     struct { int kind; double warmup, cooldown, final; } schedule;
     struct {
@@ -103,6 +103,7 @@ static inline bool role_is_vector(Role role) { return role == ROLE_NORM || role 
 #define RECIPES "torch|torch_match|keller|optax|keras|keras312|timm|nmuon|pytorch_optimizer|kimi_k2|moonlight|heavyball|dion|" \
                 "muonium|optimuon|deepspeed|deepseek_v4|nanochat|modded_track3"
 #define F_(member) offsetof(Config, member)
+enum { MOST_STEPS = 1000000000 };
 
 static const Field config_fields[] = {
     // key, type, where, default, min, max, choices, help
@@ -157,7 +158,8 @@ static const Field config_fields[] = {
     {"model.init", FIELD_CHOICE, F_(model.init), "gpt2", 0, 0, "gpt2|speedrun", "how weights start (configs/README.md, Model)"},
 
     {"train.init", FIELD_STRING, F_(train.init), "", 0, 0, NULL, "folder of a run, or of an imported model, with whose weights the training begins (fine-tuning): keys of model. that are left open are its own; empty: weights as model.init says"},
-    {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, 1e9, NULL, "optimizer steps"},
+    {"train.steps", FIELD_INT, F_(train.steps), "1000", 1, MOST_STEPS, NULL, "optimizer steps"},
+    {"train.minutes", FIELD_FLOAT, F_(train.minutes), "0", 0, 1e6, NULL, "minutes that the whole run may take, from the start of the process to its last line: as many steps as fit, or train.steps where these are given beside it and are fewer. Before the cooldown begins nothing depends on them; then train.steps becomes their number and this key 0, and the run is an ordinary one, which its config.json repeats bit by bit; 0: none"},
     {"train.batch", FIELD_INT, F_(train.batch), "12", 1, 1e6, NULL, "sequences a step"},
     {"train.parts", FIELD_INT, F_(train.parts), "0", 0, 1e6, NULL, "equal parts of a batch, whose gradients are summed in a fixed tree: the same bits for 1, 2, 4, ... ranks up to so many; 0: 1, and on several ranks 8 where that goes, else one for each"},
     {"train.micro_batch", FIELD_INT, F_(train.micro_batch), "0", 0, 1e6, NULL, "sequences of a part at once, gradients add up; 0: as many as 4096 tokens hold"},
@@ -559,6 +561,16 @@ static inline double momentum_warmup_steps(const Config *c) {
     return warmup < 1 ? warmup * c->train.steps : warmup;
 }
 
+// With train.minutes: the steps of a run whose cooldown begins when `step` of them are done, the fewest that have all of the warm-up
+// and are a multiple of train.local_steps. Of these the first `step` have the same rates as those of any longer run.
+static inline int steps_with_cooldown_at(const Config *c, int step) {
+    double cooldown = c->schedule.kind == SCHEDULE_TRAPEZOID ? c->schedule.cooldown : 0, begins = fmax(step, c->schedule.warmup);
+    double steps = cooldown < 1 ? ceil(begins / (1 - cooldown) - 1e-9) : ceil(begins + cooldown);
+    steps = fmax(steps, floor(fmax(c->schedule.warmup, c->optimizer.muon.momentum_warmup)) + 1);
+    int every = c->train.local_steps ? c->train.local_steps : 1;
+    return (int)fmin(ceil(steps / every) * every, MOST_STEPS);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What one key alone can't tell: derived values, and what doesn't go together
 
@@ -652,6 +664,29 @@ static inline void config_resolve_local(const Config *c, const char *where) {
         if (averages[i].on && (c->train.local_steps || c->train.dist_bytes == TRAVEL_BF16))
             fail_usage("%s: optimizer.%s: all ranks must have the same weights behind each step: with it train.local_steps 0 and "
                        "train.dist_bytes fp32 are expected", where, averages[i].key);
+}
+
+// train.minutes: nothing before the cooldown may depend on the number of steps. Fractions of it are of the train.steps that the
+// config has, as whole steps from here on; that number is a limit where it is given beside the minutes, not where a file has it and
+// the command line the minutes. Called before the other checks.
+static inline void config_resolve_minutes(Config *c, const ConfigSource *from, bool resumed, const char *where) {
+    if (c->train.minutes == 0) return;
+    if (c->schedule.kind == SCHEDULE_COSINE)
+        fail_usage("%s: train.minutes: a cosine needs the number of steps from the first one on; schedule.kind trapezoid is expected", where);
+    if (c->schedule.kind == SCHEDULE_TRAPEZOID && c->schedule.cooldown == 1)
+        fail_usage("%s: train.minutes: with schedule.cooldown 1 the rate falls from the first step on; less is expected", where);
+    if (c->optimizer.muon.decay_schedule == DECAY_COSINE)
+        fail_usage("%s: train.minutes: optimizer.muon.decay_schedule cosine needs the number of steps; constant or lr is expected", where);
+    double *fractions[] = {&c->schedule.warmup, &c->optimizer.muon.momentum_warmup};
+    for (size_t i = 0; i < COUNT_OF(fractions); i++) {
+        if (!(*fractions[i] > 0 && *fractions[i] < 1)) continue;
+        if (resumed) fail_usage("%s: train.minutes: the run's schedule was begun as fractions of all steps; train.steps goes on with it", where);
+        *fractions[i] = ceil(*fractions[i] * c->train.steps);
+    }
+    ConfigSource steps = from[config_find(config_fields, N_FIELDS, "train.steps") - config_fields],
+                 minutes = from[config_find(config_fields, N_FIELDS, "train.minutes") - config_fields];
+    if (steps < CONFIG_FILE || steps < minutes)
+        c->train.steps = MOST_STEPS - (c->train.local_steps ? MOST_STEPS % c->train.local_steps : 0);
 }
 
 // Fills in the keys whose 0 means "derive it", and refuses values that contradict each other. `where` names the file in messages.

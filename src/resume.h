@@ -101,7 +101,7 @@ static inline int checkpoint_open_sound(Checkpoint *file, const char *path, Chec
 // A run's own config rules when it goes on. What may change: where its folders are now (the data's fingerprint is in the
 // checkpoint), how long and how often, and the learning rates, which a run that diverged needs. key: up to its end or "=".
 static inline bool may_change(const char *key) {
-    static const char *const allowed[] = {"run.dir", "run.lock", "data.dir", "train.steps", "train.eval_every",
+    static const char *const allowed[] = {"run.dir", "run.lock", "data.dir", "train.steps", "train.minutes", "train.eval_every",
                                           "train.save_every", "train.sample_every", "train.sample_tokens"};
     static const char *const rates[] = {".lr", ".embed_lr", ".head_lr"};
     size_t n = strcspn(key, "=");
@@ -247,8 +247,8 @@ static inline char *run_config_path(const Arguments *a, const char *dir) {
     if (!dir) return xstrdup(a->config_path ? a->config_path : "defaults");
     for (int i = 0; i < a->n_overrides; i++)
         if (!may_change(a->overrides[i] + 2))
-            fail_usage("%s: a resumed run keeps its config; only data.dir, run.lock, train.steps, train.*_every, train.sample_tokens "
-                       "and optimizer.*.lr, .embed_lr and .head_lr may change", a->overrides[i]);
+            fail_usage("%s: a resumed run keeps its config; only data.dir, run.lock, train.steps, train.minutes, train.*_every, "
+                       "train.sample_tokens and optimizer.*.lr, .embed_lr and .head_lr may change", a->overrides[i]);
     char *path = format("%s/config.json", dir);
     if (!file_exists(path)) fail_usage("--resume: %s does not exist: %s holds no run", path, dir);
     return path;

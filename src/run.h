@@ -271,8 +271,8 @@ static inline Arguments arguments_parse(int argc, char **argv) {
                        "Pretrains a GPT as the config says and puts everything into the run's folder.\n\n"
                        "  --resume        go on with a run (--run.dir, or the last one of this config) from its "
                        "checkpoint;\n"
-                       "                  data.dir, run.lock, train.steps, train.*_every, train.sample_tokens and the\n"
-                       "                  learning rates may change\n"
+                       "                  data.dir, run.lock, train.steps, train.minutes, train.*_every,\n"
+                       "                  train.sample_tokens and the learning rates may change\n"
                        "  --overwrite     start anew in a folder that holds a run\n"
                        "  --profile       at the end, show where the steps' time went and how near each pass is to "
                        "what bounds it\n"
@@ -474,17 +474,22 @@ static inline void run_write_file(const char *dir, const char *name, const char 
     free(path);
 }
 
+static inline void run_write_config(const RunFolder *r, const Config *c) {
+    char *text = config_text(c, config_fields, N_FIELDS);
+    run_write_file(r->dir, "config.json", text, strlen(text));
+    free(text);
+}
+
 // What is needed to sample and to resume, beside the checkpoint.
 static inline void run_write_files(const RunFolder *r, const Config *c, const Tokenizer *tokenizer) {
-    char *text = config_text(c, config_fields, N_FIELDS), *from = tokenizer_path(c->data.dir), *bytes;
+    char *from = tokenizer_path(c->data.dir), *bytes;
     size_t size;
-    run_write_file(r->dir, "config.json", text, strlen(text));
+    run_write_config(r, c);
     if (tokenizer->size && (bytes = read_file(from, &size))) {
         run_write_file(r->dir, strrchr(from, '/') + 1, bytes, size);
         if (tokenizer_sign(tokenizer, r->dir) != 0) fail("%s/vocabulary: cannot be written: %s", r->dir, strerror(errno));
         free(bytes);
     }
-    free(text);
     free(from);
 }
 

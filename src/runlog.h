@@ -1,12 +1,12 @@
 /* runlog.h - a run's log.jsonl: writing it, reading it, cutting it back for a resume, and drawing the picture of training.
  *
  * defines: RunStart, RunStep, RunEval, RunQk, RunMoe, RunEnd, runlog_put_start, runlog_put_step, runlog_put_eval,
- *          runlog_put_qk, runlog_put_moe, runlog_put_end,
+ *          runlog_put_qk, runlog_put_moe, runlog_put_steps, runlog_put_end,
  *          runlog_check, runlog_sync, RunLog, runlog_read, runlog_free, RunFollow, runlog_follow, runlog_cut, runlog_val_loss,
  *          runlog_sample_loss, runlog_best_val_loss, runlog_qk_text, runlog_moe_text,
- *          runlog_seconds, runlog_last_step, runlog_name, runlog_smooth, runlog_time_unit,
+ *          runlog_seconds, runlog_last_step, runlog_all_steps, runlog_name, runlog_smooth, runlog_time_unit,
  *          runlog_draw, runlog_plot; Flat, flat_of, flat_value, flat_free, config_item, config_value, run_optimizer, run_labels
- * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, moe, end; others are passed over. It is
+ * The log has one JSON object a line. Its "event" is one of start, step, eval, qk, moe, steps, end; others are passed over. It is
  * written a line at a time, so a killed run may leave half a line at the end: that is no error.
  */
 #ifndef RUNLOG_H
@@ -139,6 +139,11 @@ static inline void runlog_put_eval(FILE *f, const RunEval *e, const double *by_f
     fprintf(f, "]}\n");
 }
 
+// With train.minutes: when `step` steps were done, after so many seconds of the run, their number was fixed.
+static inline void runlog_put_steps(FILE *f, long step, long steps, double minutes, double seconds) {
+    fprintf(f, "{\"event\": \"steps\", \"step\": %ld, \"steps\": %ld, \"minutes\": %.9g, \"seconds\": %.3f}\n", step, steps, minutes, seconds);
+}
+
 // val_loss: of this step, or NAN.
 static inline void runlog_put_end(FILE *f, const RunEnd *e) {
     char a[32];
@@ -158,6 +163,7 @@ typedef struct {
     RunMoe *moes;
     int n_steps, n_evals, n_qks, n_moes;
     cJSON *start;               // the last start event, NULL where there is none
+    double fixed_steps;         // of the last steps event behind it; 0 where there is none
     bool ended;                 // `end` holds the last end event
     RunEnd end;
 } RunLog;
@@ -284,7 +290,10 @@ static inline bool runlog_take(RunLog *log, const cJSON *event) {
     } else if (runlog_is(event, "start")) {
         cJSON_Delete(log->start);
         log->start = cJSON_Duplicate(event, true);
+        log->fixed_steps = 0;
         return true;
+    } else if (runlog_is(event, "steps")) {
+        log->fixed_steps = runlog_number(event, "steps");
     } else {
         return true;
     }
@@ -372,7 +381,7 @@ static inline int runlog_follow(const char *path, RunLog *log, RunFollow *f) {
 }
 
 /* Cuts a log back to what a checkpoint knows: its step, and the step of the last validation it had seen. Later events go,
- * and so do `end` events and half a line at the end. What stays keeps its bytes: start events all, eval events up to and
+ * and so do `end` events and half a line at the end. What stays keeps its bytes: start and steps events all, eval events up to and
  * including `evaluated`, others up to and including `step`. Behind these two a line that is no event is what a power cut
  * left, and goes with all that follows it. The file is replaced as a whole. *last: the last step in it, -1 where there is
  * none.
@@ -390,7 +399,7 @@ static inline int runlog_cut(const char *path, long step, long evaluated, long *
         if (!event && !cut && *last >= step && validated >= evaluated) break;
         if (!event && !cut) result = number;
         bool eval = event && runlog_is(event, "eval");
-        bool known = event && (runlog_is(event, "start") || runlog_step(event) <= (eval ? evaluated : step));
+        bool known = event && (runlog_is(event, "start") || runlog_is(event, "steps") || runlog_step(event) <= (eval ? evaluated : step));
         if (known && !runlog_is(event, "end")) {
             memmove(text + kept, line, (size_t)(next - line));
             kept += (size_t)(next - line);
@@ -490,6 +499,13 @@ static inline long runlog_last_step(const RunLog *log) {
     if (log->n_steps && log->steps[log->n_steps - 1].step > last) last = log->steps[log->n_steps - 1].step;
     if (log->n_evals && log->evals[log->n_evals - 1].step > last) last = log->evals[log->n_evals - 1].step;
     return last;
+}
+
+// The steps that the run has when it is done, NaN where the log doesn't say.
+static inline double runlog_all_steps(const RunLog *log) {
+    const cJSON *train = cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(log->start, "config"), "train");
+    bool open = runlog_number(train, "minutes") > 0;
+    return log->fixed_steps > 0 ? log->fixed_steps : open ? NAN : runlog_number(train, "steps");
 }
 
 // The run's name: the last part of its folder's path, "runs/kjv/" -> "kjv". The caller frees it.

@@ -105,9 +105,14 @@ static inline void print_plan(const Config *c, const Plan *p) {
     printf("memory     %.0f MB: weights %.1f, gradients %.1f, optimizer %.1f, activations %.1f, other %.1f\n",
            megabytes(memory_total(m)), megabytes(m->weights), megabytes(m->gradients), megabytes(m->optimizer),
            megabytes(m->activations), megabytes(m->other));
-    printf("data       %s: %.2fM training tokens, %d steps of %d x %d tokens (%d at once) are %.2f epochs\n",
-           c->data.dir, (double)d->train_tokens / 1e6, c->train.steps, c->train.batch, T, c->train.micro_batch,
-           (double)c->train.steps * c->train.batch / (double)d->train_windows);
+    printf("data       %s: %.2fM training tokens, ", c->data.dir, (double)d->train_tokens / 1e6);
+    double epochs = (double)c->train.steps * c->train.batch / (double)d->train_windows;
+    if (c->train.minutes > 0 && c->train.steps > MOST_STEPS / 2) printf("steps for %g minutes", c->train.minutes);
+    else if (c->train.minutes > 0) printf("%g minutes, but at most %d steps", c->train.minutes, c->train.steps);
+    else printf("%d steps", c->train.steps);
+    printf(" of %d x %d tokens (%d at once)", c->train.batch, T, c->train.micro_batch);
+    if (c->train.minutes == 0) printf(" are %.2f epochs", epochs);
+    printf("\n");
     uint64_t on_the_way = dataloader_val_windows(d, (uint64_t)c->train.eval_tokens),
              at_end = dataloader_val_windows(d, (uint64_t)c->train.final_eval_tokens);
     printf("validation %llu tokens on the way, %s%llu at the end\n", (unsigned long long)(on_the_way * (uint64_t)T),
@@ -148,23 +153,33 @@ static inline void print_plan(const Config *c, const Plan *p) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The progress
 
-static inline void print_validation(const RunEval *e, int steps, const DataLoader *data) {
-    printf("step %ld/%d: validation loss %.4f", e->step, steps, e->val_loss);
+// "/1200", or of a run that ends by the clock and is expected to end there "/~1200"; "" where it isn't known yet.
+static inline const char *print_steps(char buffer[24], int steps, bool open) {
+    snprintf(buffer, 24, "/%s%d", open ? "~" : "", steps);
+    return steps > 0 ? buffer : "";
+}
+
+// steps, open: as print_steps.
+static inline void print_validation(const RunEval *e, int steps, bool open, const DataLoader *data) {
+    char of[24];
+    printf("step %ld%s: validation loss %.4f", e->step, print_steps(of, steps, open), e->val_loss);
     if (isfinite(e->val_bpb)) printf(", %.4f bits per byte", e->val_bpb);
     printf(", of %s\n", validated_text(e, data));
 }
 
 typedef struct {
     int step, steps;
+    bool open;                           // as print_steps
     double loss, bpb, smooth_loss;       // of training
     double tokens, speed, begun;         // tokens a step; steps a second; seconds_now() when this process began to train
 } StepLine;
 
 static inline void print_step(Progress *progress, const StepLine *s) {
-    char a[32], b[32], bpb[48] = "";
+    char a[32], b[32], of[24], bpb[48] = "";
     if (!progress_due(progress, s->step == s->steps)) return;
     if (isfinite(s->bpb)) snprintf(bpb, sizeof bpb, " (%.3f bits per byte)", s->bpb);
-    progress_line(progress, "step %d/%d  loss %.4f%s  smoothed %.4f  %.0f tok/s  %s, ETA %s", s->step, s->steps, s->loss, bpb,
+    progress_line(progress, "step %d%s  loss %.4f%s  smoothed %.4f  %.0f tok/s  %s, ETA %s", s->step,
+                  print_steps(of, s->steps, s->open), s->loss, bpb,
                   s->smooth_loss, s->tokens * s->speed, format_seconds(a, seconds_now() - s->begun),
                   format_seconds(b, (s->steps - s->step) / s->speed));
 }

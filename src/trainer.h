@@ -3,7 +3,7 @@
  *
  * defines: owners_of, choose_threads, choose_precision, memory_plan, choose_parts, trainer_open, trainer_begin, trainer_close, trainer_open_run,
  *          checkpoint_weights, state_is_sound, check_undisturbed, save_run, keep_best, drop_older_best, read_weights,
- *          begin_weights, resume_run, log_start, tell_begin, tell_step, tell_validation, show_losses, show_sample, explain, train_end
+ *          begin_weights, resume_run, settle_steps, log_start, tell_begin, tell_step, tell_validation, show_losses, show_sample, explain, train_end
  *
  * Included by train_gpt.c, behind Trainer and what it is made of. Nothing here has a say in what is learned.
  */
@@ -74,7 +74,7 @@ static inline MemoryPlan memory_plan(const Trainer *t) {
 static inline int checkpoint_most(const Trainer *t) {
     int moments = t->config.train.local_steps ? MUON_SLOT_COUNT * dist_ranks() + 1 : MUON_SLOT_COUNT;
     int weights = 1 + looks_ahead(&t->config) + has_tail(&t->config);                // and their averages
-    return CHECKPOINT_STATE_TENSORS + weights * N_TENSORS + moments * t->n_groups + 1;    // and the config
+    return CHECKPOINT_STATE_TENSORS + weights * N_TENSORS + moments * t->n_groups + 2;    // and the config, and used_seconds
 }
 
 // The data that the config asks for, and the plan of model and optimizer on it.
@@ -248,12 +248,16 @@ static inline void *gather_moments(Saved *s, Trainer *t) {
     return memory;
 }
 
+static inline void lap(Trainer *t, BudgetCost of, double amount) { budget_lap(&t->budget, of, amount, seconds_now()); }
+
 // Rank 0 saves, the others wait.
 static inline void save_run(Trainer *t) {
     Saved s;
     char error[ERROR_ROOM];
+    double used = t->budget.used + seconds_now() - t->budget.clock;
     check_undisturbed(t);
     saved_list(&s, t);
+    if (t->config.train.minutes > 0) s.list[s.n++] = ckpt_tensor("", "used_seconds", CKPT_F64, 1, 1, 1, 1, 0, &used);
     void *memory = gather_moments(&s, t);
     if (dist_rank() == 0) {
         runlog_sync(t->log, t->run.log);
@@ -265,6 +269,7 @@ static inline void save_run(Trainer *t) {
     saved_free(&s);
     dist_pause();
     t->current_is_good = true;
+    lap(t, COST_SAVE, 1);
 }
 
 // Best weights that can't be saved are no reason to end a training: the end says that they aren't kept.
@@ -283,7 +288,9 @@ static inline void save_best(Trainer *t) {
 
 // Where the weights of now are the best ones: keeps them before the next step changes them.
 static inline void keep_best(Trainer *t) {
-    if (dist_rank() == 0 && t->best.step == t->step && t->best.kept != t->step) save_best(t);
+    if (dist_rank() > 0 || t->best.step != t->step || t->best.kept == t->step) return;
+    save_best(t);
+    lap(t, COST_BEST, 1);
 }
 
 // At the end: checkpoint.bin has the weights of now, so that where they are the best ones an older checkpoint of these goes.
@@ -322,7 +329,11 @@ static inline void resume(Trainer *t, const char *path) {
     if (t->units.ranks == 1) saved_moments(&s, &t->muon, "mv", local ? dist_rank() : 0);
     else take_units(&t->units, &t->muon, t->groups, "mv", &file);
     if (local) take_units(&t->outer.units, &t->outer.muon, t->outer.groups, "o", &file);
+    const CkptTensor *used = checkpoint_find(&file, "used_seconds");
+    bool told = used && used->type == CKPT_F64 && used->ndim == 1 && used->shape[0] == 1 && *(const double *)used->data >= 0;
+    t->budget.used = told ? *(const double *)used->data : -1;
     checkpoint_take(&file, s.list, s.n);
+    if (!told) t->budget.used = s.state.progress[0];     // a run that was not by the clock until now
     saved_free(&s);
     t->step = (int)s.state.step;
     t->eval.step = s.state.evaluated;
@@ -388,6 +399,67 @@ static inline void resume_run(Trainer *t, const Arguments *a) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
+// The clock, which with train.minutes decides how many steps there are
+
+static inline BudgetWork budget_work(const Trainer *t) {
+    const Config *c = &t->config;
+    double disk = 100e6, weights = 4.0 * (double)t->model.n_params,              // bytes a second, where no save was seen yet
+           token = t->budget.cost[COST_STEP] / ((double)c->train.batch * t->model.T);
+    return (BudgetWork){
+        c->train.eval_every, c->train.save_every, c->train.sample_every,
+        (double)dataloader_val_windows(&t->data, (uint64_t)c->train.eval_tokens),
+        (double)dataloader_val_windows(&t->data, (uint64_t)c->train.final_eval_tokens), c->train.batch,
+        {[COST_BEST] = weights / disk, [COST_SAVE] = (weights + (double)t->state_bytes) / disk, [COST_PICTURE] = 0.3,
+         [COST_SAMPLE] = 5 * token * c->train.sample_tokens}};
+}
+
+// The steps of the run, or of one that ends by the clock about as many as it will have; 0: it isn't known yet.
+static inline int steps_expected(const Trainer *t) {
+    BudgetWork work = budget_work(t);
+    int most = t->config.train.steps;
+    if (t->config.train.minutes == 0) return most;
+    int least = min_int(most, steps_with_cooldown_at(&t->config, t->step));
+    return t->budget.steps == 0 ? 0 : max_int(least, budget_forecast(&t->budget, &work, t->step, most));
+}
+
+// The end of a run in whose minutes not even the shortest one fits, which has made a step or two: it leaves nothing.
+__attribute__((noreturn)) static inline void budget_too_short(Trainer *t, int shortest, double needed) {
+    run_clear(&t->run);
+    rmdir(t->run.dir);
+    double unit = pow(10, floor(log10(needed / 60)) - 1), minutes = ceil(1.1 * needed / 60 / unit) * unit;
+    fail_usage("train.minutes: %g is too short: at %.3g s a step a run of %d step%s with its warm-up and cooldown, the last validation, "
+               "checkpoint and sample take longer; at least %g is expected, or a smaller model, batch, schedule.warmup or "
+               "train.final_eval_tokens", t->config.train.minutes, t->budget.cost[COST_STEP], shortest, shortest == 1 ? "" : "s", minutes);
+}
+
+// Between two steps: fixes the number of steps where it is time to begin the cooldown. Rank 0's clock decides for all. From here on
+// this is the run of so many steps: config.json says so, train.minutes is 0.
+static inline void settle_steps(Trainer *t) {
+    Config *c = &t->config;
+    BudgetWork work = budget_work(t);
+    int most = c->train.steps, every = c->train.local_steps ? c->train.local_steps : 1,
+        now = min_int(most, steps_with_cooldown_at(c, t->step)), next = min_int(most, steps_with_cooldown_at(c, t->step + every));
+    int answer = budget_decide(&t->budget, &work, t->step, now, next, most);
+    if (dist_rank() == 0 && answer == BUDGET_TOO_SHORT) budget_too_short(t, now, budget_end(&t->budget, &work, t->step, now));
+    dist_share(&answer, sizeof answer, 0);
+    if (answer == BUDGET_OPEN) return;
+    double minutes = c->train.minutes;
+    char a[32], b[32];
+    c->train.steps = now;
+    c->train.minutes = 0;
+    if (dist_rank() > 0) return;
+    check_undisturbed(t);
+    runlog_put_steps(t->log, t->step, now, minutes, t->budget.used);
+    runlog_sync(t->log, t->run.log);
+    run_write_config(&t->run, c);
+    progress_end(&t->progress);
+    printf("step %d: %s of %s are used; the run has %d steps%s\n", t->step, format_seconds(a, t->budget.used),
+           format_seconds(b, t->budget.seconds), now, now == most ? ", the most it may have" : now > t->step ? ", the cooldown begins" : "");
+    if (t->explained > now) fprintf(stderr, "warning: step %d, to be explained, is not among them\n", t->explained);
+    fflush(stdout);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
 // The log, the screen and the samples
 
 // changed: the overrides of a resumed run, n of --section.key=value.
@@ -427,6 +499,7 @@ static inline void tell_begin(Trainer *t) {
     t->progress = progress_start();
     t->rate = (Rate){0};
     rate_note(&t->rate, t->train_seconds, t->step);
+    lap(t, COST_OTHER, 1);
 }
 
 // A step's result, into the log and onto the screen.
@@ -437,7 +510,8 @@ static inline void tell_step(Trainer *t, const StepResult *r) {
         printf("explained step %d: %s/step%d/step.md\n", t->step, c->run.dir, t->step);
     }
     log_step(t, r);
-    print_step(&t->progress, &(StepLine){t->step, c->train.steps, r->loss, r->bpb, t->smooth_loss,
+    lap(t, COST_STEP, 1);
+    print_step(&t->progress, &(StepLine){t->step, steps_expected(t), c->train.minutes > 0, r->loss, r->bpb, t->smooth_loss,
                                          (double)c->train.batch * c->model.context,
                                          rate_note(&t->rate, t->train_seconds, t->step), t->begun});
     int every = c->train.local_steps;
@@ -455,7 +529,8 @@ static inline void tell_validation(Trainer *t) {
     runlog_check(t->log, t->run.log);
     best_compare(&t->best, &t->eval);
     progress_end(&t->progress);
-    print_validation(&t->eval, t->config.train.steps, &t->data);
+    print_validation(&t->eval, steps_expected(t), t->config.train.minutes > 0, &t->data);
+    lap(t, COST_VALIDATION, t->eval.eval_tokens / t->model.T);
 }
 
 // Bytes of weights and gradients that a rank sent in a step, the mean over all ranks and the steps of this process.
@@ -493,6 +568,7 @@ static inline RunFolder trainer_open_run(const Arguments *a, char *dir, const Co
 static inline void show_losses(Trainer *t) {
     if (dist_rank() == 0) run_draw(&t->run);
     dist_pause();
+    lap(t, COST_PICTURE, 1);
 }
 
 // Draws a sample into the run's sample.txt, unless a signal cuts it short, and onto the screen. step: of the model's weights.
@@ -508,6 +584,7 @@ static inline void show_sample(Trainer *t, int step) {
     printf("--- sample of step %d ---%s%s\n--------------\n", step, *s.text == '\n' ? "" : "\n", s.text);
     fflush(stdout);
     free(s.text);
+    lap(t, COST_SAMPLE, 1);
 }
 
 // --explain: tells the step that the optimizer has begun, into RUN/stepN. Where that can't be written, training goes on.
@@ -558,6 +635,9 @@ static inline int train_end(Trainer *t, const char *trouble, int failed) {
     show_sample(t, sampled);
     MemoryPlan plan = memory_plan(t);
     print_done(&t->run, &t->eval, t->val_by_class, &t->best, &t->data, memory_total(&plan), sent, t->tokenizer.size > 0);
+    lap(t, COST_OTHER, 1);
+    char a[32], b[32];
+    if (t->budget.seconds > 0) printf("time: %s of %s\n", format_seconds(a, t->budget.used), format_seconds(b, t->budget.seconds));
     return 0;
 }
 

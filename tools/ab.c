@@ -289,6 +289,8 @@ static void check_arms(void) {
         Arm *arm = &l->arms[a], *first = &l->arms[0];
         char *error = runs_resolve(l->trainer, arm), *name = safe_name(arm->label);
         if (error) fail_usage("%s", error);
+        if (config_value(arm->resolved, "train", "minutes") > 0)
+            fail_usage("%s: train.minutes: runs are compared at given train.steps; 0 is expected", arm->label);
         for (int b = 0; b < a; b++) {
             char *other = safe_name(l->arms[b].label);
             if (strcmp(name, other) == 0)

@@ -245,7 +245,7 @@ static void put_listed(FILE *f, const Watched *w) {
     fprintf(f, ", \"color\": %d, \"step\": %ld", optimizer ? plot_optimizer(optimizer) : -1, runlog_last_step(log));
     put_field(f, "changed", floor(seconds_of(w->changed)), 12);
     put_field(f, "lr", run_lr(config), 6);
-    put_field(f, "steps", config_value(config, "train", "steps"), 12);
+    put_field(f, "steps", runlog_all_steps(log), 12);
     put_field(f, "val_loss", runlog_val_loss(log), 6);
     put_field(f, "val_bpb", last ? last->val_bpb : NAN, 6);
     put_field(f, "seconds", runlog_seconds(log), 9);

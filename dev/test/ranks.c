@@ -56,6 +56,19 @@ TEST(every_architecture_has_the_same_bits_on_one_and_four_ranks) {
         }
 }
 
+// Rank 0's clock decides how many steps there are, and all make as many: one rank repeats them.
+TEST(ranks_end_by_one_clock) {
+    static const char *const ways[] = {"--train.parts=2", "--train.local_steps=5 --train.eval_every=0 --train.save_every=0"};
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        int code = RANKS(2, 1, "build/test/run.json --schedule.kind=trapezoid --train.minutes=0.05 --train.batch=24 --train.micro_batch=0 "
+                         "--train.sample_tokens=0 %s --overwrite --run.dir=build/test/runs/clock", ways[i]);
+        CHECK_MSG(code == 0, "exit code %d: %s", code, read_file("build/test/err.txt", NULL));
+        CHECK(shell("grep -q '\"minutes\": 0,' build/test/runs/clock/config.json && grep -q '\"event\": \"steps\"' build/test/runs/clock/log.jsonl") == 0);
+        CHECK(RANKS(i ? 2 : 0, 1, "build/test/runs/clock/config.json --overwrite --run.dir=build/test/runs/again") == 0);
+        check_same_checkpoint("build/test/runs/again/checkpoint.bin", "build/test/runs/clock/checkpoint.bin");
+    }
+}
+
 TEST(any_number_of_ranks_and_threads_has_the_same_bits) {
     static const struct { int parts, ranks, threads; } cases[] = {{8, 1, 2}, {8, 2, 1}, {8, 2, 2}, {8, 8, 1}, {8, 4, 2}, {12, 3, 1}, {12, 6, 1}, {3, 3, 2}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -257,6 +270,7 @@ int main(int argc, char **argv) {
     library = getenv("MPI") ? getenv("MPI") : "openmpi";
     ranked = getenv("RANKED") ? getenv("RANKED") : "./train_gpt_mpi";
     RUN(every_architecture_has_the_same_bits_on_one_and_four_ranks);
+    RUN(ranks_end_by_one_clock);
     RUN(any_number_of_ranks_and_threads_has_the_same_bits);
     RUN(any_user_may_start_ranks);
     RUN(parts_are_eight_where_nobody_says);

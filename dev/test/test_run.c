@@ -4,6 +4,25 @@
  */
 #define _GNU_SOURCE
 #include "volume.h"
+#include <signal.h>
+#include <time.h>
+
+// A clock that a test makes up: a step takes step_seconds(number of the step in this process), all else next to nothing. The trainer
+// asks for its CPU seconds when a step begins and when it ends.
+static double (*step_seconds)(int);                 // NULL: the machine's clock
+static double made_up = 1000;
+static int half_steps, signal_at;                   // a signal comes in this step of the process; 0: none
+
+static inline int hooked_clock(clockid_t id, struct timespec *t) {
+    if (!step_seconds) return clock_gettime(id, t);
+    made_up += id == CLOCK_PROCESS_CPUTIME_ID ? step_seconds(half_steps / 2) / 2 : 1e-5;
+    half_steps += id == CLOCK_PROCESS_CPUTIME_ID;
+    if (id == CLOCK_PROCESS_CPUTIME_ID && signal_at && half_steps == 2 * signal_at - 1) raise(SIGTERM);
+    t->tv_sec = (time_t)made_up;
+    t->tv_nsec = (long)(1e9 * (made_up - (double)t->tv_sec));
+    return 0;
+}
+#define clock_gettime hooked_clock
 
 #define GPT_NO_MAIN
 #include "../../train_gpt.c"
@@ -1317,6 +1336,128 @@ TEST(every_main_begins_as_it_must) {
                 "grep -q '^    program_begin();' $f || grep -q '^    lab_begin(' $f || { echo \"    $f\"; exit 1; }; done") == 0);
 }
 
+// ---------------------------------------------------------------------------------------------------------------------
+// Runs by the clock (train.minutes), whose arithmetic test_budget.c has
+
+#define BY_CLOCK "build/test/run.json --schedule.kind=trapezoid --schedule.warmup=0.1 --train.save_every=40 --overwrite "
+
+static double a_second(int step) { (void)step; return 1; }
+static double slows_down(int step) { return step < 10 ? 1 : 2; }
+
+static long steps_fixed_in(const char *folder, double *seconds) {
+    char *path = format("%s/log.jsonl", folder), *text = read_file(path, NULL), *line = text ? strstr(text, "{\"event\": \"steps\"") : NULL;
+    long step = -1, steps = -1;
+    double minutes;
+    if (line) sscanf(line, "{\"event\": \"steps\", \"step\": %ld, \"steps\": %ld, \"minutes\": %lf, \"seconds\": %lf}", &step, &steps, &minutes, seconds);
+    CHECK_MSG(line && !strstr(line + 1, "{\"event\": \"steps\""), "%s: one steps event is expected", path);
+    RunLog log;
+    CHECK(runlog_read(path, &log) == 0);
+    CHECK(runlog_all_steps(&log) == (double)steps);
+    runlog_free(&log);
+    free(path), free(text);
+    return steps;
+}
+
+// The run in the folder is the one that its config.json repeats, without a clock: weights, moments, log, config.
+static void check_repeats(const char *folder) {
+    char *again = format("%s-again", folder), *made = format("%s/checkpoint.bin", folder), *repeated = format("%s/checkpoint.bin", again);
+    CHECK(TRAIN("%s/config.json --run.dir=%s --overwrite", folder, again) == 0);
+    check_same_checkpoint(made, repeated);
+    char *a = log_without_times(folder), *b = log_without_times(again), *event = strstr(a, "{\"event\": \"steps\"");
+    if (event) memmove(event, strchr(event, '\n') + 1, strlen(strchr(event, '\n') + 1) + 1);
+    CHECK_MSG(event && !strcmp(a, b), "the logs differ: %zu and %zu bytes", strlen(a), strlen(b));
+    CHECK(shell("sed '/\"dir\": \"build.test.runs/d' %s/config.json > build/test/a.txt; sed '/\"dir\": \"build.test.runs/d' %s/config.json > build/test/b.txt; "
+                "cmp build/test/a.txt build/test/b.txt", folder, again) == 0);
+    free(again), free(made), free(repeated), free(a), free(b);
+}
+
+TEST(a_run_by_the_clock_is_the_run_of_its_steps) {
+    static const struct { double (*pace)(int); const char *more; int least, most; } cases[] = {
+        {a_second, "", 56, 59}, {slows_down, "", 32, 35}, {a_second, "--train.local_steps=5 --train.eval_every=20", 50, 55},
+        {a_second, "--schedule.kind=constant", 57, 59}};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        double seconds = 0;
+        char *arguments = format(BY_CLOCK "--train.minutes=1 --run.dir=" RUNS "clock %s", cases[i].more);
+        step_seconds = cases[i].pace;
+        int code = train_hooked(arguments);
+        step_seconds = NULL;
+        long steps = steps_fixed_in(RUNS "clock", &seconds);
+        CHECK_MSG(code == 0 && steps >= cases[i].least && steps <= cases[i].most, "%s: exit code %d, %ld steps", arguments, code, steps);
+        CHECK(step_of(RUNS "clock/checkpoint.bin") == steps && (i != 2 || steps % 5 == 0));
+        CHECK(file_has("build/test/out.txt", "time: 5") && file_has("build/test/out.txt", " of 1:00\n"));
+        if (i < 3) CHECK(seconds > 25 && seconds < 40 && file_has("build/test/out.txt", ", the cooldown begins\n"));
+        check_repeats(RUNS "clock");
+        free(arguments);
+    }
+}
+
+// The seconds that a run has used are in its checkpoint; those of its steps once they are decided.
+TEST(a_run_by_the_clock_goes_on_in_its_minutes) {
+    double seconds;
+    for (int when = 1; when <= 2; when++) {              // before the cooldown, and in it
+        step_seconds = a_second;
+        signal_at = when == 1 ? 20 : 50;
+        CHECK(train_hooked(BY_CLOCK "--train.minutes=1 --run.dir=" RUNS "clock") == EXIT_INTERRUPTED);
+        signal_at = 0;
+        made_up = 5e4;
+        int code = train_hooked("--run.dir=" RUNS "clock --resume");
+        step_seconds = NULL;
+        long steps = steps_fixed_in(RUNS "clock", &seconds);
+        CHECK_MSG(code == 0 && steps >= 55 && steps <= 59, "exit code %d, %ld steps", code, steps);
+        check_repeats(RUNS "clock");
+    }
+    // a run that is done goes on for more minutes, if its warm-up isn't a share of all steps
+    step_seconds = a_second;
+    CHECK(train_hooked("--run.dir=" RUNS "clock --resume --train.minutes=2") == 0);
+    step_seconds = NULL;
+    CHECK_MSG(step_of(RUNS "clock/checkpoint.bin") > 110 && step_of(RUNS "clock/checkpoint.bin") < 120, "%lld", step_of(RUNS "clock/checkpoint.bin"));
+    CHECK(TRAIN(BY_CLOCK "--train.steps=20 --run.dir=" RUNS "clock") == 0);
+    check_error_line(TRAIN("--run.dir=" RUNS "clock --resume --train.minutes=4"), EXIT_USAGE, "fractions of all steps; train.steps goes on");
+}
+
+// train.steps beside train.minutes is the largest number of them: whichever comes first.
+TEST(steps_and_minutes_are_both_limits) {
+    write_text("build/test/both.json", "{\"data\": {\"dir\": \"build/test/data\"}, \"model\": {\"layers\": 1, \"width\": 16, \"context\": 16},\n"
+               " \"schedule\": {\"kind\": \"trapezoid\"}, \"train\": {\"minutes\": 1, \"steps\": 30, \"sample_tokens\": 0}}\n");
+    static const struct { const char *arguments; int steps; } cases[] = {
+        {"build/test/both.json", 30},                                    // both in the file
+        {"build/test/both.json --train.minutes=0.4", 22},                // the command line's minutes are no wish for 30 steps
+        {"build/test/both.json --train.minutes=2", 119},
+        {"build/test/both.json --train.steps=90", 59},                   // as long as the file has it
+        {"build/test/both.json --train.minutes=2 --train.steps=40", 40},
+        {"build/test/both.json --train.minutes=0", 30},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        char *arguments = format("%s --run.dir=" RUNS "both --overwrite", cases[i].arguments);
+        step_seconds = a_second;
+        CHECK(train_hooked(arguments) == 0);
+        step_seconds = NULL;
+        long long steps = step_of(RUNS "both/checkpoint.bin");
+        CHECK_MSG(steps == cases[i].steps || (cases[i].steps % 10 && llabs(steps - cases[i].steps) < 3), "%s: %lld steps",
+                  arguments, steps);
+        free(arguments);
+    }
+}
+
+TEST(minutes_that_cannot_be_are_refused) {
+    static const struct { const char *arguments, *words; } cases[] = {
+        {"--schedule.kind=cosine --train.minutes=1", "train.minutes: a cosine needs the number of steps from the first one on; schedule.kind trapezoid is expected"},
+        {"--schedule.cooldown=1 --train.minutes=1", "train.minutes: with schedule.cooldown 1 the rate falls from the first step on"},
+        {"--optimizer.muon.weight_decay=0.1 --optimizer.muon.decay_schedule=cosine --train.minutes=1", "decay_schedule cosine needs the number of steps"},
+        {"--train.minutes=-1", "--train.minutes=-1: -1 is out of range, expected a number from 0 to 1000000"},
+        {"--train.minutes=ten", "--train.minutes=ten: \"ten\" is a string, expected a number from 0 to 1000000"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++)
+        check_error_line(TRAIN(BY_CLOCK "--run.dir=" RUNS "none %s", cases[i].arguments), EXIT_USAGE, cases[i].words);
+    CHECK(!file_exists(RUNS "none"));
+    step_seconds = a_second;
+    int code = train_hooked(BY_CLOCK "--schedule.warmup=30 --train.minutes=0.5 --run.dir=" RUNS "none");
+    step_seconds = NULL;
+    check_error_line(code, EXIT_USAGE, "train.minutes: 0.5 is too short: at 1 s a step a run of 50 steps");
+    check_error_line(code, EXIT_USAGE, "at least 0.96 is expected, or a smaller model");
+    CHECK(!file_exists(RUNS "none"));
+}
+
 int main(int argc, char **argv) {
     signal(SIGHUP, SIG_DFL);            // what nohup starts ignores it, and so would the trainers
     tests_only = argc > 1 ? argv[1] : NULL;
@@ -1365,6 +1506,10 @@ int main(int argc, char **argv) {
     RUN(a_file_size_limit_is_said);
     RUN(a_picture_that_cannot_be_drawn_is_a_warning);
     RUN(without_memory_is_said);
+    RUN(a_run_by_the_clock_is_the_run_of_its_steps);
+    RUN(a_run_by_the_clock_goes_on_in_its_minutes);
+    RUN(steps_and_minutes_are_both_limits);
+    RUN(minutes_that_cannot_be_are_refused);
     RUN(every_main_begins_as_it_must);
     return tests_end();
 }
