@@ -677,6 +677,14 @@ static inline void config_resolve_minutes(Config *c, const ConfigSource *from, b
         fail_usage("%s: train.minutes: with schedule.cooldown 1 the rate falls from the first step on; less is expected", where);
     if (c->optimizer.muon.decay_schedule == DECAY_COSINE)
         fail_usage("%s: train.minutes: optimizer.muon.decay_schedule cosine needs the number of steps; constant or lr is expected", where);
+    double holds = c->schedule.kind != SCHEDULE_TRAPEZOID ? 1 : c->schedule.cooldown <= 1 ? 1 - c->schedule.cooldown : 1;
+    const struct { const char *key; bool used; double begin, least; } averages[] = {    // a fraction that lies in the cooldown will do
+        {"ema_nesterov.begin", looks_ahead(c), c->optimizer.ema_nesterov.begin, 2}, {"ema_nesterov.end", looks_ahead(c), c->optimizer.ema_nesterov.end, holds},
+        {"tail_ema.begin", has_tail(c), c->optimizer.tail_ema.begin, holds}};
+    for (size_t i = 0; i < COUNT_OF(averages); i++)
+        if (averages[i].used && averages[i].begin > 0 && averages[i].begin <= 1 && averages[i].begin < averages[i].least)
+            fail_usage("%s: train.minutes: optimizer.%s: %g is a fraction of steps that nobody knows yet; a number of steps is expected",
+                       where, averages[i].key, averages[i].begin);
     double *fractions[] = {&c->schedule.warmup, &c->optimizer.muon.momentum_warmup};
     for (size_t i = 0; i < COUNT_OF(fractions); i++) {
         if (!(*fractions[i] > 0 && *fractions[i] < 1)) continue;

@@ -60,7 +60,7 @@ TEST(every_architecture_has_the_same_bits_on_one_and_four_ranks) {
 TEST(ranks_end_by_one_clock) {
     static const char *const ways[] = {"--train.parts=2", "--train.local_steps=5 --train.eval_every=0 --train.save_every=0"};
     for (size_t i = 0; i < COUNT_OF(ways); i++) {
-        int code = RANKS(2, 1, "build/test/run.json --schedule.kind=trapezoid --train.minutes=0.05 --train.batch=24 --train.micro_batch=0 "
+        int code = RANKS(2, 1, "build/test/run.json --schedule.kind=trapezoid --train.minutes=0.03 --train.batch=24 --train.micro_batch=0 "
                          "--train.sample_tokens=0 %s --overwrite --run.dir=build/test/runs/clock", ways[i]);
         CHECK_MSG(code == 0, "exit code %d: %s", code, read_file("build/test/err.txt", NULL));
         CHECK(shell("grep -q '\"minutes\": 0,' build/test/runs/clock/config.json && grep -q '\"event\": \"steps\"' build/test/runs/clock/log.jsonl") == 0);

@@ -1374,6 +1374,7 @@ static void check_repeats(const char *folder) {
 TEST(a_run_by_the_clock_is_the_run_of_its_steps) {
     static const struct { double (*pace)(int); const char *more; int least, most; } cases[] = {
         {a_second, "", 56, 59}, {slows_down, "", 32, 35}, {a_second, "--train.local_steps=5 --train.eval_every=20", 50, 55},
+        {a_second, "--optimizer.ema_nesterov.beta=1 --optimizer.ema_nesterov.begin=5 --optimizer.tail_ema.mix=0.5", 56, 59},
         {a_second, "--schedule.kind=constant", 57, 59}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         double seconds = 0;
@@ -1385,7 +1386,7 @@ TEST(a_run_by_the_clock_is_the_run_of_its_steps) {
         CHECK_MSG(code == 0 && steps >= cases[i].least && steps <= cases[i].most, "%s: exit code %d, %ld steps", arguments, code, steps);
         CHECK(step_of(RUNS "clock/checkpoint.bin") == steps && (i != 2 || steps % 5 == 0));
         CHECK(file_has("build/test/out.txt", "time: 5") && file_has("build/test/out.txt", " of 1:00\n"));
-        if (i < 3) CHECK(seconds > 25 && seconds < 40 && file_has("build/test/out.txt", ", the cooldown begins\n"));
+        if (i < 4) CHECK(seconds > 25 && seconds < 40 && file_has("build/test/out.txt", ", the cooldown begins\n"));
         check_repeats(RUNS "clock");
         free(arguments);
     }
@@ -1444,6 +1445,8 @@ TEST(minutes_that_cannot_be_are_refused) {
         {"--schedule.kind=cosine --train.minutes=1", "train.minutes: a cosine needs the number of steps from the first one on; schedule.kind trapezoid is expected"},
         {"--schedule.cooldown=1 --train.minutes=1", "train.minutes: with schedule.cooldown 1 the rate falls from the first step on"},
         {"--optimizer.muon.weight_decay=0.1 --optimizer.muon.decay_schedule=cosine --train.minutes=1", "decay_schedule cosine needs the number of steps"},
+        {"--optimizer.ema_nesterov.beta=1 --train.minutes=1", "optimizer.ema_nesterov.begin: 0.16 is a fraction of steps that nobody knows yet"},
+        {"--optimizer.tail_ema.mix=1 --optimizer.tail_ema.begin=0.5 --train.minutes=1", "optimizer.tail_ema.begin: 0.5 is a fraction of steps that"},
         {"--train.minutes=-1", "--train.minutes=-1: -1 is out of range, expected a number from 0 to 1000000"},
         {"--train.minutes=ten", "--train.minutes=ten: \"ten\" is a string, expected a number from 0 to 1000000"},
     };
