@@ -2464,6 +2464,7 @@ static int train_main(int argc, char **argv) {
     if (dir) check_resumed(c, dir, a.resume_from);
     else init_check(c, where);
     trainer_open(&t, where);
+    check_ranks(&t);
     t.run = trainer_open_run(&a, dir || !*c->run.dir ? dir : xstrdup(c->run.dir), c, t.tokenizer.size > 0);
     free(c->run.dir);
     c->run.dir = xstrdup(t.run.dir);

@@ -33,8 +33,11 @@ if [ "$library" = openmpi ]; then
     switches="-q $switches --bind-to none --oversubscribe --mca btl_vader_single_copy_mechanism none"
     [ "$(id -u)" -ne 0 ] || switches="$switches --allow-run-as-root"
 fi
+again="make train RANKS=$ranks"
+[ "$library" = openmpi ] || again="$again MPI=$library"
+[ "${BUILD:-build}" = build ] || again="$again BUILD=$BUILD"
 MUON_RANKS_WORD=$(mktemp) || exit 1
-export MUON_RANKS_WORD
+export MUON_RANKS_WORD MUON_RANKS_AGAIN="$again"       # how rank 0 says that it ended, and what it says to go on with
 trap 'rm -f "$MUON_RANKS_WORD"' EXIT
 set -m                                   # a group of its own: what the terminal sends comes here alone
 # shellcheck disable=SC2086 # words
@@ -52,10 +55,8 @@ code=$(sed -n 's/^ended //p' "$MUON_RANKS_WORD" | head -n 1)
 [ -z "$code" ] || exit "$code"
 run=$(sed -n 's/^run //p' "$MUON_RANKS_WORD" | head -n 1)
 if [ -n "$run" ] && [ -e "$run/checkpoint.bin" ]; then
-    [ "$library" = openmpi ] || ranks="$ranks MPI=$library"
-    [ "${BUILD:-build}" = build ] || ranks="$ranks BUILD=$BUILD"
     case $run in *[!A-Za-z0-9_./-]*) name="'$run'" ;; *) name=$run ;; esac
-    saved="saved before: $run/checkpoint.bin; go on with: make train RANKS=$ranks ARGS=\"--run.dir=$name --resume\""
+    saved="saved before: $run/checkpoint.bin; go on with: $again ARGS=\"--run.dir=$name --resume\""
 else
     saved="nothing was saved yet"
 fi

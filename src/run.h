@@ -460,10 +460,13 @@ static inline void run_close(RunFolder *r) {
     free(r->dir), free(r->log), free(r->checkpoint), free(r->previous), free(r->best);
 }
 
-// The command that goes on with the run, from its checkpoint or from the file `from`, to be pasted.
+// The command that goes on with the run, from its checkpoint or from the file `from`, to be pasted; of ranks that dev/ranks.sh started
+// the one that it names.
 static inline char *run_resume_command(const RunFolder *r, const char *from) {
+    const char *ranks = getenv("MUON_RANKS_AGAIN");
     char *program = shell_quoted(r->program), *dir = shell_quoted(r->dir), *file = shell_quoted(from ? from : "");
-    char *command = format("%s --run.dir=%s --resume%s%s", program, dir, from ? "=" : "", from ? file : "");
+    char *command = format("%s%s--run.dir=%s --resume%s%s%s", ranks ? ranks : program, ranks ? " ARGS=\"" : " ", dir, from ? "=" : "",
+                           from ? file : "", ranks ? "\"" : "");
     free(program); free(dir); free(file);
     return command;
 }

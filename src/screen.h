@@ -212,6 +212,7 @@ static inline void print_interrupted(const RunFolder *r, int step) {
     int error = stream_error(stdout);                // no other exit code for it: all is saved
     if (!error || error == EPIPE) return;
     fprintf(stderr, "error: stdout: cannot be written: %s\n", strerror(error));
+    dist_tell("ended %d\n", EXIT_INTERRUPTED);
     _exit(EXIT_INTERRUPTED);
 }
 

@@ -110,7 +110,6 @@ static inline void check_ranks(const Trainer *t) {
 
 // Says the plan and carries it out: a trainer before its first step, with zero weights.
 static inline void trainer_begin(Trainer *t) {
-    check_ranks(t);
     print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups,
                                    t->n_groups, muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]), dist_ranks()});
     trainer_allocate(t);
