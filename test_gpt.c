@@ -105,7 +105,7 @@ VEC_PASS(void, apply_sigmoid, (float *y, const float *x, int n), (y, x, n)) {
 
 static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
 
-static const char *const isas[] = {"portable", "avx2", "avx512"};
+static const char *const isas[] = {"portable", "avx2", "avx512", "neon"};
 
 // In each version that this CPU can run, over lengths that leave a remainder behind the last whole vector.
 TEST(vec_functions_keep_their_stated_error) {

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include "../src/flags.h"
 #include "../src/gzip.h"
+#include "../src/machine.h"
 #include "dataloader.h"
 #include "tokenizer.h"
 
@@ -829,7 +830,7 @@ static void write_token(const Tokenizer *t, long id, size_t number) {
     const char *bytes = id > INT32_MAX ? NULL : tokenizer_token(t, (int)id, &length);
     if (!bytes)
         fail("stdin: id number %zu is %ld: the vocabulary has %d tokens (0 to %d)", number, id, t->size, t->size - 1);
-    fwrite_unlocked(bytes, 1, (size_t)length, stdout);
+    for (int i = 0; i < length; i++) putc_unlocked(bytes[i], stdout);
 }
 
 static void command_decode(const Arguments *a) {
@@ -1017,10 +1018,8 @@ static void put_in_place(const char *made, const char *dir) {
         if ((errno != ENOTEMPTY && errno != EEXIST && errno != ENOTDIR) || tries == 100)
             fail("%s: cannot be replaced: %s", dir, strerror(errno));
         if (!file_exists(marker)) fail("%s: no fingerprint, so not a prepared folder: not replaced", dir);
-#ifdef RENAME_EXCHANGE
-        if (renameat2(AT_FDCWD, made, AT_FDCWD, dir, RENAME_EXCHANGE) == 0) break;
+        if (machine_exchange(made, dir) == 0) break;
         if (errno != EINVAL && errno != ENOSYS && errno != ENOENT) fail("%s: cannot be replaced: %s", dir, strerror(errno));
-#endif
         if (rename(dir, old) != 0 && errno != ENOENT) fail("%s: cannot be replaced: %s", dir, strerror(errno));
     }
     if (sync_folder(dir) < 0) fail("%s: its folder cannot be synced: %s", dir, strerror(errno));

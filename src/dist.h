@@ -16,7 +16,6 @@
 #ifndef DIST_H
 #define DIST_H
 
-#include <sched.h>
 #include "machine.h"
 #include "util.h"
 
@@ -83,12 +82,12 @@ static inline void dist_count_neighbours(void) {
     MPI_Comm_split_type(dist.comm, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, &here);
     MPI_Comm_rank(machine, &mine);
-    cpu_set_t *sets = (cpu_set_t *)xcalloc((size_t)here, sizeof *sets);
-    sched_getaffinity(0, sizeof *sets, &sets[mine]);
+    MachineCpus *sets = (MachineCpus *)xcalloc((size_t)here, sizeof *sets);
+    machine_cpus(&sets[mine]);
     MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, sets, (int)sizeof *sets, MPI_BYTE, machine);
     dist.here = here;
     dist.sharing = 0;
-    for (int i = 0; i < here; i++) dist.sharing += CPU_EQUAL(&sets[i], &sets[mine]) != 0;
+    for (int i = 0; i < here; i++) dist.sharing += machine_same_cpus(&sets[i], &sets[mine]);
     free(sets);
     MPI_Comm_free(&machine);
 }

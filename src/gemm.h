@@ -7,12 +7,12 @@
  *          gemm_symmetric      op(A) op(B)^T where that is symmetric: one triangle, mirrored
  *          gemm_in, gemm_symmetric_in   these two in a precision of their own
  *          gemm_reference      the product as a plain triple loop: the lesson, and the oracle of the tests
- *          gemm_isa            which instruction set is used: "portable", "avx2", "avx512" or "amx"
+ *          gemm_isa            which instruction set is used: "portable", "avx2", "avx512", "amx" or "neon"
  *          gemm_vectors        the vector instructions that come with it
  *          gemm_use            choose another (as the environment variable GEMM_ISA does)
  *          gemm_use_precision  fp32 or bf16 for all products from now on; gemm_emulated: is that bf16 only emulated?
  *          gemm_free           give back the calling thread's scratch memory
- * C11 standard library, intrinsics and (if compiled with it) OpenMP only; GCC 12 or clang. No other file is needed.
+ * C11, POSIX, intrinsics and (if compiled with it) OpenMP only; GCC 12 or clang. No other file is needed.
  *
  * How it works (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008; BLIS, 2015):
  *
@@ -34,8 +34,9 @@
  *        +-----+     +---+---+---+
  *
  * Precision: A, B and C are fp32 in memory, sums always are. In bf16 packing rounds A and B to bfloat16 (nearest, ties
- * to even), two steps of k in one 32-bit word: half the panel, and instructions that multiply pairs (AVX512_BF16) or
- * whole tiles of them (AMX). Elsewhere bf16 is emulated: rounded, then multiplied by the fp32 kernel.
+ * to even), two steps of k in one 32-bit word: half the panel, and instructions that multiply pairs (AVX512_BF16),
+ * squares of fours (Arm's BFMMLA) or whole tiles of them (AMX). Elsewhere bf16 is emulated: rounded, then multiplied by
+ * the fp32 kernel.
  *
  * Sums: for each block of KC steps an element of C gets one chain of multiply-adds in the order of k that starts at
  * zero (AMX: at C, where alpha and beta allow it); the blocks are added in order. KC is a constant and tasks split only
@@ -44,13 +45,13 @@
 #ifndef GEMM_H
 #define GEMM_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <threads.h>
 #if defined(_OPENMP)
 #include <omp.h>
 #endif
@@ -61,6 +62,16 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#endif
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(__AARCH64EB__)
+#define GEMM_ARM
+#include <arm_neon.h>
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+#if !defined(__clang__) || __clang_major__ >= 16     // clang's intrinsics of bf16 before it need the flag for the whole program
+#define GEMM_ARM_BF16 __attribute__((target("arch=armv8.2-a+bf16")))
+#endif
 #endif
 #include <unistd.h>
 
@@ -432,12 +443,106 @@ static inline void gemm_try_amx(void) {
 }
 
 static inline bool gemm_cpu_has_amx(void) {
-    static once_flag once = ONCE_FLAG_INIT;
-    if (__atomic_load_n(&gemm_amx_known, __ATOMIC_ACQUIRE) < 0) call_once(&once, gemm_try_amx);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    if (__atomic_load_n(&gemm_amx_known, __ATOMIC_ACQUIRE) < 0) pthread_once(&once, gemm_try_amx);
     return __atomic_load_n(&gemm_amx_known, __ATOMIC_ACQUIRE) > 0;
 }
 
 #endif // GEMM_X86
+
+#if defined(GEMM_ARM)
+
+// 24 accumulators of the 32 registers, and no broadcast: a multiply-add takes its factor from one lane of a register.
+__attribute__((always_inline))
+static inline void gemm_body_neon(int words, const float *a, size_t row, size_t step, const float *b, float alpha,
+                                  float beta, float *c, size_t ldc) {
+    enum { MR = 6, NV = 4, NR = 4 * NV };
+    float32x4_t sum[MR][NV];
+    #pragma GCC unroll 6
+    for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = vdupq_n_f32(0);
+    for (int p = 0; p < words; p++, a += step, b += NR) {
+        float32x4_t b0 = vld1q_f32(b), b1 = vld1q_f32(b + 4), b2 = vld1q_f32(b + 8), b3 = vld1q_f32(b + 12);
+        #pragma GCC unroll 6
+        for (int i = 0; i < MR; i++) {
+            float x = a[i * row];
+            sum[i][0] = vfmaq_n_f32(sum[i][0], b0, x);
+            sum[i][1] = vfmaq_n_f32(sum[i][1], b1, x);
+            sum[i][2] = vfmaq_n_f32(sum[i][2], b2, x);
+            sum[i][3] = vfmaq_n_f32(sum[i][3], b3, x);
+        }
+    }
+    #pragma GCC unroll 6
+    for (int i = 0; i < MR; i++) {
+        #pragma GCC unroll 4
+        for (int j = 0; j < NV; j++) {
+            float *out = c + i * ldc + 4 * j;
+            float32x4_t x = vmulq_n_f32(sum[i][j], alpha);
+            if (beta != 0) x = vfmaq_n_f32(x, vld1q_f32(out), beta);
+            vst1q_f32(out, x);
+        }
+    }
+}
+
+static void gemm_kernel_neon(int words, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
+    gemm_body_neon(words, a, 1, 6, b, alpha, beta, c, ldc);
+}
+static void gemm_kernel_neon_in_place(int words, const float *a, size_t lda, const float *b, float alpha, float beta,
+                                      float *c, size_t ldc) {
+    gemm_body_neon(words, a, lda, 1, b, alpha, beta, c, ldc);
+}
+
+#if defined(GEMM_ARM_BF16)
+
+// The same tile as 3 x 8 squares of 2 x 2. A register holds a square, row by row, or two lanes' four steps of k: BFMMLA adds
+// to a square the products of two rows with two columns. It takes subnormals for zero and rounds a sum to odd: what isn't
+// exact gets its last bit set, an error of up to a whole unit there, without a bias. Panels: a [k / 4][6][2] words, b
+// [k / 4][16][2]. (Arm Architecture Reference Manual, DDI 0487, BFMMLA and BFDotAdd.)
+GEMM_ARM_BF16 static void gemm_kernel_neon_bf16(int words, const float *a, const float *b, float alpha, float beta,
+                                                float *c, size_t ldc) {
+    enum { MR = 6, NR = 16, ROWS = MR / 2, COLUMNS = NR / 2 };
+    float32x4_t sum[ROWS][COLUMNS];
+    #pragma GCC unroll 3
+    for (int i = 0; i < ROWS; i++) {
+        #pragma GCC unroll 8
+        for (int j = 0; j < COLUMNS; j++) sum[i][j] = vdupq_n_f32(0);
+    }
+    for (int w = 0; w < words; w += 2, a += 2 * MR, b += 2 * NR) {
+        bfloat16x8_t a0 = vreinterpretq_bf16_f32(vld1q_f32(a)), a1 = vreinterpretq_bf16_f32(vld1q_f32(a + 4));
+        bfloat16x8_t a2 = vreinterpretq_bf16_f32(vld1q_f32(a + 8));
+        #pragma GCC unroll 8
+        for (int j = 0; j < COLUMNS; j++) {
+            bfloat16x8_t y = vreinterpretq_bf16_f32(vld1q_f32(b + 4 * j));
+            sum[0][j] = vbfmmlaq_f32(sum[0][j], a0, y);
+            sum[1][j] = vbfmmlaq_f32(sum[1][j], a1, y);
+            sum[2][j] = vbfmmlaq_f32(sum[2][j], a2, y);
+        }
+    }
+    #pragma GCC unroll 6
+    for (int i = 0; i < MR; i++) {
+        #pragma GCC unroll 4
+        for (int j = 0; j < COLUMNS; j += 2) {      // four columns of a row: half of two squares
+            float32x4_t left = sum[i / 2][j], right = sum[i / 2][j + 1];
+            float32x4_t x = i % 2 ? vcombine_f32(vget_high_f32(left), vget_high_f32(right))
+                                  : vcombine_f32(vget_low_f32(left), vget_low_f32(right));
+            float *out = c + i * ldc + 2 * j;
+            x = vmulq_n_f32(x, alpha);
+            if (beta != 0) x = vfmaq_n_f32(x, vld1q_f32(out), beta);
+            vst1q_f32(out, x);
+        }
+    }
+}
+
+static inline bool gemm_cpu_has_neon_bf16(void) {
+#if defined(__linux__)
+    enum { BF16 = 1 << 14 };        // HWCAP2_BF16, which says BFCVTN, BFDOT and BFMMLA (Linux, elf_hwcaps.rst)
+    return (getauxval(AT_HWCAP2) & BF16) != 0;
+#else
+    return false;
+#endif
+}
+
+#endif // GEMM_ARM_BF16
+#endif // GEMM_ARM
 
 static inline bool gemm_cpu_any(void) { return true; }
 
@@ -611,12 +716,52 @@ GEMM_TARGET_BF16 static void gemm_pack_amx_a(float *to, GemmOperand s, int first
 
 #endif // GEMM_X86
 
+#if defined(GEMM_ARM_BF16)
+
+// Four steps of a lane become two words; subnormal numbers become zero, NaN stays NaN.
+GEMM_ARM_BF16 static inline void gemm_words_of_four(float *to, float32x4_t x) {
+    uint32x4_t tiny = vcaltq_f32(x, vdupq_n_f32(0x1p-126f));
+    x = vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vshrq_n_u32(tiny, 1)));     // all but the sign
+    vst1_f32(to, vreinterpret_f32_bf16(vcvt_bf16_f32(x)));
+}
+
+// [depth / 4][width][2 words]
+GEMM_ARM_BF16 static inline void gemm_pack_fours(float *to, GemmOperand s, int first, int live, int start, int depth,
+                                                 int width) {
+    for (int p = 0; p < depth; p += 4, to += 2 * width) {
+        const float *x = s.lane_is_row ? s.x + (size_t)first * s.stride + start + p : s.x + (size_t)(start + p) * s.stride + first;
+        size_t lane = s.lane_is_row ? s.stride : 1, step = s.lane_is_row ? 1 : s.stride;
+        int steps = depth - p < 4 ? depth - p : 4, i = 0;
+        for (; !s.lane_is_row && steps == 4 && i + 4 <= live; i += 4) {         // four lanes of four rows of memory
+            const float *const rows[4] = { x + i, x + step + i, x + 2 * step + i, x + 3 * step + i };
+            float turned[16];
+            gemm_pack_four(turned, 4, rows, 4);
+            for (int l = 0; l < 4; l++) gemm_words_of_four(to + 2 * (i + l), vld1q_f32(turned + 4 * l));
+        }
+        for (; s.lane_is_row && steps == 4 && i < live; i++) gemm_words_of_four(to + 2 * i, vld1q_f32(x + i * lane));
+        for (; i < width; i++) {
+            float four[4] = { 0 };
+            for (int q = 0; q < steps && i < live; q++) four[q] = x[i * lane + q * step];
+            gemm_words_of_four(to + 2 * i, vld1q_f32(four));
+        }
+    }
+}
+
+GEMM_ARM_BF16 static void gemm_pack_fours_6(float *to, GemmOperand s, int first, int live, int start, int depth) {
+    gemm_pack_fours(to, s, first, live, start, depth, 6);
+}
+GEMM_ARM_BF16 static void gemm_pack_fours_16(float *to, GemmOperand s, int first, int live, int start, int depth) {
+    gemm_pack_fours(to, s, first, live, start, depth, 16);
+}
+
+#endif // GEMM_ARM_BF16
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The table of kernels, the best first, and the choice among them: the first one of the wanted precision from the
 // instruction set's first row on that the CPU supports.
 
 typedef enum { GEMM_FP32, GEMM_BF16 } GemmPrecision;
-typedef enum { GEMM_PORTABLE, GEMM_AVX2, GEMM_AVX512 } GemmVectors;
+typedef enum { GEMM_PORTABLE, GEMM_AVX2, GEMM_AVX512, GEMM_NEON } GemmVectors;
 
 typedef struct {
     const char *name;
@@ -648,6 +793,16 @@ static const GemmIsa gemm_isas[] = {
       gemm_kernel_avx2, NULL, NULL, NULL, NULL, GEMM_AVX2 },
     { "avx2",     GEMM_FP32, gemm_cpu_has_avx2,         6, 16,  1, 1, false, gemm_pack_6, gemm_pack_16,
       gemm_kernel_avx2, gemm_kernel_avx2_in_place, gemm_kernel_rows_avx2, NULL, NULL, GEMM_AVX2 },
+#endif
+#if defined(GEMM_ARM_BF16)
+    { "neon",     GEMM_BF16, gemm_cpu_has_neon_bf16,    6, 16,  4, 2, false, gemm_pack_fours_6, gemm_pack_fours_16,
+      gemm_kernel_neon_bf16, NULL, NULL, NULL, NULL, GEMM_NEON },
+#endif
+#if defined(GEMM_ARM)
+    { "neon",     GEMM_BF16, gemm_cpu_any,              6, 16,  1, 1, true, gemm_pack_6, gemm_pack_16,
+      gemm_kernel_neon, NULL, NULL, NULL, NULL, GEMM_NEON },
+    { "neon",     GEMM_FP32, gemm_cpu_any,              6, 16,  1, 1, false, gemm_pack_6, gemm_pack_16,
+      gemm_kernel_neon, gemm_kernel_neon_in_place, NULL, NULL, NULL, GEMM_NEON },
 #endif
     { "portable", GEMM_BF16, gemm_cpu_any,              6,  8,  1, 1, true, gemm_pack_6, gemm_pack_8,
       gemm_kernel_portable, NULL, NULL, NULL, NULL, GEMM_PORTABLE },
@@ -707,7 +862,7 @@ static inline const GemmIsa *gemm_current(void) {
 }
 
 /* The name of the instruction set gemm uses. Chosen at the first call: what the environment's GEMM_ISA names (portable,
- * avx2, avx512 or amx), else the best this CPU has. One that is unknown or that the CPU lacks: one line on stderr, exit
+ * avx2, avx512, amx or neon), else the best this CPU has. One that is unknown or that the CPU lacks: one line on stderr, exit
  * code 2. "amx" computes fp32 products by AVX-512. */
 static inline const char *gemm_isa(void) {
     gemm_current();
@@ -742,23 +897,23 @@ enum { GEMM_ALIGN = 64 };
 
 static _Thread_local float *gemm_scratch;
 static _Thread_local size_t gemm_scratch_floats;
-static tss_t gemm_scratch_owner;        // its destructor frees the buffer of a thread that ends
-static once_flag gemm_scratch_once = ONCE_FLAG_INIT;
+static pthread_key_t gemm_scratch_owner;        // its destructor frees the buffer of a thread that ends
+static pthread_once_t gemm_scratch_once = PTHREAD_ONCE_INIT;
 
 static inline void gemm_scratch_init(void) {
-    if (tss_create(&gemm_scratch_owner, free) == thrd_success) return;
+    if (pthread_key_create(&gemm_scratch_owner, free) == 0) return;
     fputs("error: gemm: no key left for thread-specific storage\n", stderr);
     exit(1);
 }
 
 static inline float *gemm_scratch_of(size_t floats) {
     if (floats <= gemm_scratch_floats) return gemm_scratch;
-    call_once(&gemm_scratch_once, gemm_scratch_init);
+    pthread_once(&gemm_scratch_once, gemm_scratch_init);
     size_t bytes = (floats * sizeof(float) + GEMM_ALIGN - 1) / GEMM_ALIGN * GEMM_ALIGN;
     free(gemm_scratch);
     gemm_scratch = (float *)aligned_alloc(GEMM_ALIGN, bytes);
     gemm_scratch_floats = bytes / sizeof(float);
-    tss_set(gemm_scratch_owner, gemm_scratch);
+    pthread_setspecific(gemm_scratch_owner, gemm_scratch);
     if (gemm_scratch) return gemm_scratch;
     fprintf(stderr, "error: gemm: out of memory: %zu bytes asked for\n", bytes);
     exit(1);
@@ -770,7 +925,7 @@ static inline void gemm_free(void) {
     free(gemm_scratch);
     gemm_scratch = NULL;
     gemm_scratch_floats = 0;
-    tss_set(gemm_scratch_owner, NULL);
+    pthread_setspecific(gemm_scratch_owner, NULL);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 /* machine.h - what this machine lets a process have: its CPU's name, cores, and memory, within the limits of its control
- * groups.
+ * groups; and all else that Linux has and POSIX has not.
  *
- * defines: MachineMemory, machine_cpu, machine_cores, machine_cpu_quota, machine_threads, wait_politely, machine_memory
+ * defines: MachineMemory, machine_cpu, MachineCpus, machine_cpus, machine_same_cpus, machine_cores, machine_cpu_quota,
+ *          machine_threads, wait_politely, machine_memory, machine_resident, machine_end_with_parent, machine_exchange
  *
- * Linux says all of it in files under /proc and /sys; where one is missing it says nothing. Every reader takes the root
- * folder that these paths begin at: "" is the machine, anything else a copy, for tests.
+ * Linux says all of it in files under /proc and /sys; where one is missing, or on another system, it says nothing, and who
+ * asks does without. Every reader takes the root folder that these paths begin at: "" is the machine, anything else a copy,
+ * for tests.
  *
  * Control groups (man 7 cgroups): /proc/self/cgroup names the process's group in each hierarchy, /proc/self/mountinfo
  * where that is mounted. A limit holds for all groups below the one that has it, so that the smallest on the way up
@@ -14,9 +16,14 @@
 #ifndef MACHINE_H
 #define MACHINE_H
 
-#include <sched.h>
 #include "openmp.h"
 #include "util.h"
+#if defined(__linux__)
+#include <sched.h>
+#include <sys/prctl.h>
+#elif defined(__FreeBSD__)
+#include <sys/procctl.h>
+#endif
 
 // The text of root/path, to be freed, or NULL.
 PRINTF_LIKE(2, 3) static inline char *machine_read(const char *root, const char *fmt, ...) {
@@ -109,20 +116,47 @@ static inline double machine_limit(const char *root, const MachineGroup *g, cons
 // ---------------------------------------------------------------------------------------------------------------------
 // Processors
 
-static inline const char *machine_cpu(const char *root, char *name, size_t room) {
-    char *text = machine_read(root, "/proc/cpuinfo"), *at = text ? strstr(text, "model name") : NULL;
+// The value of the first of a file's lines "key : value", without what would have to be escaped; "" where there is none.
+static inline const char *machine_field(const char *text, const char *key, char *value, size_t room) {
+    const char *at = text ? strstr(text, key) : NULL;
     at = at ? strchr(at, ':') : NULL;
-    if (at) snprintf(name, room, "%.*s", (int)strcspn(at + 2, "\n\"\\"), at + 2);
-    else snprintf(name, room, "unknown CPU");
+    snprintf(value, room, "%.*s", at ? (int)strcspn(at + 1 + strspn(at + 1, " "), "\n\"\\") : 0, at ? at + 1 + strspn(at + 1, " ") : "");
+    return value;
+}
+
+// Arm's CPUs have numbers for a name: "CPU 0x41 0xd0c" is Arm's (0x41) Neoverse N1.
+static inline const char *machine_cpu(const char *root, char *name, size_t room) {
+    char *text = machine_read(root, "/proc/cpuinfo"), maker[16], part[16];
+    if (!*machine_field(text, "model name", name, room) && *machine_field(text, "CPU implementer", maker, sizeof maker))
+        snprintf(name, room, "CPU %s %s", maker, machine_field(text, "CPU part", part, sizeof part));
+    if (!*name) snprintf(name, room, "unknown CPU");
     free(text);
     return name;
 }
 
+enum { MACHINE_CPUS = 1024 };                                   // of a set at most
+typedef struct { bool has[MACHINE_CPUS]; } MachineCpus;
+
+// The CPUs this process may run on. False where the system doesn't say; then the set is empty.
+static inline bool machine_cpus(MachineCpus *cpus) {
+    memset(cpus, 0, sizeof *cpus);
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return false;
+    for (int cpu = 0; cpu < MACHINE_CPUS && cpu < CPU_SETSIZE; cpu++) cpus->has[cpu] = CPU_ISSET(cpu, &set) != 0;
+    return true;
+#else
+    return false;
+#endif
+}
+
+static inline bool machine_same_cpus(const MachineCpus *a, const MachineCpus *b) { return !memcmp(a, b, sizeof *a); }
+
 // How many physical cores the CPUs of a set belong to.
-static inline int machine_cores(const char *root, const cpu_set_t *set) {
+static inline int machine_cores(const char *root, const MachineCpus *cpus) {
     int cores = 0;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, set)) continue;
+    for (int cpu = 0; cpu < MACHINE_CPUS; cpu++) {
+        if (!cpus->has[cpu]) continue;
         // such as "0,4" or "0-1": a core counts by its first thread in the set
         char *list = machine_read(root, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu), *at = list;
         int first = cpu;
@@ -130,7 +164,7 @@ static inline int machine_cores(const char *root, const cpu_set_t *set) {
             char *end;
             long sibling = strtol(at, &end, 10);
             if (end == at) break;
-            if (sibling >= 0 && sibling < first && CPU_ISSET((int)sibling, set)) first = (int)sibling;
+            if (sibling >= 0 && sibling < first && cpus->has[sibling]) first = (int)sibling;
             at = *end ? end + 1 : end;
         }
         free(list);
@@ -161,9 +195,9 @@ static inline double machine_cpu_quota(const char *root) {
 // One thread per physical core of those this process may use, and no more than its share of CPU time keeps busy. 0: it
 // isn't known, or OMP_NUM_THREADS says how many.
 static inline int machine_threads(void) {
-    cpu_set_t set;
-    if (getenv("OMP_NUM_THREADS") || sched_getaffinity(0, sizeof set, &set) != 0) return 0;
-    return (int)fmin(machine_cores("", &set), ceil(machine_cpu_quota("")));
+    MachineCpus cpus;
+    if (getenv("OMP_NUM_THREADS") || !machine_cpus(&cpus)) return 0;
+    return (int)fmin(machine_cores("", &cpus), ceil(machine_cpu_quota("")));
 }
 
 // GCC's OpenMP lets waiting threads spin for a millisecond or more. Beside any other busy process that makes a program
@@ -214,6 +248,40 @@ static inline MachineMemory machine_memory(const char *root) {
         machine_group_free(&g);
     }
     return m;
+}
+
+// The largest resident size this process has had, in bytes; 0 where the system doesn't say. (getrusage's would be that of the
+// program that started this one, where that was larger.)
+static inline double machine_resident(void) {
+    char *text = machine_read("", "/proc/self/status");
+    double bytes = text ? 1024 * machine_number(text, "VmHWM") : 0;
+    free(text);
+    return bytes;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Processes and files
+
+// From here on this process gets a signal when its parent ends. Where the system can't do that, a child outlives its parent.
+static inline void machine_end_with_parent(int signal_number) {
+#if defined(__linux__)
+    prctl(PR_SET_PDEATHSIG, signal_number);
+#elif defined(__FreeBSD__)
+    procctl(P_PID, 0, PROC_PDEATHSIG_CTL, &signal_number);
+#else
+    (void)signal_number;
+#endif
+}
+
+// Changes two names of one folder, as one step. Returns 0, or -1 with errno: EINVAL or ENOSYS where the system or the volume can't.
+static inline int machine_exchange(const char *a, const char *b) {
+#if defined(RENAME_EXCHANGE)
+    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+#else
+    (void)a, (void)b;
+    errno = ENOSYS;
+    return -1;
+#endif
 }
 
 #endif // MACHINE_H

@@ -111,6 +111,44 @@ __attribute__((target("amx-tile,amx-bf16"))) static float peak_amx(long steps) {
 
 #endif // GEMM_X86
 
+#if defined(GEMM_ARM)
+
+static float peak_neon(long steps) {
+    enum { CHAINS = 16 };
+    float32x4_t sum[CHAINS], x = vdupq_n_f32(peak_half);
+    #pragma GCC unroll 16
+    for (int i = 0; i < CHAINS; i++) sum[i] = vdupq_n_f32((float)i);
+    for (long s = 0; s < steps; s++) {
+        #pragma GCC unroll 16
+        for (int i = 0; i < CHAINS; i++) sum[i] = vfmaq_f32(x, sum[i], x);
+    }
+    float all = 0;
+    #pragma GCC unroll 16
+    for (int i = 0; i < CHAINS; i++) all += vgetq_lane_f32(sum[i], 0);
+    return all;
+}
+
+#if defined(GEMM_ARM_BF16)
+// BFMMLA: 2 x 2 sums, each of them plus four products of bf16.
+GEMM_ARM_BF16 static float peak_neon_bf16(long steps) {
+    enum { CHAINS = 16, HALF = 0x3f00, QUARTER = 0x3e80 };      // as bf16
+    float32x4_t sum[CHAINS];
+    bfloat16x8_t x = vreinterpretq_bf16_u16(vdupq_n_u16(HALF)), y = vreinterpretq_bf16_u16(vdupq_n_u16(QUARTER));
+    #pragma GCC unroll 16
+    for (int i = 0; i < CHAINS; i++) sum[i] = vdupq_n_f32((float)i);
+    for (long s = 0; s < steps; s++) {
+        #pragma GCC unroll 16
+        for (int i = 0; i < CHAINS; i++) sum[i] = vbfmmlaq_f32(sum[i], x, y);
+    }
+    float all = 0;
+    #pragma GCC unroll 16
+    for (int i = 0; i < CHAINS; i++) all += vgetq_lane_f32(sum[i], 0);
+    return all;
+}
+#endif
+
+#endif // GEMM_ARM
+
 // The best first, as gemm.h has them. Of gemm.h's "amx" the fp32 kernel is AVX-512's.
 typedef struct {
     const char *isa;
@@ -128,6 +166,12 @@ static const Peak peaks[] = {
     { "avx512",   GEMM_FP32, "AVX-512, fp32",     peak_avx512,      1L << 22, 2.0 * 16 * 12 },
     { "avx2",     GEMM_FP32, "AVX2 + FMA, fp32",  peak_avx2,        1L << 22, 2.0 * 8 * 12 },
 #endif
+#if defined(GEMM_ARM_BF16)
+    { "neon",     GEMM_BF16, "BFMMLA, bf16",      peak_neon_bf16,   1L << 22, 2.0 * 16 * 16 },
+#endif
+#if defined(GEMM_ARM)
+    { "neon",     GEMM_FP32, "NEON, fp32",        peak_neon,        1L << 22, 2.0 * 4 * 16 },
+#endif
     { "portable", GEMM_FP32, "portable C, fp32",  peak_portable,    1L << 22, 2.0 * 4 * 12 },
 };
 
@@ -141,7 +185,11 @@ static const Peak *peak_find(const char *isa, GemmPrecision precision) {
 
 static volatile float peak_sink;        // keeps the compiler from dropping the chains
 
+#if defined(__SANITIZE_ADDRESS__)
+enum { PEAK_REPEATS = 1 };      // a hundred times slower, and no peak
+#else
 enum { PEAK_REPEATS = 30 };     // half a second to a second: whatever disturbs one repeat should not last for all
+#endif
 
 // GFLOP/s of `threads` threads together.
 static double peak_gflops(const Peak *peak, int threads) {

@@ -225,8 +225,8 @@ static inline void print_done(const RunFolder *r, const RunEval *e, const double
            format_seconds(a, e->train_seconds), e->tokens / e->train_seconds, e->val_loss);
     if (isfinite(e->val_bpb)) printf(" (%.4f bits per byte)", e->val_bpb);
     printf(" of %s", validated_text(e, data));
-    if (resident_bytes() > 0)
-        printf(", at most %.0f MB of memory (%.0f planned)", megabytes(resident_bytes()), megabytes(planned));
+    if (machine_resident() > 0)
+        printf(", at most %.0f MB of memory (%.0f planned)", megabytes(machine_resident()), megabytes(planned));
     if (sent > 0) printf(", sent %.3g MB a step from each rank", megabytes(sent));
     printf("\nloss by frequency, from the commonest tenth of the tokens to the rarest:");
     for (int i = 0; i < DATALOADER_CLASSES; i++)

@@ -3,7 +3,7 @@
  * defines: ERROR_ROOM, fail, fail_usage, stream_error, program_begin, xmalloc, xcalloc, xaligned, xrealloc, xstrdup, format,
  *          text_open, text_close, shell_quoted, runs_folder, read_file, MappedFile, file_open, file_map, file_unmap, folder_of, sync_fd,
  *          sync_folder, make_dirs, file_exists,
- *          same_regular_file, lock_folder, replace_open, replace_close, write_file, mix64, hash64, hash_string, uniform_of, normal_of, compare_doubles, compare_strings, seconds_now, resident_bytes, Rate, rate_note, Progress
+ *          same_regular_file, lock_folder, replace_open, replace_close, write_file, mix64, hash64, hash_string, uniform_of, normal_of, compare_doubles, compare_strings, seconds_now, Rate, rate_note, Progress
  * C standard library and POSIX only. A program defines _GNU_SOURCE before its first include.
  */
 #ifndef UTIL_H
@@ -28,6 +28,10 @@
 
 #if defined __FAST_MATH__ || (defined __FINITE_MATH_ONLY__ && __FINITE_MATH_ONLY__) || defined __ASSOCIATIVE_MATH__
 #error "built with -ffast-math or a part of it (-Ofast has it): NaN must be NaN and sums keep their order. make takes it back"
+#endif
+
+#if defined(__APPLE__)
+#define st_mtim st_mtimespec         // POSIX's name
 #endif
 
 #define COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))
@@ -427,16 +431,6 @@ static inline double cpu_seconds_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-// The largest resident size this process has had, in bytes; 0 where the system doesn't say.
-static inline double resident_bytes(void) {
-    char line[256];
-    double kb = 0;
-    FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f)) sscanf(line, "VmHWM: %lf kB", &kb);
-    if (f) fclose(f);
-    return 1024 * kb;
 }
 
 // "42 s", "3:07", "2:03:07"; buffer of at least 24 bytes.

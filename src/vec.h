@@ -53,17 +53,22 @@
         } \
     } \
     VEC_INLINE type name##_body params
-#else
+#else                           // one instruction set, whose vectors every CPU has, such as Arm's NEON: the compiler uses them anyway
 #define VEC_PASS(type, name, params, args) static inline type name params
 #endif
 
 /* From here on, this thread and those it starts take numbers below 1.2e-38 for zero, and so do their results. A model that
  * diverges, or units that are hardly ever active, are full of such subnormals, and a CPU computes with them up to a
- * hundred times more slowly. Elsewhere than on x86: nothing. */
+ * hundred times more slowly. Elsewhere than on x86 and Arm: nothing. */
 static inline void vec_flush_subnormals(void) {
 #if defined(GEMM_X86)
     enum { FLUSH_TO_ZERO = 0x8000, DENORMALS_ARE_ZERO = 0x40 };         // bits of MXCSR, Intel SDM volume 1, 10.2.3
     _mm_setcsr(_mm_getcsr() | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO);
+#elif defined(GEMM_ARM)
+    enum { FLUSH_TO_ZERO = 1 << 24 };                                   // FPCR.FZ, Arm ARM (DDI 0487), C5.2.8
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    __asm__ volatile("msr fpcr, %0" :: "r"(control | FLUSH_TO_ZERO));
 #endif
 }
 

@@ -14,8 +14,8 @@
 #include <dirent.h>
 #include <limits.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
+#include "../src/machine.h"
 #include "../src/runlog.h"
 #include "../src/stats.h"
 
@@ -167,7 +167,7 @@ static inline pid_t start_program(char **argv, int out, int errors) {
     if (pid < 0) fail("fork: %s", strerror(errno));
     if (pid > 0) return pid;
     setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    machine_end_with_parent(SIGTERM);
     if (getppid() != parent) _exit(EXIT_INTERRUPTED);
     int null = open("/dev/null", O_RDONLY);
     dup2(null, STDIN_FILENO);

@@ -16,7 +16,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <strings.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include "../src/util.h"
@@ -28,8 +27,10 @@ enum { SERVE_SECONDS = 30, SERVE_CHILDREN = 16, SERVE_REQUEST = 8192 };
 static inline int serve_open(int *port) {
     struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons((uint16_t)*port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
     socklen_t size = sizeof at;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), yes = 1;
+    int fd = socket(AF_INET, SOCK_STREAM, 0), yes = 1;
     if (fd < 0) return -1;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, O_NONBLOCK);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);        // a port that we had a minute ago
     struct sockaddr *address = (struct sockaddr *)&at;
     if (bind(fd, address, size) != 0 || listen(fd, 64) != 0 || getsockname(fd, address, &size) != 0) {
@@ -72,7 +73,7 @@ static inline bool serve_host_is_ours(const char *request) {
 }
 
 static inline void serve_send(int client, const char *bytes, size_t size) {
-    for (ssize_t sent; size > 0 && (sent = send(client, bytes, size, MSG_NOSIGNAL)) > 0; size -= (size_t)sent) bytes += sent;
+    for (ssize_t sent; size > 0 && (sent = send(client, bytes, size, 0)) > 0; size -= (size_t)sent) bytes += sent;
 }
 
 // Answers a whole request, which ends behind its headers.
@@ -99,8 +100,10 @@ static inline void serve_answer(int client, const char *folder, char *request) {
                            status, found ? type : "text/plain", found ? (long long)st.st_size : 0LL);
     serve_send(client, headers, strlen(headers));
     free(headers);
-    off_t at = 0;
-    while (found && get && at < st.st_size && sendfile(client, fd, &at, (size_t)(st.st_size - at)) > 0) {}
+    char part[1 << 16];
+    off_t left = found && get ? st.st_size : 0;         // as many bytes as were promised, should the file grow
+    for (ssize_t n; left > 0 && (n = read(fd, part, left < (off_t)sizeof part ? (size_t)left : sizeof part)) > 0; left -= n)
+        serve_send(client, part, (size_t)n);
     if (fd >= 0) close(fd);
 }
 
@@ -130,8 +133,9 @@ static inline void serve_next(int fd, const char *folder, double seconds) {
     struct pollfd wait = { .fd = children < SERVE_CHILDREN ? fd : -1, .events = POLLIN };
     if (children >= SERVE_CHILDREN) seconds = fmin(seconds, 0.05);
     if (poll(&wait, 1, (int)ceil(1000 * fmax(0, seconds))) <= 0) return;
-    int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    int client = accept(fd, NULL, NULL);
     if (client < 0) return;
+    fcntl(client, F_SETFL, 0);                  // elsewhere than on Linux it is as the socket it came by
     pid_t pid = fork();
     if (pid == 0) {
         close(fd);

@@ -26,7 +26,7 @@
 #include <dlfcn.h>
 #include "table.h"
 
-static const char *const isas[] = { "amx", "avx512", "avx2", "portable" };
+static const char *const isas[] = { "amx", "avx512", "avx2", "neon", "portable" };
 
 // A file's name for this machine's results: words of the CPU's name, threads, instruction set: amd-epyc-2t-avx512.
 static void print_name(void) {
@@ -571,7 +571,7 @@ static void measure_step(const StepTask *task, char **overrides, int n_overrides
     step_open(&t, size, task->precision, overrides, n_overrides);
     GemmPrecision precision = t.config.train.precision == PRECISION_BF16 ? GEMM_BF16 : GEMM_FP32;
     double seconds = step_measure(&t, size->name, task->seconds > 0 ? task->seconds : 6, &steps, &first_loss),
-           resident = resident_bytes();                  // before a profile measures the memory's peak
+           resident = machine_resident();                  // before a profile measures the memory's peak
     if (task->profile && !json) profile_print(precision);
     printf("{\"kind\": \"step\", \"model\": \"%s\", \"set\": [", size->name);
     for (int i = 0; i < n_overrides; i++) {

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "../../data/tokenizer.h"
 #include "../../src/flags.h"
+#include "../../src/machine.h"
 
 static void time_training(const char *text, size_t n, size_t vocab, const char *out) {
     static const char *const special[] = { BPE_EOT };
@@ -21,7 +22,7 @@ static void time_training(const char *text, size_t n, size_t vocab, const char *
     if (bpe_train(&b, &words, vocab, special, COUNT_OF(special), error, sizeof error) != 0) fail("%s", error);
     double end = seconds_now();
     printf("{\"seconds\": %.4f, \"count\": %.4f, \"words\": %zu, \"tokens\": %zu, \"mb\": %.0f}\n", end - start,
-           counted - start, words.strings.count, b.tokens.count, 1e-6 * resident_bytes());
+           counted - start, words.strings.count, b.tokens.count, 1e-6 * machine_resident());
     if (bpe_save(&b, out) != 0) fail("%s: cannot be written: %s", out, strerror(errno));
     bpe_words_free(&words);
     bpe_free(&b);

@@ -14,7 +14,6 @@
 #include "../../src/spectrum.h"
 #include "../../src/markdown.h"
 #include "../../src/stats.h"
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 static const char *lab_folder;                          // where results go
@@ -121,7 +120,7 @@ static inline void lab_each(int n, void (*job)(int i)) {
             pid_t pid = fork();
             if (pid < 0) fail("fork: %s", strerror(errno));
             if (pid == 0) {
-                prctl(PR_SET_PDEATHSIG, SIGTERM);
+                machine_end_with_parent(SIGTERM);
                 if (getppid() != parent) _exit(EXIT_FAILED);
                 omp_set_num_threads(1);
                 job(i);

@@ -3,6 +3,7 @@
  * Run from the project's folder, after tokenize is built (in $BUILD, or build); writes under build/test/data only.
  */
 #define _GNU_SOURCE
+#include "../../src/machine.h"
 #include "shell.h"
 #include "tokens.h"
 
@@ -678,11 +679,11 @@ TEST(ranks_together_have_what_one_has) {
 static void read_a_gigabyte(void *arg) {
     DataLoader d;
     int32_t inputs[4 * T], targets[4 * T];
-    double before = resident_bytes();
+    double before = machine_resident();
     dataloader_open(&d, (const char *)arg, T, VOCAB, 7);
     free(dataloader_classes(&d));
     for (uint64_t step = 0; step < 10000; step++) dataloader_batch(&d, step, 4, 0, 1, inputs, targets);
-    double grown = resident_bytes() - before;
+    double grown = machine_resident() - before;
     dataloader_close(&d);
     if (grown > 1.5 * DATALOADER_RESIDENT) fail("%.0f MB more memory", 1e-6 * grown);
 }

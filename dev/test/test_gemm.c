@@ -236,34 +236,39 @@ TEST(test_rounding_is_nearest) {
     CHECK_MSG(wrong == 0, "%d of %d wrong", wrong, ROUNDING_CASES);
 }
 
-// The packing by AVX512_BF16 gives the bits of gemm_round_bf16, from rows and from columns.
+// The packing to bf16 of this CPU's own instructions gives the bits of gemm_round_bf16, from rows and from columns.
 TEST(test_rounding_is_packing) {
-#if defined(GEMM_X86)
-    if (!gemm_cpu_has_avx512_bf16()) {
-        puts("    skipped: this CPU lacks AVX512_BF16");
+    enum { LANES = GEMM_NR_MAX, DEPTH = GEMM_KC, CHUNK = LANES * DEPTH };
+    const GemmIsa *row = gemm_isas, *end = gemm_isas + COUNT_OF(gemm_isas);
+    while (row < end && (strcmp(row->name, "amx") == 0 || row->per_word != 2 || !row->supported())) row++;
+    if (row == end) {
+        puts("    skipped: this CPU has no instructions for bf16");
         return;
     }
-    enum { LANES = 32, DEPTH = GEMM_KC, CHUNK = LANES * DEPTH };
+    int per_lane = row->step / 2;           // words of a lane that lie side by side
     float *x = (float *)xmalloc(CHUNK * sizeof *x), *words = (float *)xmalloc(CHUNK / 2 * sizeof *words);
     for (int lane_is_row = 0; lane_is_row < 2; lane_is_row++) {
         GemmOperand operand = { x, lane_is_row ? DEPTH : LANES, lane_is_row };
         int wrong = 0;
         for (int start = 0; start < ROUNDING_CASES; start += CHUNK) {
             for (int i = 0; i < CHUNK; i++) x[i] = rounding_case(start + i);
-            gemm_pack_bf16_32(words, operand, 0, LANES, 0, DEPTH);
-            for (int p = 0; p < DEPTH; p++) {
-                for (int lane = 0; lane < LANES; lane++) {
-                    float from = lane_is_row ? x[lane * DEPTH + p] : x[p * LANES + lane];
-                    uint32_t word = bits_of(words[p / 2 * LANES + lane]), half = p % 2 ? word >> 16 : word & 0xffff;
-                    wrong += half != bits_of(gemm_round_bf16(from)) >> 16;
+            for (int first = 0; first < LANES; first += row->nr) {
+                row->pack_b(words, operand, first, row->nr, 0, DEPTH);
+                for (int p = 0; p < DEPTH; p++) {
+                    for (int lane = 0; lane < row->nr; lane++) {
+                        float from = lane_is_row ? x[(first + lane) * DEPTH + p] : x[p * LANES + first + lane];
+                        int at = (p / row->step * row->nr + lane) * per_lane + p % row->step / 2;
+                        uint32_t word = bits_of(words[at]), half = p % 2 ? word >> 16 : word & 0xffff;
+                        wrong += half != bits_of(gemm_round_bf16(from)) >> 16;
+                    }
                 }
             }
         }
-        CHECK_MSG(wrong == 0, "from %s: %d of %d differ", lane_is_row ? "rows" : "columns", wrong, ROUNDING_CASES);
+        CHECK_MSG(wrong == 0, "%s, from %s: %d of %d differ", row->name, lane_is_row ? "rows" : "columns", wrong,
+                  ROUNDING_CASES);
     }
     free(x);
     free(words);
-#endif
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -877,11 +882,11 @@ TEST(test_finish) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Scratch memory and the choice of the instruction set
 
-static int multiply_in_thread(void *result) {
+static void *multiply_in_thread(void *result) {
     Product p = random_product(0, 50, 60, 70, 1, 0, 0);
     run(p, *(Matrix *)result);
     free_product(p);
-    return 0;
+    return NULL;
 }
 
 // The scratch of a thread that ends is freed with it, and gemm_free may be called at any time. LeakSanitizer sees both.
@@ -889,9 +894,9 @@ TEST(test_scratch) {
     FOR_EACH_ROW(row) {
         Matrix here = matrix_of(50, 60, 0), there = matrix_of(50, 60, 0);
         for (int i = 0; i < 2; i++) {
-            thrd_t thread;
-            CHECK(thrd_create(&thread, multiply_in_thread, &there) == thrd_success);
-            thrd_join(thread, NULL);
+            pthread_t thread;
+            CHECK(pthread_create(&thread, NULL, multiply_in_thread, &there) == 0);
+            pthread_join(thread, NULL);
             multiply_in_thread(&here);
             CHECK(same_bits(here, there));
             CHECK(gemm_scratch != NULL && (size_t)gemm_scratch % GEMM_ALIGN == 0);
@@ -984,6 +989,8 @@ TEST(test_choice) {
         bool native = strcmp(name, "amx") == 0;
 #if defined(GEMM_X86)
         native |= strcmp(name, "avx512") == 0 && gemm_cpu_has_avx512_bf16();
+#elif defined(GEMM_ARM_BF16)
+        native |= strcmp(name, "neon") == 0 && gemm_cpu_has_neon_bf16();
 #endif
         for (int precision = GEMM_FP32; precision <= GEMM_BF16; precision++) {
             CHECK(gemm_use("portable"));
