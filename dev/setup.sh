@@ -12,6 +12,8 @@
 #   dev/setup.sh fuzz      clang with libFuzzer and the sanitizers
 #   dev/setup.sh openmpi, mpich      an MPI library, its compiler wrapper and its launcher
 #   dev/setup.sh torch     what a venv with PyTorch, and torch.compile in it, needs
+#   dev/setup.sh musl      musl's compiler wrapper, for a test
+#   dev/setup.sh aarch64   a compiler for 64-bit Arm, QEMU to run what it makes, and the libraries, unpacked in build/aarch64/root
 #
 # What counts is whether a thing works, not whether a package is installed: a system without apt passes whose compiler, with the
 # flags of the environment (CC, CPPFLAGS, CFLAGS, LDFLAGS, LDLIBS), finds headers and libraries. Without apt, or without root and
@@ -106,6 +108,12 @@ has_mpi() {
 missing_openmpi() { has_mpi openmpi || echo openmpi-bin libopenmpi-dev; }
 missing_mpich() { has_mpi mpich || echo mpich libmpich-dev; }
 
+missing_musl() { command -v musl-gcc >/dev/null || echo musl-tools; }
+missing_aarch64() {
+    command -v aarch64-linux-gnu-gcc >/dev/null || echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    command -v qemu-aarch64 >/dev/null || echo qemu-user
+}
+
 missing_torch() {
     missing_venv
     command -v "${CXX:-g++}" >/dev/null || echo g++
@@ -115,8 +123,8 @@ missing_torch() {
 
 group=${1:-}
 case $group in
-    build | kjv | gcide | jargon | linux-doc | zip | watch | browser | venv | fuzz | openmpi | mpich | torch) ;;
-    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip, watch, browser, venv, fuzz, openmpi, mpich or torch expected" >&2
+    build | kjv | gcide | jargon | linux-doc | zip | watch | browser | venv | fuzz | openmpi | mpich | torch | musl | aarch64) ;;
+    *) echo "error: dev/setup.sh: \"$group\": build, kjv, gcide, jargon, linux-doc, zip, watch, browser, venv, fuzz, openmpi, mpich, torch, musl or aarch64 expected" >&2
        exit 2 ;;
 esac
 missing=missing_$(echo "$group" | tr - _)
@@ -158,6 +166,22 @@ if [ -n "$packages" ]; then
         echo "error: installed, but still not usable: $packages" >&2
         exit 1
     fi
+fi
+
+# Libraries of another architecture. apt would install them beside this one's, but only in the very same version, so that it first
+# upgrades what is here: they are unpacked in a folder instead. A source list of apt's own kind keeps track of what the packages are.
+root=${BUILD:-build}/aarch64/root
+unpack_arm64() {
+    mkdir -p "$root/apt/lists/partial" "$root/apt/cache/archives/partial" && here=$(cd "$root/apt" && pwd) && cd "$here" || return
+    set -- -q -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State::status=/dev/null -o APT::Sandbox::User=root \
+        -o Dir::State::lists="$here/lists" -o Dir::Cache="$here/cache"
+    apt-get "$@" update && apt-get "$@" download libcjson1 libcjson-dev libpcre2-dev libutf8proc-dev zlib1g-dev libstb-dev &&
+        for package in *.deb; do dpkg -x "$package" .. || return; done
+    rm -rf "$here" && touch ../complete
+}
+if [ "$group" = aarch64 ] && [ ! -e "$root/complete" ]; then
+    echo "unpacking into $root: libraries for arm64"
+    (unpack_arm64) >"$log" 2>&1 || { cat "$log" >&2; echo "error: the libraries for arm64 could not be had" >&2; exit 1; }
 fi
 
 # Pictures have a built-in font: for the better one no password is asked, and it is tried for once in a build folder.

@@ -452,17 +452,18 @@ static inline bool gemm_cpu_has_amx(void) {
 
 #if defined(GEMM_ARM)
 
-// 24 accumulators of the 32 registers, and no broadcast: a multiply-add takes its factor from one lane of a register.
+// 16 accumulators of the 32 registers: with 24, as above, GCC's scheduler has more in use than there are and keeps some in
+// memory. A multiply-add takes its factor from one lane of a register, without a broadcast.
 __attribute__((always_inline))
 static inline void gemm_body_neon(int words, const float *a, size_t row, size_t step, const float *b, float alpha,
                                   float beta, float *c, size_t ldc) {
-    enum { MR = 6, NV = 4, NR = 4 * NV };
+    enum { MR = 4, NV = 4, NR = 4 * NV };
     float32x4_t sum[MR][NV];
-    #pragma GCC unroll 6
+    #pragma GCC unroll 4
     for (int i = 0; i < MR; i++) sum[i][0] = sum[i][1] = sum[i][2] = sum[i][3] = vdupq_n_f32(0);
     for (int p = 0; p < words; p++, a += step, b += NR) {
         float32x4_t b0 = vld1q_f32(b), b1 = vld1q_f32(b + 4), b2 = vld1q_f32(b + 8), b3 = vld1q_f32(b + 12);
-        #pragma GCC unroll 6
+        #pragma GCC unroll 4
         for (int i = 0; i < MR; i++) {
             float x = a[i * row];
             sum[i][0] = vfmaq_n_f32(sum[i][0], b0, x);
@@ -471,7 +472,7 @@ static inline void gemm_body_neon(int words, const float *a, size_t row, size_t 
             sum[i][3] = vfmaq_n_f32(sum[i][3], b3, x);
         }
     }
-    #pragma GCC unroll 6
+    #pragma GCC unroll 4
     for (int i = 0; i < MR; i++) {
         #pragma GCC unroll 4
         for (int j = 0; j < NV; j++) {
@@ -484,7 +485,7 @@ static inline void gemm_body_neon(int words, const float *a, size_t row, size_t 
 }
 
 static void gemm_kernel_neon(int words, const float *a, const float *b, float alpha, float beta, float *c, size_t ldc) {
-    gemm_body_neon(words, a, 1, 6, b, alpha, beta, c, ldc);
+    gemm_body_neon(words, a, 1, 4, b, alpha, beta, c, ldc);
 }
 static void gemm_kernel_neon_in_place(int words, const float *a, size_t lda, const float *b, float alpha, float beta,
                                       float *c, size_t ldc) {
@@ -493,31 +494,29 @@ static void gemm_kernel_neon_in_place(int words, const float *a, size_t lda, con
 
 #if defined(GEMM_ARM_BF16)
 
-// The same tile as 3 x 8 squares of 2 x 2. A register holds a square, row by row, or two lanes' four steps of k: BFMMLA adds
+// The same tile as 2 x 8 squares of 2 x 2. A register holds a square, row by row, or two lanes' four steps of k: BFMMLA adds
 // to a square the products of two rows with two columns. It takes subnormals for zero and rounds a sum to odd: what isn't
-// exact gets its last bit set, an error of up to a whole unit there, without a bias. Panels: a [k / 4][6][2] words, b
+// exact gets its last bit set, an error of up to a whole unit there, without a bias. Panels: a [k / 4][4][2] words, b
 // [k / 4][16][2]. (Arm Architecture Reference Manual, DDI 0487, BFMMLA and BFDotAdd.)
 GEMM_ARM_BF16 static void gemm_kernel_neon_bf16(int words, const float *a, const float *b, float alpha, float beta,
                                                 float *c, size_t ldc) {
-    enum { MR = 6, NR = 16, ROWS = MR / 2, COLUMNS = NR / 2 };
+    enum { MR = 4, NR = 16, ROWS = MR / 2, COLUMNS = NR / 2 };
     float32x4_t sum[ROWS][COLUMNS];
-    #pragma GCC unroll 3
+    #pragma GCC unroll 2
     for (int i = 0; i < ROWS; i++) {
         #pragma GCC unroll 8
         for (int j = 0; j < COLUMNS; j++) sum[i][j] = vdupq_n_f32(0);
     }
     for (int w = 0; w < words; w += 2, a += 2 * MR, b += 2 * NR) {
         bfloat16x8_t a0 = vreinterpretq_bf16_f32(vld1q_f32(a)), a1 = vreinterpretq_bf16_f32(vld1q_f32(a + 4));
-        bfloat16x8_t a2 = vreinterpretq_bf16_f32(vld1q_f32(a + 8));
         #pragma GCC unroll 8
         for (int j = 0; j < COLUMNS; j++) {
             bfloat16x8_t y = vreinterpretq_bf16_f32(vld1q_f32(b + 4 * j));
             sum[0][j] = vbfmmlaq_f32(sum[0][j], a0, y);
             sum[1][j] = vbfmmlaq_f32(sum[1][j], a1, y);
-            sum[2][j] = vbfmmlaq_f32(sum[2][j], a2, y);
         }
     }
-    #pragma GCC unroll 6
+    #pragma GCC unroll 4
     for (int i = 0; i < MR; i++) {
         #pragma GCC unroll 4
         for (int j = 0; j < COLUMNS; j += 2) {      // four columns of a row: half of two squares
@@ -607,6 +606,9 @@ static inline void gemm_pack(float *to, GemmOperand s, int first, int live, int 
 typedef void GemmPack(float *to, GemmOperand s, int first, int live, int start, int depth);
 
 // The widths of the kernels' panels, known to the compiler.
+static inline void gemm_pack_4(float *to, GemmOperand s, int first, int live, int start, int depth) {
+    gemm_pack(to, s, first, live, start, depth, 4);
+}
 static inline void gemm_pack_6(float *to, GemmOperand s, int first, int live, int start, int depth) {
     gemm_pack(to, s, first, live, start, depth, 6);
 }
@@ -747,8 +749,8 @@ GEMM_ARM_BF16 static inline void gemm_pack_fours(float *to, GemmOperand s, int f
     }
 }
 
-GEMM_ARM_BF16 static void gemm_pack_fours_6(float *to, GemmOperand s, int first, int live, int start, int depth) {
-    gemm_pack_fours(to, s, first, live, start, depth, 6);
+GEMM_ARM_BF16 static void gemm_pack_fours_4(float *to, GemmOperand s, int first, int live, int start, int depth) {
+    gemm_pack_fours(to, s, first, live, start, depth, 4);
 }
 GEMM_ARM_BF16 static void gemm_pack_fours_16(float *to, GemmOperand s, int first, int live, int start, int depth) {
     gemm_pack_fours(to, s, first, live, start, depth, 16);
@@ -795,13 +797,13 @@ static const GemmIsa gemm_isas[] = {
       gemm_kernel_avx2, gemm_kernel_avx2_in_place, gemm_kernel_rows_avx2, NULL, NULL, GEMM_AVX2 },
 #endif
 #if defined(GEMM_ARM_BF16)
-    { "neon",     GEMM_BF16, gemm_cpu_has_neon_bf16,    6, 16,  4, 2, false, gemm_pack_fours_6, gemm_pack_fours_16,
+    { "neon",     GEMM_BF16, gemm_cpu_has_neon_bf16,    4, 16,  4, 2, false, gemm_pack_fours_4, gemm_pack_fours_16,
       gemm_kernel_neon_bf16, NULL, NULL, NULL, NULL, GEMM_NEON },
 #endif
 #if defined(GEMM_ARM)
-    { "neon",     GEMM_BF16, gemm_cpu_any,              6, 16,  1, 1, true, gemm_pack_6, gemm_pack_16,
+    { "neon",     GEMM_BF16, gemm_cpu_any,              4, 16,  1, 1, true, gemm_pack_4, gemm_pack_16,
       gemm_kernel_neon, NULL, NULL, NULL, NULL, GEMM_NEON },
-    { "neon",     GEMM_FP32, gemm_cpu_any,              6, 16,  1, 1, false, gemm_pack_6, gemm_pack_16,
+    { "neon",     GEMM_FP32, gemm_cpu_any,              4, 16,  1, 1, false, gemm_pack_4, gemm_pack_16,
       gemm_kernel_neon, gemm_kernel_neon_in_place, NULL, NULL, NULL, GEMM_NEON },
 #endif
     { "portable", GEMM_BF16, gemm_cpu_any,              6,  8,  1, 1, true, gemm_pack_6, gemm_pack_8,

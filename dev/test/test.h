@@ -3,7 +3,7 @@
  * A test is `TEST(name) { ... CHECK(x == 3); CHECK_MSG(e < 1e-5, "error %g", e); }`, run from main by RUN(name);
  * main ends with `return tests_end();`, whose last line is "N passed, N failed". A test fails with its first failed
  * check but goes on, so that one run shows everything that is wrong.
- * `./test_x WORD` runs only the tests whose name contains WORD.
+ * `./test_x WORD` runs only the tests whose name contains WORD, `./test_x 'WORD|WORD'` those with one of these words.
  */
 #ifndef TEST_H
 #define TEST_H
@@ -29,8 +29,18 @@ static const char *tests_only;
 
 #define RUN(name) run_test(#name, name)
 
+// Whether one of the words of tests_only is in the name.
+static inline bool test_is_meant(const char *name) {
+    for (const char *word = tests_only; word; word = strchr(word, '|') ? strchr(word, '|') + 1 : NULL) {
+        char only[128];
+        snprintf(only, sizeof only, "%.*s", (int)strcspn(word, "|"), word);
+        if (strstr(name, only)) return true;
+    }
+    return !tests_only;
+}
+
 static inline void run_test(const char *name, void (*test)(void)) {
-    if (tests_only && !strstr(name, tests_only)) return;
+    if (!test_is_meant(name)) return;
     double start = seconds_now();
     checks_failed = 0;
     test();
