@@ -26,6 +26,7 @@ speed() { sed -n 's/.*"tok_per_s": \([0-9.]*\).*/\1/p' $out/run/log.jsonl | tail
 median() { sort -n | awk '{ x[NR] = $1 } END { print x[int((NR + 1) / 2)] }'; }
 ranks_row() { sed -n 's/^           ranks  *\([0-9.]*\)  *\([0-9.]*\) %.*/\'"$1"'/p' $out/screen; }
 step_ms() { sed -n 's/^profile .* steps of \([0-9.]*\) ms.*/\1/p' $out/screen; }
+waited() { sed -n 's/^           rank 0 sent .* waited \([0-9.]*\) ms.*/\1/p' $out/screen; }
 sent() { sed -n 's/^           rank 0 sent \([0-9.]*\) MB.*N: \([0-9.]*\)).*/\1 \2/p' $out/screen; }
 
 losses() {
@@ -49,11 +50,12 @@ for round in $(seq "$rounds"); do
     OMP_NUM_THREADS=1 dev/ranks.sh 2 openmpi ./train_gpt_mpi $common $six --train.parts=2 --train.steps=4 > $out/screen
     speed >> $out/ranks.$$
     ranks_row 2 >> $out/share.$$
-    echo "round $round: 1 x 2 threads $(tail -n 1 $out/threads.$$) tok/s, 2 ranks x 1 thread $(tail -n 1 $out/ranks.$$); exchange $(tail -n 1 $out/share.$$) % of a step"
+    awk "BEGIN { print 100 * $(waited) / $(step_ms) }" >> $out/waited.$$
+    echo "round $round: 1 x 2 threads $(tail -n 1 $out/threads.$$) tok/s, 2 ranks x 1 thread $(tail -n 1 $out/ranks.$$); exchange $(tail -n 1 $out/share.$$) % of a step, of which rank 0 waits $(tail -n 1 $out/waited.$$) %"
 done
 read -r mb least <<< "$(sent)"
 threads=$(median < $out/threads.$$) ranks=$(median < $out/ranks.$$)
-echo "6 x 384: ratio $(awk "BEGIN { printf \"%.3f\", $ranks / $threads }"), exchange $(median < $out/share.$$) % of a step; $mb MB sent a step by a rank, formula $least"
+echo "6 x 384: ratio $(awk "BEGIN { printf \"%.3f\", $ranks / $threads }"), exchange $(median < $out/share.$$) % of a step, waiting $(median < $out/waited.$$) %; $mb MB sent a step by a rank, formula $least"
 rm -f $out/*.$$
 
 # The optimizer's share on four ranks, where every matrix is stepped once; and where each of them steps all.
