@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# What ranks cost: dev/bench/ranks.sh [ROUNDS]      from the project's folder, on a quiet machine; needs root for the slow networks
-#                  dev/bench/ranks.sh plan          only the third
-#                  dev/bench/ranks.sh loss          only the fourth
+# What ranks cost: dev/bench/ranks.sh [ROUNDS]      the first three of these, from the project's folder, on a quiet machine
+#                  dev/bench/ranks.sh speed|plan    only the first two, only the third, which needs root for the slow networks
+#                  dev/bench/ranks.sh loss          the fourth
 #
 # 1. Speed at 6 x 384, 16 sequences of 256 tokens: 2 ranks of 1 thread and 1 process of 2 threads in turns (medians of ROUNDS rounds),
 #    and of the ranks' step the share that communication takes where nothing hides it.
@@ -13,7 +13,8 @@
 # 4. Losses of 200 steps of the default run on two ranks, gradients and weights as fp32 and as bf16, seeds 1, 2, 3.
 # shellcheck disable=SC2086,SC2034,SC1003 # words; sizes by their name
 set -euo pipefail
-rounds=${1:-5}
+part=${1:-all} rounds=5
+case $part in [1-9]*) rounds=$part part=all ;; esac
 out=build/bench_ranks
 mkdir -p $out
 make all MPI=1 > $out/make.log 2>&1 || { tail -n 5 $out/make.log >&2; exit 1; }
@@ -42,8 +43,8 @@ losses() {
 
 sed -n 's/^model name[^:]*: /machine: /p' /proc/cpuinfo | head -n 1
 echo "commit: $(git describe --always --dirty --exclude '*'), $(nproc) cores"
-if [ "$rounds" = loss ]; then losses; exit; fi
-if [ "$rounds" != plan ]; then
+if [ "$part" = loss ]; then losses; exit; fi
+if [ "$part" != plan ]; then
 for round in $(seq "$rounds"); do
     ./train_gpt $common $six --train.steps=4 > $out/screen
     speed >> $out/threads.$$
@@ -65,7 +66,8 @@ OMP_NUM_THREADS=1 dev/ranks.sh 4 openmpi ./train_gpt_mpi $common $six --train.lo
 sed -n 's/^           optimizer  *\([0-9.]*\)  *\([0-9.]*\) %.*/4 ranks, each of which steps all: \1 ms, \2 % of a step/p' $out/screen
 fi
 
-[ "$(id -u)" -eq 0 ] && command -v tc >/dev/null || { echo "slow networks: not measured (root and iproute2 are needed)"; exit 0; }
+[ "$part" != speed ] || exit 0
+{ [ "$(id -u)" -eq 0 ] && command -v tc >/dev/null; } || { echo "slow networks: not measured (root and iproute2 are needed)"; exit 0; }
 net=ranks$$
 trap 'ip netns del $net' EXIT
 ip netns add $net
