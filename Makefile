@@ -9,7 +9,7 @@ space := $() $()
 # Every variable that a command line may have. What a user gives to TAKEN reaches the shell as it was typed, `costs $5 at $HOME`
 # too, which make would expand: recipes have it as "$$PROMPT". NAME isn't taken from the environment, where some systems keep
 # the machine's name. TOOLS are usual on make's command line, and none is needed here.
-TAKEN := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS OUT ARGS STEPS SEED RUN RUNS RUNS_DIR PROMPT A B C D CONFIGS SEEDS GRID \
+TAKEN := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS MINUTES TOKENS PARAMS OUT ARGS STEPS SEED RUN RUNS RUNS_DIR PROMPT A B C D CONFIGS SEEDS GRID \
     RANDOM BUDGET QUICK KEEP DRAW DATA_ROOT PARSER FORMAT TYPE FROM RANKS
 TOOLS := AR ARFLAGS AS CPP CXXFLAGS LD NM OBJCOPY PKG_CONFIG RANLIB STRIP
 KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V MPI CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKE MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
@@ -21,7 +21,7 @@ $(if $(filter 0,$(MAKELEVEL)),$(error $(shell dev/unknown.sh "$(UNKNOWN)" $(KNOW
 endif
 # What of TAKEN a target uses, beside RUNS_DIR and DATA_ROOT. What no goal uses is refused: it would change nothing.
 TEXT := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS
-USES_train     := $(TEXT) STEPS SEED QUICK RANKS ARGS
+USES_train     := $(TEXT) MINUTES TOKENS PARAMS STEPS SEED QUICK RANKS ARGS
 USES_data      := $(TEXT)
 USES_tokenizer := $(filter-out TOKENIZER,$(TEXT)) OUT
 USES_ab         = A B C D CONFIGS DATA $(if $(DATA),TOKENIZER VOCAB) DOCUMENTS EXT SHARDS SEED SEEDS STEPS QUICK OUT ARGS
@@ -47,6 +47,12 @@ ifneq ($(UNUSED),)
 $(if $(filter 0,$(MAKELEVEL)),$(error $(foreach v,$(firstword $(UNUSED)),$(v): not used by make $(GOALS)$(comma) but by $(call users,$(v))$(HINT_$(v)))),$(warning not used here: $(UNUSED)))
 endif
 VOCAB_GIVEN := $(call given,VOCAB)
+# One dial: what it is turned to, for build/plan.
+DIAL := $(if $(MINUTES),--minutes="$$MINUTES") $(if $(TOKENS),--tokens="$$TOKENS") $(if $(PARAMS),--params="$$PARAMS")
+DIAL := $(strip $(DIAL))
+ifneq ($(DIAL),)
+$(foreach v,CONFIG RANKS QUICK,$(if $(call given,$(v)),$(error $(v): not beside MINUTES$(comma) TOKENS or PARAMS$(comma) which choose the config)))
+endif
 # A switch is off where it is 0, too. A list is words as a shell reads them, or the name of one thing as it stands.
 $(foreach v,QUICK KEEP DRAW SAN V,$(if $(filter 0,$($(v))),$(eval override export $(v) :=)))
 quoted = '$(subst ','\'',$(1))'
@@ -92,7 +98,7 @@ WITH_RANKS := $(or $(RANKS),$(filter-out 0,$(MPI)))
 RANKED  := $(TRAINER)_$(if $(filter mpich,$(MPI)),mpich,mpi)
 # Looked for by the shell that calls it: dev/setup.sh may install it just before.
 MPICC   := $$(command -v mpicc.$(MPI_LIBRARY) || echo mpicc)
-export CONFIG DATA TOKENIZER VOCAB RUNS_DIR A B GRID BUILD TRAINER PARSER
+export CONFIG DATA TOKENIZER VOCAB MINUTES TOKENS PARAMS RUNS_DIR A B GRID BUILD TRAINER PARSER
 ifneq ($(DATA_ROOT),build/data)
 export DATA_ROOT                # the programs look there for what a config has in build/data
 endif
@@ -136,8 +142,10 @@ compile_by = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(1) $(CPPFLAGS) 
 
 all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1: train_gpt_mpi, too (MPI=mpich: train_gpt_mpich)
 
-train: all data                                          ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), STEPS=100 SEED=2 RANKS=4, with ARGS
-	$(Q)$(if $(RANKS),dev/ranks.sh "$$RANKS" $(MPI_LIBRARY) $(RANKED),$(TRAINER)) "$$CONFIG" $(ON_DATA) $(KEYS) $(if $(SEED),--run.seed="$$SEED") $(ARGS)
+train: all $(if $(DIAL),$(BUILD)/plan,data)                  ## train CONFIG on its data or on DATA (kjv, gcide, ..., path.txt, folder/), STEPS=100 SEED=2 RANKS=4, with ARGS; or the best model of MINUTES=10, TOKENS=20M or PARAMS=2M (ARGS=--plan only says which)
+	$(Q)$(if $(DIAL),$(BUILD)/plan $(DIAL) --data="$${DATA:-kjv}" $(if $(TOKENIZER),--tokenizer="$$TOKENIZER") $(if $(VOCAB_GIVEN),--vocab="$$VOCAB"),\
+	    $(if $(RANKS),dev/ranks.sh "$$RANKS" $(MPI_LIBRARY) $(RANKED),$(TRAINER)) "$$CONFIG" $(ON_DATA)) \
+	    $(KEYS) $(if $(SEED),--run.seed="$$SEED") $(ARGS)
 
 data: $(BUILD)/tokenize | setup                          ## prepare the shards and the tokenizer of DATA (TOKENIZER=char|byte|bpe|gpt2|FILE, VOCAB=4096) under build/data
 	$(Q)$(PREPARE) "$(CORPUS)" "$$TOKENIZER"
@@ -158,7 +166,7 @@ as_words = if [ -e "$$$(1)" ]; then set -- "$$$(1)"; else eval "set -- $$$(1)"; 
 RUN_OR_LAST = run=$$RUN; if [ -z "$$run" ]; then run=$$(ls -t "$$RUNS_DIR"/*/checkpoint.bin 2>/dev/null | head -n 1); run=$${run%/checkpoint.bin}; fi; \
     [ -n "$$run" ] || { echo "error: no run in $$RUNS_DIR yet: \`make train\` makes one, RUN=FOLDER names another" >&2; exit 2; }
 
-TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/eval $(BUILD)/attention $(BUILD)/plot $(BUILD)/watch $(BUILD)/tensorboard $(BUILD)/export $(BUILD)/import $(BUILD)/ab $(BUILD)/chart
+TESTED := $(TESTS) $(TRAINER) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/eval $(BUILD)/attention $(BUILD)/plan $(BUILD)/plot $(BUILD)/watch $(BUILD)/tensorboard $(BUILD)/export $(BUILD)/import $(BUILD)/ab $(BUILD)/chart
 programs: $(TESTED) $(BUILD)/logits $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
@@ -236,6 +244,7 @@ libmuon: $(BUILD)/libmuon.so                             ## muon.h as a shared l
 
 # Variables, as `make help` shows them:
 #   CONFIG=FILE.json         what is trained (configs/default.json)
+#   MINUTES=10              what train may take, everything included: it chooses the model; or TOKENS=20M of training, or PARAMS=2M
 #   DATA= TOKENIZER= VOCAB=  the text and what its tokens are; also DOCUMENTS= EXT= of data/tokenize.c, SHARDS=
 #   STEPS= SEED= ARGS="..."  train.steps, run.seed (of sample its --seed) and any other key or flag of the program: ARGS="--train.batch=8"
 #   PARSER=config           what fuzz tries: config, checkpoint, safetensors, shard, tokenizer, merges, log, picture, text, report, gguf
@@ -284,6 +293,8 @@ $(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEA
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/generate $(BUILD)/eval $(BUILD)/attention: $(BUILD)/%: tools/%.c tools/model.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
+$(BUILD)/plan: tools/plan.c tools/plan.h tools/law.h train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
+	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/export: tools/export.c $(wildcard tools/*.h) train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 $(BUILD)/import: tools/import.c $(wildcard tools/*.h) train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
@@ -325,6 +336,7 @@ $(BUILD)/test_libmuon: dev/test/test_libmuon.c dev/test/inlined.c dev/test/test.
 	$(call compile,$< dev/test/inlined.c,,-L$(BUILD) -lmuon '-Wl$(comma)-rpath$(comma)$$ORIGIN')
 $(BUILD)/test_tiles: dev/test/test_gemm.c
 $(BUILD)/test_attn_tiles: dev/test/test_attn.c
+$(BUILD)/test_plan: tools/plan.h tools/law.h
 $(BUILD)/test_tokenize: data/tokenize.c
 $(BUILD)/test_ab: tools/ab.c $(wildcard tools/*.h)
 $(BUILD)/test_plot: tools/plot.c

@@ -1637,9 +1637,8 @@ static void model_free(Model *m) {
     free(m->blocks);
 }
 
-// Floating-point operations of the forward and backward pass for one token: 6 for each weight of a product, of experts those
-// that a token has, and what the mixer does for each token that it sees, of which causality leaves half.
-static double flops_per_token(const Model *m) {
+// The weights that multiply one token: those of all products, of experts those that a token has.
+static double weights_per_token(const Model *m) {
     double weights = 0.0;
     for (int id = 0; id < PRODUCTS; id++) {
         Product p = product_of(m->table, (ProductId)id);
@@ -1648,9 +1647,15 @@ static double flops_per_token(const Model *m) {
         double copies = of_experts && m->router.E ? (double)t->count / m->router.E * m->router.K : t->count;
         weights += copies * product_rows(m->table, p) * t->cols;
     }
+    return weights;
+}
+
+// Floating-point operations of the forward and backward pass for one token: 6 for each of these weights, and what the mixer does
+// for each token that it sees, of which causality leaves half.
+static double flops_per_token(const Model *m) {
     double pairs = 0.0;
     for (int l = 0; l < m->L; l++) pairs += mixer_of(m, l)->pair_flops ? mixer_of(m, l)->pair_flops(m) : 0.0;
-    return 6.0 * weights + pairs * (m->T / 2.0);
+    return 6.0 * weights_per_token(m) + pairs * (m->T / 2.0);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
  * defines: BudgetCost, Budget, BudgetWork, budget_begin, budget_lap, budget_end, budget_forecast, budget_decide
  *
  * A trapezoid's rate is the peak's until the cooldown begins, so that until then nothing depends on the number of steps (the
- * "constant + cooldown" schedule, Hägele et al., arXiv 2405.18392). The clock may thus be asked as late as that: before each step,
- * whether a run whose cooldown begins one step later would still end in time. Where it would not, the steps are those of the run
- * whose cooldown begins now, and from then on the clock has no say.
+ * "constant + cooldown" schedule, Hägele et al., arXiv 2405.18392). The clock may thus be asked as late as that: before each
+ * step, whether a run whose cooldown begins one step later would still end in time. Where it would not, the steps are those of
+ * the run whose cooldown begins now, and from then on the clock has no say.
  *
  * Nothing here reads a clock or knows a model: the caller says how late it is, so that tests can.
  */
@@ -57,7 +57,8 @@ static inline double budget_cost(const Budget *b, const BudgetWork *w, BudgetCos
     return of == COST_VALIDATION ? b->cost[COST_STEP] / (3 * fmax(w->batch, 1)) : w->guess[of];      // backward is twice forward
 }
 
-// How often something is due in a run that has done `step` of its steps: before each of the further ones, but not behind the last.
+// How often something is due in a run that has done `step` of its steps: before each of the further ones, but not behind the
+// last.
 static inline double budget_times(int every, int step, int steps) {
     return every > 0 && steps > step ? (steps - 1) / every - (step > 0 ? (step - 1) / every : -1) : 0;
 }
@@ -82,10 +83,10 @@ static inline int budget_forecast(const Budget *b, const BudgetWork *w, int step
 
 typedef enum { BUDGET_OPEN, BUDGET_FIXED, BUDGET_TOO_SHORT } BudgetAnswer;
 
-/* Whether the number of steps is to be fixed now, with `step` of them done, to `now_steps`, those of the run whose cooldown begins here,
- * since a run of `next_steps`, whose cooldown begins one step later, would end too late. most: the largest number there may be.
- * A process that has seen a single step knows no pace yet, unless that took half of the time. BUDGET_TOO_SHORT: of a run that has only
- * begun not even now_steps end in time. */
+/* Whether the number of steps is to be fixed now, with `step` of them done, to `now_steps`, those of the run whose cooldown
+ * begins here, since a run of `next_steps`, whose cooldown begins one step later, would end too late. most: the largest number
+ * there may be. A process that has seen a single step knows no pace yet, unless that took half of the time. BUDGET_TOO_SHORT:
+ * of a run that has only begun not even now_steps end in time. */
 static inline BudgetAnswer budget_decide(const Budget *b, const BudgetWork *w, int step, int now_steps, int next_steps, int most) {
     if (now_steps >= most) return BUDGET_FIXED;
     if (b->steps == 0 || (b->steps < 2 && b->used < b->seconds / 2)) return b->used < b->seconds ? BUDGET_OPEN : BUDGET_FIXED;

@@ -2,7 +2,8 @@
  *
  * defines: Config, config_fields, N_FIELDS, config_presets, config_resolve, Role, role_is_hidden, role_is_vector,
  *          optimizer_rule, rule_named, tensor_rule, tensor_decays, head_size, rule_keys, rule_lr, rule_decay, optimizer_options, lr_key,
- *          warmup_steps, cooldown_steps, momentum_warmup_steps, steps_with_cooldown_at, config_resolve_minutes, Owners, owners_add, check_keys, check_schedule, print_kept,
+ *          warmup_steps, cooldown_steps, momentum_warmup_steps, steps_with_cooldown_at, config_resolve_minutes, Owners,
+ *          owners_add, check_keys, check_schedule, print_kept,
  *          print_recipe, and the enums of the keys with choices
  *
  * One table of fields drives the JSON file, --section.key=value, --help, --print-config and configs/README.md's table

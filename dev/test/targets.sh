@@ -20,6 +20,7 @@ all|
 train|QUICK=1 SEED=2
 train|QUICK=1 DATA=README.md TOKENIZER=bpe VOCAB=300
 train|QUICK=1 RANKS=2
+train|MINUTES=0.2 DATA=README.md
 data|
 tokenizer|VOCAB=300 OUT=build/my\ tokens.json
 test|

@@ -1,0 +1,92 @@
+/* law.h - what loss a model of some size reaches on some text: a law fitted to runs of this project (configs/law.json).
+ *
+ * defines: LawOf, Law, law_read, law_effective_bytes, law_raw_bytes, law_bits, law_best_bytes, law_best_weights
+ *
+ * Bits per byte of validation, for N weights and D bytes of training text that count:
+ *
+ *     s (E + A / N^a + B / D^b) (1 + k log2(V / best)^2)
+ *
+ * The form of Hoffmann et al. (arXiv 2203.15556, eq. 2); N are the weights that multiply each token (all matrices of the
+ * blocks, and the head; neither embedding nor norms). D_raw bytes of a text of U bytes count as D = D_raw up to U, then as U +
+ * U R (1 - exp(-(D_raw / U - 1) / R)) (Muennighoff et al., arXiv 2305.16264, eq. 5): of repetitions R at most. V is the
+ * vocabulary. s is how hard the text is: the bits a byte that deflate takes, over those of the King James text.
+ */
+#ifndef LAW_H
+#define LAW_H
+
+#include "../src/json.h"
+#include "../src/util.h"
+
+typedef struct { double E, A, a, B, b, repeat, sd; } LawOf;      // sd: of the loss that was measured around the law, as a share of it
+
+typedef struct {
+    LawOf muon, adamw;
+    double best_vocab, vocab_k, kjv_deflate;
+    double params[2], bytes[2];          // that it was fitted to
+} Law;
+
+static inline double law_number(const cJSON *item, const char *path, const char *key, double least) {
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= least) || !isfinite(item->valuedouble))
+        fail_usage("%s: %s: %s; a number of at least %g is expected", path, key, item ? "no such number" : "missing", least);
+    return item->valuedouble;
+}
+
+static inline const cJSON *law_item(const cJSON *object, const char *key) { return cJSON_GetObjectItemCaseSensitive(object, key); }
+
+static inline LawOf law_of(const cJSON *root, const char *path, const char *optimizer) {
+    static const char *const keys[] = {"E", "A", "a", "B", "b", "repeat", "sd"};
+    double v[COUNT_OF(keys)];
+    for (size_t i = 0; i < COUNT_OF(keys); i++) {
+        char *name = format("%s.%s", optimizer, keys[i]);
+        v[i] = law_number(law_item(law_item(root, optimizer), keys[i]), path, name, i == 0 || i == 6 ? 0 : 1e-6);
+        free(name);
+    }
+    return (LawOf){v[0], v[1], v[2], v[3], v[4], v[5], v[6]};
+}
+
+// The law in a file; a line that names the file and the key ends the program where it is none.
+static inline Law law_read(const char *path) {
+    size_t size;
+    char *text = read_file(path, &size), error[ERROR_ROOM];
+    if (!text) fail_usage("%s: cannot be read: %s", path, strerror(errno));
+    JsonReader r = {.name = path, .has_lines = true, .error = error, .room = sizeof error};
+    if (!json_parse_object(&r, text, size)) fail_usage("%s", error);
+    const cJSON *vocab = law_item(r.root, "vocab"), *range = law_item(r.root, "range"), *kjv = law_item(law_item(r.root, "texts"), "kjv");
+    Law law = {.muon = law_of(r.root, path, "muon"), .adamw = law_of(r.root, path, "adamw"),
+               .best_vocab = law_number(law_item(vocab, "best"), path, "vocab.best", 1),
+               .vocab_k = law_number(law_item(vocab, "k"), path, "vocab.k", 0),
+               .kjv_deflate = law_number(law_item(kjv, "deflate"), path, "texts.kjv.deflate", 1e-6)};
+    for (int i = 0; i < 2; i++) {
+        law.params[i] = law_number(cJSON_GetArrayItem(law_item(range, "params"), i), path, "range.params", 1);
+        law.bytes[i] = law_number(cJSON_GetArrayItem(law_item(range, "bytes"), i), path, "range.bytes", 1);
+    }
+    json_free(&r);
+    free(text);
+    return law;
+}
+
+// D of `raw` bytes read from a text of U.
+static inline double law_effective_bytes(const LawOf *l, double raw, double U) {
+    return raw <= U ? raw : U + U * l->repeat * (1 - exp(-(raw / U - 1) / l->repeat));
+}
+
+// The bytes to read for D that count: its inverse. INFINITY: the text has not so many, however often it is read.
+static inline double law_raw_bytes(const LawOf *l, double D, double U) {
+    double rest = 1 - (D - U) / (U * l->repeat);
+    return D <= U ? D : rest <= 0 ? INFINITY : U - U * l->repeat * log(rest);
+}
+
+// Bits per byte. N: weights; raw: bytes read in training, of a text of U bytes; V: tokens of the vocabulary; deflate: bits a
+// byte.
+static inline double law_bits(const Law *law, const LawOf *l, double N, double raw, double U, double V, double deflate) {
+    double octaves = log2(V / law->best_vocab);
+    return deflate / law->kjv_deflate * (l->E + l->A / pow(N, l->a) + l->B / pow(law_effective_bytes(l, raw, U), l->b)) *
+           (1 + law->vocab_k * octaves * octaves);
+}
+
+// The compute-optimal D for N weights and N for D bytes: where along N D = constant the loss is least, a A / N^a = b B / D^b.
+static inline double law_best_bytes(const LawOf *l, double N) { return pow(l->b * l->B / (l->a * l->A) * pow(N, l->a), 1 / l->b); }
+
+static inline double law_best_weights(const LawOf *l, double D) { return pow(l->a * l->A / (l->b * l->B) * pow(D, l->b), 1 / l->a); }
+
+#endif // LAW_H
