@@ -73,7 +73,8 @@ VEC_PASS(void, average_towards, (float *x, const float *y, size_t n, float share
 // Before a step: w <- w + beta m. averages_back undoes it, to the bit.
 static inline void averages_ahead(Averages *a, double beta) {
     memcpy(a->kept, a->params, a->n * sizeof(float));
-    if (beta != 0) AVERAGES_EACH(a, average_move(a->params + at, a->mean + at, size, (float)beta))
+    if (beta == 0) return;
+    AVERAGES_EACH(a, average_move(a->params + at, a->mean + at, size, (float)beta))
 }
 
 static inline void averages_back(Averages *a) { memcpy(a->params, a->kept, a->n * sizeof(float)); }
