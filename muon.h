@@ -234,8 +234,8 @@ int main(void) {
    P's multiplied into one Q: X <- Q X comes once at the end ("Gram space", Dao-AILab's gram-newton-schulz). s steps
    that share an R cost 3 p^2 q + (4 s - 3) p^3 FLOPs, p <= q: as much as s steps alone where p = q, less for every
    longer matrix (s = 1, 3, 5 of a 1 : 4 matrix: 13, 7, 5.8 p^3 a step). Rounding grows with s, so that the first
-   MUON_GRAM_STEPS - 1 = 2 steps share one, then 3 at a time; square matrices take each step alone. A cubic, c = 0, saves
-   R R, p^3 a step: a quarter of a square matrix's work. muon_param_flops counts it.
+   MUON_GRAM_STEPS - 1 = 2 steps share one, then 3 at a time; square and nearly square matrices take each step alone. A
+   cubic, c = 0, saves R R, p^3 a step: a quarter of a square matrix's work. muon_param_flops counts it.
 
    The contract
      - The caller's memory: muon_state_bytes for a Muon's life, muon_scratch_bytes per thread while stepping; aligned as
@@ -1191,11 +1191,11 @@ static double muon__run_flops(double p, double q, int s, int quintics) {
 }
 
 /* How many steps from `step` on share a Gram matrix: most - 1 at first, while small singular values are far off, then
-   most at a time, as long as that is less work. */
+   most at a time, where that is less work by a tenth: for nearly square matrices it would only be more rounding. */
 static int muon__run_length(int p, int q, int step, int steps, int most) {
     int s = step == 0 ? most - 1 : most;
     if (s > steps - step) s = steps - step;
-    return s > 1 && muon__run_flops(p, q, s, s) < s * muon__run_flops(p, q, 1, 1) ? s : 1;
+    return s > 1 && muon__run_flops(p, q, s, s) < 0.9 * s * muon__run_flops(p, q, 1, 1) ? s : 1;
 }
 
 // Of `steps` steps by set c; NULL: of quintics.

@@ -371,6 +371,18 @@ static float *iterated(const float *x, int p, int q, const MuonCoefficients *c, 
     return out;
 }
 
+// Where sharing a Gram matrix saves hardly any work, it is not done: the plain iteration's bits.
+TEST(nearly_square_matrices_share_no_gram_matrix) {
+    for (int q = 40; q <= 80; q += 4) {
+        const size_t n = 40 * (size_t)q;
+        float *x = with_spectrum(40, q, 1.0, 40), *own = iterated(x, 40, q, muon_coefficients(MUON_COEFF_KELLER), false, 0);
+        float *plain = iterated(x, 40, q, muon_coefficients(MUON_COEFF_KELLER), false, 1);
+        const bool same = memcmp(own, plain, n * sizeof *own) == 0;
+        CHECK_MSG(same == (q <= 48), "40 x %d: %s", q, same ? "the plain bits" : "other bits");
+        free(x); free(own); free(plain);
+    }
+}
+
 // On spectra with a long tail, where rounding is amplified most.
 TEST(gram_space_against_the_textbook) {
     enum { P = 32 };
@@ -499,6 +511,7 @@ int main(int argc, char **argv) {
     RUN(every_rule_for_fifty_steps);
     RUN(scalar_maps);
     RUN(singular_values_and_quality_of_every_set);
+    RUN(nearly_square_matrices_share_no_gram_matrix);
     RUN(gram_space_against_the_textbook);
     RUN(svd_power_against_numpy);
     RUN(spectral_powers_at_every_scale);
