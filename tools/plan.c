@@ -28,8 +28,7 @@
 
 typedef struct {
     Budgeted budget;
-    const char *budget_words;            // as the user gave it: "MINUTES=10"
-    char *short_words;                   // for the config's name: "10min"
+    char *budget_words, *short_words;    // as the user gave it, "MINUTES=10"; for the config's name, "10min"
     const char *data, *tokenizer, *vocab, *law;
     bool only_plan;
     char **overrides;
@@ -169,7 +168,7 @@ static char *prepared_folder(const Asked *a, const char *kind) {
     setenv("KIND", kind, 1);
     fflush(stdout);
     int status = system("data/prepare.sh \"$DATA\" \"$KIND\""), code = WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_INTERRUPTED;
-    if (code) exit(code);                                // it has said why
+    if (code) _exit(code);                               // it has said why
     FILE *f = popen("data/prepare.sh --folder \"$DATA\" \"$KIND\"", "r");
     char *line = NULL;
     size_t room = 0;
@@ -486,7 +485,13 @@ static int run_trainer(const Asked *a, const char *config, double minutes) {
     if (training < 0) fail("fork: %s", strerror(errno));
     int status;
     while (waitpid(training, &status, 0) < 0 && errno == EINTR) {}
+    free(argv[0]), free(argv[1]), free(argv);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void planner_free(Planner *p, Asked *a) {
+    config_free(&p->user, config_fields, N_FIELDS);
+    free(a->budget_words), free(a->short_words), free(a->overrides);
 }
 
 // "build/data/kjv-byte" -> "kjv".
@@ -516,7 +521,11 @@ int main(int argc, char **argv) {
     a.budget.used = seconds_now() - a.begun;
     if (!best_of(&p, &s, 0, INT_MAX, &s.best)) nothing_fits(&p, &s, &a);
     print_choice(&p, &s, name);
-    if (a.only_plan) return 0;
+    if (a.only_plan) {
+        planner_free(&p, &a);
+        free(folder), free(name);
+        return 0;
+    }
 
     // The data in the tokens that were chosen, the config, the training
     if (!*a.tokenizer && !*a.vocab) {
@@ -542,5 +551,7 @@ int main(int argc, char **argv) {
         printf("%s: planned %s, used %s; expected %.3f +- %.3f bits per byte\n", a.budget_words,
                format_seconds(planned, by_clock ? a.budget.seconds : s.best.seconds), format_seconds(used, seconds_now() - a.begun),
                s.best.bits, s.best.bits * s.of->sd);
+    planner_free(&p, &a);
+    free(folder), free(name), free(plans), free(config), free(text);
     return code;
 }

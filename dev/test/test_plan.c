@@ -23,6 +23,10 @@ TEST(the_law_is_its_formula) {
     CHECK(isinf(law_raw_bytes(&simple, 5e6, 1e6)));
     // a A / N^a = 0.5 for N = 10^4, b B / D^b = 0.5 for D = 10^6
     CHECK(near(law_best_bytes(&simple, 1e4), 1e6) && near(law_best_weights(&simple, 1e6), 1e4));
+    const LawOf uneven = {.E = 1, .A = 30, .a = 0.3, .B = 27, .b = 0.25, .repeat = 4};
+    double n = 1e6, d = law_best_bytes(&uneven, n), least = law_bits(&law, &uneven, n, d, 1e15, 1024, 2);
+    CHECK(near(law_best_weights(&uneven, d), n));
+    CHECK(least < law_bits(&law, &uneven, n * 1.05, d / 1.05, 1e15, 1024, 2) && least < law_bits(&law, &uneven, n / 1.05, d * 1.05, 1e15, 1024, 2));
     double N = 3e4, D = law_best_bytes(&simple, N), at = law_bits(&law, &simple, N, D, 1e12, 1024, 2);      // along N D = constant
     CHECK(at < law_bits(&law, &simple, N * 1.1, D / 1.1, 1e12, 1024, 2) && at < law_bits(&law, &simple, N / 1.1, D * 1.1, 1e12, 1024, 2));
 }
