@@ -10,7 +10,7 @@ space := $() $()
 # too, which make would expand: recipes have it as "$$PROMPT". NAME isn't taken from the environment, where some systems keep
 # the machine's name. TOOLS are usual on make's command line, and none is needed here.
 TAKEN := CONFIG DATA TOKENIZER VOCAB DOCUMENTS EXT SHARDS MINUTES TOKENS PARAMS OUT ARGS STEPS SEED RUN RUNS RUNS_DIR PROMPT A B C D CONFIGS SEEDS GRID \
-    RANDOM BUDGET QUICK KEEP DRAW DATA_ROOT PARSER FORMAT TYPE FROM RANKS
+    RANDOM BUDGET QUICK KEEP DRAW DATA_ROOT PARSER FORMAT TYPE FROM RANKS PREFIX DESTDIR
 TOOLS := AR ARFLAGS AS CPP CXXFLAGS LD NM OBJCOPY PKG_CONFIG RANLIB STRIP
 KNOWN := $(TAKEN) NAME BUILD TRAINER SAN V MPI CC CFLAGS CPPFLAGS LDFLAGS LDLIBS MARCH CXX SHELL MAKE MAKEFLAGS DATA_MIRROR DATA_URL GEMM_ISA \
     $(TOOLS) MUON_FONT MUON_VENV WIDTHS OMP_% GOMP_% KMP_% %SAN_OPTIONS %_proxy LANG LC_% HOME PATH TMPDIR
@@ -36,6 +36,7 @@ USES_watch     := RUNS OUT ARGS
 USES_tensorboard := RUN OUT ARGS
 USES_fuzz      := PARSER RUNS ARGS
 USES_pictures  := OUT KEEP
+$(foreach t,install install-libmuon uninstall,$(eval USES_$(t) := PREFIX DESTDIR))
 USES_study    := NAME QUICK KEEP DRAW OUT SEEDS
 $(foreach t,bench bench-torch bench-muon bench-tokenizer,$(eval USES_$(t) := KEEP ARGS))
 GOALS    := $(or $(MAKECMDGOALS),all)
@@ -68,6 +69,7 @@ CONFIG ?= configs/default.json
 TOKENIZER ?= $(if $(VOCAB_GIVEN),bpe)
 VOCAB  ?= 4096
 RUNS_DIR ?= runs
+PREFIX ?= /usr/local
 # Arms of ab, the first is what the others are compared with; QUICK=1 makes a training tiny.
 A      ?= configs/default_adamw.json
 B      ?= configs/default.json
@@ -98,13 +100,13 @@ WITH_RANKS := $(or $(RANKS),$(filter-out 0,$(MPI)))
 RANKED  := $(TRAINER)_$(if $(filter mpich,$(MPI)),mpich,mpi)
 # Looked for by the shell that calls it: dev/setup.sh may install it just before.
 MPICC   := $$(command -v mpicc.$(MPI_LIBRARY) || echo mpicc)
-export CONFIG DATA TOKENIZER VOCAB MINUTES TOKENS PARAMS RUNS_DIR A B GRID BUILD TRAINER PARSER
+export CONFIG DATA TOKENIZER VOCAB MINUTES TOKENS PARAMS RUNS_DIR A B GRID BUILD TRAINER PARSER PREFIX
 ifneq ($(DATA_ROOT),build/data)
 export DATA_ROOT                # the programs look there for what a config has in build/data
 endif
 Q := $(if $(V),,@)
 
-OPENMP   := $(shell echo 'int main(void){return 0;}' | $(CC) $(CPPFLAGS) $(CFLAGS) -fopenmp -x c - -x none -o /dev/null $(LDFLAGS) 2>/dev/null && echo -fopenmp || echo -fopenmp-simd)
+OPENMP   := $(shell dev/openmp.sh $(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
 FLAGS     = -std=gnu11 -Wall -Wextra -Wshadow -fno-math-errno -fno-trapping-math $(OPENMP) $(MARCH)
 # NaN must be NaN and sums keep their order: what -ffast-math and its parts allow is taken back behind all flags. -Ofast, too, would
 # link the code that flushes denormals to zero.
@@ -137,7 +139,7 @@ endif
 compile = $(call compile_by,$(CC),$(1),$(2),$(3))
 compile_by = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(1) $(CPPFLAGS) $(FLAGS) $(3) $(CFLAGS) $(2) -o $@ $(LDFLAGS) $(LIBS) $(4) $(LDLIBS) $(EXACT)
 
-.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot watch tensorboard pictures bench bench-torch bench-muon bench-tokenizer study libmuon help clean distclean setup commit
+.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot watch tensorboard pictures bench bench-torch bench-muon bench-tokenizer study libmuon install install-libmuon uninstall dist help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1: train_gpt_mpi, too (MPI=mpich: train_gpt_mpich)
@@ -242,6 +244,18 @@ study: $(STUDY_NEEDS)                                    ## re-measure a claim o
 
 libmuon: $(BUILD)/libmuon.so                             ## muon.h as a shared library, build/libmuon.so, for C programs and for tools/python/muon_c.py; needs a C compiler only
 
+install: $(TRAINER) $(BUILD)/libmuon.so $(BUILD)/train_gpt.1    ## put train_gpt, its manual page, muon.h, gemm.h, libmuon.so and muon.pc into PREFIX=/usr/local, behind DESTDIR= if given
+	$(Q)VERSION=$(MUON_VERSION) dev/install.sh install libmuon trainer
+
+install-libmuon: $(BUILD)/libmuon.so                     ## of these only the library and its headers
+	$(Q)VERSION=$(MUON_VERSION) dev/install.sh install libmuon
+
+uninstall:                                               ## take all of it away again
+	$(Q)dev/install.sh uninstall
+
+dist:                                                    ## make build/muon.c-VERSION.tar.gz of the last commit, the same bytes each time
+	$(Q)dev/dist.sh
+
 # Variables, as `make help` shows them:
 #   CONFIG=FILE.json         what is trained (configs/default.json)
 #   MINUTES=10              what train may take, everything included: it chooses the model; or TOKENS=20M of training, or PARAMS=2M
@@ -253,6 +267,7 @@ libmuon: $(BUILD)/libmuon.so                             ## muon.h as a shared l
 #   RUN= RUNS="..." OUT=     folders of runs, a file or a folder for results; quote names with blanks within a list
 #   QUICK=1 KEEP=1 DRAW=1    a tiny form of train, ab, sweep, study; results of study, bench, pictures into dev/; see study
 #   RUNS_DIR=$HOME/runs BUILD=$HOME/build      runs, and what is built and prepared, somewhere else: one source tree for many users
+#   PREFIX= DESTDIR=         where install puts things, as programs will see it, and a folder in front of that while a package is made
 #   CC= CFLAGS= CPPFLAGS= LDFLAGS= LDLIBS= MARCH=-march=native SAN=1 V=1       the compiler's; sanitizers; show commands
 help:                                                    ## this list
 	@echo "make TARGET [VARIABLE=value ...]"; sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r a b; do printf '  %-15s %s\n' "$$a" "$$b"; done; \
@@ -332,6 +347,9 @@ $(BUILD)/libmuon.so: LIBS = -lm
 $(BUILD)/libmuon.so: src/libmuon.c src/gemm.h muon.h
 	$(call compile,$<,-shared -fPIC -fvisibility=hidden -Wl$(comma)-soname$(comma)$(SONAME) -Wl$(comma)-Bsymbolic)
 	$(Q)ln -sf libmuon.so $(BUILD)/$(SONAME)
+$(BUILD)/train_gpt.1: $(TRAINER) dev/man.sh muon.h
+	@dev/man.sh $(TRAINER) $(MUON_VERSION) > $@.new && mv $@.new $@
+$(BUILD)/test_install: $(BUILD)/libmuon.so
 $(BUILD)/test_libmuon: dev/test/test_libmuon.c dev/test/inlined.c dev/test/test.h $(BUILD)/libmuon.so $(HEADERS) | setup
 	$(call compile,$< dev/test/inlined.c,,-L$(BUILD) -lmuon '-Wl$(comma)-rpath$(comma)$$ORIGIN')
 $(BUILD)/test_tiles: dev/test/test_gemm.c

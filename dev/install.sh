@@ -9,6 +9,7 @@
 # BUILD, TRAINER and VERSION say what to install. share/muon/installed.txt keeps what was made, the last first; a second installation
 # takes the first one away before.
 set -u
+umask 022                                       # what root installs is for all
 list=$PREFIX/share/muon/installed.txt
 made=                                           # as in that file
 

@@ -139,13 +139,13 @@ TEST(unknown_variables_are_named) {
     CHECK_FAILS(shell, MAKE "help RN=x", 2, "RN: make has no such variable; `make help` lists them");      // two letters are like any other two
     CHECK(run(MAKE "-n train AR=ar LD=ld CXXFLAGS=-O2 RANLIB=ranlib MAKEFLAGS=") == 0);                     // other makes' own
     CHECK(run("RUN=x " MAKE "train && " MAKE "-n train sample RUN=x && MAKELEVEL=1 " MAKE "-n train RUN=x") == 0);
-    CHECK_FAILS(shell, MAKE "help PREFIX=/usr", 2, "PREFIX: make has no such variable; `make help` lists them");
+    CHECK_FAILS(shell, MAKE "help BINDIR=/usr", 2, "BINDIR: make has no such variable; `make help` lists them");
     CHECK_FAILS(shell, MAKE "BUILD='a b'", 2, "BUILD=a b: a folder without blanks in its name expected");
     CHECK_FAILS(shell, MAKE "study NAME=batch DRAW=1", 2, "DRAW=1: batch has to be run for its picture; drawn from tables: duality, ");
     CHECK(run(MAKE "-n -o " BIN "/study_duality study NAME=duality DRAW=1 KEEP=1 | grep '" BIN "/study_duality \"$out\" draw'") == 0);
     CHECK(run(MAKE "-n -o " BIN "/study_duality study NAME=duality DRAW=0 KEEP=1 | grep run.sh") == 0);
     CHECK_FAILS(shell, MAKE "study NAME='batch qk-clip'", 2, "NAME=batch qk-clip: no such study");
-    CHECK(run("MAKELEVEL=1 " MAKE "-n train PREFIX=/usr") == 0);         // another project's make passes its own on
+    CHECK(run("MAKELEVEL=1 " MAKE "-n train BINDIR=/usr") == 0);         // another project's make passes its own on
     CHECK(run(MAKE "-n train OMP_NUM_THREADS=1 MARCH=-march=native CC=cc LDFLAGS= GEMM_ISA=avx2 ASAN_OPTIONS=x V=1") == 0);
 }
 
