@@ -3,16 +3,16 @@
 
     make libmuon && OMP_NUM_THREADS=2 build/venv/bin/python dev/bench/python.py [6x384] [12x768] [float32] [bfloat16] [rounds=5]
 
-The hidden matrices of a GPT of so many layers and that width (four of width x width, one of 4 width x width and its transpose in
-each layer), float32 or bfloat16 parameters, settings of torch.optim.Muon everywhere, as many threads, in one process. Three sides:
+The hidden matrices of a GPT of so many layers and that width (four of width x width, one of 4 width x width and its transpose
+in each layer), float32 or bfloat16 parameters, settings of torch.optim.Muon everywhere, as many threads, in one process. Three sides:
 
     muon_c             Newton-Schulz in float32
     torch in float32   torch.optim.Muon with its Newton-Schulz restated in float32, which it has no setting for
-    torch              torch.optim.Muon as it is, Newton-Schulz in bfloat16: of one width x width matrix, which are a tenth of a layer's
-                       products, since some CPUs take a minute for a layer
+    torch              torch.optim.Muon as it is, Newton-Schulz in bfloat16: of one width x width matrix, a tenth of a layer's
+                       products, since some CPUs take a minute for a layer; left out with the word `fast`
 
-They take turns, in an order that turns around each round; the first step, which makes the states, isn't counted. Times are medians of
-the rounds, in milliseconds for all layers, of which `layers=N` are measured (2 of 12 x 768); ratios are those of single rounds:
+They take turns, in an order that turns around each round; the first step, which makes the states, isn't counted. Times are medians
+of the rounds, in milliseconds for all layers, of which `layers=N` are measured (2 of 12 x 768); ratios are those of single rounds:
 median, least and largest. The root mean square of the first step is checked to be alike.
 """
 

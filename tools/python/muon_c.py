@@ -1,8 +1,8 @@
 """The optimizers of muon.h in Python, on the CPU: a torch.optim.Optimizer, and functions on numpy arrays.
 
-One file over the shared library that `make libmuon` builds (build/libmuon.so; a C compiler is all that takes). Copy both where you
-want them and name the library by MUON_LIBRARY=/path/libmuon.so, or leave this file where it is. docs/python.md has examples, what
-was compared and how fast it is; the head of muon.h has every formula.
+One file over the shared library that `make libmuon` builds (build/libmuon.so; a C compiler is all that takes). Copy both where
+you want them and name the library by MUON_LIBRARY=/path/libmuon.so, or leave this file where it is. docs/python.md has examples,
+what was compared and how fast it is; the head of muon.h has every formula.
 
     Muon             for PyTorch, in place of torch.optim.Muon and of the AdamW beside it
     step             the same step on numpy arrays
@@ -259,7 +259,7 @@ _KEPT = {rule: _slots(uses) for rule, uses in _USES.items()}
 # A step of many tensors, whatever they are
 
 class _Tensor:
-    """One parameter in a step. What follows its making: at() says where its weights and gradient are, slots where its state is."""
+    """One parameter in a step. After it is made, at() says where its weights and gradient are, find_state where its state."""
 
     def __init__(self, name, shape, group, options):
         self.name, self.shape, self.step, self.slots = name, shape, 0, (None, None)
@@ -413,14 +413,14 @@ def step(weights, gradients, states, threads=None, **settings):
     states     a dict for each, empty at first, then with the number of steps and the arrays that the rule keeps ("step",
                "momentum_buffer", ...): read and written; save them to go on later with the same bits
     threads    None: all that the library's OpenMP takes
-    settings   as of Muon's parameter groups: rule, recipe, lr, ... Raises as Muon does. All arrays of one call have one rule; further
-               calls are for the others."""
+    settings   as of Muon's parameter groups: rule, recipe, lr, ... All arrays of one call have one rule; further calls are for
+               the others. Raises as Muon does."""
     import numpy
     unknown = settings.keys() - _settings_of(settings.get("recipe"), settings.get("rule")).keys()
     if unknown:
         raise TypeError(f"{', '.join(sorted(unknown))}: {settings.get('rule', 'muon')} has no such setting")
     if not len(weights) == len(gradients) == len(states):
-        raise ValueError(f"{len(weights)} weights, {len(gradients)} gradients, {len(states)} states: as many of each are expected")
+        raise ValueError(f"{len(weights)} weights, {len(gradients)} gradients, {len(states)} states: not as many of each")
     group = _settings_of(settings.get("recipe"), settings.get("rule")) | settings
     options, tensors, of = _options(group), [], []
     for i, (w, g, state) in enumerate(zip(weights, gradients, states)):
@@ -442,7 +442,8 @@ def orthogonalize(x, coefficients="keller", steps=None, norm=1.0):
     """x <- about U V^T of x = U S V^T, in place, and returned; of three axes: each of a batch of matrices.
 
     x             float32, contiguous, numpy's or torch's, of any orientation. No scale is applied: see muon.h
-    coefficients  the name of a set of muon.h, three numbers a, b, c, or a list of such triples, one a step, the last for all further
+    coefficients  the name of a set of muon.h, three numbers a, b, c, or a list of such triples, one a step, the last for
+                  all further steps
     steps         None: as many as the set has
     norm          with triples: x starts as x / (norm |x|_F)"""
     if len(x.shape) not in (2, 3):
@@ -450,10 +451,12 @@ def orthogonalize(x, coefficients="keller", steps=None, norm=1.0):
     address, (rows, cols) = _array(x, "x"), x.shape[-2:]
     chosen, steps = _coefficients(dict(ns_coefficients=coefficients, ns_steps=steps, ns_norm=norm))
     scratch = _numpy_scratch.address(library.muon_orthogonalize_bytes(rows, cols))
+    steps = steps or chosen.contents.steps
     for i in range(_product(x.shape[:-2])):
-        code = library.muon_orthogonalize(address + 4 * i * rows * cols, rows, cols, chosen, steps or chosen.contents.steps, scratch)
+        code = library.muon_orthogonalize(address + 4 * i * rows * cols, rows, cols, chosen, steps, scratch)
         if code != _OK:
-            raise (FloatingPointError if code in (_E_NOT_FINITE, _E_DIVERGED) else ValueError)(library.muon_strerror(code).decode())
+            kind = FloatingPointError if code in (_E_NOT_FINITE, _E_DIVERGED) else ValueError
+            raise kind(library.muon_strerror(code).decode())
     return x
 
 
@@ -498,16 +501,16 @@ if torch is not None:
         recipe           the settings of another package's Muon, by name (docs/recipes.md); None: torch's
         rule             "muon", "normuon", "svd", "msgd", ..., for matrices; "adamw", "adam", "sgd", "rmsprop" for any shape
         betas            of adamw and its kin; beta2: of normuon, rmsprop
-        further ones, as muon.h has them: accumulate, look_ahead, rms, cautious, decay_scaled, decay_factor, equalize, renormalize,
-                         axis, blocks (heights of attention heads), adam_nesterov; eps_form "max" or "add", ns_norm of own triples,
-                         second_eps of normuon, batched=True for parameters (experts, outputs, inputs)
+        further ones, as muon.h has them: accumulate, look_ahead, rms, cautious, decay_scaled, decay_factor, equalize,
+                         renormalize, axis, blocks (heights of attention heads), adam_nesterov; eps_form "max" or "add", ns_norm
+                         of own triples, second_eps of normuon, batched=True for parameters (experts, outputs, inputs)
 
         Parameters are float32 or bfloat16, contiguous, on the CPU. States are float32 for both; a bfloat16 parameter also has a
         float32 copy, state[p]["master"], which is what is stepped, so that steps smaller than its last digit add up; where the
         parameter isn't what the last step left, as after loading weights, it counts. Gradients may have any layout.
 
-        As torch's: parameters without a gradient sit a step out; add_param_group, schedulers, closures, hooks, deepcopy and pickle.
-        state_dict may be saved by torch.save; a run that goes on from it has the same bits, for any number of threads, and a state
+        As torch's: parameters without a gradient sit a step out; add_param_group, schedulers, closures, hooks, deepcopy, pickle.
+        state_dict may be saved by torch.save; a run that goes on from it has the same bits, for any number of threads; a state
         of torch.optim.Muon or AdamW, of float32 parameters, can be loaded. Otherwise than torch's: NaN or infinity in a gradient
         raises FloatingPointError and changes nothing; a matrix with one row or column is refused by matrix rules.
         Threads: torch.get_num_threads()."""
@@ -552,8 +555,8 @@ if torch is not None:
                     group.setdefault(key, value)
 
         def load_state_dict(self, state_dict):
-            """As torch's, which would round a float32 state to bfloat16 where its parameter is that, and share its tensors with the
-            optimizer that the state is of."""
+            """As torch's, which would round a float32 state to bfloat16 where its parameter is that, and share its tensors with
+            the optimizer that the state is of."""
             loaded = {}
 
             def keep(_, seen):
@@ -632,4 +635,5 @@ if torch is not None:
     _TYPES = (torch.float32, torch.bfloat16)
 
     def _kind(x):
-        return f"{str(x.dtype)[6:]}, {x.device.type}, {str(x.layout)[6:]}{'' if x.layout != torch.strided or x.is_contiguous() else ', not contiguous'}"
+        layout = str(x.layout)[6:] if x.layout != torch.strided or x.is_contiguous() else "not contiguous"
+        return f"{str(x.dtype)[6:]}, {x.device.type}, {layout}"
