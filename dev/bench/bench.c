@@ -527,9 +527,9 @@ static void step_open(Trainer *t, const Size *size, GemmPrecision precision, cha
 // Takes steps for so many seconds but at least 3, after one to warm up. Returns the median of their seconds, and the
 // first step's loss.
 static double step_measure(Trainer *t, const char *name, double seconds, int *steps, double *first_loss) {
-    enum { MOST_STEPS = 4096 };
-    double took[MOST_STEPS], end = 0;
-    for (*steps = 0; t->step <= MOST_STEPS && (*steps < 3 || seconds_now() < end); t->step++) {
+    enum { MEASURED = 4096 };
+    double took[MEASURED], end = 0;
+    for (*steps = 0; t->step <= MEASURED && (*steps < 3 || seconds_now() < end); t->step++) {
         StepResult result = { 0 };
         double start = seconds_now();
         if (t->step > 0) profile_start();
