@@ -38,6 +38,7 @@ USES_fuzz      := PARSER RUNS ARGS
 USES_pictures  := OUT KEEP
 $(foreach t,install install-libmuon uninstall,$(eval USES_$(t) := PREFIX DESTDIR))
 USES_study    := NAME QUICK KEEP DRAW OUT SEEDS
+USES_bench-ranks := ARGS
 $(foreach t,bench bench-torch bench-muon bench-tokenizer,$(eval USES_$(t) := KEEP ARGS))
 GOALS    := $(or $(MAKECMDGOALS),all)
 USED     := RUNS_DIR DATA_ROOT $(foreach g,$(GOALS),$(USES_$(g)))
@@ -139,7 +140,7 @@ endif
 compile = $(call compile_by,$(CC),$(1),$(2),$(3))
 compile_by = @mkdir -p $(@D); echo "CC $@"; $(if $(V),set -x;) $(1) $(CPPFLAGS) $(FLAGS) $(3) $(CFLAGS) $(2) -o $@ $(LDFLAGS) $(LIBS) $(4) $(LDLIBS) $(EXACT)
 
-.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot watch tensorboard pictures bench bench-torch bench-muon bench-tokenizer study libmuon install install-libmuon uninstall dist help clean distclean setup commit
+.PHONY: all programs train data tokenizer test test-ranks fuzz ab sweep sample eval attention export import plot watch tensorboard pictures bench bench-torch bench-muon bench-tokenizer bench-ranks study libmuon install install-libmuon uninstall dist help clean distclean setup commit
 .DEFAULT_GOAL := all
 
 all: $(TRAINER) $(if $(WITH_RANKS),$(RANKED)) $(BUILD)/tokenize $(BUILD)/generate $(BUILD)/plot ## build the programs; MPI=1: train_gpt_mpi, too (MPI=mpich: train_gpt_mpich)
@@ -233,6 +234,9 @@ bench-muon: $(BUILD)/bench $(BUILD)/bench_muon           ## one optimizer step o
 
 bench-tokenizer: $(BUILD)/bench $(BUILD)/bench_tokenizer  ## byte-pair encoding: training and encoding beside PyPI's tokenizers and tiktoken
 	$(Q)dev/bench/tokenizer.sh $(BUILD) $(ARGS)
+
+bench-ranks: all                                         ## what ranks cost: speed, bytes, slow networks, 124M on N nodes; ARGS=speed|plan|loss
+	$(Q)dev/bench/ranks.sh $(ARGS)
 
 study: $(STUDY_NEEDS)                                    ## re-measure a claim of the literature: NAME=tail-memory QUICK=1; results in build/study, KEEP=1: in dev/exp; DRAW=1: only their picture again; without NAME: the list
 	$(Q)minutes() { sed -n 's/^# minutes: //p' "dev/exp/$$1/run.sh"; }; \

@@ -45,6 +45,7 @@ bench|ARGS=peaks\ -q
 bench-torch|ARGS=--help
 bench-muon|ARGS=-q
 bench-tokenizer|ARGS=-q
+bench-ranks|ARGS=plan
 study|
 help|
 clean|
