@@ -239,11 +239,11 @@ TEST(ranks_that_differ_are_refused) {
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         shell("if [ %s = openmpi ]; then s='-q --allow-run-as-root --oversubscribe'; fi; "
-              "OMP_NUM_THREADS=1 timeout 60 mpirun.%s $s -n 1 %s " COMMON " --overwrite --run.dir=build/test/runs/bad : "
-              "-n 1 %s " COMMON " --overwrite --run.dir=build/test/runs/bad %s > build/test/out.txt 2> build/test/err.txt",
+              "OMP_NUM_THREADS=1 timeout 60 mpirun.%s $s -n 1 %s " COMMON " --overwrite --run.dir=build/test/runs/differ : "
+              "-n 1 %s " COMMON " --overwrite --run.dir=build/test/runs/differ %s > build/test/out.txt 2> build/test/err.txt",
               library, library, ranked, ranked, cases[i].second);
         check_error_line(0, 0, cases[i].words);
-        CHECK(!file_exists("build/test/runs/bad"));
+        CHECK(!file_exists("build/test/runs/differ"));
     }
 }
 
