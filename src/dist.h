@@ -70,6 +70,7 @@ static inline void dist_fail(int code, const char *line) {
     else fprintf(stderr, "error: %s\n", line);
     fflush(NULL);
     dist_tell("ended %d\n", code);
+    nanosleep(&(struct timespec){0, 300000000}, NULL);   // MPICH's launcher may end before it has passed the line on
     dist.comm = MPI_COMM_NULL;
     if (dist.ranks > 1 && freopen("/dev/null", "w", stderr)) MPI_Abort(MPI_COMM_WORLD, code);
     _exit(code);
