@@ -330,9 +330,9 @@ static inline void resume(Trainer *t, const char *path) {
     if (local) take_units(&t->outer.units, &t->outer.muon, t->outer.groups, "o", &file);
     const CkptTensor *used = checkpoint_find(&file, "used_seconds");
     bool told = used && used->type == CKPT_F64 && used->ndim == 1 && used->shape[0] == 1 && *(const double *)used->data >= 0;
-    t->budget.used = told ? *(const double *)used->data : -1;
+    double used_seconds = told ? *(const double *)used->data : 0;
     checkpoint_take(&file, s.list, s.n);
-    if (!told) t->budget.used = s.state.progress[0];     // a run that was not by the clock until now
+    t->budget.used = told ? used_seconds : s.state.progress[0];      // the latter of a run that was not by the clock until now
     saved_free(&s);
     t->step = (int)s.state.step;
     t->eval.step = s.state.evaluated;

@@ -181,8 +181,8 @@ static char *prepared_folder(const Asked *a, const char *kind) {
 
 enum { SAMPLE_BYTES = 4 << 20, MERGED_BYTES = 2 << 20, ENCODED_BYTES = 1 << 19, DEFLATED_BYTES = 1 << 20 };
 
-// The text of a folder, its first bytes; the bytes of both splits into `facts`.
-static char *text_sample(const char *folder, TextFacts *facts, size_t *n, int *size) {
+// The text of a folder, its first bytes; the bytes of both splits into `facts`, and as its first vocabulary the folder's own.
+static char *text_sample(const char *folder, TextFacts *facts, size_t *n) {
     char *path = tokenizer_path(folder), error[ERROR_ROOM];
     Tokenizer t;
     if (tokenizer_load(&t, path, error, sizeof error) != 0) fail("%s", error);
@@ -207,7 +207,8 @@ static char *text_sample(const char *folder, TextFacts *facts, size_t *n, int *s
     }
     double each = read > 0 ? (double)*n / read : 1;
     facts->bytes = tokens[0] * each, facts->val_bytes = tokens[1] * each;
-    *size = t.size;
+    facts->vocab[0].size = t.size;
+    facts->vocab[0].bytes_per_token = each;
     tokenizer_free(&t);
     free(path);
     return text;
@@ -216,10 +217,8 @@ static char *text_sample(const char *folder, TextFacts *facts, size_t *n, int *s
 // Bits a byte that deflate takes, level 9.
 static double deflate_bits(const char *text, size_t n) {
     n = n < DEFLATED_BYTES ? n : DEFLATED_BYTES;
-    uLongf size = compressBound(n);
-    Bytef *packed = xmalloc(size);
-    if (compress2(packed, &size, (const Bytef *)text, n, 9) != Z_OK) fail("out of memory");
-    free(packed);
+    size_t size;
+    free(deflated(text, n, &size));
     return 8.0 * (double)size / (double)n;
 }
 
@@ -273,25 +272,15 @@ static TextFacts text_facts(const Asked *a, char **folder) {
     TextFacts facts = {0};
     bool given = *a->tokenizer || *a->vocab;
     size_t n;
-    int size;
     if (*a->vocab) setenv("VOCAB", a->vocab, 1);
     *folder = prepared_folder(a, *a->tokenizer ? a->tokenizer : given ? "bpe" : "byte");
-    char *text = text_sample(*folder, &facts, &n, &size);
+    char *text = text_sample(*folder, &facts, &n);
     if (facts.bytes < 1000 || facts.val_bytes < 100)
         fail_usage("DATA=%s: %.0f bytes of training and %.0f of validation; at least 1000 and 100 are expected", a->data,
                    facts.bytes, facts.val_bytes);
     facts.deflate = deflate_bits(text, n);
-    if (!given) weigh_vocabularies(&facts, text, n);
-    else {
-        int count;
-        Shard *shards = dataloader_shards(*folder, 't', &count);
-        double tokens = 0;
-        for (int s = 0; s < count; s++) tokens += (double)shards[s].count, shard_close(&shards[s]);
-        free(shards);
-        facts.n = 1;
-        facts.vocab[0].size = size;
-        facts.vocab[0].bytes_per_token = facts.bytes / tokens;
-    }
+    if (given) facts.n = 1;
+    else weigh_vocabularies(&facts, text, n);
     free(text);
     return facts;
 }

@@ -5,9 +5,9 @@
 # A line is: file | what stands there (first occurrence) | what to put there.
 set -eu
 mutations=$(cat <<'LIST'
-train_gpt.c|add_row(x + (size_t)n * C, wpe|add_row(x + (size_t)n * C, wpe + 1
-train_gpt.c|add_row(dwte + (size_t)tokens[n] * C + first, d, channels);|add_row(dwte + (size_t)tokens[n] * C + first, d, channels - 1);
-train_gpt.c|if (dwpe) add_row(|if (0) add_row(
+train_gpt.c|vec_add(x + (size_t)n * C, wpe|vec_add(x + (size_t)n * C, wpe + 1
+train_gpt.c|vec_add(dwte + (size_t)tokens[n] * C + first, d, (size_t)channels);|vec_add(dwte + (size_t)tokens[n] * C + first, d, (size_t)channels - 1);
+train_gpt.c|if (dwpe) vec_add(|if (0) vec_add(
 train_gpt.c|out[i] = (x[i] - mu) * s * w[i] + b[i];|out[i] = (x[i] - mu) * s * w[i] - b[i];
 train_gpt.c|sum += (x[i] - mu) * (x[i] - mu);|sum += x[i] * x[i];
 train_gpt.c|sum_d += d;|sum_d -= d;
@@ -28,7 +28,7 @@ train_gpt.c|l->fresh = true;|;
 train_gpt.c|N, l->IC, l->OC, 1.0f, dout|N, l->IC, l->OC, -1.0f, dout
 train_gpt.c|a * cosines[i] - b * s;|a * cosines[i] + b * s;
 train_gpt.c|b * cosines[i] + a * s;|b * cosines[i] - a * s;
-train_gpt.c|m->rope_sin, -1.0f,|m->rope_sin, 1.0f,
+train_gpt.c|rotate(m, a->dqkv, -1.0f,|rotate(m, a->dqkv, 1.0f,
 train_gpt.c|dy[i] - y[i] * average|dy[i] + y[i] * average
 train_gpt.c|1.0f + 3.0f * 0.044715f|1.0f - 3.0f * 0.044715f
 train_gpt.c|x * s * (1.0f - s) * slope|x * s * (1.0f + s) * slope
@@ -41,14 +41,14 @@ train_gpt.c|h[F + i] = d * gate * s;|h[F + i] = -d * gate * s;
 train_gpt.c|losses[n] = lse - z[targets[n]];|losses[n] = lse + z[targets[n]];
 train_gpt.c|(1.0f - (z[v] * cap) * (z[v] * cap));|(1.0f + (z[v] * cap) * (z[v] * cap));
 train_gpt.c|z[target] -= dloss *|z[target] += dloss *
-train_gpt.c|dropout_of(m, DROP_MLP, layer, batch), .T = batch.T|dropout_of(m, DROP_MIXER, layer, batch), .T = batch.T
+train_gpt.c|branch_gradient(m, dropout_of(m, DROP_MLP, layer, batch)|branch_gradient(m, dropout_of(m, DROP_MIXER, layer, batch)
 train_gpt.c|weight(m, NORM2_W, l), weight(m, NORM2_B, l),|weight(m, NORM1_W, l), weight(m, NORM2_B, l),
 train_gpt.c|if (!backward) continue;|if (!backward + (n > 0)) continue;
 src/keys.h|return c->optimizer.adamw.embed_lr;|return 2 * c->optimizer.adamw.embed_lr;
 train_gpt.c|scale = fmin(1.0, clip / (result->grad_norm + 1e-6));|scale = fmin(1.0, clip / (result->grad_norm + 1e-2));
 train_gpt.c|qk_clip(t, &result->clipped)|0
 train_gpt.c|row->decay ? rule_decay|!row->decay ? rule_decay
-train_gpt.c|weight(m, BQ, l), weight(m, WK, l), weight(m, BK, l)|NULL, weight(m, WK, l), NULL
+train_gpt.c|weight(m, BQ, layer), weight(m, WK, layer), weight(m, BK, layer)|NULL, weight(m, WK, layer), NULL
 src/attn.h|m[i] = i >= first + j && x[i] > m[i]|m[i] = x[i] > m[i]
 src/attn.h|x[i] = i >= first + j ? p : 0.0f;|x[i] = i > first + j ? p : 0.0f;
 src/attn.h|float ds = p * (dp[i] - D[i])|float ds = p * (dp[i] + D[i])
@@ -77,7 +77,7 @@ src/moe.h|less > 0 ? rate : -rate|less > 0 ? -rate : rate
 train_gpt.c|rotate(m, a->q + s.nope, 1.0f|rotate(m, a->q, 1.0f
 train_gpt.c|rotate(m, dq + s.nope, -1.0f|rotate(m, dq + s.nope, 1.0f
 train_gpt.c|rotate(m, drotated, -1.0f|rotate(m, drotated, 1.0f
-train_gpt.c|add_row(sum, from + s.nope, s.rope);|memcpy(sum, from + s.nope, (size_t)s.rope * sizeof *sum);
+train_gpt.c|vec_add(sum, from + s.nope, (size_t)s.rope);|memcpy(sum, from + s.nope, (size_t)s.rope * sizeof *sum);
 train_gpt.c|NULL, N, l->IC, LATENT_EPS|NULL, N, l->IC, 1e-5f
 train_gpt.c|rotated + (size_t)n * m->QKV, (size_t)s.rope|rotated, (size_t)s.rope
 train_gpt.c|product_backward_weight(dup, dnorm, l, N, m->sums);|

@@ -21,6 +21,14 @@ static inline int run(const char *command) {
     return code;
 }
 
+// A make that a test calls is a user's: it gets nothing of the one that runs the tests, which passes its command line on.
+static inline void forget_make(void) {
+    static const char *const given[] = {"MAKEFLAGS", "MAKELEVEL", "RUNS_DIR", "RUN", "RUNS", "ARGS", "PROMPT", "DATA", "TOKENIZER", "CONFIG", "A", "B",
+                                        "GRID", "OUT", "STEPS", "SEED", "SEEDS", "QUICK", "KEEP", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDLIBS",
+                                        "VOCAB", "MARCH", "SAN", "V", "DATA_ROOT"};
+    for (size_t i = 0; i < COUNT_OF(given); i++) unsetenv(given[i]);
+}
+
 // root reads everything: a test of permissions is another user.
 static inline void become_nobody(void) {
     if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setgid(65534) != 0 || setuid(65534) != 0)) _exit(126);

@@ -146,6 +146,7 @@ TEST(a_tarball_is_of_the_commit) {
 
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
+    forget_make();
     RUN(installed_and_removed);
     RUN(what_is_not_ours_stays);
     RUN(destdir_stands_in_front);

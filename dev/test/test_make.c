@@ -311,12 +311,7 @@ TEST(promises_are_held_by_tests) {
 
 int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
-    unsetenv("MAKEFLAGS");                      // of the make that runs the tests
-    unsetenv("MAKELEVEL");
-    static const char *const taken[] = {"RUNS_DIR", "RUN", "RUNS", "ARGS", "PROMPT", "DATA", "TOKENIZER", "CONFIG", "A", "B", "GRID", "OUT", "STEPS", "SEED",
-                                        "SEEDS", "QUICK", "KEEP", "CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LDLIBS", "VOCAB", "MARCH", "SAN", "V"};
-    for (size_t i = 0; i < COUNT_OF(taken); i++) unsetenv(taken[i]);
-    unsetenv("DATA_ROOT");
+    forget_make();
     free(test_folder("test_make"));
     if (system(TOKENIZE " shards --out='" SHARDS "' data/README.md > /dev/null && mkdir -m 555 " ROOT "/locked") != 0)
         fail(TOKENIZE ": failed");
