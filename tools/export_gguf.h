@@ -160,14 +160,16 @@ static void gguf_say(const OpenModel *o) {
     if (t->bpe && t->bpe->nfc) printf("llama.cpp does not normalize a prompt to Unicode's form C, as this tokenizer does\n");
 }
 
-// Whether the keys of the header, read again, are those of a model with just its tensors: checked before anything is written.
-static void gguf_check_header(const char *path, const char *header, size_t size, uint64_t file_size) {
+// Whether the keys of the header, read again, are those of a model with just its tensors: checked before anything is written. By how much
+// RoPE is slower, only a tensor's numbers say.
+static void gguf_check_header(const char *path, const char *header, size_t size, uint64_t file_size, const Config *of) {
     char error[ERROR_ROOM];
     GgufFile g;
     if (gguf_parse(&g, path, header, size, file_size, error, sizeof error) != 0) fail("%s", error);
     Keys keys = {0};
     gguf_take_model(&keys, &g);
     Config c = keys_config(&keys, path);
+    c.model.rope_factor = of->model.rope_factor;
     Model again = model_plan(&c, 1, c.model.vocab, false);
     TensorList list = {.type = TENSOR_F32};
     gguf_tensors(&list, &again);
@@ -199,7 +201,7 @@ static void export_gguf(OpenModel *o, const char *run, const char *path, TensorT
     size_t size;
     uint64_t file_size;
     char *header = gguf_header(&keys, list.tensors, list.n, &size, &file_size);
-    gguf_check_header(path, header, size, file_size);
+    gguf_check_header(path, header, size, file_size, m->config);
     if (gguf_write(path, header, size, list.tensors, list.n, tensor_fetch, error, sizeof error) != 0) fail("%s", error);
     gguf_say(o);
     free(header), free(name);

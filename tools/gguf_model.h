@@ -1,14 +1,14 @@
 /* gguf_model.h - a model as llama.cpp's GGUF files have it: which of its architectures it is, its tensors, its keys.
  *
  * defines: GgufArch, gguf_archs, gguf_arch, gguf_check, gguf_positions, GgufTokenType, gguf_splits, gguf_tensors, gguf_put_model,
- *          gguf_take_model, gguf_check_keys
+ *          gguf_take_model, gguf_take_stretches, gguf_check_stretches, gguf_check_keys
  *
  * What is told apart by model.mixer and model.norm, checked against llama.cpp by dev/golden/check_gguf.py:
  *
  *   mixer mla       deepseek2   rotated rows in pairs (2i, 2i + 1) instead of (i, i + half); W_kvb's keys transposed head by head, its
  *                               values as they are; a layer's experts as one tensor
  *   norm layernorm  gpt2        matrices (out, in) as here; as many positions as the context rounded up to POSITIONS_MULTIPLE
- *   norm rmsnorm    llama       rows of W_q and W_k, and their biases, in pairs
+ *   norm rmsnorm    llama       rows of W_q and W_k, and their biases, in pairs; with rope_factor a tensor of how much slower each pair turns
  *
  * llama.cpp takes a wrong or missing key for another model without a word, so that every key it knows of the architecture is
  * written, and one that is not known here is refused.
@@ -30,8 +30,7 @@ static const Needs gguf_gpt2_needs[] = {
     {"model.head_size", "0"}, {NULL, NULL},
 }, gguf_llama_needs[] = {
     {"model.mixer", "attention"}, {"model.norm", "rmsnorm"}, {"model.experts", "0"}, {"model.position", "rope"}, {"model.mlp", "swiglu"},
-    {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
-    {"model.rope_factor", "1"}, {NULL, NULL},
+    {"model.qk_norm", "false"}, {"model.embed_norm", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"}, {NULL, NULL},
 }, gguf_deepseek2_needs[] = {
     {"model.mixer", "mla"}, {"model.norm", "rmsnorm"}, {"model.position", "rope"}, {"model.mlp", "swiglu"}, {"model.qk_norm", "false"},
     {"model.embed_norm", "false"}, {"model.bias", "false"}, {"model.attn_softcap", "0"}, {"model.logit_softcap", "0"},
@@ -122,6 +121,16 @@ static void gguf_gpt2_tensors(TensorList *l, const Model *m) {
     list_add(l, xstrdup("output_norm.bias"), weight(m, NORMF_B, 0), VECTOR, m->C, AS_IT_IS, 0);
 }
 
+#define GGUF_STRETCHES "rope_freqs.weight"
+#define STRETCH_TOLERANCE 1e-5       // relative: converters compute them in fp32
+
+// How many times slower than theta^(-2i/rotated) pair i of a head turns, of rotated/2 of them; to be freed.
+static float *gguf_stretches(const Model *m) {
+    float *x = xmalloc((size_t)(m->rotated / 2) * sizeof *x);
+    for (int i = 0; i < m->rotated / 2; i++) x[i] = (float)(pow(m->config->model.rope_theta, -2.0 * i / m->rotated) / rope_frequency(m, i));
+    return x;
+}
+
 static void gguf_llama_tensors(TensorList *l, const Model *m) {
     const struct { const char *name; TensorId w, b; int heads; } kinds[] = {          // heads: whose rows turn
         {"attn_norm", NORM1_W, N_TENSORS, 0}, {"attn_q", WQ, BQ, m->NH}, {"attn_k", WK, BK, m->NKV}, {"attn_v", WV, BV, 0},
@@ -140,6 +149,7 @@ static void gguf_llama_tensors(TensorList *l, const Model *m) {
             if (heads) list_add_reordered(l, name, weight(m, kinds[k].b, i), b->cols, 1, rows_in_pairs(heads, 0, m->HS));
             else list_add(l, name, weight(m, kinds[k].b, i), VECTOR, b->cols, AS_IT_IS, 0);
         }
+    if (m->config->model.rope_factor != 1) list_add_own(l, xstrdup(GGUF_STRETCHES), gguf_stretches(m), m->rotated / 2);
 }
 
 static void gguf_deepseek2_attention(TensorList *l, const Model *m, int i) {
@@ -331,6 +341,48 @@ static void gguf_take_model(Keys *k, const GgufFile *g) {
     if (!gguf_size(g, arch, "expert_count", 0)) return;
     gguf_take_fields(k, g, arch, gguf_expert_fields);
     gguf_take_fields(k, g, arch, gguf_group_fields);
+}
+
+/* Llama 3.1's longer contexts, which in a GGUF file are numbers, x_i times slower pair i of a head, and no keys. The largest is
+ * rope_factor F. A pair between, 1/x = r + (1 - r)/F, turns low + r (high - low) times within rope_original tokens (rope_frequency), low 1 and
+ * high 4 as in all that is published; where none is between, those that stay turn high times at least. gguf_check_stretches looks
+ * whether it is so. */
+static void gguf_take_stretches(Keys *k, const GgufFile *g, const SafeTensor *t) {
+    enum { LOW = 1, HIGH = 4 };
+    if (t->ndim != 1 || t->type != TENSOR_F32 || !t->shape[0] || t->shape[0] > INT_MAX)
+        fail("%s: " GGUF_STRETCHES ": a vector in F32 is expected", g->path);
+    int n = (int)t->shape[0], between = 0;
+    float *x = xmalloc((size_t)n * sizeof *x), theta = 10000;
+    tensor_floats(x, t->of, (size_t)n, t->type);
+    gguf_value(gguf_arch_key(g, gguf_archs[GGUF_LLAMA].name, "rope.freq_base"), GGUF_F32, &theta, sizeof theta);
+    double factor = x[n - 1], sum = 0, stays = 1;
+    for (int i = 0; i < n; i++) {
+        double length = 2 * M_PI * pow(theta, (double)i / n), r = (1 / x[i] - 1 / factor) / (1 - 1 / factor);     // tokens in which it turns once
+        if (x[i] < 1 + STRETCH_TOLERANCE) stays = ceil(HIGH * length);
+        else if (x[i] < factor * (1 - STRETCH_TOLERANCE)) between++, sum += (LOW + r * (HIGH - LOW)) * length;
+    }
+    double original = round(between ? sum / between : stays);
+    free(x);
+    if (!(factor >= 1 && factor <= 1e6 && original >= 1 && original <= 1e9))
+        fail("%s: " GGUF_STRETCHES ": numbers from 1 on, the last one the largest, expected", g->path);
+    keys_set(k, "model.rope_factor", "%.9g", factor);
+    keys_set(k, "model.rope_low", "%d", LOW), keys_set(k, "model.rope_high", "%d", HIGH);
+    keys_set(k, "model.rope_original", "%.0f", original);
+}
+
+// Ends the program where the model's angles aren't those of the tensor, a vector.
+static void gguf_check_stretches(const GgufFile *g, const SafeTensor *t, const Model *m) {
+    const Config *c = m->config;
+    if (t->shape[0] != (uint64_t)m->rotated / 2)
+        fail("%s: " GGUF_STRETCHES ": %llu numbers instead of %d", g->path, (unsigned long long)t->shape[0], m->rotated / 2);
+    float *x = xmalloc((size_t)t->shape[0] * sizeof *x), *ours = gguf_stretches(m);
+    tensor_floats(x, t->of, (size_t)t->shape[0], t->type);
+    for (int i = 0; i < m->rotated / 2; i++)
+        if (!(fabsf(x[i] - ours[i]) <= STRETCH_TOLERANCE * ours[i]))
+            fail("%s: " GGUF_STRETCHES ": pair %d is %g times slower; Llama 3.1's formula with factor %g, frequency factors %g and %g, original context %d "
+                 "has %g: its folder of Hugging Face says by which one it is", g->path, i, (double)x[i], c->model.rope_factor, c->model.rope_low,
+                 c->model.rope_high, c->model.rope_original, (double)ours[i]);
+    free(x), free(ours);
 }
 
 // A key's value in a message; to be freed.

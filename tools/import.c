@@ -165,6 +165,14 @@ static void import_tokenizer(OpenModel *o, const char *folder, const char *const
     printf("no tokenizer: %s%s\n", *error ? error : folder, *error ? "" : ": has none that could be read here");
 }
 
+// Texts end here at the tokenizer's own end-of-text token. Says so where the file has another one or several: ends, what it says.
+static void tell_other_end(const OpenModel *o, const char *ends) {
+    if (!o->tokenizer.size) return;
+    printf("end of text: eos_token_id is %.100s, but ", ends);
+    if (o->tokenizer.eot < 0) printf("no token ends a text here\n");
+    else printf("only token %d ends a text here\n", o->tokenizer.eot);
+}
+
 #include "import_gguf.h"            // defines: import_gguf
 #include "import_hf.h"              // defines: import_hf
 #include "import_llmc.h"            // defines: import_llmc

@@ -155,9 +155,9 @@ static void import_gguf(OpenModel *o, const char *path, int64_t context) {
     char error[ERROR_ROOM];
     if (gguf_open(&g, path, error, sizeof error) != 0) fail("%s", error);
     Keys k = {0};
-    if (gguf_tensor(&g, "rope_freqs.weight"))
-        fail("%s: rope_freqs.weight: angles of RoPE stretched one by one, as Llama 3.1's, are read from Hugging Face's folders only", path);
     gguf_take_model(&k, &g);
+    const SafeTensor *stretches = gguf_arch_of(&g) == GGUF_LLAMA ? gguf_tensor(&g, GGUF_STRETCHES) : NULL;
+    if (stretches) gguf_take_stretches(&k, &g, stretches);
     const SafeTensor *positions = gguf_tensor(&g, "position_embd.weight");
     int theirs = gguf_size(&g, gguf_archs[gguf_arch_of(&g)].name, "context_length", -1);
     if (positions && positions->ndim == 2) theirs = gguf_used_positions(positions);
@@ -167,16 +167,21 @@ static void import_gguf(OpenModel *o, const char *path, int64_t context) {
     for (int i = 0; i < g.n_tensors; i++) numbers += (double)safetensor_numbers(&g.tensors[i]);
     import_plan(o, &k, path, numbers);
     gguf_check_keys(&g, &o->model);
+    if (stretches) gguf_check_stretches(&g, stretches, &o->model);
     TensorList list = {.type = TENSOR_F32};
     gguf_tensors(&list, &o->model);
     for (int i = 0; i < list.n && positions; i++)
         if (!strcmp(list.tensors[i].name, positions->name) && positions->ndim == 2) list.tensors[i].shape[0] = positions->shape[0];
-    const SafeTensor **of = match_tensors(&list, g.tensors, g.n_tensors, "", "", path);
+    const SafeTensor **of = match_tensors(&list, g.tensors, g.n_tensors, "", stretches ? GGUF_STRETCHES : "", path);
     take_tensors(&list, of, path);
     if (gguf_take_tokenizer(&o->tokenizer, &g, o->model.V, error, sizeof error) != 0) {
         o->tokenizer = (Tokenizer){.eot = -1};
         printf("no tokenizer: %s: %s\n", path, error);
     }
+    const GgufKey *end = gguf_key(&g, "tokenizer.ggml.eos_token_id");
+    char *ends = end ? gguf_value_text(end) : NULL, *ours = format("%d", o->tokenizer.eot);
+    if (ends && strcmp(ends, ours)) tell_other_end(o, ends);
+    free(ends), free(ours);
     free(of);
     list_free(&list), gguf_close(&g);
 }

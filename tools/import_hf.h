@@ -226,8 +226,8 @@ static bool hf_is_tied(const HfClass *hf, const cJSON *config, const char *path,
     return false;
 }
 
-// Texts end here at the tokenizer's own end-of-text token. Says so where generation_config.json, or else config.json, has another one
-// or several (eos_token_id: a number or a list).
+// Says where texts end at another token there, or at several: generation_config.json, or else config.json, has eos_token_id, a number or a
+// list.
 static void hf_tell_ends(const OpenModel *o, const cJSON *config, const char *folder) {
     char *path = format("%s/generation_config.json", folder);
     cJSON *generation = file_exists(path) ? hf_read_json(path) : NULL;
@@ -237,11 +237,7 @@ static void hf_tell_ends(const OpenModel *o, const cJSON *config, const char *fo
     for (const cJSON *item = list ? ends->child : NULL; item; item = item->next)
         if (cJSON_IsNumber(item) && item->valuedouble == o->tokenizer.eot) same = cJSON_GetArraySize(ends) == 1;
     char *text = ends ? cJSON_PrintUnformatted(ends) : NULL;
-    if (text && o->tokenizer.size && !same) {
-        printf("end of text: eos_token_id is %.100s, but ", text);
-        if (o->tokenizer.eot < 0) printf("no token ends a text here\n");
-        else printf("only token %d ends a text here\n", o->tokenizer.eot);
-    }
+    if (text && !same) tell_other_end(o, text);
     free(text), free(path);
     cJSON_Delete(generation);
 }

@@ -1,7 +1,7 @@
 /* tensor_list.h - the tensors of a format, each with how it is made of the model's, and how the model's is made of it.
  *
- * defines: Way, Source, TensorList, VECTOR, list_add, list_add_reordered, list_add_stacked, list_free, rows_in_pairs, tensor_fetch,
- *          tensor_put
+ * defines: Way, Source, TensorList, VECTOR, list_add, list_add_reordered, list_add_stacked, list_add_own, list_free, rows_in_pairs,
+ *          tensor_fetch, tensor_put
  * Included behind ../train_gpt.c. An export writes a list, an import reads one: names, shapes and what is turned, transposed or
  * moved stand in one place for both.
  */
@@ -15,8 +15,9 @@
 // PADDED: as it is, then zeros up to the shape. REORDERED: row r is row order[r] here.
 typedef enum { AS_IT_IS, TRANSPOSED, TURNED, ZEROS, PADDED, REORDERED } Way;
 
-// Of the model: (rows, cols), in `copies` pieces of as many rows each, `stride` floats apart.
-typedef struct { float *at; int rows, cols, head, *order, copies; size_t stride; Way way; } Source;
+// Of the model: (rows, cols), in `copies` pieces of as many rows each, `stride` floats apart. own: those floats where the list has them,
+// NULL where the model has.
+typedef struct { float *at; int rows, cols, head, *order, copies; size_t stride; Way way; float *own; } Source;
 
 typedef struct { SafeTensor *tensors; int n, room; TensorType type; } TensorList;      // each tensor is `of` a Source of its own
 
@@ -29,7 +30,7 @@ static SafeTensor *list_add(TensorList *l, char *name, const float *at, int rows
         l->tensors = xrealloc(l->tensors, (size_t)l->room * sizeof *l->tensors);
     }
     Source *source = xmalloc(sizeof *source);
-    *source = (Source){(float *)(uintptr_t)at, rows == VECTOR ? 1 : rows, cols, head, NULL, 1, 0, at ? way : ZEROS};
+    *source = (Source){(float *)(uintptr_t)at, rows == VECTOR ? 1 : rows, cols, head, NULL, 1, 0, at ? way : ZEROS, NULL};
     SafeTensor *t = &l->tensors[l->n++];
     uint64_t r = (uint64_t)rows, c = (uint64_t)cols, block = (uint64_t)head;
     *t = (SafeTensor){.name = name, .type = l->type, .ndim = rows == VECTOR ? 1 : 2, .shape = {rows == VECTOR ? c : r, c}, .of = source};
@@ -54,10 +55,13 @@ static void list_add_stacked(TensorList *l, char *name, const float *at, int cop
     t->ndim = 3, t->shape[0] = (uint64_t)copies, t->shape[1] = (uint64_t)rows, t->shape[2] = (uint64_t)cols;
 }
 
+// A vector of what the model has in another form; the floats become the list's.
+static void list_add_own(TensorList *l, char *name, float *own, int n) { source_of(list_add(l, name, own, VECTOR, n, AS_IT_IS, 0))->own = own; }
+
 static void list_free(TensorList *l) {
     for (int i = 0; i < l->n; i++) {
         Source *source = source_of(&l->tensors[i]);
-        free(l->tensors[i].name), free(source->order), free(source);
+        free(l->tensors[i].name), free(source->order), free(source->own), free(source);
     }
     free(l->tensors);
 }

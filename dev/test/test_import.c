@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include "../../src/checkpoint.h"
+#include "../../src/gguf.h"
 #include "../../src/safetensors.h"
 #include "../../data/tokenizer.h"
 #include "test.h"
@@ -74,6 +75,8 @@ TEST(an_exported_model_comes_back_with_the_same_bits) {
         {"llmc", "--model.layers=3", "--format=llmc"},
         {"gguf_gpt2", "--model.bias=false", "--format=gguf"},
         {"gguf_llama", "--model.arch=llama --model.kv_heads=1 --model.rope_theta=500 --model.norm_eps=1e-6 --model.vocab=40", "--format=gguf"},
+        {"gguf_llama_long", "--model.arch=llama --model.head_size=20 --model.rope_factor=32 --model.rope_original=100", "--format=gguf"},
+        {"gguf_llama_linear", "--model.arch=llama --model.head_size=8 --model.rope_factor=4 --model.rope_original=1", "--format=gguf"},
         {"gguf_llama_bias", "--model.arch=llama --model.head=tied --model.bias=true", "--format=gguf"},
         {"gguf_k2", "--model.arch=k2 --model.q_lora=6 --model.kv_lora=6 --model.nope=4 --model.rope=4 --model.v_head=3 --model.experts=6 "
                     "--model.expert_width=8 --model.layers=3 --model.expert_groups=3 --model.groups_per_token=2 --model.shared_experts=0", "--format=gguf"},
@@ -412,6 +415,27 @@ static int import_changed(const char *there, const char *then, size_t n) {
     return import("build/test/changed.gguf", "build/test/import_odd_back", "");
 }
 
+// The vector of how much slower pairs turn, of the file that the tests above have exported: its numbers are checked.
+static void check_stretches(void) {
+    static const struct { int pair; float x; const char *words; } cases[] = {
+        {5, 1.5f, "times slower; Llama 3.1's formula with factor 32, frequency factors 1 and 4, original context "},
+        {9, 0.5f, "rope_freqs.weight: numbers from 1 on, the last one the largest, expected"},
+        {9, NAN, "rope_freqs.weight: numbers from 1 on"}, {0, NAN, "rope_freqs.weight: pair 0 is nan times slower"},
+    };
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        size_t size;
+        GgufFile g;
+        char error[ERROR_ROOM], *bytes = read_file("build/test/import_gguf_llama_long/there", &size);
+        if (gguf_open(&g, "build/test/import_gguf_llama_long/there", error, sizeof error) != 0) fail("%s", error);
+        const SafeTensor *t = gguf_tensor(&g, "rope_freqs.weight");
+        memcpy(bytes + ((const uint8_t *)t->of - g.bytes) + (size_t)cases[i].pair * sizeof(float), &cases[i].x, sizeof(float));
+        if (write_file("build/test/changed.gguf", bytes, size) != 0) fail("changed.gguf");
+        check_error_line(import("build/test/changed.gguf", "build/test/import_odd_back", ""), 1, cases[i].words);
+        gguf_close(&g);
+        free(bytes);
+    }
+}
+
 TEST(what_a_gguf_file_says_otherwise_is_refused_in_one_line) {
 #define CHANGE(there, then) there, then, sizeof(there) - 1
     static const struct { const char *there, *then; size_t n; const char *words; } cases[] = {
@@ -427,12 +451,15 @@ TEST(what_a_gguf_file_says_otherwise_is_refused_in_one_line) {
         {CHANGE("blk.0.ffn_up.weight", "blk.0.ffn_in.weight"), "missing: blk.0.ffn_up.weight; unknown: blk.0.ffn_in.weight"},
         {CHANGE("epsilon\6\0\0\0\xbd\x37\x86\x35", "epsilon\6\0\0\0\0\0\xc0\x7f"), "layer_norm_rms_epsilon: an f32 is expected"},
         {CHANGE("token_embd.weight", "token_emb_.weight"), "token_embd.weight: a matrix"},
-        {CHANGE("token_embd.weight", "rope_freqs.weight"), "rope_freqs.weight: angles of RoPE"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         check_error_line(import_changed(cases[i].there, cases[i].then, cases[i].n), 1, cases[i].words);
         CHECK(!file_exists("build/test/import_odd_back"));
     }
+    check_stretches();
+    // another end of a text is said
+    CHECK(import_changed("eos_token_id\4\0\0\0\4\1", "eos_token_id\4\0\0\0\3\0", 18) == 0);
+    CHECK(printed("end of text: eos_token_id is 3, but only token 260 ends a text here"));
     // a tokenizer that can't be read is left out, and said
     static const struct { const char *there, *then; size_t n; const char *words; } without[] = {
         {CHANGE("gpt-2", "gpt-9"), "tokenizer.ggml.pre: gpt-2, llama-bpe, qwen2 or gpt-4o is expected"},
