@@ -64,7 +64,8 @@ static GemmPrecision muon_precision;  // of Newton-Schulz's products: optimizer.
 #include "src/run.h"         // defines: Arguments, arguments_parse, RunFolder, run_open, run_write_files, run_draw, ...
 #include "src/corpus.h"      // defines: corpus_open, text_bytes, bits_per_byte, sample_start, TokenText, Validation, ...
 #include "src/resume.h"      // defines: CheckpointState, checkpoint_state, checkpoint_put, checkpoint_take, Best, ...
-#include "src/budget.h"      // defines: Budget, BudgetCost, BudgetWork, budget_begin, budget_lap, budget_decide
+#include "src/budget.h"      // defines: Budget, BudgetCost, BudgetWork, budget_begin, budget_lap, budget_decide, budget_revise
+#include "src/rates.h"       // defines: muon_rate, adamw_rate, warn_rates
 #include "src/screen.h"      // defines: MemoryPlan, check_memory, Plan, print_plan, print_validation, print_step, print_done
 
 // =====================================================================================================================
@@ -2124,15 +2125,21 @@ static void trainer_free(Trainer *t) {
 // ---------------------------------------------------------------------------------------------------------------------
 // The optimizer's step
 
-// What the schedule multiplies every peak learning rate by in this step, counted from 0.
+// What the schedule multiplies every peak learning rate by in this step, counted from 0. A trapezoid's cooldown is one line to the
+// end, or as many as the clock has made of it: each begins where the one before it is at that step.
 static double schedule_factor(const Config *c, int step) {
-    double steps = c->train.steps, final = c->schedule.final, warmup = warmup_steps(c), cooldown = cooldown_steps(c);
+    const ConfigList *bends = &c->schedule.bends;
+    double steps = first_steps(c), final = c->schedule.final, warmup = warmup_steps(c), cooldown = cooldown_steps(c), height = 1;
     if (step < warmup) return (step + 1) / (warmup + 1);
     if (c->schedule.kind == SCHEDULE_COSINE)
         return final + (1 - final) * 0.5 * (1 + cos(M_PI * (step - warmup) / (steps - warmup)));
-    if (c->schedule.kind == SCHEDULE_TRAPEZOID && steps - step < cooldown)
-        return final + (1 - final) * (steps - step) / cooldown;
-    return 1.0;
+    if (c->schedule.kind != SCHEDULE_TRAPEZOID || steps - step >= cooldown) return 1.0;
+    for (int i = 0; i + 1 < bends->n && step >= bends->v[i]; i += 2) {
+        height *= (steps - bends->v[i]) / cooldown;
+        steps = i + 3 < bends->n ? bends->v[i + 3] : c->train.steps;
+        cooldown = steps - bends->v[i];
+    }
+    return final + (1 - final) * height * (steps - step) / cooldown;
 }
 
 static double muon_momentum(const Config *c, int step) {
@@ -2387,7 +2394,7 @@ static int train(Trainer *t) {
     tell_begin(t);
     if (c->train.local_steps) outer_begin(&t->outer);
     for (;; ) {
-        if (c->train.minutes > 0 && weights_are_shared(t)) settle_steps(t);
+        if (t->budget.seconds > 0 && weights_are_shared(t)) settle_steps(t);
         int steps = c->train.steps;
 
         // Validate: every eval_every steps and at the end, but not again after a resume

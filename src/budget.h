@@ -1,11 +1,13 @@
 /* budget.h - a training that ends by the clock (train.minutes): how many steps fit, decided while it runs.
  *
- * defines: BudgetCost, Budget, BudgetWork, budget_begin, budget_lap, budget_end, budget_forecast, budget_decide
+ * defines: BudgetCost, Budget, BudgetWork, budget_begin, budget_lap, budget_end, budget_fit, budget_decide,
+ *          budget_next_look, budget_revise
  *
  * A trapezoid's rate is the peak's until the cooldown begins, so that until then nothing depends on the number of steps (the
  * "constant + cooldown" schedule, Hägele et al., arXiv 2405.18392). The clock may thus be asked as late as that: before each
  * step, whether a run whose cooldown begins one step later would still end in time. Where it would not, the steps are those of
- * the run whose cooldown begins now, and from then on the clock has no say.
+ * the run whose cooldown begins now. Whenever a quarter of the steps that are left is done it is asked again: a machine that gets
+ * busy in the cooldown, or free, makes the steps fewer, or more, and bends the line of the rate (schedule.bends).
  *
  * Nothing here reads a clock or knows a model: the caller says how late it is, so that tests can.
  */
@@ -24,6 +26,7 @@ typedef struct {
     double clock;            // at the last lap
     double cost[COSTS];      // seconds that each takes: of steps a running mean, else the last one's; NAN: none was seen yet
     int steps;               // that this process has seen
+    int most, look;          // in the cooldown: the most steps there may be, the step before which the clock is asked again
 } Budget;
 
 // What a run does beside its steps, and what each costs that was not seen yet.
@@ -74,11 +77,14 @@ static inline double budget_end(const Budget *b, const BudgetWork *w, int step, 
            w->final_windows * validation + save + picture + sample;
 }
 
-// About how many steps the run will have, for the screen: where the clock would end it.
-static inline int budget_forecast(const Budget *b, const BudgetWork *w, int step, int most) {
-    double reach = 1000, rate = (budget_end(b, w, step, step + (int)reach) - budget_end(b, w, step, step)) / reach;
-    double left = (b->seconds - budget_end(b, w, step, step)) / rate;
-    return left < most - step ? step + (int)fmax(left, 0) : most;
+// The steps of the longest run, of which `step` are done, that ends in time: from least to most.
+static inline int budget_fit(const Budget *b, const BudgetWork *w, int step, int least, int most) {
+    while (least < most) {
+        int half = most - (most - least) / 2;
+        if (budget_end(b, w, step, half) <= b->seconds) least = half;
+        else most = half - 1;
+    }
+    return least;
 }
 
 typedef enum { BUDGET_OPEN, BUDGET_FIXED, BUDGET_TOO_SHORT } BudgetAnswer;
@@ -92,6 +98,19 @@ static inline BudgetAnswer budget_decide(const Budget *b, const BudgetWork *w, i
     if (b->steps == 0 || (b->steps < 2 && b->used < b->seconds / 2)) return b->used < b->seconds ? BUDGET_OPEN : BUDGET_FIXED;
     if (budget_end(b, w, step, next_steps) <= b->seconds) return BUDGET_OPEN;
     return step <= 2 && budget_end(b, w, step, now_steps) > 1.05 * b->seconds ? BUDGET_TOO_SHORT : BUDGET_FIXED;
+}
+
+// In a cooldown, `step` of `steps` are done: when the clock is asked next.
+static inline int budget_next_look(int step, int steps) { return step + (steps - step + 3) / 4; }
+
+/* The steps that the run is to have instead of `steps`, from then on: the same where it ends within a fiftieth of the minutes, or
+ * two steps, else those with which it ends in time, from least to most. A tenth of what is left remains, though it be late: the
+ * rate has to come down. */
+static inline int budget_revise(const Budget *b, const BudgetWork *w, int step, int steps, int least, int most) {
+    double near = fmax(0.02 * b->seconds, 2 * b->cost[COST_STEP]);
+    if (b->steps < 2 || fabs(budget_end(b, w, step, steps) - b->seconds) <= near) return steps;
+    int tenth = step + (steps - step + 9) / 10;
+    return budget_fit(b, w, step, least > tenth ? least : tenth, most);
 }
 
 #endif // BUDGET_H

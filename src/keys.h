@@ -2,8 +2,8 @@
  *
  * defines: Config, config_fields, N_FIELDS, config_presets, config_resolve, Role, role_is_hidden, role_is_vector,
  *          optimizer_rule, rule_named, tensor_rule, tensor_decays, head_size, rule_keys, rule_lr, rule_decay, optimizer_options, lr_key,
- *          warmup_steps, cooldown_steps, momentum_warmup_steps, steps_with_cooldown_at, config_resolve_minutes, Owners,
- *          owners_add, check_keys, check_schedule, print_kept,
+ *          first_steps, warmup_steps, cooldown_steps, momentum_warmup_steps, steps_with_cooldown_at, config_resolve_minutes, Owners,
+ *          owners_add, check_keys, check_bends, check_schedule, print_kept,
  *          print_recipe, and the enums of the keys with choices
  *
  * One table of fields drives the JSON file, --section.key=value, --help, --print-config and configs/README.md's table
@@ -56,7 +56,7 @@ typedef struct {
         int64_t eval_tokens, final_eval_tokens;
         double minutes, grad_clip, outer_lr, outer_momentum;
     } train;
-    struct { int kind; double warmup, cooldown, final; } schedule;
+    struct { int kind; double warmup, cooldown, final; ConfigList bends; } schedule;
     struct {
         int name, recipe;
         struct {
@@ -182,6 +182,7 @@ static const Field config_fields[] = {
     {"schedule.warmup", FIELD_FLOAT, F_(schedule.warmup), "0", 0, 1e9, NULL, "linear warm-up: steps, or below 1 a fraction of all steps"},
     {"schedule.cooldown", FIELD_FLOAT, F_(schedule.cooldown), "0.4", 0, 1e9, NULL, "trapezoid's decay: steps, or up to 1 a fraction of all steps"},
     {"schedule.final", FIELD_FLOAT, F_(schedule.final), "0.1", 0, 1, NULL, "learning rate at the end, as a fraction of the peak"},
+    {"schedule.bends", FIELD_LIST, F_(schedule.bends), "", 0, MOST_STEPS, NULL, "where the clock changed the steps of a run in its trapezoid's decay (train.minutes): pairs of a step and the train.steps until then; from that step on the rate falls to the new end. Fractions of all steps are of the first ones"},
 
     {"optimizer.name", FIELD_CHOICE, F_(optimizer.name), "muonclip", 0, 0, OPTIMIZERS, "preset of the rules: what owns the hidden matrices, and its settings (docs/optimizers.md)"},
     {"optimizer.recipe", FIELD_CHOICE, F_(optimizer.recipe), "none", 0, 0, "none|" RECIPES, "preset of optimizer's keys: the Muon of a package or a paper, with its rates and decay (docs/recipes.md)"},
@@ -542,24 +543,27 @@ static inline const char *lr_key(const Config *c) {
     return keys[rule_keys(optimizer_rule(c))];
 }
 
+// The steps that the run had when its cooldown began, before the clock changed them.
+static inline int first_steps(const Config *c) { return c->schedule.bends.n > 1 ? (int)c->schedule.bends.v[1] : c->train.steps; }
+
 // Steps that a key of the schedule means: below 1 a fraction of all steps.
 static inline double warmup_steps(const Config *c) {
-    return c->schedule.warmup < 1 ? c->schedule.warmup * c->train.steps : c->schedule.warmup;
+    return c->schedule.warmup < 1 ? c->schedule.warmup * first_steps(c) : c->schedule.warmup;
 }
 
 static inline double cooldown_steps(const Config *c) {
-    return c->schedule.cooldown <= 1 ? c->schedule.cooldown * c->train.steps : c->schedule.cooldown;
+    return c->schedule.cooldown <= 1 ? c->schedule.cooldown * first_steps(c) : c->schedule.cooldown;
 }
 
 // Whether steps begin ahead, and whether the last weights are averaged; and from when on.
 static inline bool looks_ahead(const Config *c) { return c->optimizer.ema_nesterov.beta > 0; }
 static inline bool has_tail(const Config *c) { return c->optimizer.tail_ema.mix > 0; }
 
-static inline double averages_steps(const Config *c, double key) { return key <= 1 ? key * c->train.steps : key; }
+static inline double averages_steps(const Config *c, double key) { return key <= 1 ? key * first_steps(c) : key; }
 
 static inline double momentum_warmup_steps(const Config *c) {
     double warmup = c->optimizer.muon.momentum_warmup;
-    return warmup < 1 ? warmup * c->train.steps : warmup;
+    return warmup < 1 ? warmup * first_steps(c) : warmup;
 }
 
 // With train.minutes: the steps of a run whose cooldown begins when `step` of them are done, the fewest that have all of the warm-up
@@ -694,6 +698,8 @@ static inline void config_resolve_minutes(Config *c, const ConfigSource *from, b
     }
     ConfigSource steps = from[config_find(config_fields, N_FIELDS, "train.steps") - config_fields],
                  minutes = from[config_find(config_fields, N_FIELDS, "train.minutes") - config_fields];
+    free(c->schedule.bends.v);                           // of a run that goes on, whose cooldown is behind it
+    c->schedule.bends = (ConfigList){0, NULL};
     if (steps < CONFIG_FILE || steps < minutes)
         c->train.steps = MOST_STEPS - (c->train.local_steps ? MOST_STEPS % c->train.local_steps : 0);
 }
@@ -872,6 +878,7 @@ static inline char *key_unused(const Owners *o, const char *key) {
         {"train.outer_momentum", c->train.local_steps > 0, "train.local_steps is 0"},
         {"train.sample_every", !c->train.sample_every || c->train.sample_tokens > 0, "train.sample_tokens is 0"},
         {"schedule.cooldown", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
+        {"schedule.bends", c->schedule.kind == SCHEDULE_TRAPEZOID, "schedule.kind isn't trapezoid"},
         {"schedule.final", decays, "the schedule never falls"},
         {"optimizer.recipe", matrix, no_matrix},
         {"optimizer.muon.lr", matrix, no_matrix},
@@ -957,10 +964,22 @@ static inline void check_keys(const Owners *whole, const ConfigSource *from, con
     }
 }
 
+// Pairs of a step of the cooldown and the steps until then, in order.
+static inline void check_bends(const Config *c, const char *where) {
+    const ConfigList *b = &c->schedule.bends;
+    double since = first_steps(c) - cooldown_steps(c);
+    for (int i = 0; i < b->n; since = b->v[i], i += 2) {
+        bool pair = i + 1 < b->n && b->v[i] == floor(b->v[i]) && b->v[i + 1] == floor(b->v[i + 1]);
+        if (!pair || b->v[i] < since || b->v[i] >= fmin(b->v[i + 1], c->train.steps))
+            fail_usage("%s: schedule.bends: item %d: expected pairs of a step in the cooldown, above the one before it and below "
+                       "train.steps (%d), and the steps until then", where, i + 1, c->train.steps);
+    }
+}
+
 // Refuses a schedule that the steps cut off: rates and momentum would never be what the config says.
 static inline void check_schedule(const Owners *o, const char *where) {
     const Config *c = o->c;
-    int steps = c->train.steps;
+    int steps = first_steps(c);
     double warmup = warmup_steps(c), cooldown = c->schedule.kind == SCHEDULE_TRAPEZOID ? cooldown_steps(c) : 0;
     double momentum = o->of[KEYS_MUON].uses & MUON_USES_MOMENTUM ? momentum_warmup_steps(c) : 0;
     static const char hint[] = "; numbers below 1 are fractions of all steps";

@@ -120,7 +120,8 @@ typedef struct { bool only_model; char *words; } ConfigDifference;
 
 static inline void note_difference(const char *key, const char *saved, const char *mine, void *context) {
     ConfigDifference *d = context;
-    if (d->words || (d->only_model ? strncmp(key, "model.", 6) != 0 : may_change(key))) return;
+    bool by_the_clock = !strcmp(key, "schedule.bends");  // as train.steps, behind the checkpoint
+    if (d->words || (d->only_model ? strncmp(key, "model.", 6) != 0 : by_the_clock || may_change(key))) return;
     d->words = format("%s is %s in it, but %s in the run's config", key, saved, mine);
 }
 

@@ -373,6 +373,7 @@ static inline void check_config(const Config *c, const ConfigSource *from, const
                 NULL, from_file);
     Owners whole = owners_of(c), alone = owners_of(&file);
     check_keys(&whole, from, &alone, from_file, where);
+    check_bends(c, where);
     if (!resumed || c->train.steps != file.train.steps) check_schedule(&whole, where);
     if (!resumed && !a->print_config) print_kept(&whole, from, &file, where);
     if (!resumed && !a->print_config) print_recipe(c, from);

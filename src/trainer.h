@@ -110,6 +110,7 @@ static inline void check_ranks(const Trainer *t) {
 
 // Says the plan and carries it out: a trainer before its first step, with zero weights.
 static inline void trainer_begin(Trainer *t) {
+    if (dist_rank() == 0) warn_rates(&t->config);
     print_plan(&t->config, &(Plan){t->model.n_params, flops_per_token(&t->model), memory_plan(t), &t->data, t->groups,
                                    t->n_groups, muon_state_bytes(t->groups, t->n_groups, &t->options[KEYS_MUON]), dist_ranks()});
     trainer_allocate(t);
@@ -417,8 +418,7 @@ static inline int steps_expected(const Trainer *t) {
     BudgetWork work = budget_work(t);
     int most = t->config.train.steps;
     if (t->config.train.minutes == 0) return most;
-    int least = min_int(most, steps_with_cooldown_at(&t->config, t->step));
-    return t->budget.steps == 0 ? 0 : max_int(least, budget_forecast(&t->budget, &work, t->step, most));
+    return t->budget.steps == 0 ? 0 : budget_fit(&t->budget, &work, t->step, min_int(most, steps_with_cooldown_at(&t->config, t->step)), most);
 }
 
 // The end of a run in whose minutes not even the shortest one fits, which has made a step or two: it leaves nothing.
@@ -431,31 +431,59 @@ __attribute__((noreturn)) static inline void budget_too_short(Trainer *t, int sh
                "train.final_eval_tokens", t->config.train.minutes, t->budget.cost[COST_STEP], shortest, shortest == 1 ? "" : "s", minutes);
 }
 
-// Between two steps: fixes the number of steps where it is time to begin the cooldown. Rank 0's clock decides for all. From here on
-// this is the run of so many steps: config.json says so, train.minutes is 0.
-static inline void settle_steps(Trainer *t) {
+// From now on the run has so many steps, and is the one that its config.json repeats without a clock: train.minutes is 0. why:
+// behind the number on the screen.
+static inline void put_steps(Trainer *t, int steps, const char *why) {
     Config *c = &t->config;
-    BudgetWork work = budget_work(t);
-    int most = c->train.steps, every = c->train.local_steps ? c->train.local_steps : 1,
-        now = min_int(most, steps_with_cooldown_at(c, t->step)), next = min_int(most, steps_with_cooldown_at(c, t->step + every));
-    int answer = budget_decide(&t->budget, &work, t->step, now, next, most);
-    if (dist_rank() == 0 && answer == BUDGET_TOO_SHORT) budget_too_short(t, now, budget_end(&t->budget, &work, t->step, now));
-    dist_share(&answer, sizeof answer, 0);
-    if (answer == BUDGET_OPEN) return;
-    double minutes = c->train.minutes;
     char a[32], b[32];
-    c->train.steps = now;
+    c->train.steps = steps;
     c->train.minutes = 0;
+    t->budget.look = budget_next_look(t->step, steps);
     if (dist_rank() > 0) return;
     check_undisturbed(t);
-    runlog_put_steps(t->log, t->step, now, minutes, t->budget.used);
+    runlog_put_steps(t->log, t->step, steps, t->budget.seconds / 60, t->budget.used);
     runlog_sync(t->log, t->run.log);
     run_write_config(&t->run, c);
     progress_end(&t->progress);
     printf("step %d: %s of %s are used; the run has %d steps%s\n", t->step, format_seconds(a, t->budget.used),
-           format_seconds(b, t->budget.seconds), now, now == most ? ", the most it may have" : now > t->step ? ", the cooldown begins" : "");
-    if (t->explained > now) fprintf(stderr, "warning: step %d, to be explained, is not among them\n", t->explained);
+           format_seconds(b, t->budget.seconds), steps, why);
+    if (t->explained > steps) fprintf(stderr, "warning: step %d, to be explained, is not among them\n", t->explained);
     fflush(stdout);
+}
+
+// In the cooldown: bends it where the run would end late, or early.
+static inline void revise_steps(Trainer *t) {
+    Config *c = &t->config;
+    BudgetWork work = budget_work(t);
+    int before = c->train.steps, every = c->train.local_steps ? c->train.local_steps : 1, least = t->step + every;
+    if (has_tail(c)) least = max_int(least, (int)averages_steps(c, c->optimizer.tail_ema.begin) + every);
+    int now = budget_revise(&t->budget, &work, t->step, before, least, t->budget.most);
+    dist_share(&now, sizeof now, 0);
+    now = max_int(now / every, (least + every - 1) / every) * every;
+    t->budget.look = budget_next_look(t->step, now);
+    if (now == before) return;
+    ConfigList *bends = &c->schedule.bends;
+    bends->v = xrealloc(bends->v, (size_t)(bends->n + 2) * sizeof *bends->v);
+    bends->v[bends->n++] = t->step, bends->v[bends->n++] = before;
+    put_steps(t, now, now < before ? ", fewer, to end in time" : ", more, since there is time");
+}
+
+// Between two steps: fixes the number of steps where it is time to begin the cooldown, and looks at the clock in it. Rank 0's clock
+// decides for all.
+static inline void settle_steps(Trainer *t) {
+    const Config *c = &t->config;
+    if (c->train.minutes == 0) {
+        if (t->step >= t->budget.look && t->step < c->train.steps) revise_steps(t);
+        return;
+    }
+    BudgetWork work = budget_work(t);
+    int most = t->budget.most = c->train.steps, every = c->train.local_steps ? c->train.local_steps : 1,
+        now = min_int(most, steps_with_cooldown_at(c, t->step)), next = min_int(most, steps_with_cooldown_at(c, t->step + every));
+    int answer = budget_decide(&t->budget, &work, t->step, now, next, most);
+    if (dist_rank() == 0 && answer == BUDGET_TOO_SHORT) budget_too_short(t, now, budget_end(&t->budget, &work, t->step, now));
+    dist_share(&answer, sizeof answer, 0);
+    if (answer != BUDGET_OPEN)
+        put_steps(t, now, now == most ? ", the most it may have" : now > t->step ? ", the cooldown begins" : "");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

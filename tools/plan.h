@@ -1,7 +1,7 @@
 /* plan.h - which model a budget buys: shape, vocabulary, batch, steps and rates, by a law of losses and what a machine was
  * measured to do.
  *
- * defines: Costs, WidthCosts, Machine, machine_costs, TextFacts, Budgeted, Given, Candidate, batch_tokens, muon_rate, adamw_rate,
+ * defines: Costs, WidthCosts, Machine, machine_costs, TextFacts, Budgeted, Given, Candidate, batch_tokens,
  *          dropout_rate, candidate_seconds, candidate_of, plan_best
  *
  * Arithmetic only, so that tests can make up a machine and a text: tools/plan.c measures both.
@@ -10,6 +10,7 @@
 #define PLAN_H
 
 #include <limits.h>
+#include "../src/rates.h"
 #include "law.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -67,19 +68,11 @@ typedef struct {
 } Candidate;
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Rules that are not the law's. Each has its source.
+// Rules that are not the law's. Each has its source; those of the learning rates are in rates.h.
 
 // Tokens of a step for D tokens in all, a power of two. dev/exp/batch: Muon loses nothing at 1,024 against 256 for D =
 // 393,216, but 0.1 nats at 4,096; the default run has 2,048 for 2.46M. So it grows as sqrt(D), and steps do.
 static inline double batch_tokens(double D) { return exp2(fmin(fmax(round(log2(1.3 * sqrt(D))), 8), 16)); }
-
-// Muon's rate under scale keller, about the same at all widths (dev/exp/scale-rules: 0.026 at 150 steps). It falls with the
-// steps: dev/exp/batch has 0.02 at 384 and 0.01 at 1,536, the default run 0.0113 at 1,200.
-static inline double muon_rate(int steps) { return 0.026 * pow(steps / 150.0, -0.4); }
-
-// AdamW's at width C: 0.005 of what is beside Muon, 0.0025 alone, at width 128 (configs/default.json, default_adamw.json); it
-// falls as 1 / C (arXiv 2203.03466; dev/exp/scale-rules).
-static inline double adamw_rate(int width, bool alone) { return (alone ? 0.0025 : 0.005) * 128 / width; }
 
 // None until a text was read eight times; then as nanoGPT's small recipes. A guess.
 static inline double dropout_rate(double epochs) { return epochs <= 8 ? 0 : epochs <= 20 ? 0.1 : 0.2; }

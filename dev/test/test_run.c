@@ -1343,13 +1343,22 @@ TEST(every_main_begins_as_it_must) {
 
 static double a_second(int step) { (void)step; return 1; }
 static double slows_down(int step) { return step < 10 ? 1 : 2; }
+static double gets_busy(int step) { return step < 38 ? 1 : 2; }          // in the cooldown
+static double gets_free(int step) { return step < 38 ? 1 : 0.4; }
 
-static long steps_fixed_in(const char *folder, double *seconds) {
-    char *path = format("%s/log.jsonl", folder), *text = read_file(path, NULL), *line = text ? strstr(text, "{\"event\": \"steps\"") : NULL;
-    long step = -1, steps = -1;
-    double minutes;
-    if (line) sscanf(line, "{\"event\": \"steps\", \"step\": %ld, \"steps\": %ld, \"minutes\": %lf, \"seconds\": %lf}", &step, &steps, &minutes, seconds);
-    CHECK_MSG(line && !strstr(line + 1, "{\"event\": \"steps\""), "%s: one steps event is expected", path);
+// The steps that the run has in the end, and the seconds when its cooldown began. bends: how often its log says that the clock
+// changed the steps.
+static long steps_fixed_in(const char *folder, double *seconds, int *bends) {
+    char *path = format("%s/log.jsonl", folder), *text = read_file(path, NULL), *line = text;
+    long steps = -1, step;
+    double minutes, used;
+    *bends = -1;
+    for (; line && (line = strstr(line, "{\"event\": \"steps\"")); line++) {
+        long before = steps;
+        CHECK(sscanf(line, "{\"event\": \"steps\", \"step\": %ld, \"steps\": %ld, \"minutes\": %lf, \"seconds\": %lf}", &step, &steps, &minutes, &used) == 4);
+        CHECK(minutes == 1 && steps >= step && steps != before);
+        if (++*bends == 0) *seconds = used;
+    }
     RunLog log;
     CHECK(runlog_read(path, &log) == 0);
     CHECK(runlog_all_steps(&log) == (double)steps);
@@ -1363,50 +1372,78 @@ static void check_repeats(const char *folder) {
     char *again = format("%s-again", folder), *made = format("%s/checkpoint.bin", folder), *repeated = format("%s/checkpoint.bin", again);
     CHECK(TRAIN("%s/config.json --run.dir=%s --overwrite", folder, again) == 0);
     check_same_checkpoint(made, repeated);
-    char *a = log_without_times(folder), *b = log_without_times(again), *event = strstr(a, "{\"event\": \"steps\"");
-    if (event) memmove(event, strchr(event, '\n') + 1, strlen(strchr(event, '\n') + 1) + 1);
-    CHECK_MSG(event && !strcmp(a, b), "the logs differ: %zu and %zu bytes", strlen(a), strlen(b));
+    char *a = log_without_times(folder), *b = log_without_times(again);
+    for (char *event; (event = strstr(a, "{\"event\": \"steps\"")); ) memmove(event, strchr(event, '\n') + 1, strlen(strchr(event, '\n') + 1) + 1);
+    CHECK_MSG(!strcmp(a, b), "the logs differ: %zu and %zu bytes", strlen(a), strlen(b));
     CHECK(shell("sed '/\"dir\": \"build.test.runs/d' %s/config.json > build/test/a.txt; sed '/\"dir\": \"build.test.runs/d' %s/config.json > build/test/b.txt; "
                 "cmp build/test/a.txt build/test/b.txt", folder, again) == 0);
     free(again), free(made), free(repeated), free(a), free(b);
 }
 
 TEST(a_run_by_the_clock_is_the_run_of_its_steps) {
-    static const struct { double (*pace)(int); const char *more; int least, most; } cases[] = {
-        {a_second, "", 56, 59}, {slows_down, "", 32, 35}, {a_second, "--train.local_steps=5 --train.eval_every=20", 50, 55},
-        {a_second, "--optimizer.ema_nesterov.beta=1 --optimizer.ema_nesterov.begin=5 --optimizer.tail_ema.mix=0.5", 56, 59},
-        {a_second, "--schedule.kind=constant", 57, 59}};
+    static const struct { double (*pace)(int); const char *more; int least, most, bends; } cases[] = {
+        {a_second, "", 56, 59, 0}, {slows_down, "", 32, 35, 0}, {a_second, "--train.local_steps=5 --train.eval_every=20", 50, 55, 1},
+        {a_second, "--optimizer.ema_nesterov.beta=1 --optimizer.ema_nesterov.begin=5 --optimizer.tail_ema.mix=0.5", 56, 59, 0},
+        {gets_busy, "", 46, 50, 9}, {gets_free, "", 80, 90, 9},
+        {gets_busy, "--train.local_steps=5 --train.eval_every=20 --schedule.final=0.1", 45, 50, 9},
+        {gets_busy, "--optimizer.ema_nesterov.beta=1 --optimizer.ema_nesterov.begin=5 --optimizer.tail_ema.mix=0.5 "
+                    "--optimizer.tail_ema.begin=0.7", 46, 50, 9},
+        {a_second, "--schedule.kind=constant", 57, 59, 0}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         double seconds = 0;
+        int bends;
         char *arguments = format(BY_CLOCK "--train.minutes=1 --run.dir=" RUNS "clock %s", cases[i].more);
         step_seconds = cases[i].pace;
         int code = train_hooked(arguments);
         step_seconds = NULL;
-        long steps = steps_fixed_in(RUNS "clock", &seconds);
-        CHECK_MSG(code == 0 && steps >= cases[i].least && steps <= cases[i].most, "%s: exit code %d, %ld steps", arguments, code, steps);
-        CHECK(step_of(RUNS "clock/checkpoint.bin") == steps && (i != 2 || steps % 5 == 0));
-        CHECK(file_has("build/test/out.txt", "time: 5") && file_has("build/test/out.txt", " of 1:00\n"));
-        if (i < 4) CHECK(seconds > 25 && seconds < 40 && file_has("build/test/out.txt", ", the cooldown begins\n"));
+        long steps = steps_fixed_in(RUNS "clock", &seconds, &bends);
+        CHECK_MSG(code == 0 && steps >= cases[i].least && steps <= cases[i].most && bends <= cases[i].bends && (bends > 0) == (cases[i].bends > 0),
+                  "%s: exit code %d, %ld steps, %d bends", arguments, code, steps, bends);
+        CHECK(step_of(RUNS "clock/checkpoint.bin") == steps && (!strstr(arguments, "local_steps") || steps % 5 == 0));
+        CHECK_MSG(shell("grep -Eq '^time: (5[4-9] s|1:0[0-3]) of 1:00' build/test/out.txt || { grep ^time: build/test/out.txt; false; }") == 0, "%s", arguments);
+        CHECK(!bends || file_has("build/test/out.txt", cases[i].pace == gets_busy ? ", fewer, to end in time\n" : ", more, since there is time\n"));
+        if (i + 1 < COUNT_OF(cases)) CHECK(seconds > 25 && seconds < 40 && file_has("build/test/out.txt", ", the cooldown begins\n"));
         check_repeats(RUNS "clock");
         free(arguments);
     }
 }
 
+// A bent cooldown, by hand: from 1 at step 60 towards 0.1 at 100, from step 70 to 90, from step 80 to 120.
+TEST(a_bent_cooldown_is_lines_that_meet) {
+    static double bends[] = {70, 100, 80, 90};
+    Config c = {.train.steps = 120, .schedule = {.kind = SCHEDULE_TRAPEZOID, .warmup = 0.1, .cooldown = 0.4, .final = 0.1, .bends = {4, bends}}};
+    const double at70 = 1 - 0.9 * 10 / 40, at80 = at70 + (0.1 - at70) * 10 / 20;
+    for (int step = 0; step < 120; step++) {
+        double expected = step < 10 ? (step + 1) / 11.0 : step <= 60 ? 1 : step <= 70 ? 1 - 0.9 * (step - 60) / 40
+                        : step <= 80 ? at70 + (0.1 - at70) * (step - 70) / 20 : at80 + (0.1 - at80) * (step - 80) / 40;
+        CHECK_MSG(fabs(schedule_factor(&c, step) - expected) < 1e-12, "step %d: %g, not %g", step, schedule_factor(&c, step), expected);
+    }
+    Config straight = c;
+    straight.train.steps = 100, straight.schedule.bends.n = 0;           // the same bits before the first bend
+    for (int step = 0; step < 70; step++) CHECK(schedule_factor(&c, step) == schedule_factor(&straight, step));
+}
+
 // The seconds that a run has used are in its checkpoint; those of its steps once they are decided.
 TEST(a_run_by_the_clock_goes_on_in_its_minutes) {
     double seconds;
-    for (int when = 1; when <= 2; when++) {              // before the cooldown, and in it
-        step_seconds = a_second;
-        signal_at = when == 1 ? 20 : 50;
+    int bends;
+    for (int when = 0; when < 3; when++) {               // before the cooldown, in it, and in one that the clock has bent
+        step_seconds = when < 2 ? a_second : gets_busy;
+        signal_at = when == 0 ? 20 : when == 1 ? 50 : 44;
         CHECK(train_hooked(BY_CLOCK "--train.minutes=1 --run.dir=" RUNS "clock") == EXIT_INTERRUPTED);
         signal_at = 0;
         made_up = 5e4;
         int code = train_hooked("--run.dir=" RUNS "clock --resume");
         step_seconds = NULL;
-        long steps = steps_fixed_in(RUNS "clock", &seconds);
-        CHECK_MSG(code == 0 && steps >= 55 && steps <= 59, "exit code %d, %ld steps", code, steps);
+        long steps = steps_fixed_in(RUNS "clock", &seconds, &bends);
+        CHECK_MSG(code == 0 && steps >= (when < 2 ? 55 : 46) && steps <= (when < 2 ? 59 : 52) && (bends > 0) == (when == 2),
+                  "exit code %d, %ld steps, %d bends", code, steps, bends);
         check_repeats(RUNS "clock");
     }
+    // and once more, from the checkpoint before the last
+    CHECK(shell("cp " RUNS "clock/checkpoint.bin build/test/end.bin") == 0);
+    CHECK(TRAIN("--run.dir=" RUNS "clock --resume=" RUNS "clock/checkpoint.prev.bin") == 0);
+    check_same_checkpoint("build/test/end.bin", RUNS "clock/checkpoint.bin");
     // a run that is done goes on for more minutes, if its warm-up isn't a share of all steps
     step_seconds = a_second;
     CHECK(train_hooked("--run.dir=" RUNS "clock --resume --train.minutes=2") == 0);
@@ -1448,6 +1485,11 @@ TEST(minutes_that_cannot_be_are_refused) {
         {"--optimizer.ema_nesterov.beta=1 --train.minutes=1", "optimizer.ema_nesterov.begin: 0.16 is a fraction of steps that nobody knows yet"},
         {"--optimizer.tail_ema.mix=1 --optimizer.tail_ema.begin=0.5 --train.minutes=1", "optimizer.tail_ema.begin: 0.5 is a fraction of steps that"},
         {"--train.minutes=-1", "--train.minutes=-1: -1 is out of range, expected a number from 0 to 1000000"},
+        {"--train.steps=50 --schedule.bends=[45]", "schedule.bends: item 1: expected pairs of a step in the cooldown"},
+        {"--train.steps=50 --schedule.bends=[10,60]", "schedule.bends: item 1: expected pairs"},
+        {"--train.steps=50 --schedule.bends=[45,60,44,70]", "schedule.bends: item 3: expected pairs"},
+        {"--train.steps=50 --schedule.bends=[50,60]", "and below train.steps (50), and the steps until then"},
+        {"--train.steps=50 --schedule.bends=[45.5,60]", "schedule.bends: item 1: expected pairs"},
         {"--train.minutes=ten", "--train.minutes=ten: \"ten\" is a string, expected a number from 0 to 1000000"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++)
@@ -1510,6 +1552,7 @@ int main(int argc, char **argv) {
     RUN(a_picture_that_cannot_be_drawn_is_a_warning);
     RUN(without_memory_is_said);
     RUN(a_run_by_the_clock_is_the_run_of_its_steps);
+    RUN(a_bent_cooldown_is_lines_that_meet);
     RUN(a_run_by_the_clock_goes_on_in_its_minutes);
     RUN(steps_and_minutes_are_both_limits);
     RUN(minutes_that_cannot_be_are_refused);
