@@ -4,9 +4,10 @@
  *
  * Bits per byte of validation, for N weights and D bytes of training text that count:
  *
- *     s (E + A / N^a + B / D^b) (1 + k log2(V / best)^2)
+ *     s (E + ((A / N^a)^(1/b) + (B / D^b)^(1/b))^b) (1 + k log2(V / best)^2)
  *
- * The form of Hoffmann et al. (arXiv 2203.15556, eq. 2); N are the weights that multiply each token (all matrices of the
+ * The form of Kaplan et al. (arXiv 2001.08361, eq. 1.5) with a floor E: where text is scarce more weights hardly help, and the
+ * reverse; the plain sum of both terms (Hoffmann et al., arXiv 2203.15556, eq. 2) fits these runs worse. N are the weights that multiply each token (all matrices of the
  * blocks, and the head; neither embedding nor norms). D_raw bytes of a text of U bytes count as D = D_raw up to U, then as U +
  * U R (1 - exp(-(D_raw / U - 1) / R)) (Muennighoff et al., arXiv 2305.16264, eq. 5): of repetitions R at most. V is the
  * vocabulary. s is how hard the text is: the bits a byte that deflate takes, over those of the King James text.
@@ -80,13 +81,16 @@ static inline double law_raw_bytes(const LawOf *l, double D, double U) {
 // byte.
 static inline double law_bits(const Law *law, const LawOf *l, double N, double raw, double U, double V, double deflate) {
     double octaves = log2(V / law->best_vocab);
-    return deflate / law->kjv_deflate * (l->E + l->A / pow(N, l->a) + l->B / pow(law_effective_bytes(l, raw, U), l->b)) *
-           (1 + law->vocab_k * octaves * octaves);
+    double lack = pow(l->A, 1 / l->b) / pow(N, l->a / l->b) + pow(l->B, 1 / l->b) / law_effective_bytes(l, raw, U);
+    return deflate / law->kjv_deflate * (l->E + pow(lack, l->b)) * (1 + law->vocab_k * octaves * octaves);
 }
 
-// The compute-optimal D for N weights and N for D bytes: where along N D = constant the loss is least, a A / N^a = b B / D^b.
-static inline double law_best_bytes(const LawOf *l, double N) { return pow(l->b * l->B / (l->a * l->A) * pow(N, l->a), 1 / l->b); }
+// The compute-optimal D for N weights and N for D bytes: where along N D = constant the loss is least,
+// (a / b) (A / N^a)^(1/b) = (B / D^b)^(1/b).
+static inline double law_best_bytes(const LawOf *l, double N) { return l->b / l->a * pow(l->B / l->A * pow(N, l->a), 1 / l->b); }
 
-static inline double law_best_weights(const LawOf *l, double D) { return pow(l->a * l->A / (l->b * l->B) * pow(D, l->b), 1 / l->a); }
+static inline double law_best_weights(const LawOf *l, double D) {
+    return pow(l->A / l->B * pow(l->a / l->b * D, l->b), 1 / l->a);
+}
 
 #endif // LAW_H

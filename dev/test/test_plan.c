@@ -12,16 +12,18 @@ static const Law law = {.muon = {1, 100, 0.5, 1000, 0.5, 4, 0.02}, .adamw = {1, 
 static bool near(double x, double y) { return fabs(x - y) <= 1e-9 * fabs(y); }
 
 TEST(the_law_is_its_formula) {
-    // N = 10^4: 100 / 100 = 1; D = 10^6: 1000 / 1000 = 1; V = 4096: two octaves, 1.04; deflate 3 of 2: 1.5
-    CHECK(near(law_bits(&law, &simple, 1e4, 1e6, 1e6, 1024, 2), 3));
-    CHECK(near(law_bits(&law, &simple, 1e4, 1e6, 1e6, 4096, 3), 3 * 1.5 * 1.04));
-    CHECK(near(law_bits(&law, &simple, 1e6, 4e6, 1e9, 1024, 2), 1 + 0.1 + 0.5));
+    // N = 10^4: 100 / 100 = 1; D = 10^6: 1000 / 1000 = 1; b = 1/2: sqrt(1^2 + 1^2); V = 4096: two octaves, 1.04; deflate 3 of 2: 1.5
+    CHECK(near(law_bits(&law, &simple, 1e4, 1e6, 1e6, 1024, 2), 1 + sqrt(2)));
+    CHECK(near(law_bits(&law, &simple, 1e4, 1e6, 1e6, 4096, 3), (1 + sqrt(2)) * 1.5 * 1.04));
+    CHECK(near(law_bits(&law, &simple, 1e6, 4e6, 1e9, 1024, 2), 1 + sqrt(0.1 * 0.1 + 0.5 * 0.5)));
+    const LawOf plain = {.E = 1, .A = 100, .a = 0.5, .B = 1e6, .b = 1, .repeat = 4};     // b = 1: a sum
+    CHECK(near(law_bits(&law, &plain, 1e4, 1e6, 1e6, 1024, 2), 3));
     // a text that is read twice counts as 1 + 4 (1 - e^(-1/4)), and at most as 1 + 4
     CHECK(near(law_effective_bytes(&simple, 5e5, 1e6), 5e5) && near(law_effective_bytes(&simple, 2e6, 1e6), 1.8847968677143803e6));
     CHECK(near(law_effective_bytes(&simple, 1e12, 1e6), 5e6));
     for (double raw = 1e5; raw < 2e7; raw *= 1.7) CHECK(fabs(law_raw_bytes(&simple, law_effective_bytes(&simple, raw, 1e6), 1e6) / raw - 1) < 1e-9);
     CHECK(isinf(law_raw_bytes(&simple, 5e6, 1e6)));
-    // a A / N^a = 0.5 for N = 10^4, b B / D^b = 0.5 for D = 10^6
+    // a = b: both terms are 1 for N = 10^4 and D = 10^6
     CHECK(near(law_best_bytes(&simple, 1e4), 1e6) && near(law_best_weights(&simple, 1e6), 1e4));
     const LawOf uneven = {.E = 1, .A = 30, .a = 0.3, .B = 27, .b = 0.25, .repeat = 4};
     double n = 1e6, d = law_best_bytes(&uneven, n), least = law_bits(&law, &uneven, n, d, 1e15, 1024, 2);
@@ -51,6 +53,75 @@ TEST(a_law_that_is_none_is_one_line) {
     CHECK_FAILS(read_law, "{\"muon\": ", EXIT_USAGE, "build/test/plan/law.json:1: ");
     Law own = law_read("configs/law.json");              // the project's
     CHECK(own.muon.a > 0 && own.kjv_deflate > 1);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The rates' rule against what the studies measured, and whom it warns
+
+static Config rates_config(const char *optimizer, int width, int steps, double rate, const char *more) {
+    Config c;
+    char error[ERROR_ROOM];
+    bool muon = !strcmp(optimizer, "muon");
+    char *text = format("{\"model\": {\"layers\": 4, \"width\": %d}, \"train\": {\"steps\": %d}, \"optimizer\": {\"name\": \"%s\", \"%s\": {\"lr\": %g}%s}}",
+                        width, steps, optimizer, muon ? "muon" : "adamw", rate, more);
+    if (!config_try(&c, config_fields, N_FIELDS, config_presets, COUNT_OF(config_presets), text, strlen(text), "test", 0, NULL, NULL, error, sizeof error))
+        fail("%s", error);
+    free(text);
+    return c;
+}
+
+static void warn_of(void *config) { warn_rates(config), exit(7); }
+
+static bool warns(const Config *c) {
+    char errors[1024];
+    CHECK(run_child(warn_of, (void *)(uintptr_t)c, errors, sizeof errors) == 7);
+    return *errors;
+}
+
+TEST(rates_far_from_the_rule_are_said) {
+    // dev/exp/scale-rules/best.csv: widths 32 to 256, 150 steps; dev/exp/scaling: the best of three or four at 244 steps; the default run
+    static const struct { const char *optimizer; int width, steps; double best; } measured[] = {
+        {"muon", 32, 150, 0.0317}, {"muon", 64, 150, 0.0285}, {"muon", 128, 150, 0.0258}, {"muon", 256, 150, 0.0262}, {"muon", 32, 244, 0.02},
+        {"muon", 128, 244, 0.02}, {"muon", 128, 1200, 0.0113}, {"adamw", 32, 150, 0.0103}, {"adamw", 64, 150, 0.0056}, {"adamw", 128, 150, 0.0024},
+        {"adamw", 256, 150, 0.0020}, {"adamw", 32, 244, 0.005}, {"adamw", 128, 244, 0.0015}};
+    for (size_t i = 0; i < COUNT_OF(measured); i++)
+        for (int times = -5; times <= 5; times += 5) {
+            Config c = rates_config(measured[i].optimizer, measured[i].width, measured[i].steps, measured[i].best * pow(7, times / 5.0), "");
+            RateCheck r = {0};
+            CHECK(rate_check(&c, &r) && (times || fabs(log2(r.is / r.rule)) < 1.01));
+            CHECK_MSG(warns(&c) == (times != 0), "case %zu: %g, the rule has %g", i, r.is, r.rule);
+            config_free(&c, config_fields, N_FIELDS);
+        }
+    // 0.005 under match_rms_adamw are 0.0113 of keller's at width 128
+    Config c = rates_config("muon", 128, 1200, 0.005, ", \"recipe\": \"none\"");
+    c.optimizer.muon.scale = MUON_SCALE_MATCH_RMS_ADAMW;
+    RateCheck r;
+    CHECK(rate_check(&c, &r) && fabs(r.rule / 0.005 - 1) < 0.01);
+    c.optimizer.muon.lr = 0.02;
+    CHECK_FAILS(warn_of, &c, 7, "warning: optimizer.muon.lr: 0.02 is far from 0.005, about the best at width 128 and 1200 steps");
+    // nothing is said of what was not measured
+    const int width = c.model.width, layers = c.model.layers;
+    c.model.width = 512;
+    CHECK(!warns(&c));
+    c.model.width = width, c.model.layers = 12;
+    CHECK(!warns(&c));
+    c.model.layers = layers, c.train.steps = 50;
+    CHECK(!warns(&c));
+    c.train.steps = 1200, c.train.minutes = 5;
+    CHECK(!warns(&c));
+    c.train.minutes = 0, c.model.experts = 4;
+    CHECK(!warns(&c));
+    c.model.experts = 0, c.optimizer.muon.scale = MUON_SCALE_SPECTRAL;
+    CHECK(!warns(&c));
+    c.optimizer.muon.scale = MUON_SCALE_MATCH_RMS_ADAMW;
+    CHECK(warns(&c));
+    config_free(&c, config_fields, N_FIELDS);
+    static const char *const others[] = {"normuon", "sgd"};
+    for (size_t i = 0; i < COUNT_OF(others); i++) {
+        Config other = rates_config(others[i], 128, 1200, 0.5, ", \"muon\": {\"lr\": 5}");
+        CHECK_MSG(!warns(&other), "%s", others[i]);
+        config_free(&other, config_fields, N_FIELDS);
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -250,6 +321,7 @@ int main(int argc, char **argv) {
     tests_only = argc > 1 ? argv[1] : NULL;
     RUN(the_law_is_its_formula);
     RUN(a_law_that_is_none_is_one_line);
+    RUN(rates_far_from_the_rule_are_said);
     RUN(minutes_buy_the_lowest_loss_that_ends_in_time);
     RUN(seconds_are_those_of_every_part);
     RUN(keys_that_are_given_stay);

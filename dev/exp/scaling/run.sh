@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # make study NAME=scaling [QUICK=1]: how does the loss fall with parameters, text and vocabulary, under Muon and under AdamW?
-# minutes: 240
+# minutes: 50
 # needs: tokenize
 #
 # Every run is trained by one thread, two at a time, and kept in runs/lab/scaling: the study goes on where it was stopped.

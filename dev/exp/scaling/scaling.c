@@ -2,11 +2,11 @@
  *
  *     study_scaling OUT       reads OUT/runs.csv and OUT/texts.csv; writes OUT/law.json, OUT/fit.csv, OUT/scaling.png
  *
- * The law is tools/law.h's: bits per byte of N weights and D bytes of text, s (E + A / N^a + B / D^b) (1 + k log2(V / best)^2), with text
- * that comes again counting less and less.
+ * The law is tools/law.h's: bits per byte of N weights and D bytes of text, with text that comes again counting less and less.
  * E, R, k and best are one for both optimizers, A, a, B, b each one's own. Fitted as Hoffmann et al. (arXiv 2203.15556, section 3.3) do:
  * Huber's loss of the difference of logarithms, here by Nelder and Mead's simplex from several beginnings. Intervals: the fit
- * of RESAMPLES draws of the runs with replacement.
+ * of RESAMPLES draws of the runs with replacement. The law's standard deviation is of what fits without a run say of it, for
+ * each run in turn.
  */
 #define _GNU_SOURCE
 #include "../../../src/plot.h"
@@ -178,6 +178,21 @@ static void read_runs(const char *path) {
     free(text);
 }
 
+// The root of the mean square of log(measured / predicted), each run predicted by the fit to all others: p, of all, begins it.
+static double left_out_deviation(const double *p) {
+    double squares = 0, q[PARAMS];
+    int times[MAX_RUNS], n = 0;
+    for (int out = 0; out < n_runs; out++) {
+        if (!runs[out].fitted) continue;
+        for (int i = 0; i < n_runs; i++) times[i] = runs[i].fitted && i != out;
+        memcpy(q, p, sizeof q);
+        for (int again = 0; again < 3; again++) minimize(q, times, 3000);
+        double e = log(runs[out].bpb / predicted_bits(q, &runs[out]));
+        squares += e * e, n++;
+    }
+    return sqrt(squares / fmax(1, n));
+}
+
 // The interval that holds 95 % of the n values, which it sorts.
 static void interval(double *x, int n, double *low, double *high) {
     qsort(x, (size_t)n, sizeof *x, compare_doubles);
@@ -280,7 +295,7 @@ int main(int argc, char **argv) {
     }
     if (fclose(csv)) fail("%s: %s", path, strerror(errno));
     free(path);
-    double share = sqrt(squares / fmax(1, fitted - PARAMS));      // of the loss
+    double share = left_out_deviation(p);                // of the loss
 
     static double drawn[PARAMS][RESAMPLES], derived[DERIVED][RESAMPLES];
     double work = 6 * weights[1] * read[1] / 3 / 30, here[DERIVED];      // within what was measured
@@ -322,7 +337,8 @@ int main(int argc, char **argv) {
         interval(derived[k], RESAMPLES, &low, &high);
         printf("| %s | %.4g | %.4g to %.4g |\n", derived_names[k], here[k], low, high);
     }
-    printf("\nstandard deviation of what is left: %.2f %% of the loss\n", 100 * share);
+    printf("\nwhat is left: %.2f %% of the loss; of runs that the fit hasn't seen, each left out in turn: %.2f %%\n", 100 * sqrt(squares / fmax(1, fitted - PARAMS)),
+           100 * share);
     fprintf(json, "{\n");
     Law law = law_of_fit(p);
     for (int o = 0; o < OPTIMIZERS; o++) {
