@@ -3,8 +3,7 @@
  *
  * The references in dev/golden/ come from float64 PyTorch (dev/golden/make_golden.py). Programs are run as processes.
  */
-#define GPT_NO_MAIN
-#include "train_gpt.c"
+#include "tools/gpt.h"
 #include <pthread.h>
 #include "dev/test/test.h"
 #include "dev/test/train.h"

@@ -5,8 +5,7 @@
  * Cell (i, j) is as dark as the square root of softmax_j(scale q_i . k_j), from 0 to 1 in all maps: small weights are seen, too. Each
  * map says its largest logit, scale q . k before a soft-cap, which QK-Clip holds under tau. Prompts of up to 64 tokens.
  */
-#define GPT_NO_MAIN
-#include "../train_gpt.c"
+#include "gpt.h"
 #include "model.h"           // defines: OpenModel, model_open_text, model_encode, model_close
 
 enum { MOST_TOKENS = 64, MOST_NAMES = 16, MAP_WIDTH = 250, MAP_HEIGHT = 240 };

@@ -10,16 +10,15 @@
  * question: the ending with the smallest loss per token, and the one with the smallest loss in all, each read behind the
  * context and a blank (llm.c's and nanochat's "acc_norm", and "acc"). What doesn't fit the model's context is cut in front.
  */
-#define GPT_NO_MAIN
-#include "../train_gpt.c"
+#include "gpt.h"
 #include "model.h"           // defines: OpenModel, model_open_text, model_encode, model_close
 
 enum { WINDOWS_AT_ONCE = 8 };
 
-typedef struct { const char *run, *file, *checkpoint; int64_t window, stride; bool json; } Wish;
+typedef struct { const char *run, *file, *checkpoint; int64_t window, stride; bool json; } Asking;
 
-static Wish wish_of(int argc, char **argv) {
-    Wish w = {0};
+static Asking asking_of(int argc, char **argv) {
+    Asking w = {0};
     const char *value;
     for (int i = 1; i < argc; i++) {
         if ((value = flag_value(argv[i], "--window"))) w.window = integer_of("--window", value, 1, INT32_MAX);
@@ -91,7 +90,7 @@ static void text_losses(OpenModel *o, float *losses, const int *ids, long n, int
     free(inputs), free(targets);
 }
 
-static void evaluate_text(OpenModel *o, const Wish *w, const char *text, size_t bytes) {
+static void evaluate_text(OpenModel *o, const Asking *w, const char *text, size_t bytes) {
     int window = w->window ? (int)w->window : o->model.T, stride = w->stride ? (int)w->stride : max_int(1, window / 2);
     if (window > o->model.T) fail_usage("--window=%d: the model's context has %d tokens", window, o->model.T);
     if (stride > window) fail_usage("--stride=%d: at most the window, %d, is expected: what lies between would never be read", stride, window);
@@ -184,7 +183,7 @@ static int answer(OpenModel *o, const char *what, cJSON *question, int *by_mean,
     return (int)right;
 }
 
-static void evaluate_questions(OpenModel *o, const Wish *w, char *text, size_t bytes) {
+static void evaluate_questions(OpenModel *o, const Asking *w, char *text, size_t bytes) {
     int line = 0, questions = 0, mean = 0, sum = 0;
     double chance = 0, begin = seconds_now();
     Progress progress = progress_start();
@@ -226,7 +225,7 @@ int main(int argc, char **argv) {
     program_begin();
     wait_politely(argv);
     take_signals();
-    Wish w = wish_of(argc, argv);
+    Asking w = asking_of(argc, argv);
     size_t n = strlen(w.file), bytes;
     bool questions = n > 6 && !strcmp(w.file + n - 6, ".jsonl");
     if (questions && (w.window || w.stride)) fail_usage("--window and --stride are a text's, and %s has questions", w.file);

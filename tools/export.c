@@ -7,8 +7,7 @@
  * another way (zero biases, transposed matrices, a rotation that runs the other way) is written so. The folder or the file
  * appears as a whole, when all of it is written.
  */
-#define GPT_NO_MAIN
-#include "../train_gpt.c"
+#include "gpt.h"
 #include "model.h"                  // defines: OpenModel, model_open, model_close
 #include "formats.h"                // defines: check_needs, put_file, folder_begin, folder_end, ...; tensor_list.h
 #include "export_gguf.h"            // defines: export_gguf

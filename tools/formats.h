@@ -3,7 +3,7 @@
  *
  * defines: Needs, check_needs, check_no_groups, Keys, keys_set, keys_config, put_file, out_path, check_new, folder_begin,
  *          folder_end
- * Included behind ../train_gpt.c.
+ * Included behind gpt.h.
  */
 #ifndef FORMATS_H
 #define FORMATS_H

@@ -7,8 +7,7 @@
  * Needs only the run's folder: config.json, a checkpoint (the one with the lowest validation loss, or FILE) and the
  * tokenizer. The same seed writes the same text; sample i is the text of seed + i.
  */
-#define GPT_NO_MAIN
-#include "../train_gpt.c"
+#include "gpt.h"
 #include "model.h"           // defines: OpenModel, model_open_text, model_encode, model_close
 
 enum { TEXTS_AT_ONCE = 8 };      // of --samples: memory for their keys and values, and for the prompt in each

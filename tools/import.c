@@ -9,8 +9,7 @@
  *
  * Nothing of what is read is executed, and no size in it is believed before it is compared with the file.
  */
-#define GPT_NO_MAIN
-#include "../train_gpt.c"
+#include "gpt.h"
 #include "model.h"                  // defines: OpenModel, model_close
 #include "formats.h"                // defines: folder_begin, folder_end, ...; tensor_list.h
 

@@ -1,7 +1,7 @@
 /* model.h - opens the model of a run's folder, to be used: by generate, and by whatever else needs weights and no training.
  *
  * defines: OpenModel, model_open, model_open_text, model_encode, model_close
- * Included behind ../train_gpt.c. Needs only the folder: config.json, a checkpoint and the tokenizer, which an imported model
+ * Included behind gpt.h. Needs only the folder: config.json, a checkpoint and the tokenizer, which an imported model
  * may lack.
  */
 #ifndef MODEL_H

@@ -18,8 +18,7 @@
  * it can't know.
  */
 #define _GNU_SOURCE
-#define GPT_NO_MAIN
-#include "../train_gpt.c"
+#include "gpt.h"
 #include "../src/flags.h"
 #include "../src/gzip.h"
 #include "../src/stats.h"

@@ -2,7 +2,7 @@
  *
  * defines: Way, Source, TensorList, VECTOR, list_add, list_add_reordered, list_add_stacked, list_add_own, list_free, rows_in_pairs,
  *          tensor_fetch, tensor_put
- * Included behind ../train_gpt.c. An export writes a list, an import reads one: names, shapes and what is turned, transposed or
+ * Included behind gpt.h. An export writes a list, an import reads one: names, shapes and what is turned, transposed or
  * moved stand in one place for both.
  */
 #ifndef TENSOR_LIST_H

@@ -21,8 +21,7 @@
  *
  * The tables are Markdown; a row appears as soon as it is measured, and on a terminal stderr says what is under way.
  */
-#define GPT_NO_MAIN
-#include "../../train_gpt.c"
+#include "../../tools/gpt.h"
 #include <dlfcn.h>
 #include "table.h"
 

@@ -11,8 +11,7 @@
  * second that isn't compared with others is measured once. What is compared takes turns within one loop. Large models
  * and svd are measured on one layer and multiplied: every layer has the same matrices.
  */
-#define GPT_NO_MAIN
-#include "../../train_gpt.c"
+#include "../../tools/gpt.h"
 #include "table.h"
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@
 #ifndef LAB_H
 #define LAB_H
 
-#define GPT_NO_MAIN
-#include "../../train_gpt.c"
+#include "../../tools/gpt.h"
 #include "../../src/spectrum.h"
 #include "../../src/markdown.h"
 #include "../../src/stats.h"

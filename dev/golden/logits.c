@@ -2,8 +2,7 @@
  *
  *     build/logits RUN ID ID ... > logits.f32        (number of ids, V) fp32: after each id those of the next token
  */
-#define GPT_NO_MAIN
-#include "../../train_gpt.c"
+#include "../../tools/gpt.h"
 #include "../../tools/model.h"
 
 int main(int argc, char **argv) {

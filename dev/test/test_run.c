@@ -24,8 +24,7 @@ static inline int hooked_clock(clockid_t id, struct timespec *t) {
 }
 #define clock_gettime hooked_clock
 
-#define GPT_NO_MAIN
-#include "../../train_gpt.c"
+#include "../../tools/gpt.h"
 #include "../../tools/model.h"
 #include "test.h"
 #include "train.h"
