@@ -1,5 +1,5 @@
-/* model_tools.c - the programs that open a model, in one: build/generate, build/eval, ... are links to it, and it does what the name says
- * by which it is called.
+/* model_tools.c - the programs that open a model, in one: build/generate, build/eval, ... are links to it, and it does what the name
+ * says by which it is called.
  *
  * Each of them is a whole program in its own file and needs nearly all of train_gpt.c, which so is compiled once for seven.
  */

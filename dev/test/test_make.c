@@ -166,10 +166,11 @@ TEST(commits_are_the_projects_own) {
 }
 
 TEST(a_built_tree_may_be_read_only) {
-    CHECK(run("rm -rf " TREE " && mkdir -p " TREE "/dev " TREE "/build " ROOT "/open && chmod 777 " ROOT "/open && "
-              "cp -r Makefile muon.h train_gpt.c src data tools " TREE "/ && cp dev/*.* " TREE "/dev/ && "
+    CHECK(run("rm -rf " TREE " && mkdir -p " TREE "/dev/golden " TREE "/build " ROOT "/open && chmod 777 " ROOT "/open && "
+              "cp -r Makefile muon.h train_gpt.c src data tools " TREE "/ && cp dev/*.* " TREE "/dev/ && cp dev/golden/*.c " TREE "/dev/golden/ && "
               "echo '#define MUON_C_COMMIT \"abc\"' > " TREE "/build/commit.h && cd " TREE " && touch build/tokenize build/plot && "
-              "printf '#!/bin/sh\\necho \"$@\" $RUNS_DIR' | tee build/generate > train_gpt && chmod +x build/* train_gpt && chmod -R a-w .") == 0);
+              "printf '#!/bin/sh\\necho \"$@\" $RUNS_DIR' | tee build/model_tools > train_gpt && ln -s model_tools build/generate && "
+              "chmod +x build/* train_gpt && chmod -R a-w .") == 0);
     CHECK(run_child(shell_as_nobody, (void *)(uintptr_t)"cd " TREE " && make && make sample RUN=r PROMPT=x | grep -x 'r --prompt=x runs' && "
               "make -o data train RUNS_DIR=" ROOT "/open | grep -x 'configs/default.json " ROOT "/open'", (char[1024]){0}, 1024) == 0);
     CHECK(same_file(TREE "/build/commit.h", "#define MUON_C_COMMIT \"abc\"\n", 28));
