@@ -372,17 +372,19 @@ static bool best_of(Planner *p, const Plans *s, int least, int most, Candidate *
     return plan_best(best, least, most, &p->given, &s->text, &p->machine, &p->asked->budget, &s->law, s->of, shape_of, p);
 }
 
-// Measures the width that the plan would take, until it is one that was measured: each measurement may show that another is
-// better.
+// Measures the width that the plan would take, and the next wider one, until both were measured: each measurement may show that
+// another is better, and from a narrow one, whose overheads are large, a wide one looks slower than it is.
 static bool settle(Planner *p, Plans *s) {
     int first = p->given.width ? p->given.width : 64;
     if (p->given.bf16 != 1) measure_width(p, first, 0);
     if (p->given.bf16 != 0) measure_width(p, first, 1);
-    bool found;
-    while ((found = best_of(p, s, 0, INT_MAX, &s->best)) && !machine_knows(&p->machine, s->best.width, s->best.bf16) &&
-           p->machine.n < MACHINE_WIDTHS)
-        measure_width(p, s->best.width, s->best.bf16);
-    return found;
+    while (best_of(p, s, 0, INT_MAX, &s->best)) {
+        int width = s->best.width, bf16 = s->best.bf16;
+        if (machine_knows(&p->machine, width, bf16) && !p->given.width) width = plan_wider(width);
+        if (machine_knows(&p->machine, width, bf16) || p->machine.n == MACHINE_WIDTHS) return true;
+        measure_width(p, width, bf16);
+    }
+    return false;
 }
 
 // Ends the program where the budget buys nothing, with what would do.

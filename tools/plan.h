@@ -2,7 +2,7 @@
  * measured to do.
  *
  * defines: Costs, WidthCosts, Machine, machine_costs, TextFacts, Budgeted, Given, Candidate, batch_tokens,
- *          dropout_rate, candidate_seconds, candidate_of, plan_best
+ *          dropout_rate, candidate_seconds, candidate_of, plan_best, plan_wider
  *
  * Arithmetic only, so that tests can make up a machine and a text: tools/plan.c measures both.
  */
@@ -156,6 +156,13 @@ typedef bool PlanShape(void *context, Candidate *c);
 
 // Widths, multiples of a head's 32 channels.
 static const int plan_widths[] = {32, 64, 96, 128, 160, 192, 256, 320, 384, 448, 512, 640, 768, 1024, 1280, 1536};
+
+// The next wider one; of the widest, itself.
+static inline int plan_wider(int width) {
+    for (size_t i = 0; i < COUNT_OF(plan_widths); i++)
+        if (plan_widths[i] > width) return plan_widths[i];
+    return width;
+}
 
 /* The best candidate among widths from least to most, depths of about a layer for each 32 channels (4 x 128, as all of
  * configs/), all vocabularies. Where minutes are asked for it is the one of the lowest loss; else of each vocabulary the
