@@ -125,6 +125,9 @@ TEST(the_manual_page_has_every_key) {
     CHECK(run(MAKE BIN "/train_gpt.1 && cp " BIN "/train_gpt.1 " ROOT "/train_gpt.1 && grep -qx '.SH EXIT STATUS' " ROOT "/train_gpt.1") == 0);
     CHECK(run("${TRAINER:-./train_gpt} --help | sed -n 's/^  \\(--[a-z][^ ]*\\) .*/\\1/p' > " ROOT "/keys && test $(wc -l < " ROOT "/keys) -gt 80 && "
               "sed -n 's/^\\.B //p' " ROOT "/train_gpt.1 | sed 's/\\\\-/-/g; s/\\\\e/\\\\/g' | grep -e '^--' | diff - " ROOT "/keys >&2") == 0);
+    // keys stand in their sections, and a hyphen is one that can be copied
+    CHECK(run("${TRAINER:-./train_gpt} --help | sed -n 's/^  --\\([a-z_]*\\)[.].*/\\1/p' | uniq > " ROOT "/sections && test $(wc -l < " ROOT "/sections) -gt 4 && "
+              "sed -n 's/^[.]SS //p' " ROOT "/train_gpt.1 | diff - " ROOT "/sections >&2 && ! grep '^[.]B .*[^\\\\]-' " ROOT "/train_gpt.1 >&2") == 0);
     CHECK(run("command -v groff > " ROOT "/out || exit 0; groff -man -ww -Tascii " ROOT "/train_gpt.1 2>&1 > " ROOT "/out | sed 1q | grep . >&2; test $? = 1") == 0);
 }
 
