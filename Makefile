@@ -120,7 +120,7 @@ HEADERS  := muon.h $(wildcard src/*.h data/*.h)
 MUON_VERSION := $(shell sed -n 's/^#define MUON_VERSION "\(.*\)"/\1/p' muon.h)
 SONAME   := libmuon.so.$(firstword $(subst ., ,$(MUON_VERSION)))
 TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz
-OF_RUNS  := $(patsubst %,$(BUILD)/test_%,gpt run export import data)      # they write into the same folders of build/test
+OF_RUNS  := $(patsubst %,$(BUILD)/test_%,gpt export import data)      # they write into the same folders of build/test
 
 STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
 PROGRAMS_OF_STUDIES := $(foreach s,$(STUDIES),$(if $(wildcard dev/exp/$(s)/$(s).c),$(BUILD)/study_$(s)))
@@ -176,7 +176,7 @@ TESTED := $(TESTS) $(TRAINER) $(MODEL_TOOLS) $(addprefix $(BUILD)/,tokenize plot
 programs: $(TESTED) $(BUILD)/pictures $(BUILD)/bench $(BUILD)/bench_muon $(BUILD)/bench_tokenizer $(PROGRAMS_OF_STUDIES)
 
 test: $(TESTED)                                          ## run every test; SAN=1: under the sanitizers
-	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh "$(OF_RUNS)" $(filter-out $(OF_RUNS),$(TESTS))
+	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) dev/test/run.sh "$(OF_RUNS)" $(BUILD)/test_run $(filter-out $(OF_RUNS) $(BUILD)/test_run,$(TESTS))
 
 test-ranks: $(TRAINER) $(RANKED) $(BUILD)/tokenize $(BUILD)/ranks    ## run the tests of several ranks; MPI=openmpi|mpich
 	$(Q)BUILD=$(BUILD) TRAINER=$(TRAINER) RANKED=$(RANKED) MPI=$(MPI_LIBRARY) dev/test/run.sh $(BUILD)/ranks

@@ -105,9 +105,14 @@ static inline int run_child(void (*fn)(void *), void *arg, char *errors, size_t 
         CHECK_MSG(newline_ && newline_[1] == '\0', "not one line: %s", errors_);                            \
     } while (0)
 
-// A fresh folder under build/test, emptied.
+// Where a program's tests write: several programs run at a time, and those with the same files one after the other.
+#ifndef TEST_ROOT
+#define TEST_ROOT "build/test"
+#endif
+
+// A fresh folder under TEST_ROOT, emptied.
 static inline char *test_folder(const char *name) {
-    char *path = format("build/test/%s", name);
+    char *path = format(TEST_ROOT "/%s", name);
     char *command = format("rm -rf '%s'", path);
     if (system(command) != 0 || make_dirs(path) != 0) fail("%s: cannot be made: %s", path, strerror(errno));
     free(command);

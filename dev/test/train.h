@@ -13,7 +13,7 @@ static void find_programs(void) {
 }
 
 #define RUN_CONFIG \
-    "{\"data\": {\"dir\": \"build/test/data\"}, " \
+    "{\"data\": {\"dir\": \"" TEST_ROOT "/data\"}, " \
     "\"model\": {\"layers\": 2, \"heads\": 2, \"width\": 16, \"context\": 16, \"dropout\": 0.1},\n" \
     " \"train\": {\"steps\": 60, \"batch\": 6, \"micro_batch\": 3, \"eval_every\": 20, \"save_every\": 25, \"sample_tokens\": 40},\n" \
     " \"optimizer\": {\"qk_clip\": {\"tau\": 0.01}}}\n"
@@ -44,7 +44,7 @@ static void write_text(const char *path, const char *text) {
     if (write_file(path, text, strlen(text)) != 0) fail("%s: %s", path, strerror(errno));
 }
 
-// build/test/data: a small corpus of words; build/test/run.json: a config for it.
+// TEST_ROOT/data: a small corpus of words; run.json: a config for it.
 static void prepare_runs(void) {
     static bool done;
     if (done) return;
@@ -55,17 +55,17 @@ static void prepare_runs(void) {
     char text[8192] = "";
     for (size_t n = 0, i = 0; n < 7000; i++)
         n += (size_t)sprintf(text + n, "%s", words[hash64(1, i) % COUNT_OF(words)]);
-    write_text("build/test/words.txt", text);
-    write_text("build/test/run.json", RUN_CONFIG);
-    if (shell("%s/tokenize shards --tokenizer=char --out=build/test/data build/test/words.txt "
-              "> build/test/out.txt 2>&1", build) != 0)
+    write_text(TEST_ROOT "/words.txt", text);
+    write_text(TEST_ROOT "/run.json", RUN_CONFIG);
+    if (shell("%s/tokenize shards --tokenizer=char --out=" TEST_ROOT "/data " TEST_ROOT "/words.txt "
+              "> " TEST_ROOT "/out.txt 2>&1", build) != 0)
         fail("%s/tokenize failed", build);
 }
 
-// Runs the program; returns its exit code; its stderr is in build/test/err.txt.
+// Runs the program; returns its exit code; its stderr is in TEST_ROOT/err.txt.
 #define TRAIN(...) (prepare_runs(), train_command(format(__VA_ARGS__)))
 static int train_command(char *arguments) {
-    int code = shell("%s %s > build/test/out.txt 2> build/test/err.txt", trainer, arguments);
+    int code = shell("%s %s > " TEST_ROOT "/out.txt 2> " TEST_ROOT "/err.txt", trainer, arguments);
     free(arguments);
     return code;
 }
@@ -73,8 +73,8 @@ static int train_command(char *arguments) {
 // Starts the trainer, waits until the log has `words`, then does `then` with its process in $pid.
 static int train_until(const char *arguments, const char *folder, const char *words, const char *then) {
     prepare_runs();
-    return shell("%s %s > build/test/out.txt 2> build/test/err.txt & pid=$!; "
-                 "while ! grep -qs '%s' %s/log.jsonl; do sleep 0.01; kill -0 $pid 2> build/test/n.txt || exit 97; done; "
+    return shell("%s %s > " TEST_ROOT "/out.txt 2> " TEST_ROOT "/err.txt & pid=$!; "
+                 "while ! grep -qs '%s' %s/log.jsonl; do sleep 0.01; kill -0 $pid 2> " TEST_ROOT "/n.txt || exit 97; done; "
                  "%s; wait $pid", trainer, arguments, words, folder, then);
 }
 
@@ -89,7 +89,7 @@ static long long step_of(const char *path) {
 }
 
 static void check_error_line(int code, int expected, const char *words) {
-    char *text = read_file("build/test/err.txt", NULL), *newline = strchr(text, '\n');
+    char *text = read_file(TEST_ROOT "/err.txt", NULL), *newline = strchr(text, '\n');
     CHECK_MSG(code == expected, "exit code %d instead of %d: %s", code, expected, text);
     CHECK_MSG(strstr(text, words), "no \"%s\" in: %s", words, text);
     CHECK_MSG(newline && !newline[1], "not one line: %s", text);
