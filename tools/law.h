@@ -1,6 +1,6 @@
 /* law.h - what loss a model of some size reaches on some text: a law fitted to runs of this project (configs/law.json).
  *
- * defines: LawOf, Law, law_read, law_effective_bytes, law_raw_bytes, law_bits, law_best_bytes, law_best_weights
+ * defines: LawOf, Law, law_read, law_knows, law_effective_bytes, law_raw_bytes, law_bits, law_best_bytes, law_best_weights
  *
  * Bits per byte of validation, for N weights and D bytes of training text that count:
  *
@@ -23,6 +23,7 @@ typedef struct { double E, A, a, B, b, repeat, sd; } LawOf;      // sd: of the l
 typedef struct {
     LawOf muon, adamw;
     double best_vocab, vocab_k, kjv_deflate;
+    double deflate[8];                   // of the texts that it was fitted to; zeros behind them
     double params[2], bytes[2];          // that it was fitted to
 } Law;
 
@@ -57,6 +58,9 @@ static inline Law law_read(const char *path) {
                .best_vocab = law_number(law_item(vocab, "best"), path, "vocab.best", 1),
                .vocab_k = law_number(law_item(vocab, "k"), path, "vocab.k", 0),
                .kjv_deflate = law_number(law_item(kjv, "deflate"), path, "texts.kjv.deflate", 1e-6)};
+    int texts = 0;
+    for (const cJSON *one = law_item(r.root, "texts")->child; one && texts < (int)COUNT_OF(law.deflate); one = one->next)
+        law.deflate[texts++] = law_number(law_item(one, "deflate"), path, "texts.*.deflate", 1e-6);
     for (int i = 0; i < 2; i++) {
         law.params[i] = law_number(cJSON_GetArrayItem(law_item(range, "params"), i), path, "range.params", 1);
         law.bytes[i] = law_number(cJSON_GetArrayItem(law_item(range, "bytes"), i), path, "range.bytes", 1);
@@ -64,6 +68,13 @@ static inline Law law_read(const char *path) {
     json_free(&r);
     free(text);
     return law;
+}
+
+// Whether a text is one of those that it was fitted to, by what deflate makes of it: of others its error isn't known.
+static inline bool law_knows(const Law *law, double deflate) {
+    for (size_t i = 0; i < COUNT_OF(law->deflate); i++)
+        if (fabs(law->deflate[i] / deflate - 1) < 1e-3) return true;
+    return false;
 }
 
 // D of `raw` bytes read from a text of U.

@@ -407,15 +407,23 @@ static const char *amount_text(char buffer[32], double x) {
     return buffer;
 }
 
+// The loss that the law expects, with its error for a text that it was fitted to.
+static const char *expected_text(char buffer[80], const Plans *s) {
+    if (law_knows(&s->law, s->text.deflate))
+        snprintf(buffer, 80, "expected %.3f +- %.3f bits per byte", s->best.bits, s->best.bits * s->of->sd);
+    else snprintf(buffer, 80, "expected about %.2f bits per byte, if the text is like the law's", s->best.bits);
+    return buffer;
+}
+
 // Five lines: what, and why.
 static void print_choice(Planner *p, const Plans *s, const char *name) {
     const Asked *a = p->asked;
     const Candidate *c = &s->best;
     const TextFacts *t = &s->text;
-    char n[32], d[32], u[32], time[32];
+    char n[32], d[32], u[32], time[32], expected[80];
     double read = c->tokens * c->bytes_per_token;
-    printf("plan       %d layers x %d: %s parameters, %s tokens in %s, expected %.3f +- %.3f bits per byte\n", c->layers,
-           c->width, amount_text(n, c->params), amount_text(d, c->tokens), format_seconds(time, c->seconds), c->bits, c->bits * s->of->sd);
+    printf("plan       %d layers x %d: %s parameters, %s tokens in %s, %s\n", c->layers, c->width, amount_text(n, c->params),
+           amount_text(d, c->tokens), format_seconds(time, c->seconds), expected_text(expected, s));
     printf("text       %s: %s bytes of training, %.2f bits a byte by deflate; ", name, amount_text(u, t->bytes), t->deflate);
     printf("%d tokens of vocabulary, %.2f bytes each: read %.2f times\n", c->vocab, c->bytes_per_token, read / t->bytes);
     WidthCosts w = machine_costs(&p->machine, c->width, c->bf16);
@@ -536,11 +544,10 @@ int main(int argc, char **argv) {
         fail("%s: cannot be written: %s", config, strerror(errno));
     printf("config     %s\n", config);
     int code = run_trainer(&a, config, by_clock ? minutes : 0);
-    char planned[32], used[32];
+    char planned[32], used[32], expected[80];
     if (code == 0)
-        printf("%s: planned %s, used %s; expected %.3f +- %.3f bits per byte\n", a.budget_words,
-               format_seconds(planned, by_clock ? a.budget.seconds : s.best.seconds), format_seconds(used, seconds_now() - a.begun),
-               s.best.bits, s.best.bits * s.of->sd);
+        printf("%s: planned %s, used %s; %s\n", a.budget_words, format_seconds(planned, by_clock ? a.budget.seconds : s.best.seconds),
+               format_seconds(used, seconds_now() - a.begun), expected_text(expected, &s));
     planner_free(&p, &a);
     free(folder), free(name), free(plans), free(config), free(text);
     return code;

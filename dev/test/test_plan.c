@@ -53,6 +53,7 @@ TEST(a_law_that_is_none_is_one_line) {
     CHECK_FAILS(read_law, "{\"muon\": ", EXIT_USAGE, "build/test/plan/law.json:1: ");
     Law own = law_read("configs/law.json");              // the project's
     CHECK(own.muon.a > 0 && own.kjv_deflate > 1);
+    CHECK(law_knows(&own, own.kjv_deflate) && law_knows(&own, 2.4976) && !law_knows(&own, 2.2) && !law_knows(&own, 1e-9));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -308,7 +309,7 @@ TEST(a_plan_is_carried_out) {
     free(test_folder("plan"));
     write_words("build/test/plan/words.txt", 30000);
     CHECK(plan("--tokens=8k --data=build/test/plan/words.txt --model.width=32 --model.context=32 --train.sample_tokens=0") == 0);
-    CHECK(said("plan       ") && said("TOKENS=8k: planned ") && said("layers x 32: ") && said("config     build"));
+    CHECK(said("plan       ") && said("TOKENS=8k: planned ") && said("bits per byte, if the text is like the law's\n") && said("layers x 32: ") && said("config     build"));
     CHECK(file_exists("build/test/plan/runs/words-8k-tokens/checkpoint.bin"));
     char *config = read_file("build/test/plan/runs/words-8k-tokens/config.json", NULL);
     CHECK(config && strstr(config, "\"width\": 32,") && strstr(config, "\"context\": 32,") && strstr(config, "words-bpe"));
