@@ -309,7 +309,7 @@ TEST(gradients_match_finite_differences) {
             losses[drop] = model_gradients(m, inputs, targets, m->B, m->T, 3, 1.0f);
             float *grads = xmalloc(m->n_params * sizeof *grads);             // the losses below add to m->grads
             memcpy(grads, m->grads, m->n_params * sizeof *grads);
-            for (int g = 0; g < t.n_groups; g++) {
+            for (int g = SANITIZED ? drop : 0; g < t.n_groups; g += SANITIZED ? 4 : 1) {
                 const MuonParam *p = &t.groups[g];
                 size_t each = (size_t)p->rows * p->cols, n = each * p->count;
                 float *d = xmalloc(n * sizeof *d), *kept = xmalloc(n * sizeof *kept), *grad = xmalloc(n * sizeof *grad);
@@ -750,7 +750,7 @@ TEST(every_rule_trains) {
         {"sgd", 2.0}, {"rmsprop", 1.95}, {"adam", 1.85}, {"adamw", 1.85}, {"muon", 1.8}, {"muonclip", 1.85},
         {"normuon", 1.8}, {"svd", 1.8}, {"msgd", 2.1}, {"msgds", 1.95}, {"msgdq", 1.95}, {"msgdz", 1.8},
         {"adams", 1.85}, {"adamq", 1.85}, {"adamz", 1.8}};
-    enum { STEPS = 200, B = 4, T = 16 };
+    enum { STEPS = SANITIZED ? 25 : 200, B = 4, T = 16 };
     int threads = omp_get_max_threads();
     omp_set_num_threads(1);                              // so small a model only waits for others
     for (size_t i = 0; i < COUNT_OF(rules); i++) {
@@ -778,7 +778,7 @@ TEST(every_rule_trains) {
             if (t.step < 5) first += result.loss / 5;
             if (t.step >= STEPS - 20) last += result.loss / 20;
         }
-        CHECK_MSG(first > 3.0 && last < rules[i].loss, "%s: from %.3f to %.3f, not below %.3f", rules[i].name, first, last,
+        CHECK_MSG(first > 3.0 && (SANITIZED || last < rules[i].loss), "%s: from %.3f to %.3f, not below %.3f", rules[i].name, first, last,
                   rules[i].loss);
         printf("     %-8s from %.3f to %.3f\n", rules[i].name, first, last);
         free(name);
@@ -1314,9 +1314,9 @@ TEST(the_same_bits_with_any_number_of_threads) {
         ("--train.precision=bf16 --train.steps=2 --model.width=192 --model.context=80 --model.arch=llama --model.experts=3 "
          "--model.expert_width=128 --model.balance=quantile --train.recompute=block"),
         "--train.precision=bf16 --train.steps=4 --model.arch=k2 --model.width=64 --optimizer.muon.per_head=true"};
-    static const int counts[] = {1, 2, 3, 8};
+    static const int counts[] = {1, 8, 2, 3};
     for (size_t f = 0; f < COUNT_OF(forms); f++)
-        for (size_t i = 0; i < COUNT_OF(counts); i++) {
+        for (size_t i = 0; i < (SANITIZED ? 2 : COUNT_OF(counts)); i++) {
             char *path = format("build/test/runs/threads%d/checkpoint.bin", counts[i]);
             CHECK(shell("OMP_NUM_THREADS=%d %s build/test/run.json %s --train.eval_tokens=96 --train.final_eval_tokens=96 "
                         "--train.sample_tokens=0 --run.dir=build/test/runs/threads%d --overwrite > build/test/out.txt",
@@ -1870,11 +1870,8 @@ TEST(the_last_validation_is_of_the_whole_split) {
 
 // What the program says before the run is what it takes, within a tenth; --profile accounts for the steps' time.
 TEST(memory_is_as_planned_and_time_is_accounted_for) {
-#if defined(__SANITIZE_ADDRESS__)
-    enum { EXACT = false, WIDTH = 96 };                      // the sanitizer's own memory comes on top
-#else
-    enum { EXACT = true, WIDTH = 384 };                      // large beside what isn't planned
-#endif
+    enum { EXACT = !SANITIZED,                               // the sanitizer's own memory comes on top
+           WIDTH = SANITIZED ? 96 : 384 };                   // large beside what isn't planned
     static const char *const forms[] = {"", "--model.arch=speedrun --optimizer.qk_clip.tau=0",
                                         "--train.recompute=block --train.micro_batch=1",
                                         "--model.arch=llama" MLA " --model.kv_lora=128 --model.v_head=200",

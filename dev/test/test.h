@@ -105,6 +105,13 @@ static inline int run_child(void (*fn)(void *), void *arg, char *errors, size_t 
         CHECK_MSG(newline_ && newline_[1] == '\0', "not one line: %s", errors_);                            \
     } while (0)
 
+// Under the sanitizers a test of many numbers passes each path once and leaves the rest to the plain run, which takes seconds for it.
+#ifdef __SANITIZE_ADDRESS__
+enum { SANITIZED = true };
+#else
+enum { SANITIZED = false };
+#endif
+
 // Where a program's tests write: several programs run at a time, and those with the same files one after the other.
 #ifndef TEST_ROOT
 #define TEST_ROOT "build/test"
