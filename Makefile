@@ -311,7 +311,7 @@ $(TRAINER): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 $(RANKED): train_gpt.c $(HEADERS) $(BUILD)/commit.h | setup
 	$(Q)dev/setup.sh $(MPI_LIBRARY)
 	$(call compile_by,OMPI_CC="$(CC)" MPICH_CC="$(CC)" $(MPICC),$<,-include $(BUILD)/commit.h -DMUON_MPI -Wno-stringop-overflow)
-$(BUILD)/test_gpt: test_gpt.c train_gpt.c dev/test/test.h dev/test/train.h $(HEADERS) $(BUILD)/commit.h | setup
+$(BUILD)/test_gpt: test_gpt.c dev/test/test.h dev/test/train.h $(GPT) | setup
 	$(call compile,$<,-include $(BUILD)/commit.h -Wno-unused-function)
 # One program by seven names; see there.
 $(BUILD)/model_tools: tools/model_tools.c dev/golden/logits.c data/bpe.h $(wildcard tools/*.[ch]) $(GPT) | setup

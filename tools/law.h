@@ -7,8 +7,9 @@
  *     s (E + ((A / N^a)^(1/b) + (B / D^b)^(1/b))^b) (1 + k log2(V / best)^2)
  *
  * The form of Kaplan et al. (arXiv 2001.08361, eq. 1.5) with a floor E: where text is scarce more weights hardly help, and the
- * reverse; the plain sum of both terms (Hoffmann et al., arXiv 2203.15556, eq. 2) fits these runs worse. N are the weights that multiply each token (all matrices of the
- * blocks, and the head; neither embedding nor norms). D_raw bytes of a text of U bytes count as D = D_raw up to U, then as U +
+ * reverse; the plain sum of both terms (Hoffmann et al., arXiv 2203.15556, eq. 2) fits these runs worse. N are the weights that
+ * multiply each token (all matrices of the blocks, and the head; neither embedding nor norms). D_raw bytes of a text of U bytes
+ * count as D = D_raw up to U, then as U +
  * U R (1 - exp(-(D_raw / U - 1) / R)) (Muennighoff et al., arXiv 2305.16264, eq. 5): of repetitions R at most. V is the
  * vocabulary. s is how hard the text is: the bits a byte that deflate takes, over those of the King James text.
  */
