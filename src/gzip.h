@@ -14,11 +14,11 @@ static inline uint32_t crc_of(uint32_t crc, const void *bytes, size_t n) {
     return (uint32_t)crc32_z(crc, (const unsigned char *)bytes, n);
 }
 
-// n bytes in zlib's format (RFC 1950), packed as well as it can: *size bytes, to be freed.
-static inline unsigned char *deflated(const void *bytes, size_t n, size_t *size) {
+// n bytes in zlib's format (RFC 1950), level 1 (fastest) to 9 (smallest): *size bytes, to be freed.
+static inline unsigned char *deflated(const void *bytes, size_t n, int level, size_t *size) {
     uLongf packed = compressBound((uLong)n);
     unsigned char *out = (unsigned char *)xmalloc(packed);
-    if (compress2(out, &packed, (const unsigned char *)bytes, (uLong)n, 9) != Z_OK) fail("out of memory: %zu bytes to pack", n);
+    if (compress2(out, &packed, (const unsigned char *)bytes, (uLong)n, level) != Z_OK) fail("out of memory: %zu bytes to pack", n);
     *size = packed;
     return out;
 }

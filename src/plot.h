@@ -24,6 +24,14 @@
 #include "utf8.h"
 #include "util.h"
 
+// What stb_image_write packs by: zlib, which takes a fraction of the time of its own packing.
+static inline unsigned char *plot_deflated(unsigned char *bytes, int n, int *size, int level) {
+    size_t packed;
+    unsigned char *out = deflated(bytes, (size_t)n, level, &packed);
+    *size = (int)packed;
+    return out;
+}
+
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wunused-parameter"
@@ -32,6 +40,7 @@
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
+#define STBIW_ZLIB_COMPRESS plot_deflated
 #include <stb/stb_image_write.h>
 #define STB_TRUETYPE_IMPLEMENTATION
 #define STBTT_STATIC
@@ -855,6 +864,8 @@ static inline int plot_png(const char *path, const char *title, const PlotPanel 
     unsigned char *rgb = plot_render(title, panels, n_panels, width, height);
     if (!rgb) return -1;
     int size = 0;
+    stbi_write_force_png_filter = 0;                    // none: even areas pack best as they are
+    stbi_write_png_compression_level = 6;
     unsigned char *png = stbi_write_png_to_mem(rgb, 3 * width, width, height, 3, &size);
     free(rgb);
     if (!png) { errno = ENOMEM; return -1; }
@@ -928,7 +939,7 @@ static inline int plot_png_small(const char *path, const char *title, const Plot
     for (size_t y = 0; y < (size_t)height; y++)                             // each line after a zero: filter "none"
         memcpy(lines + y * line + 1, index + y * (size_t)width, (size_t)width);
     size_t packed;
-    unsigned char *data = deflated(lines, line * (size_t)height, &packed);
+    unsigned char *data = deflated(lines, line * (size_t)height, 9, &packed);
     unsigned char *png = (unsigned char *)xmalloc(packed + 1024), *end;
     uint32_t size[] = { htonl((uint32_t)width), htonl((uint32_t)height) };
     unsigned char header[13] = { [8] = 8, [9] = 3 };                        // 8 bits, a palette

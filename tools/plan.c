@@ -217,7 +217,7 @@ static char *text_sample(const char *folder, TextFacts *facts, size_t *n) {
 static double deflate_bits(const char *text, size_t n) {
     n = n < DEFLATED_BYTES ? n : DEFLATED_BYTES;
     size_t size;
-    free(deflated(text, n, &size));
+    free(deflated(text, n, 9, &size));
     return 8.0 * (double)size / (double)n;
 }
 
