@@ -37,7 +37,7 @@ USES_tensorboard := RUN OUT ARGS
 USES_fuzz      := PARSER RUNS ARGS
 USES_pictures  := OUT KEEP
 $(foreach t,install install-libmuon uninstall,$(eval USES_$(t) := PREFIX DESTDIR))
-USES_study    := NAME QUICK KEEP DRAW OUT SEEDS
+USES_study    := NAME $(if $(filter dial,$(NAME)),MINUTES) QUICK KEEP DRAW OUT SEEDS
 USES_bench-ranks := ARGS
 $(foreach t,bench bench-torch bench-muon bench-tokenizer,$(eval USES_$(t) := KEEP ARGS))
 GOALS    := $(or $(MAKECMDGOALS),all)
@@ -89,8 +89,9 @@ endif
 DATA_ROOT ?= $(BUILD)/data
 # SAN=1: AddressSanitizer and UndefinedBehaviorSanitizer, in a build folder of their own.
 ifdef SAN
+UNSANITIZED := dev/test/test_make.c dev/test/test_install.c    # they run make and the compiler, with other flags
 override BUILD := $(BUILD)/san
-CFLAGS := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+CFLAGS := -O1 -g1 -fno-inline-functions-called-once -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
 TRAINER := $(if $(filter build,$(BUILD)),.,$(BUILD))/train_gpt
 # Ranks: train_gpt_mpi, built with Open MPI (MPI=1), or train_gpt_mpich.
@@ -119,7 +120,7 @@ LIBS      = -lcjson -lpcre2-8 -lutf8proc -lz -lm
 HEADERS  := muon.h $(wildcard src/*.h data/*.h)
 MUON_VERSION := $(shell sed -n 's/^#define MUON_VERSION "\(.*\)"/\1/p' muon.h)
 SONAME   := libmuon.so.$(firstword $(subst ., ,$(MUON_VERSION)))
-TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(wildcard dev/test/test_*.c)) $(BUILD)/fuzz
+TESTS    := $(BUILD)/test_gpt $(patsubst dev/test/%.c,$(BUILD)/%,$(filter-out $(UNSANITIZED),$(wildcard dev/test/test_*.c))) $(BUILD)/fuzz
 OF_RUNS  := $(patsubst %,$(BUILD)/test_%,gpt export import data)      # they write into the same folders of build/test
 
 STUDIES  := $(patsubst dev/exp/%/run.sh,%,$(wildcard dev/exp/*/run.sh))
@@ -132,7 +133,7 @@ $(if $(filter $(NAME),$(DRAWN)),,$(error DRAW=1: $(NAME) has to be run for its p
 else
 NEEDS := $(shell sed -n 's/^# needs: //p' dev/exp/$(NAME)/run.sh)
 endif
-STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(NEEDS:%=$(BUILD)/%) $(if $(filter ab,$(NEEDS)),$(TRAINER))
+STUDY_NEEDS := $(filter %/study_$(NAME),$(PROGRAMS_OF_STUDIES)) $(patsubst %,$(BUILD)/%,$(filter-out trainer,$(NEEDS))) $(if $(filter ab plan trainer,$(NEEDS)),$(TRAINER))
 STUDY_OUT := $(if $(QUICK),$(BUILD)/study/$(NAME),$(if $(KEEP),dev/exp,$(BUILD)/study)/$(NAME))
 endif
 

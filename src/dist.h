@@ -40,6 +40,7 @@ static inline void dist_check_launcher(const char *why) {
 #ifdef MUON_MPI
 #include <limits.h>
 #include <mpi.h>
+#include <sched.h>
 
 static struct {
     int rank, ranks, here, sharing;      // ranks of this machine, and those of them that may use the same CPUs, with this one
@@ -93,6 +94,18 @@ static inline void dist_count_neighbours(void) {
     MPI_Comm_free(&machine);
 }
 
+// Waits until all requests are done. Meanwhile other ranks may have the CPU: MPICH's own waiting keeps it, and where ranks outnumber
+// the CPUs each message then takes a slice of the scheduler's.
+static inline void dist_wait(int n, MPI_Request *requests) {
+    for (int done = 0; MPI_Testall(n, requests, &done, MPI_STATUSES_IGNORE), !done; ) sched_yield();
+}
+
+static inline void dist_reduce(void *x, size_t n, MPI_Datatype type, MPI_Op op) {
+    MPI_Request request;
+    MPI_Iallreduce(MPI_IN_PLACE, x, (int)n, type, op, dist.comm, &request);
+    dist_wait(1, &request);
+}
+
 // Waits until all ranks are here, asleep: where one has files to write, the others shouldn't spin beside it.
 static inline void dist_pause(void) {
     MPI_Request request;
@@ -133,23 +146,21 @@ static inline int dist_sharing(void) { return dist.sharing; }
 // Whether any rank says so.
 static inline bool dist_any(bool mine) {
     int any = mine;
-    MPI_Allreduce(MPI_IN_PLACE, &any, 1, MPI_INT, MPI_MAX, dist.comm);
+    dist_reduce(&any, 1, MPI_INT, MPI_MAX);
     return any;
 }
 
 // The lowest rank that says so; -1: none does.
 static inline int dist_first(bool mine) {
     int first = mine ? dist.rank : dist.ranks;
-    MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, dist.comm);
+    dist_reduce(&first, 1, MPI_INT, MPI_MIN);
     return first < dist.ranks ? first : -1;
 }
 
-static inline void dist_sum_ints(int *x, size_t n) { if (n) MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_INT, MPI_SUM, dist.comm); }
+static inline void dist_sum_ints(int *x, size_t n) { if (n) dist_reduce(x, n, MPI_INT, MPI_SUM); }
 
 // Of each number all ranks but one must have 0.
-static inline void dist_sum_doubles(double *x, size_t n) {
-    if (n) MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_DOUBLE, MPI_SUM, dist.comm);
-}
+static inline void dist_sum_doubles(double *x, size_t n) { if (n) dist_reduce(x, n, MPI_DOUBLE, MPI_SUM); }
 
 // NaN counts as larger than any number.
 static inline void dist_larger(void *in, void *inout, int *n, MPI_Datatype *type) {
@@ -161,11 +172,15 @@ static inline void dist_larger(void *in, void *inout, int *n, MPI_Datatype *type
 
 static inline void dist_max_floats(float *x, size_t n) {
     if (dist.larger == MPI_OP_NULL) MPI_Op_create(dist_larger, 1, &dist.larger);
-    MPI_Allreduce(MPI_IN_PLACE, x, (int)n, MPI_FLOAT, dist.larger, dist.comm);
+    dist_reduce(x, n, MPI_FLOAT, dist.larger);
 }
 
 // What rank `from` has becomes everybody's.
-static inline void dist_share(void *bytes, size_t n, int from) { MPI_Bcast(bytes, (int)n, MPI_BYTE, from, dist.comm); }
+static inline void dist_share(void *bytes, size_t n, int from) {
+    MPI_Request request;
+    MPI_Ibcast(bytes, (int)n, MPI_BYTE, from, dist.comm, &request);
+    dist_wait(1, &request);
+}
 
 // Words that one rank has, or several, become those of the lowest that has any, everywhere. Returns whether there are any.
 static inline bool dist_words(char *words, size_t room) {
@@ -176,7 +191,9 @@ static inline bool dist_words(char *words, size_t room) {
 
 // all: the ranks' n bytes each, in their order.
 static inline void dist_gather(const void *mine, void *all, size_t n) {
-    MPI_Allgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, dist.comm);
+    MPI_Request request;
+    MPI_Iallgather(mine, (int)n, MPI_BYTE, all, (int)n, MPI_BYTE, dist.comm, &request);
+    dist_wait(1, &request);
 }
 
 // Messages under way. Two ranks that send each other several must do so in the same order: they carry no names.
@@ -207,7 +224,7 @@ static inline bool dist_poll(DistMessages *m) {
 
 static inline void dist_finish(DistMessages *m) {
     double start = seconds_now();
-    if (m->n) MPI_Waitall(m->n, m->requests, MPI_STATUSES_IGNORE);
+    if (m->n) dist_wait(m->n, m->requests);
     dist.waited += seconds_now() - start;
     m->n = 0;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make study NAME=scaling [QUICK=1]: how does the loss fall with parameters, text and vocabulary, under Muon and under AdamW?
 # minutes: 50
-# needs: tokenize
+# needs: tokenize trainer
 #
 # Every run is trained by one thread, two at a time, and kept in runs/lab/scaling: the study goes on where it was stopped.
 # ONLY="muon kjv": those of the plan whose line matches. GO_ON=1: what dev/exp/scaling/runs.csv has is not trained again.
