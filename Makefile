@@ -91,7 +91,7 @@ DATA_ROOT ?= $(BUILD)/data
 ifdef SAN
 UNSANITIZED := dev/test/test_make.c dev/test/test_install.c    # they run make and the compiler, with other flags
 override BUILD := $(BUILD)/san
-CFLAGS := -O1 -g1 -fno-inline-functions-called-once -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
+CFLAGS := -Og -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 endif
 TRAINER := $(if $(filter build,$(BUILD)),.,$(BUILD))/train_gpt
 # Ranks: train_gpt_mpi, built with Open MPI (MPI=1), or train_gpt_mpich.

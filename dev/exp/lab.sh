@@ -26,7 +26,7 @@ set -euo pipefail
 lab_begin() {
     study=$1 lab_common=("${@:2}") lab_arms=() best=
     lab_runs=${RUNS_DIR:-runs}/lab/$study
-    [ -z "$QUICK" ] || lab_runs=$OUT/runs
+    [ -z "$QUICK" ] || { lab_runs=$OUT/runs; lab_common+=(--train.eval_tokens=16384 --train.final_eval_tokens=16384 --train.sample_tokens=0); }
     mkdir -p "$OUT" "$lab_runs"
     lab_csv=$lab_runs/runs.csv lab_grids=$lab_runs/grids.csv
     rm -f "$lab_csv" "$lab_grids"

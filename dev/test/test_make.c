@@ -276,7 +276,9 @@ TEST(a_missing_font_is_no_error) {
 TEST(studies_say_their_cost_and_leave_what_is_kept) {
     CHECK(run("make -s study > " ROOT "/out && test $(grep -c . " ROOT "/out) = $(ls dev/exp/*/run.sh | wc -l)") == 0);
     CHECK(run("test $(grep -cE '^  [a-z0-9-]+ +[0-9]+ min  .+' " ROOT "/out) = $(ls dev/exp/*/run.sh | wc -l)") == 0);
-    CHECK(run("make -n study NAME=components BUILD=" ROOT "/fresh | grep '^mkdir.*CC " ROOT "/fresh/train_gpt'") == 0);     // what trains needs the trainer
+    CHECK(run("for s in $(cd dev/exp && grep -lE 'TRAINER|lab.sh' */run.sh); do make -n study NAME=${s%/*} BUILD=" ROOT "/fresh | "       // what trains
+              "grep '^mkdir.*CC " ROOT "/fresh/train_gpt\"' || { echo ${s%/*}; exit 1; }; done") == 0);                             // needs the trainer
+    CHECK(run("make -n study NAME=tail-memory MINUTES=3 2>&1 | grep 'MINUTES: not used by make study'") == 0);
 #define STUDY "make -s -o setup --eval='study: override STUDY_NEEDS :=' BUILD=" BIN " study NAME=tail-memory -o " BIN "/study_tail-memory "
     CHECK(run(STUDY "| grep '^tail-memory: about 4 minutes; QUICK=1: one at most; results: " BIN "/study/tail-memory$'") == 0);
     CHECK(arguments_are("[" BIN "/study/tail-memory]\n"));

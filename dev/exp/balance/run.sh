@@ -6,7 +6,7 @@
 . dev/exp/lab.sh
 config=dev/exp/lab.json rates="1e-3 1e-2 1e-1" steps=150 last=50
 flags=(--model.experts=64 --model.experts_per_token=4 --model.expert_width=32 --model.shared_experts=1 --model.dense_layers=1 --train.batch=8)
-[ -z "$QUICK" ] || { rates="1e-2" steps=60 last=20 SEEDS=1; flags+=(--model.layers=2 --train.batch=4 --model.experts=16 --train.eval_tokens=16384 --train.final_eval_tokens=16384); }
+[ -z "$QUICK" ] || { rates="1e-2" steps=60 last=20 SEEDS=1; flags+=(--model.layers=2 --train.batch=4 --model.experts=16); }
 lab_begin balance "${flags[@]}" "--train.steps=$steps"
 data/prepare.sh kjv
 

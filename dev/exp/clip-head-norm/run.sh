@@ -5,7 +5,7 @@
 # needs: ab chart tokenize
 . dev/exp/lab.sh
 config=dev/exp/qk-clip/config.json steps=300 tau=100 heads=12
-[ -z "$QUICK" ] || { steps=80 tau=10 heads=8 SEEDS=1; small=(--model.layers=2 --train.batch=4 --train.eval_tokens=16384 --train.final_eval_tokens=16384); }
+[ -z "$QUICK" ] || { steps=80 tau=10 heads=8 SEEDS=1; small=(--model.layers=2 --train.batch=4); }
 lab_begin clip-head-norm "--train.steps=$steps" ${QUICK:+"${small[@]}"}
 data/prepare.sh kjv
 
