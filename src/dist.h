@@ -40,7 +40,6 @@ static inline void dist_check_launcher(const char *why) {
 #ifdef MUON_MPI
 #include <limits.h>
 #include <mpi.h>
-#include <sched.h>
 
 static struct {
     int rank, ranks, here, sharing;      // ranks of this machine, and those of them that may use the same CPUs, with this one

@@ -18,8 +18,8 @@
 
 #include "openmp.h"
 #include "util.h"
-#if defined(__linux__)
 #include <sched.h>
+#if defined(__linux__)
 #include <sys/prctl.h>
 #elif defined(__FreeBSD__)
 #include <sys/procctl.h>
