@@ -1,6 +1,6 @@
 /* law.h - what loss a model of some size reaches on some text: a law fitted to runs of this project (configs/law.json).
  *
- * defines: LawOf, Law, law_read, law_knows, law_effective_bytes, law_raw_bytes, law_bits, law_best_bytes, law_best_weights
+ * defines: LawOf, Law, law_read, law_known, law_knows, law_hardness, law_effective_bytes, law_raw_bytes, law_bits, law_best_bytes, law_best_weights
  *
  * Bits per byte of validation, for N weights and D bytes of training text that count:
  *
@@ -11,7 +11,8 @@
  * multiply each token (all matrices of the blocks, and the head; neither embedding nor norms). D_raw bytes of a text of U bytes
  * count as D = D_raw up to U, then as U +
  * U R (1 - exp(-(D_raw / U - 1) / R)) (Muennighoff et al., arXiv 2305.16264, eq. 5): of repetitions R at most. V is the
- * vocabulary. s is how hard the text is: the bits a byte that deflate takes, over those of the King James text.
+ * vocabulary. s is how hard the text is, 1 for the King James text: of a text that the law was fitted to as fitted, of another the bits
+ * a byte that deflate takes, over those of the King James text.
  */
 #ifndef LAW_H
 #define LAW_H
@@ -24,7 +25,7 @@ typedef struct { double E, A, a, B, b, repeat, sd; } LawOf;      // sd: of the l
 typedef struct {
     LawOf muon, adamw;
     double best_vocab, vocab_k, kjv_deflate;
-    double deflate[8];                   // of the texts that it was fitted to; zeros behind them
+    struct { double deflate, hardness; } texts[8];       // that it was fitted to; zeros behind them
     double params[2], bytes[2];          // that it was fitted to
 } Law;
 
@@ -60,8 +61,10 @@ static inline Law law_read(const char *path) {
                .vocab_k = law_number(law_item(vocab, "k"), path, "vocab.k", 0),
                .kjv_deflate = law_number(law_item(kjv, "deflate"), path, "texts.kjv.deflate", 1e-6)};
     int texts = 0;
-    for (const cJSON *one = law_item(r.root, "texts")->child; one && texts < (int)COUNT_OF(law.deflate); one = one->next)
-        law.deflate[texts++] = law_number(law_item(one, "deflate"), path, "texts.*.deflate", 1e-6);
+    for (const cJSON *one = law_item(r.root, "texts")->child; one && texts < (int)COUNT_OF(law.texts); one = one->next, texts++) {
+        law.texts[texts].deflate = law_number(law_item(one, "deflate"), path, "texts.*.deflate", 1e-6);
+        law.texts[texts].hardness = law_number(law_item(one, "hardness"), path, "texts.*.hardness", 1e-6);
+    }
     for (int i = 0; i < 2; i++) {
         law.params[i] = law_number(cJSON_GetArrayItem(law_item(range, "params"), i), path, "range.params", 1);
         law.bytes[i] = law_number(cJSON_GetArrayItem(law_item(range, "bytes"), i), path, "range.bytes", 1);
@@ -71,11 +74,20 @@ static inline Law law_read(const char *path) {
     return law;
 }
 
-// Whether a text is one of those that it was fitted to, by what deflate makes of it: of others its error isn't known.
-static inline bool law_knows(const Law *law, double deflate) {
-    for (size_t i = 0; i < COUNT_OF(law->deflate); i++)
-        if (fabs(law->deflate[i] / deflate - 1) < 1e-3) return true;
-    return false;
+// Which of the texts that it was fitted to this is, by the bits a byte that deflate makes of it; -1: none.
+static inline int law_known(const Law *law, double deflate) {
+    for (size_t i = 0; i < COUNT_OF(law->texts); i++)
+        if (fabs(law->texts[i].deflate / deflate - 1) < 1e-3) return (int)i;
+    return -1;
+}
+
+// Of other texts its error isn't known.
+static inline bool law_knows(const Law *law, double deflate) { return law_known(law, deflate) >= 0; }
+
+// s of a text, by the bits a byte that deflate takes.
+static inline double law_hardness(const Law *law, double deflate) {
+    int known = law_known(law, deflate);
+    return known >= 0 ? law->texts[known].hardness : deflate / law->kjv_deflate;
 }
 
 // D of `raw` bytes read from a text of U.
@@ -89,12 +101,12 @@ static inline double law_raw_bytes(const LawOf *l, double D, double U) {
     return D <= U ? D : rest <= 0 ? INFINITY : U - U * l->repeat * log(rest);
 }
 
-// Bits per byte. N: weights; raw: bytes read in training, of a text of U bytes; V: tokens of the vocabulary; deflate: bits a
-// byte.
-static inline double law_bits(const Law *law, const LawOf *l, double N, double raw, double U, double V, double deflate) {
+// Bits per byte. N: weights; raw: bytes read in training, of a text of U bytes; V: tokens of the vocabulary; s: how
+// hard the text is.
+static inline double law_bits(const Law *law, const LawOf *l, double N, double raw, double U, double V, double s) {
     double octaves = log2(V / law->best_vocab);
     double lack = pow(l->A, 1 / l->b) / pow(N, l->a / l->b) + pow(l->B, 1 / l->b) / law_effective_bytes(l, raw, U);
-    return deflate / law->kjv_deflate * (l->E + pow(lack, l->b)) * (1 + law->vocab_k * octaves * octaves);
+    return s * (l->E + pow(lack, l->b)) * (1 + law->vocab_k * octaves * octaves);
 }
 
 // The compute-optimal D for N weights and N for D bytes: where along N D = constant the loss is least,

@@ -139,7 +139,7 @@ static inline bool candidate_of(Candidate *c, const Given *g, const TextFacts *t
     c->seconds = candidate_seconds(c, &w, b->used);
     double epochs = c->tokens * c->bytes_per_token / text->bytes;
     c->dropout = g->dropout >= 0 ? g->dropout : dropout_rate(epochs);
-    c->bits = law_bits(law, of, c->weights, c->tokens * c->bytes_per_token, text->bytes, c->vocab, text->deflate);
+    c->bits = law_bits(law, of, c->weights, c->tokens * c->bytes_per_token, text->bytes, c->vocab, law_hardness(law, text->deflate));
     return isfinite(c->bits);
 }
 

@@ -7,30 +7,32 @@
 
 static const LawOf simple = {.E = 1, .A = 100, .a = 0.5, .B = 1000, .b = 0.5, .repeat = 4, .sd = 0.02};
 static const Law law = {.muon = {1, 100, 0.5, 1000, 0.5, 4, 0.02}, .adamw = {1, 100, 0.5, 2000, 0.5, 4, 0.02}, .best_vocab = 1024, .vocab_k = 0.01,
-                        .kjv_deflate = 2, .params = {1e5, 3e6}, .bytes = {1e6, 4e7}};
+                        .kjv_deflate = 2, .texts = {{2, 1}, {3, 1.2}}, .params = {1e5, 3e6}, .bytes = {1e6, 4e7}};
 
 static bool near(double x, double y) { return fabs(x - y) <= 1e-9 * fabs(y); }
 
 TEST(the_law_is_its_formula) {
-    // N = 10^4: 100 / 100 = 1; D = 10^6: 1000 / 1000 = 1; b = 1/2: sqrt(1^2 + 1^2); V = 4096: two octaves, 1.04; deflate 3 of 2: 1.5
-    CHECK(near(law_bits(&law, &simple, 1e4, 1e6, 1e6, 1024, 2), 1 + sqrt(2)));
-    CHECK(near(law_bits(&law, &simple, 1e4, 1e6, 1e6, 4096, 3), (1 + sqrt(2)) * 1.5 * 1.04));
-    CHECK(near(law_bits(&law, &simple, 1e6, 4e6, 1e9, 1024, 2), 1 + sqrt(0.1 * 0.1 + 0.5 * 0.5)));
+    // N = 10^4: 100 / 100 = 1; D = 10^6: 1000 / 1000 = 1; b = 1/2: sqrt(1^2 + 1^2); V = 4096: two octaves, 1.04
+    CHECK(near(law_bits(&law, &simple, 1e4, 1e6, 1e6, 1024, 1), 1 + sqrt(2)));
+    CHECK(near(law_bits(&law, &simple, 1e4, 1e6, 1e6, 4096, 1.5), (1 + sqrt(2)) * 1.5 * 1.04));
+    CHECK(near(law_bits(&law, &simple, 1e6, 4e6, 1e9, 1024, 1), 1 + sqrt(0.1 * 0.1 + 0.5 * 0.5)));
     const LawOf plain = {.E = 1, .A = 100, .a = 0.5, .B = 1e6, .b = 1, .repeat = 4};     // b = 1: a sum
-    CHECK(near(law_bits(&law, &plain, 1e4, 1e6, 1e6, 1024, 2), 3));
+    CHECK(near(law_bits(&law, &plain, 1e4, 1e6, 1e6, 1024, 1), 3));
     // a text that is read twice counts as 1 + 4 (1 - e^(-1/4)), and at most as 1 + 4
     CHECK(near(law_effective_bytes(&simple, 5e5, 1e6), 5e5) && near(law_effective_bytes(&simple, 2e6, 1e6), 1.8847968677143803e6));
     CHECK(near(law_effective_bytes(&simple, 1e12, 1e6), 5e6));
     for (double raw = 1e5; raw < 2e7; raw *= 1.7) CHECK(fabs(law_raw_bytes(&simple, law_effective_bytes(&simple, raw, 1e6), 1e6) / raw - 1) < 1e-9);
     CHECK(isinf(law_raw_bytes(&simple, 5e6, 1e6)));
+    // how hard a text is: as fitted, or as deflate says
+    CHECK(law_hardness(&law, 2) == 1 && law_hardness(&law, 3.001) == 1.2 && law_hardness(&law, 3.1) == 1.55 && law_hardness(&law, 1) == 0.5);
     // a = b: both terms are 1 for N = 10^4 and D = 10^6
     CHECK(near(law_best_bytes(&simple, 1e4), 1e6) && near(law_best_weights(&simple, 1e6), 1e4));
     const LawOf uneven = {.E = 1, .A = 30, .a = 0.3, .B = 27, .b = 0.25, .repeat = 4};
-    double n = 1e6, d = law_best_bytes(&uneven, n), least = law_bits(&law, &uneven, n, d, 1e15, 1024, 2);
+    double n = 1e6, d = law_best_bytes(&uneven, n), least = law_bits(&law, &uneven, n, d, 1e15, 1024, 1);
     CHECK(near(law_best_weights(&uneven, d), n));
-    CHECK(least < law_bits(&law, &uneven, n * 1.05, d / 1.05, 1e15, 1024, 2) && least < law_bits(&law, &uneven, n / 1.05, d * 1.05, 1e15, 1024, 2));
-    double N = 3e4, D = law_best_bytes(&simple, N), at = law_bits(&law, &simple, N, D, 1e12, 1024, 2);      // along N D = constant
-    CHECK(at < law_bits(&law, &simple, N * 1.1, D / 1.1, 1e12, 1024, 2) && at < law_bits(&law, &simple, N / 1.1, D * 1.1, 1e12, 1024, 2));
+    CHECK(least < law_bits(&law, &uneven, n * 1.05, d / 1.05, 1e15, 1024, 1) && least < law_bits(&law, &uneven, n / 1.05, d * 1.05, 1e15, 1024, 1));
+    double N = 3e4, D = law_best_bytes(&simple, N), at = law_bits(&law, &simple, N, D, 1e12, 1024, 1);      // along N D = constant
+    CHECK(at < law_bits(&law, &simple, N * 1.1, D / 1.1, 1e12, 1024, 1) && at < law_bits(&law, &simple, N / 1.1, D * 1.1, 1e12, 1024, 1));
 }
 
 static void read_law(void *text) {
@@ -39,21 +41,23 @@ static void read_law(void *text) {
 }
 
 #define OF "{\"E\": 1, \"A\": 2, \"a\": 0.3, \"B\": 3, \"b\": 0.4, \"repeat\": 5, \"sd\": 0.01}"
-#define REST ", \"vocab\": {\"best\": 2048, \"k\": 0.002}, \"texts\": {\"kjv\": {\"deflate\": 2.4}}, \"range\": {\"params\": [1, 2], \"bytes\": [3, 4]}}"
+#define REST ", \"vocab\": {\"best\": 2048, \"k\": 0.002}, \"texts\": {\"kjv\": {\"deflate\": 2.4, \"hardness\": 1}, \"x\": {\"deflate\": 3, \"hardness\": 1.1}}, \"range\": {\"params\": [1, 2], \"bytes\": [3, 4]}}"
 
 TEST(a_law_that_is_none_is_one_line) {
     free(test_folder("plan"));
     read_law("{\"muon\": " OF ", \"adamw\": " OF REST);
     Law read = law_read("build/test/plan/law.json");
     CHECK(read.muon.E == 1 && read.muon.A == 2 && read.muon.a == 0.3 && read.adamw.B == 3 && read.adamw.b == 0.4 && read.adamw.repeat == 5 &&
-          read.muon.sd == 0.01 && read.best_vocab == 2048 && read.vocab_k == 0.002 && read.kjv_deflate == 2.4 && read.params[1] == 2 && read.bytes[0] == 3);
+          read.muon.sd == 0.01 && read.best_vocab == 2048 && read.vocab_k == 0.002 && read.kjv_deflate == 2.4 && read.texts[1].hardness == 1.1 && read.params[1] == 2 && read.bytes[0] == 3);
     CHECK_FAILS(read_law, "{\"muon\": " OF REST, EXIT_USAGE, "build/test/plan/law.json: adamw.E: missing; a number of at least 0 is expected");
     CHECK_FAILS(read_law, "{\"muon\": {\"E\": 1, \"A\": -2}, \"adamw\": " OF REST, EXIT_USAGE, "muon.A: no such number; a number of at least 1e-06");
     CHECK_FAILS(read_law, "{\"muon\": " OF ", \"adamw\": " OF "}", EXIT_USAGE, "vocab.best: missing");
+    CHECK_FAILS(read_law, "{\"muon\": " OF ", \"adamw\": " OF ", \"vocab\": {\"best\": 1, \"k\": 0}, \"texts\": {\"kjv\": {\"deflate\": 2}}}", EXIT_USAGE,
+                "law.json: texts.*.hardness: missing");
     CHECK_FAILS(read_law, "{\"muon\": ", EXIT_USAGE, "build/test/plan/law.json:1: ");
     Law own = law_read("configs/law.json");              // the project's
     CHECK(own.muon.a > 0 && own.kjv_deflate > 1);
-    CHECK(law_knows(&own, own.kjv_deflate) && law_knows(&own, 2.4976) && !law_knows(&own, 2.2) && !law_knows(&own, 1e-9));
+    CHECK(law_knows(&own, own.kjv_deflate) && law_knows(&own, 2.5965) && law_hardness(&own, own.kjv_deflate) == 1 && !law_knows(&own, 2.2) && !law_knows(&own, 1e-9));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -46,11 +46,12 @@ awk '{ print $2, $3 }' "$folder/plan.txt" | sort -u | while read -r text vocab; 
 echo "optimizer,text,vocab,layers,width,params,tokens,epoch_tokens,seed,rate,loss,bpb,held_out" > "$folder/runs.csv"
 xargs -P 2 -L 1 sh -c "$one" sh < "$folder/plan.txt" | sort >> "$folder/runs.csv"
 
-# How well deflate packs the first MB of each text: what is not law but text.
-deflated() { (set +o pipefail; tail -c +1025 "$1/train_000000.bin" | "$BUILD/tokenize" decode --u16 --tokenizer="$1/tokenizer.json" 2>/dev/null | head -c 1048576 | gzip -9 | wc -c); }
+# How well deflate packs the first MiB of each text, its documents without anything between them: what is not law but text.
 echo "text,bits_per_byte_of_deflate" > "$folder/texts.csv"
 for text in $(awk '!seen[$2]++ { print $2 }' "$folder/plan.txt"); do
-    awk -v t="$text" -v n="$(deflated "$DATA_ROOT/$text-bpe$(awk -v t="$text" '$2 == t { print $3; exit }' "$folder/plan.txt")")" 'BEGIN { printf "%s,%.4f\n", t, n * 8 / 1048576 }' >> "$folder/texts.csv"
+    data/prepare.sh "$text" byte
+    echo "$text,$( (set +o pipefail; tail -c +1025 "$DATA_ROOT/$text-byte/train_000000.bin" | "$BUILD/tokenize" decode --u16 \
+        --tokenizer="$DATA_ROOT/$text-byte/tokenizer.bin" 2>/dev/null | head -c 1048576 | "$BUILD/study_scaling" --deflate) )" >> "$folder/texts.csv"
 done
 "$BUILD/study_scaling" "$folder"
 for table in runs.csv texts.csv fit.csv law.json scaling.png; do cp "$folder/$table" "$OUT"; done

@@ -1,9 +1,10 @@
 /* scaling.c - fits the law of the study's runs and says how sure it is.
  *
+ *     study_scaling --deflate     prints the bits a byte that deflate makes of what it reads
  *     study_scaling OUT       reads OUT/runs.csv and OUT/texts.csv; writes OUT/law.json, OUT/fit.csv, OUT/scaling.png
  *
  * The law is tools/law.h's: bits per byte of N weights and D bytes of text, with text that comes again counting less and less.
- * E, R, k and best are one for both optimizers, A, a, B, b each one's own. Fitted as Hoffmann et al. (arXiv 2203.15556, section 3.3) do:
+ * E, R, k, best and how hard a text is are one for both optimizers, A, a, B, b each one's own. Fitted as Hoffmann et al. (arXiv 2203.15556, section 3.3) do:
  * Huber's loss of the difference of logarithms, here by Nelder and Mead's simplex from several beginnings. Intervals: the fit
  * of RESAMPLES draws of the runs with replacement. The law's standard deviation is of what fits without a run say of it, for
  * each run in turn.
@@ -16,10 +17,12 @@
 enum { MAX_RUNS = 400, MAX_TEXTS = 8, RESAMPLES = 200, BEGINNINGS = 6, OPTIMIZERS = 2 };
 static const char *const optimizers[OPTIMIZERS] = { "muon", "adamw" };
 
-// Of E, A, B, R, k the logarithm is fitted, so that they stay above zero.
-enum { LN_E, LN_R, LN_K, LOG2_BEST, SHARED, LN_A = SHARED, EXPONENT_A, LN_B, EXPONENT_B, OWN = 4, PARAMS = SHARED + OWN * OPTIMIZERS };
+// Of E, A, B, R, k and of how hard texts are the logarithm is fitted, so that they stay above zero. The first text is kjv, whose hardness is 1.
+enum { LN_E, LN_R, LN_K, LOG2_BEST, SHARED, LN_A = SHARED, EXPONENT_A, LN_B, EXPONENT_B, OWN = 4, LN_HARD = SHARED + OWN * OPTIMIZERS - 1,
+       MAX_PARAMS = LN_HARD + MAX_TEXTS };
+#define PARAMS (LN_HARD + n_texts)
 
-typedef struct { char name[32]; double deflate; } Text;     // bits a byte that deflate takes; the first one is kjv
+typedef struct { char name[32]; double deflate; } Text;     // bits a byte that deflate takes
 typedef struct {
     int optimizer, text, vocab, layers, width, seed;
     bool fitted;                        // false: kept out of the fit, to see what the law says of it
@@ -41,17 +44,20 @@ static Law law_of_fit(const double *p) {
     return law;
 }
 
+static double hardness(const double *p, int text) { return text ? exp(p[LN_HARD + text]) : 1; }
+
 static double predicted_bits(const double *p, const Run *run) {
     Law law = law_of_fit(p);
-    return law_bits(&law, run->optimizer ? &law.adamw : &law.muon, run->params, run->read, run->unique, run->vocab, texts[run->text].deflate);
+    return law_bits(&law, run->optimizer ? &law.adamw : &law.muon, run->params, run->read, run->unique, run->vocab, hardness(p, run->text));
 }
 
 // Huber's loss of the logarithms' differences, over the runs that are drawn (times[i] of run i). What they leave open stays near what is
-// published (R = 15.4) or usual (2,048 tokens, k = 0.003).
+// published (R = 15.4), usual (2,048 tokens, k = 0.003) or what deflate says (a text's hardness).
 static double misfit(const double *p, const int *times) {
     const double delta = 0.01;
     double r = p[LN_R] - log(15.4), k = p[LN_K] - log(0.003), octaves = p[LOG2_BEST] - 11;
     double sum = 1e-6 * (r * r + k * k + octaves * octaves);
+    for (int t = 1; t < n_texts; t++) sum += 1e-6 * pow(p[LN_HARD + t] - log(texts[t].deflate / texts[0].deflate), 2);
     for (int i = 0; i < n_runs; i++) {
         if (!times[i]) continue;
         double e = fabs(log(predicted_bits(p, &runs[i]) / runs[i].bpb));
@@ -62,7 +68,7 @@ static double misfit(const double *p, const int *times) {
 
 // The simplex of Nelder and Mead (The Computer Journal 7, 1965), with the usual factors 1, 2, 1/2, 1/2. p: where it begins and ends.
 static double minimize(double *p, const int *times, int evaluations) {
-    double x[PARAMS + 1][PARAMS], f[PARAMS + 1], center[PARAMS], tried[2][PARAMS];
+    double x[MAX_PARAMS + 1][MAX_PARAMS], f[MAX_PARAMS + 1], center[MAX_PARAMS], tried[2][MAX_PARAMS];
     for (int i = 0; i <= PARAMS; i++) {
         memcpy(x[i], p, sizeof x[i]);
         if (i < PARAMS) x[i][i] += fabs(p[i]) > 1 ? 0.05 * p[i] : 0.05;
@@ -119,15 +125,16 @@ static double minimize(double *p, const int *times, int evaluations) {
 
 // From several beginnings, and the simplex anew from the best of them.
 static double fit(double *p, const int *times) {
-    double least = INFINITY, q[PARAMS];
+    double least = INFINITY, q[MAX_PARAMS];
     for (int begin = 0; begin < BEGINNINGS; begin++) {
         double e = 0.2 + 0.15 * begin, exponent = 0.25 + 0.1 * (begin % 3);
-        double start[PARAMS] = { log(e), log(15.4), log(0.003), 11 };
+        double start[MAX_PARAMS] = { log(e), log(15.4), log(0.003), 11 };
         for (int o = 0; o < OPTIMIZERS; o++) {
             double *own = start + OWN * o;
             own[EXPONENT_A] = own[EXPONENT_B] = exponent;
             own[LN_A] = log(0.7) + exponent * log(3e5), own[LN_B] = log(0.7) + exponent * log(3e6);
         }
+        for (int t = 1; t < n_texts; t++) start[LN_HARD + t] = log(texts[t].deflate / texts[0].deflate);
         memcpy(q, start, sizeof q);
         double at = minimize(q, times, 4000);
         if (at < least) least = at, memcpy(p, q, sizeof q);
@@ -180,7 +187,7 @@ static void read_runs(const char *path) {
 
 // The root of the mean square of log(measured / predicted), each run predicted by the fit to all others: p, of all, begins it.
 static double left_out_deviation(const double *p) {
-    double squares = 0, q[PARAMS];
+    double squares = 0, q[MAX_PARAMS];
     int times[MAX_RUNS], n = 0;
     for (int out = 0; out < n_runs; out++) {
         if (!runs[out].fitted) continue;
@@ -265,7 +272,14 @@ static void draw(const char *folder, const double *p) {
 
 int main(int argc, char **argv) {
     program_begin();
-    if (argc != 2) fail_usage("usage: study_scaling FOLDER");
+    if (argc != 2) fail_usage("usage: study_scaling FOLDER | --deflate");
+    if (!strcmp(argv[1], "--deflate")) {
+        static unsigned char bytes[1 << 20];
+        size_t size, n = fread(bytes, 1, sizeof bytes, stdin);
+        free(deflated(bytes, n, 9, &size));
+        printf("%.4f\n", 8.0 * (double)size / (double)n);
+        return 0;
+    }
     const char *folder = argv[1];
     char *path = format("%s/texts.csv", folder);
     read_texts(path);
@@ -274,7 +288,7 @@ int main(int argc, char **argv) {
     free(path);
     int times[MAX_RUNS], fitted = 0;
     for (int i = 0; i < n_runs; i++) fitted += times[i] = runs[i].fitted;
-    double p[PARAMS];
+    double p[MAX_PARAMS];
     fit(p, times);
 
     double squares = 0, read[2] = { INFINITY, 0 }, weights[2] = { INFINITY, 0 };
@@ -297,10 +311,10 @@ int main(int argc, char **argv) {
     free(path);
     double share = left_out_deviation(p);                // of the loss
 
-    static double drawn[PARAMS][RESAMPLES], derived[DERIVED][RESAMPLES];
+    static double drawn[MAX_PARAMS][RESAMPLES], derived[DERIVED][RESAMPLES];
     double work = 6 * weights[1] * read[1] / 3 / 30, here[DERIVED];      // within what was measured
     for (int r = 0; r < RESAMPLES; r++) {
-        double q[PARAMS], out[DERIVED];
+        double q[MAX_PARAMS], out[DERIVED];
         memset(times, 0, sizeof times);
         for (int k = 0, i = 0; k < fitted; i++) {
             int run = (int)(hash64((uint64_t)r, (uint64_t)i) % (uint64_t)n_runs);
@@ -321,13 +335,14 @@ int main(int argc, char **argv) {
     static const char *const names[] = { "E", "R (repeats)", "k", "best vocabulary" }, *const own_names[] = { "A", "a", "B", "b" };
     for (int k = 0; k < PARAMS; k++) {
         double low, high;
-        int own = k < SHARED ? -1 : (k - SHARED) % OWN;
-        bool log = k == LN_E || k == LN_R || k == LN_K || own == 0 || own == 2;
+        int own = k < SHARED || k > LN_HARD ? -1 : (k - SHARED) % OWN;
+        bool log = k == LN_E || k == LN_R || k == LN_K || own == 0 || own == 2 || k > LN_HARD;
         interval(drawn[k], RESAMPLES, &low, &high);
         double value[3] = { p[k], low, high };
         for (int i = 0; i < 3; i++) value[i] = log ? exp(value[i]) : k == LOG2_BEST ? exp2(value[i]) : value[i];
-        printf("| %s%s%s | %.4g | %.4g to %.4g |\n", own < 0 ? names[k] : own_names[own], own < 0 ? "" : ", ", own < 0 ? "" : optimizers[(k - SHARED) / OWN],
-               value[0], value[1], value[2]);
+        const char *name = k < SHARED ? names[k] : own < 0 ? "hardness" : own_names[own];
+        const char *of = k < SHARED ? NULL : own < 0 ? texts[k - LN_HARD].name : optimizers[(k - SHARED) / OWN];
+        printf("| %s%s%s | %.4g | %.4g to %.4g |\n", name, of ? ", " : "", of ? of : "", value[0], value[1], value[2]);
     }
     static const char *const derived_names[DERIVED] = { "bits per byte of the best shape", "tokens per weight, muon", "tokens per weight, adamw",
                                                         "text that AdamW needs, over Muon's", "work that AdamW needs, over Muon's" };
@@ -347,7 +362,7 @@ int main(int argc, char **argv) {
                 l->B, l->b, l->repeat, share);
     }
     fprintf(json, "  \"vocab\": {\"best\": %.0f, \"k\": %.4g},\n  \"texts\": {", law.best_vocab, law.vocab_k);
-    for (int i = 0; i < n_texts; i++) fprintf(json, "%s\"%s\": {\"deflate\": %.4f}", i ? ", " : "", texts[i].name, texts[i].deflate);
+    for (int i = 0; i < n_texts; i++) fprintf(json, "%s\"%s\": {\"deflate\": %.4f, \"hardness\": %.4g}", i ? ", " : "", texts[i].name, texts[i].deflate, hardness(p, i));
     fprintf(json, "},\n  \"range\": {\"params\": [%.4g, %.4g], \"bytes\": [%.4g, %.4g]}\n}\n", weights[0], weights[1], read[0], read[1]);
     if (fclose(json)) fail("%s/law.json: %s", folder, strerror(errno));
     draw(folder, p);
