@@ -403,6 +403,10 @@ static void check_png(const char *path, uint32_t width, uint32_t height) {
         CHECK(memcmp(bytes, "\x89PNG\r\n\x1a\n", 8) == 0 && memcmp(bytes + 12, "IHDR", 4) == 0);
         CHECK(big_endian(bytes + 16) == width && big_endian(bytes + 20) == height);
         CHECK(bytes[24] == 8 && bytes[25] == 2);                            // 8 bits, RGB
+        uLongf all = height * (3 * (uLongf)width + 1), got = all;           // a line is its filter and its pixels
+        unsigned char *lines = (unsigned char *)xmalloc(all);
+        CHECK(memcmp(bytes + 37, "IDAT", 4) == 0 && uncompress(lines, &got, (unsigned char *)bytes + 41, big_endian(bytes + 33)) == Z_OK && got == all);
+        free(lines);
         CHECK(memcmp(bytes + size - 8, "IEND", 4) == 0);
     }
     free(bytes);
@@ -418,6 +422,11 @@ TEST(a_png_is_whole_or_absent) {
     PlotPanel p = { .series = &s, .n_series = 1 };
     CHECK(plot_png(path, "title", &p, 1, 321, 123) == 0);
     check_png(path, 321, 123);
+    int width, height;
+    unsigned char *rgb = plot_render("title", &p, 1, 321, 123), *read = stbi_load(path, &width, &height, NULL, 3);
+    CHECK(rgb && read && !memcmp(rgb, read, 3 * 321 * 123));
+    free(rgb);
+    free(read);
     errno = 0;
     CHECK(plot_png(missing, "title", &p, 1, 321, 123) == -1 && errno == ENOENT && !file_exists(missing));
     errno = 0;
