@@ -1,6 +1,7 @@
 /* law.h - what loss a model of some size reaches on some text: a law fitted to runs of this project (configs/law.json).
  *
- * defines: LawOf, Law, law_read, law_known, law_knows, law_hardness, law_effective_bytes, law_raw_bytes, law_bits, law_best_bytes, law_best_weights
+ * defines: LawOf, Law, law_read, law_deflate_bits, law_known, law_knows, law_hardness, law_effective_bytes, law_raw_bytes, law_bits,
+ *          law_best_bytes, law_best_weights
  *
  * Bits per byte of validation, for N weights and D bytes of training text that count:
  *
@@ -17,6 +18,7 @@
 #ifndef LAW_H
 #define LAW_H
 
+#include "../src/gzip.h"
 #include "../src/json.h"
 #include "../src/util.h"
 
@@ -72,6 +74,15 @@ static inline Law law_read(const char *path) {
     json_free(&r);
     free(text);
     return law;
+}
+
+// How hard a text is to deflate: bits a byte of its first MiB, level 9, its documents without anything between them. The fit and the
+// planner must mean the same by it.
+static inline double law_deflate_bits(const void *text, size_t n) {
+    size_t size;
+    n = n < 1 << 20 ? n : 1 << 20;
+    free(deflated(text, n, 9, &size));
+    return 8.0 * (double)size / (double)n;
 }
 
 // Which of the texts that it was fitted to this is, by the bits a byte that deflate makes of it; -1: none.

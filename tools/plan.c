@@ -178,7 +178,7 @@ static char *prepared_folder(const Asked *a, const char *kind) {
     return line;
 }
 
-enum { SAMPLE_BYTES = 4 << 20, MERGED_BYTES = 2 << 20, ENCODED_BYTES = 1 << 19, DEFLATED_BYTES = 1 << 20 };
+enum { SAMPLE_BYTES = 4 << 20, MERGED_BYTES = 2 << 20, ENCODED_BYTES = 1 << 19 };
 
 // The text of a folder, its first bytes; the bytes of both splits into `facts`, and as its first vocabulary the folder's own.
 static char *text_sample(const char *folder, TextFacts *facts, size_t *n) {
@@ -211,14 +211,6 @@ static char *text_sample(const char *folder, TextFacts *facts, size_t *n) {
     tokenizer_free(&t);
     free(path);
     return text;
-}
-
-// Bits a byte that deflate takes, level 9.
-static double deflate_bits(const char *text, size_t n) {
-    n = n < DEFLATED_BYTES ? n : DEFLATED_BYTES;
-    size_t size;
-    free(deflated(text, n, 9, &size));
-    return 8.0 * (double)size / (double)n;
 }
 
 // The same vocabulary with its first merges only: a smaller one that the same training would have made.
@@ -277,7 +269,7 @@ static TextFacts text_facts(const Asked *a, char **folder) {
     if (facts.bytes < 1000 || facts.val_bytes < 100)
         fail_usage("DATA=%s: %.0f bytes of training and %.0f of validation; at least 1000 and 100 are expected", a->data,
                    facts.bytes, facts.val_bytes);
-    facts.deflate = deflate_bits(text, n);
+    facts.deflate = law_deflate_bits(text, n);
     if (given) facts.n = 1;
     else weigh_vocabularies(&facts, text, n);
     free(text);

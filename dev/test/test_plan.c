@@ -40,19 +40,19 @@ static void read_law(void *text) {
     law_read("build/test/plan/law.json");
 }
 
-#define OF "{\"E\": 1, \"A\": 2, \"a\": 0.3, \"B\": 3, \"b\": 0.4, \"repeat\": 5, \"sd\": 0.01}"
+#define NUMBERS "{\"E\": 1, \"A\": 2, \"a\": 0.3, \"B\": 3, \"b\": 0.4, \"repeat\": 5, \"sd\": 0.01}"
 #define REST ", \"vocab\": {\"best\": 2048, \"k\": 0.002}, \"texts\": {\"kjv\": {\"deflate\": 2.4, \"hardness\": 1}, \"x\": {\"deflate\": 3, \"hardness\": 1.1}}, \"range\": {\"params\": [1, 2], \"bytes\": [3, 4]}}"
 
 TEST(a_law_that_is_none_is_one_line) {
     free(test_folder("plan"));
-    read_law("{\"muon\": " OF ", \"adamw\": " OF REST);
+    read_law("{\"muon\": " NUMBERS ", \"adamw\": " NUMBERS REST);
     Law read = law_read("build/test/plan/law.json");
     CHECK(read.muon.E == 1 && read.muon.A == 2 && read.muon.a == 0.3 && read.adamw.B == 3 && read.adamw.b == 0.4 && read.adamw.repeat == 5 &&
           read.muon.sd == 0.01 && read.best_vocab == 2048 && read.vocab_k == 0.002 && read.kjv_deflate == 2.4 && read.texts[1].hardness == 1.1 && read.params[1] == 2 && read.bytes[0] == 3);
-    CHECK_FAILS(read_law, "{\"muon\": " OF REST, EXIT_USAGE, "build/test/plan/law.json: adamw.E: missing; a number of at least 0 is expected");
-    CHECK_FAILS(read_law, "{\"muon\": {\"E\": 1, \"A\": -2}, \"adamw\": " OF REST, EXIT_USAGE, "muon.A: no such number; a number of at least 1e-06");
-    CHECK_FAILS(read_law, "{\"muon\": " OF ", \"adamw\": " OF "}", EXIT_USAGE, "vocab.best: missing");
-    CHECK_FAILS(read_law, "{\"muon\": " OF ", \"adamw\": " OF ", \"vocab\": {\"best\": 1, \"k\": 0}, \"texts\": {\"kjv\": {\"deflate\": 2}}}", EXIT_USAGE,
+    CHECK_FAILS(read_law, "{\"muon\": " NUMBERS REST, EXIT_USAGE, "build/test/plan/law.json: adamw.E: missing; a number of at least 0 is expected");
+    CHECK_FAILS(read_law, "{\"muon\": {\"E\": 1, \"A\": -2}, \"adamw\": " NUMBERS REST, EXIT_USAGE, "muon.A: no such number; a number of at least 1e-06");
+    CHECK_FAILS(read_law, "{\"muon\": " NUMBERS ", \"adamw\": " NUMBERS "}", EXIT_USAGE, "vocab.best: missing");
+    CHECK_FAILS(read_law, "{\"muon\": " NUMBERS ", \"adamw\": " NUMBERS ", \"vocab\": {\"best\": 1, \"k\": 0}, \"texts\": {\"kjv\": {\"deflate\": 2}}}", EXIT_USAGE,
                 "law.json: texts.*.hardness: missing");
     CHECK_FAILS(read_law, "{\"muon\": ", EXIT_USAGE, "build/test/plan/law.json:1: ");
     Law own = law_read("configs/law.json");              // the project's

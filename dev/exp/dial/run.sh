@@ -9,6 +9,7 @@ set -euo pipefail
 MINUTES=${MINUTES:-1 3 10 30} TEXTS=${TEXTS:-kjv gcide jargon}         # the law is fitted to the first two
 folder=${RUNS_DIR:-runs}/lab/dial
 [ -z "$QUICK" ] || { MINUTES=0.2 TEXTS=kjv folder=$OUT/runs; rm -rf "$folder"; }
+arms=(choice {half,twice}\ the\ width {half,twice}\ the\ vocabulary)
 mkdir -p "$folder" "$OUT"
 export folder BUILD QUICK DATA_ROOT="${DATA_ROOT:-build/data}" TRAINER="${TRAINER:-./train_gpt}"
 
@@ -35,7 +36,11 @@ arm() {
     shift
     [ ! -s "$run/row.csv" ] || return 0
     code=0
-    grep -qs " planned .* used " "$run/plan.txt" || { rm -rf "$run" && mkdir -p "$run"; DATA_ROOT=$run/data OMP_NUM_THREADS=1 "$BUILD/plan" --minutes="$minutes" --data="$text" "$@" --run.dir="$run/run" > "$run/plan.txt" 2>&1 < /dev/null || code=$?; }
+    if ! grep -qs " planned .* used " "$run/plan.txt"; then
+        rm -rf "$run" && mkdir -p "$run"
+        DATA_ROOT=$run/data OMP_NUM_THREADS=1 "$BUILD/plan" --minutes="$minutes" --data="$text" "$@" --run.dir="$run/run" > "$run/plan.txt" 2>&1 \
+            < /dev/null || code=$?
+    fi
     if [ $code = 2 ]; then              # nothing of this kind fits
         echo "$minutes,$text,$name,,,,,,,,," > "$run/row.csv"
     elif [ $code != 0 ]; then
@@ -62,7 +67,7 @@ for minutes in $MINUTES; do for text in $TEXTS; do echo "$minutes $text"; done; 
 {
     echo "minutes,text,arm,layers,width,vocab,params,tokens,used,expected,validation,bpb"
     for minutes in $MINUTES; do for text in $TEXTS; do
-        for arm in choice {half,twice}\ the\ width {half,twice}\ the\ vocabulary; do cat "$folder/$minutes-$text-$arm/row.csv" 2>/dev/null || [ -n "$QUICK" ]; done
+        for arm in "${arms[@]}"; do cat "$folder/$minutes-$text-$arm/row.csv" 2>/dev/null || [ -n "$QUICK" ]; done
     done; done
 } > "$OUT/results.csv"
 
@@ -73,7 +78,7 @@ awk -F, 'function row() { if (n) print line " |" } NR == 1 { print "| minutes | 
     { line = line sprintf(" | %s", $12 == "" ? "nothing fits" : sprintf("%+.1f %%", 100 * ($12 / own - 1))) } END { row() }' "$OUT/results.csv"
 for text in $TEXTS; do
     echo "panel $text|minutes of one thread|bits per byte|xlog"
-    for arm in choice {half,twice}\ the\ width {half,twice}\ the\ vocabulary; do
+    for arm in "${arms[@]}"; do
         echo "$([ "$arm" = choice ] && echo line || echo points) $arm"
         awk -F, -v t="$text" -v a="$arm" '$2 == t && $3 == a && $12 != "" { print $1, $12 }' "$OUT/results.csv"
     done

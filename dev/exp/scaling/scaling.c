@@ -275,9 +275,8 @@ int main(int argc, char **argv) {
     if (argc != 2) fail_usage("usage: study_scaling FOLDER | --deflate");
     if (!strcmp(argv[1], "--deflate")) {
         static unsigned char bytes[1 << 20];
-        size_t size, n = fread(bytes, 1, sizeof bytes, stdin);
-        free(deflated(bytes, n, 9, &size));
-        printf("%.4f\n", 8.0 * (double)size / (double)n);
+        size_t n = fread(bytes, 1, sizeof bytes, stdin);
+        printf("%.4f\n", law_deflate_bits(bytes, n));
         return 0;
     }
     const char *folder = argv[1];
