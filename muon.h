@@ -1601,10 +1601,11 @@ static float muon__limited(float g) {
 }
 
 // Stage 1: the state's numbers from .. to-1, and their u.
-static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float *u) {
+static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float *__restrict u) {
     const MuonOptions *o = a->options;
-    const float *g = a->g + from, *w = a->w + from, scale = a->grad_scale, wd = a->added_decay;
-    float *mom = a->mom ? a->mom + from : NULL, *second = a->second ? a->second + from : NULL, eps = (float)o->eps;
+    const float *__restrict g = a->g + from, *__restrict w = a->w + from, scale = a->grad_scale, wd = a->added_decay;
+    float *__restrict mom = a->mom ? a->mom + from : NULL, *__restrict second = a->second ? a->second + from : NULL;
+    const float eps = (float)o->eps;
     const float mu = (float)o->momentum, nu = o->accumulate ? 1.0f : (float)(1.0 - o->momentum);
     const float from_g = a->from_g, from_b = a->from_b;
     const int ahead = o->adam_nesterov;

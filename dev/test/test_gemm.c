@@ -253,7 +253,7 @@ TEST(test_rounding_is_packing) {
         for (int start = 0; start < ROUNDING_CASES; start += CHUNK) {
             for (int i = 0; i < CHUNK; i++) x[i] = rounding_case(start + i);
             for (int first = 0; first < LANES; first += row->nr) {
-                row->pack_b(words, operand, first, row->nr, 0, DEPTH);
+                row->pack_b(words, &operand, first, row->nr, 0, DEPTH);
                 for (int p = 0; p < DEPTH; p++) {
                     for (int lane = 0; lane < row->nr; lane++) {
                         float from = lane_is_row ? x[(first + lane) * DEPTH + p] : x[p * LANES + first + lane];
@@ -419,7 +419,7 @@ TEST(test_packing_fills_up_with_zeros) {
             int width = b ? row->nr : row->mr, live = gemm_min(lives[way / 4], width), found = 0, behind = 0;
             Matrix x = lane_is_row ? random_matrix(live, DEPTH, 2, 1) : random_matrix(DEPTH, live, 2, 1);
             memset(panel, 0xff, LARGEST * sizeof *panel);
-            pack((float *)panel, (GemmOperand){ x.x, x.stride, lane_is_row }, 0, live, 0, DEPTH);
+            pack((float *)panel, &(GemmOperand){ x.x, x.stride, lane_is_row }, 0, live, 0, DEPTH);
             size_t words = gemm_words(row, DEPTH) * (size_t)width;
             for (size_t i = 0; i < words; i++)
                 found += row->per_word == 1 ? panel[i] != 0 : ((panel[i] & 0xffff) != 0) + (panel[i] >> 16 != 0);
