@@ -121,9 +121,9 @@ static Difference difference_of(int arm) {
 
 typedef struct { RatioResult at, low, high; bool interval; int seeds; } ToTarget;    // a: the first arm, b: this
 
-// What an arm needs to the target, in TOKENS or SECONDS, beside the first arm; over the seeds that both brought to the
-// end at every budget.
-static ToTarget to_target(int arm, Figure what) {
+// What an arm needs to a loss (NaN: the first arm's at budget number `base`), in TOKENS or SECONDS, beside the first arm; over the seeds
+// that both brought to the end at every budget.
+static ToTarget to_loss(int arm, Figure what, double target, int base) {
     const RunList *l = &study.list;
     int *seeds = xmalloc((size_t)l->n_seeds * sizeof *seeds), n = 0, budgets = l->n_budgets;
     for (int s = 0; s < l->n_seeds; s++) {
@@ -143,12 +143,14 @@ static ToTarget to_target(int arm, Figure what) {
     Curves a = { x, loss }, b = { own_x, own_loss };
     ToTarget t = { .at = { NAN, 2, { NAN, 2 }, { NAN, 2 } }, .seeds = n };
     for (int i = 0; i < n; i++) seeds[i] = i;
-    if (n) t.at = ratio_of(&a, &b, budgets, n, seeds, n, study.target, study.base);
-    t.interval = ratio_interval(&a, &b, budgets, n, study.target, study.base, &t.low, &t.high);
+    if (n) t.at = ratio_of(&a, &b, budgets, n, seeds, n, target, base);
+    t.interval = ratio_interval(&a, &b, budgets, n, target, base, &t.low, &t.high);
     free(x);
     free(seeds);
     return t;
 }
+
+static ToTarget to_target(int arm, Figure what) { return to_loss(arm, what, study.target, study.base); }
 
 static double target_loss(void) { return isnan(study.target) ? loss_of(0) : study.target; }
 

@@ -130,6 +130,25 @@ static void cell_ratio(MarkdownTable *g, const ToTarget *t) {
               t->low.ratio, marks[t->high.beyond + 1], t->high.ratio);
 }
 
+// How many times fewer tokens than the first arm every other one needs to the loss at which that ends at each budget: whether a lead
+// lasts where runs are longer.
+static void put_leads(FILE *out) {
+    const RunList *l = &study.list;
+    MarkdownTable g = { .columns = l->n_budgets + 1 };
+    fprintf(out, "Times fewer tokens (95 %%) to the loss at which %s ends:\n\n", l->arms[0].label);
+    markdown_cell(&g, "arm");
+    for (int b = 0; b < l->n_budgets; b++) markdown_cell(&g, "at budget %g", l->budgets[b]);
+    for (int a = 1; a < l->n_arms; a++) {
+        markdown_cell(&g, "%s", l->arms[a].label);
+        for (int b = 0; b < l->n_budgets; b++) {
+            ToTarget t = to_loss(a, TOKENS, NAN, b);
+            cell_ratio(&g, &t);
+        }
+    }
+    markdown_end(out, &g, true);
+    fputc('\n', out);
+}
+
 static void put_budgets(FILE *out) {
     const RunList *l = &study.list;
     static const Figure shown[] = { TOKENS, SECONDS, CPU, LOSS };
@@ -157,6 +176,7 @@ static void put_budgets(FILE *out) {
     }
     markdown_end(out, &g, true);
     fputc('\n', out);
+    put_leads(out);
     if (l->n_seeds < BOOTSTRAP_SEEDS)
         fprintf(out, "Fewer than %d seeds: no interval of the ratios can be given.\n\n", BOOTSTRAP_SEEDS);
 }
@@ -356,6 +376,8 @@ static cJSON *json_arm(int a) {
     if (l->n_budgets < 2) return json;
     json_to_target(json, "tokens_to_target", to_target(a, TOKENS));
     json_to_target(json, "seconds_to_target", to_target(a, SECONDS));
+    for (int b = 0; b < l->n_budgets; b++)
+        json_to_target(cJSON_GetArrayItem(budgets, b), "tokens_to_first", to_loss(a, TOKENS, NAN, b));
     return json;
 }
 

@@ -2,8 +2,8 @@
 # The optimizer track's search: every optimizer's settings on one model, by coordinate descent at half the track's length
 # with one seed. Each line of `coordinates` is a grid, tried with the best of the lines before it; a change is kept where
 # it improves the loss by more than 0.003. The optimizers that the track is about get four coordinates or more, AdamW the rates of
-# embedding and head apart too, since Muon has that by its nature; the others a learning rate. A grid of learning rates, decays or
-# momenta is widened while its best lies at the edge.
+# embedding and head apart too, since Muon has that by its nature, EMA-Nesterov (around Muon) its two settings; the others a learning
+# rate. A grid of learning rates, decays or momenta is widened while its best lies at the edge.
 #
 #     dev/speedrun/search.sh shakespeare|kjv|gcide [OPTIMIZER ...]
 #
@@ -17,9 +17,16 @@ make -s all build/ab data CONFIG="$here/$track.json"
 quick=${QUICK:+--train.steps=4 --train.eval_tokens=2048 --train.final_eval_tokens=2048}
 out=${OUT:-runs/speedrun/$track} tuned=${TUNED:-$here/$track.tuned}
 mkdir -p "$(dirname "$out")"
-all="adamw muon muonclip adam sgd normuon muon_rms msgds msgdq msgdz adams adamq adamz"
+all="adamw muon muonclip normuon per_head ema_nesterov adamz adam sgd muon_rms msgds msgdq msgdz adams adamq"
 
-name_of() { case $1 in muon_rms) echo "muon --optimizer.muon.scale=match_rms_adamw" ;; *) echo "$1" ;; esac; }
+name_of() {
+    case $1 in
+        muon_rms) echo "muon --optimizer.muon.scale=match_rms_adamw" ;;
+        per_head) echo "muonclip --optimizer.muon.per_head=true" ;;
+        ema_nesterov) echo "muon --optimizer.ema_nesterov.beta=0.3 --optimizer.ema_nesterov.gamma=0.9" ;;
+        *) echo "$1" ;;
+    esac
+}
 
 coordinates() {
     case $1 in
@@ -29,21 +36,23 @@ coordinates() {
                echo "schedule.warmup=0,0.05,0.15"
                echo "optimizer.adamw.embed_lr=0.01,0.02,0.04"
                [ "$track" = shakespeare ] || echo "optimizer.adamw.head_lr=0.005,0.01,0.02" ;;     # there it is the embedding
-        muon)  echo "optimizer.muon.lr=0.01,0.02,0.04"
+        muon | normuon | adamz | ema_nesterov)
+               echo "optimizer.muon.lr=0.01,0.02,0.04"
                echo "optimizer.muon.weight_decay=0.03,0.1,0.3"
                echo "optimizer.adamw.lr=0.0025,0.005,0.01"
-               echo "optimizer.muon.momentum=0.8,0.9,0.95" ;;
-        muonclip) echo "optimizer.muon.lr=0.004,0.008,0.016"
+               echo "optimizer.muon.momentum=0.8,0.9,0.95"
+               [ "$1" != ema_nesterov ] || printf '%s\n' "optimizer.ema_nesterov.gamma=0.8,0.9,0.97" "optimizer.ema_nesterov.beta=0.15,0.3,0.6" ;;
+        muonclip | per_head)
+               echo "optimizer.muon.lr=0.004,0.008,0.016"
                echo "optimizer.muon.weight_decay=0.1,0.3,0.9"
                echo "optimizer.adamw.lr=0.0025,0.005,0.01"
                echo "optimizer.muon.momentum=0.8,0.9,0.95" ;;
         adam)  echo "optimizer.adamw.lr=0.002,0.004,0.008" ;;
         sgd)   echo "optimizer.sgd.lr=0.1,0.2,0.4" ;;
-        normuon) echo "optimizer.muon.lr=0.01,0.02,0.04" ;;
         muon_rms) echo "optimizer.muon.lr=0.004,0.008,0.016" ;;
         msgds | msgdq) echo "optimizer.muon.lr=0.05,0.1,0.2" ;;
         msgdz | adams) echo "optimizer.muon.lr=0.005,0.01,0.02" ;;
-        adamq | adamz) echo "optimizer.muon.lr=0.01,0.02,0.04" ;;
+        adamq) echo "optimizer.muon.lr=0.01,0.02,0.04" ;;
         *) echo "error: $1: one of $all expected" >&2; exit 2 ;;
     esac
 }
@@ -62,7 +71,7 @@ for optimizer in ${*:-$all}; do
     best="" number=0
     while read -r grid; do
         number=$((number + 1)) key=${grid%%=*} extend=
-        case $key in *lr | *.weight_decay | *.momentum) extend=--extend ;; esac
+        case $key in *lr | *.weight_decay | *.momentum | *.beta) extend=--extend ;; esac
         # shellcheck disable=SC2086 # one word a flag
         build/ab sweep $here/$track.json --grid="$grid" $extend --budget=0.5 --out="$out/$optimizer-$number" \
             --train.eval_every=0 --train.save_every=0 $flags $quick > "$out-$optimizer-$number.txt" || { tail -n 3 "$out-$optimizer-$number.txt" >&2; exit 1; }

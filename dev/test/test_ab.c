@@ -387,6 +387,13 @@ TEST(every_figure_of_a_report_is_the_logs) {
     CHECK_NUMBER(json, "arms/1/tokens_to_target/needs/value", tokens / 2 * pow(2, part));
     CHECK_NUMBER(json, "arms/1/tokens_to_target/ratio/value", 2 / pow(2, part));
     CHECK_NUMBER(json, "arms/1/seconds_to_target/needs/value", exp(log_s[0] + part * (log_s[1] - log_s[0])));
+    // The same to where a ends at each budget: at the first one b is already below it.
+    double later = (hand_loss(0, 2, 0) + hand_loss(0, 2, 1) + hand_loss(0, 2, 2)) / 3, twice = (at[0] - later) / (at[0] - at[1]);
+    CHECK(twice > 0 && twice < 2);
+    CHECK_NUMBER(json, "arms/1/budgets/1/tokens_to_first/ratio/value", 2 / pow(2, part));
+    CHECK_NUMBER(json, "arms/1/budgets/2/tokens_to_first/ratio/value", 4 / pow(2, twice));
+    CHECK_NUMBER(json, "arms/1/budgets/2/tokens_to_first/needs/value", tokens / 2 * pow(2, twice));
+    CHECK(strstr(md, " at budget 0.5 |") && strstr(md, "| >= 1.000 ("));
     // With three seeds the 2.5 % and 97.5 % points are the least and the greatest of the 27 resamples.
     double least = INFINITY, greatest = 0;
     for (int k = 0; k < 27; k++) {
