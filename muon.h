@@ -239,8 +239,8 @@ int main(void) {
 
    The contract
      - The caller's memory: muon_state_bytes for a Muon's life, muon_scratch_bytes per thread while stepping; aligned as
-       malloc does (to 64 bytes is faster). No allocation, no stdio, no exit, no globals. Functions return 0 or a code
-       MUON_E_*.
+       malloc does (to 64 bytes is faster). Weights, gradients, state and scratch don't overlap. No allocation, no stdio,
+       no exit, no globals. Functions return 0 or a code MUON_E_*.
      - The params array, a param's own options and the coefficient sets stay the caller's and must outlive the Muon
        (muon_init copies the common options). lr, weight_decay, w, g and every other option may change between steps;
        count, rows, cols, blocks, rule and options.axis may not: the state's layout follows from them.
@@ -1600,7 +1600,8 @@ static float muon__limited(float g) {
     return above > -1e19f ? above : -1e19f;
 }
 
-// Stage 1: the state's numbers from .. to-1, and their u.
+// Stage 1: the state's numbers from .. to-1, and their u. None of u, g, w and the state overlap, which is said here because GCC
+// vectorizes at -O2 only what needs few checks of it: AdamW's loop has five arrays.
 static void muon__direction(const muon__Matrix *a, size_t from, size_t to, float *__restrict u) {
     const MuonOptions *o = a->options;
     const float *__restrict g = a->g + from, *__restrict w = a->w + from, scale = a->grad_scale, wd = a->added_decay;

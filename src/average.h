@@ -10,7 +10,8 @@
  *     m  <- gamma m + (1 - gamma) (w' - w)
  *
  * Source: arXiv 2605.25395; with Muon inside, gamma 0.99, beta 0.6 times lr / peak lr between 16 % and 77 % of the steps, record
- * of modded-nanogpt's track 3 (its pull request 308).
+ * of modded-nanogpt's track 3 (its pull request 308). What a step has moved includes how far it began ahead: where steps s stay
+ * alike m goes to s / (1 - beta), so that rates tuned without it are too high, and a beta of 1 or more grows without end.
  *
  * The tail average e follows the weights of the last steps, and in the end the run's weights are moved towards it:
  *

@@ -160,8 +160,8 @@ static void gemm_kernel_portable_in_place(int words, const float *a, size_t lda,
 
 #if defined(GEMM_X86)
 
-// Asks for a tile's lines of C, which come from memory while it is computed: on an AMD EPYC (Zen 3) gradients of weights are 3 to
-// 10 % faster. Always inlined: GCC 12 drops calls of a function that only prefetches, as if it had no effect.
+// Asks for a tile's lines of C, which come from memory while it is computed (dev/LOG.md). Always inlined: GCC 12 drops calls of a
+// function that only prefetches, as if it had no effect (findings).
 __attribute__((always_inline))
 static inline void gemm_prefetch_tile(const float *c, size_t ldc, int rows, int columns) {
     for (int i = 0; i < rows; i++, c += ldc) {

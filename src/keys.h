@@ -227,7 +227,7 @@ static const Field config_fields[] = {
     {"optimizer.adamw.decay_vectors", FIELD_BOOL, F_(optimizer.adamw.decay_vectors), "false", 0, 0, NULL, "decay norms and biases too"},
     {"optimizer.qk_clip.tau", FIELD_FLOAT, F_(optimizer.qk_clip.tau), "0", 0, 1e9, NULL, "largest attention logit a head may have before it is scaled down; 0: off"},
     {"optimizer.qk_clip.alpha", FIELD_FLOAT, F_(optimizer.qk_clip.alpha), "0.5", 0, 1, NULL, "the queries' share of the scaling, in the exponent"},
-    {"optimizer.ema_nesterov.beta", FIELD_FLOAT, F_(optimizer.ema_nesterov.beta), "0", 0, 100, NULL, "EMA-Nesterov, around any optimizer: every step begins beta times the schedule's factor times the running mean of steps ahead; 0: off"},
+    {"optimizer.ema_nesterov.beta", FIELD_FLOAT, F_(optimizer.ema_nesterov.beta), "0", 0, 100, NULL, "EMA-Nesterov, around any optimizer: every step begins beta times the schedule's factor times the running mean of steps ahead, which makes steps up to 1 / (1 - beta) times as long, from 1 on without end; 0: off"},
     {"optimizer.ema_nesterov.gamma", FIELD_FLOAT, F_(optimizer.ema_nesterov.gamma), "0.99", 0, 0.999999, NULL, "decay of that mean"},
     {"optimizer.ema_nesterov.begin", FIELD_FLOAT, F_(optimizer.ema_nesterov.begin), "0.16", 0, 1e9, NULL, "the first step that begins ahead: steps, or up to 1 a fraction of all steps"},
     {"optimizer.ema_nesterov.end", FIELD_FLOAT, F_(optimizer.ema_nesterov.end), "0.77", 0, 1e9, NULL, "the first one that does so no more, likewise"},

@@ -2,7 +2,7 @@
  * change nothing, which point of a sweep is the best.
  *
  * defines: Axis, study, append, free_words, short_key; figures, figure_of, loss_of, count_state, Difference, difference_of,
- *          ToTarget, to_target, target_loss, same_runs, point_at, look_for_effects, best_point, best_label, edge_of
+ *          ToTarget, to_loss, to_target, target_loss, same_runs, point_at, look_for_effects, best_point, best_label, edge_of
  * Everything is computed from the runs' logs (runs.h). Included by one program, behind the definition of _GNU_SOURCE.
  */
 #ifndef FIGURES_H
@@ -121,8 +121,8 @@ static Difference difference_of(int arm) {
 
 typedef struct { RatioResult at, low, high; bool interval; int seeds; } ToTarget;    // a: the first arm, b: this
 
-// What an arm needs to a loss (NaN: the first arm's at budget number `base`), in TOKENS or SECONDS, beside the first arm; over the seeds
-// that both brought to the end at every budget.
+// What an arm needs to a loss (NaN: the first arm's at budget number `base`), in TOKENS or SECONDS, beside the first arm; over
+// the seeds that both brought to the end at every budget.
 static ToTarget to_loss(int arm, Figure what, double target, int base) {
     const RunList *l = &study.list;
     int *seeds = xmalloc((size_t)l->n_seeds * sizeof *seeds), n = 0, budgets = l->n_budgets;

@@ -130,8 +130,8 @@ static void cell_ratio(MarkdownTable *g, const ToTarget *t) {
               t->low.ratio, marks[t->high.beyond + 1], t->high.ratio);
 }
 
-// How many times fewer tokens than the first arm every other one needs to the loss at which that ends at each budget: whether a lead
-// lasts where runs are longer.
+// How many times fewer tokens than the first arm every other one needs to the loss at which that ends at each budget: whether a
+// lead lasts where runs are longer.
 static void put_leads(FILE *out) {
     const RunList *l = &study.list;
     MarkdownTable g = { .columns = l->n_budgets + 1 };

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The optimizer track: optimizers with the settings that search.sh found (TRACK.tuned), each to the end of its own schedule
-# at several lengths, three seeds; tokens to the loss at which the first one ends, with intervals, in runs/speedrun/TRACK-compare.
+# at several lengths, three seeds; tokens to the loss at which the first one ends, at the full length and at each, with intervals, in
+# runs/speedrun/TRACK-compare.
 #
 #     [SEEDS="1 2 3"] [BUDGETS=0.25,0.5,1] dev/speedrun/compare.sh shakespeare|kjv|gcide [OPTIMIZER ...]
 #

@@ -3,7 +3,7 @@
 # with one seed. Each line of `coordinates` is a grid, tried with the best of the lines before it; a change is kept where
 # it improves the loss by more than 0.003. The optimizers that the track is about get four coordinates or more, AdamW the rates of
 # embedding and head apart too, since Muon has that by its nature, EMA-Nesterov (around Muon) its two settings; the others a learning
-# rate. A grid of learning rates, decays or momenta is widened while its best lies at the edge.
+# rate. A grid of learning rates, decays or momenta (not of EMA-Nesterov's) is widened while its best lies at the edge.
 #
 #     dev/speedrun/search.sh shakespeare|kjv|gcide [OPTIMIZER ...]
 #
@@ -23,7 +23,7 @@ name_of() {
     case $1 in
         muon_rms) echo "muon --optimizer.muon.scale=match_rms_adamw" ;;
         per_head) echo "muonclip --optimizer.muon.per_head=true" ;;
-        ema_nesterov) echo "muon --optimizer.ema_nesterov.beta=0.3 --optimizer.ema_nesterov.gamma=0.9" ;;
+        ema_nesterov) echo "muon --optimizer.ema_nesterov.beta=0.3 --optimizer.ema_nesterov.gamma=0.97" ;;
         *) echo "$1" ;;
     esac
 }
@@ -40,8 +40,11 @@ coordinates() {
                echo "optimizer.muon.lr=0.01,0.02,0.04"
                echo "optimizer.muon.weight_decay=0.03,0.1,0.3"
                echo "optimizer.adamw.lr=0.0025,0.005,0.01"
-               echo "optimizer.muon.momentum=0.8,0.9,0.95"
-               [ "$1" != ema_nesterov ] || printf '%s\n' "optimizer.ema_nesterov.gamma=0.8,0.9,0.97" "optimizer.ema_nesterov.beta=0.15,0.3,0.6" ;;
+               if [ "$1" = adamz ]; then echo "optimizer.adamw.beta1=0.8,0.9,0.95"; else echo "optimizer.muon.momentum=0.8,0.9,0.95"; fi
+               if [ "$1" = ema_nesterov ]; then
+                   echo "optimizer.ema_nesterov.gamma=0.9,0.97,0.99"
+                   echo "optimizer.ema_nesterov.beta=0.15,0.3,0.6"
+               fi ;;
         muonclip | per_head)
                echo "optimizer.muon.lr=0.004,0.008,0.016"
                echo "optimizer.muon.weight_decay=0.1,0.3,0.9"
@@ -71,7 +74,7 @@ for optimizer in ${*:-$all}; do
     best="" number=0
     while read -r grid; do
         number=$((number + 1)) key=${grid%%=*} extend=
-        case $key in *lr | *.weight_decay | *.momentum | *.beta) extend=--extend ;; esac
+        case $key in *lr | *.weight_decay | *.momentum | *.beta1) extend=--extend ;; esac
         # shellcheck disable=SC2086 # one word a flag
         build/ab sweep $here/$track.json --grid="$grid" $extend --budget=0.5 --out="$out/$optimizer-$number" \
             --train.eval_every=0 --train.save_every=0 $flags $quick > "$out-$optimizer-$number.txt" || { tail -n 3 "$out-$optimizer-$number.txt" >&2; exit 1; }

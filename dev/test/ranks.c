@@ -69,6 +69,21 @@ TEST(ranks_end_by_one_clock) {
     }
 }
 
+// A rank that stands still in the cooldown: the end bends, for all ranks alike, and one rank repeats it.
+TEST(a_cooldown_bends_on_all_ranks_alike) {
+    prepare_runs();
+    int code = shell("OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 2 %s %s build/test/run.json --schedule.kind=trapezoid --train.minutes=0.05 "
+                     "--train.batch=24 --train.micro_batch=0 --train.sample_tokens=0 --train.parts=2 --overwrite --run.dir=build/test/runs/bent "
+                     "> build/test/out.txt 2> build/test/err.txt & pid=$!; "
+                     "while ! grep -qs '\"event\": \"steps\"' build/test/runs/bent/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+                     "rank=$(pgrep -of '^%s .*runs/bent'); kill -STOP $rank || exit 96; sleep 0.4; kill -CONT $rank; wait $pid", library, ranked, ranked);
+    CHECK_MSG(code == 0, "exit code %d: %s", code, read_file("build/test/err.txt", NULL));
+    CHECK_MSG(shell("grep -q 'fewer, to end in time$' build/test/out.txt && grep -q '\"bends\": \\[[0-9]' build/test/runs/bent/config.json") == 0,
+              "%s", read_file("build/test/out.txt", NULL));
+    CHECK(RANKS(0, 1, "build/test/runs/bent/config.json --overwrite --run.dir=build/test/runs/again") == 0);
+    check_same_checkpoint("build/test/runs/again/checkpoint.bin", "build/test/runs/bent/checkpoint.bin");
+}
+
 TEST(any_number_of_ranks_and_threads_has_the_same_bits) {
     static const struct { int parts, ranks, threads; } cases[] = {{8, 1, 2}, {8, 2, 1}, {8, 2, 2}, {8, 8, 1}, {8, 4, 2}, {12, 3, 1}, {12, 6, 1}, {3, 3, 2}};
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
@@ -272,6 +287,7 @@ int main(int argc, char **argv) {
     ranked = getenv("RANKED") ? getenv("RANKED") : "./train_gpt_mpi";
     RUN(every_architecture_has_the_same_bits_on_one_and_four_ranks);
     RUN(ranks_end_by_one_clock);
+    RUN(a_cooldown_bends_on_all_ranks_alike);
     RUN(any_number_of_ranks_and_threads_has_the_same_bits);
     RUN(any_user_may_start_ranks);
     RUN(parts_are_eight_where_nobody_says);
