@@ -20,6 +20,9 @@ static int ranks_command(int n, int threads, const char *before, char *arguments
     return code;
 }
 
+// For a shell: waits until the log of a run that $pid trains has these words, and ends with 97 where that ends before.
+#define AWAIT(words, run) "while ! grep -qs '" words "' build/test/runs/" run "/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+
 static void check_runs(int n, int threads, const char *one, const char *many, const char *arguments) {
     int code = RANKS(n, threads, "%s --overwrite --run.dir=build/test/runs/%s", arguments, many);
     if (code) {
@@ -75,7 +78,7 @@ TEST(a_cooldown_bends_on_all_ranks_alike) {
     int code = shell("OMP_NUM_THREADS=1 timeout -k 3 60 dev/ranks.sh 2 %s %s build/test/run.json --schedule.kind=trapezoid --train.minutes=0.05 "
                      "--train.batch=24 --train.micro_batch=0 --train.sample_tokens=0 --train.parts=2 --overwrite --run.dir=build/test/runs/bent "
                      "> build/test/out.txt 2> build/test/err.txt & pid=$!; "
-                     "while ! grep -qs '\"event\": \"steps\"' build/test/runs/bent/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+                     AWAIT("\"event\": \"steps\"", "bent")
                      "rank=$(pgrep -of '^%s .*runs/bent'); kill -STOP $rank || exit 96; sleep 0.4; kill -CONT $rank; wait $pid", library, ranked, ranked);
     CHECK_MSG(code == 0, "exit code %d: %s", code, read_file("build/test/err.txt", NULL));
     CHECK_MSG(shell("grep -q 'fewer, to end in time$' build/test/out.txt && grep -q '\"bends\": \\[[0-9]' build/test/runs/bent/config.json") == 0,
@@ -124,7 +127,7 @@ TEST(a_run_that_was_stopped_goes_on_with_other_ranks) {
         char *then = format("kill -%s $pid", signals[i]);
         CHECK(shell("rm -rf build/test/runs/stopped; OMP_NUM_THREADS=1 timeout -k 60 60 dev/ranks.sh 4 %s %s " COMMON " --train.steps=150 --train.parts=8 "
                     "--run.dir=build/test/runs/stopped > build/test/out.txt 2> build/test/err.txt & pid=$!; "
-                    "while ! grep -qs '\"step\": 20,' build/test/runs/stopped/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+                    AWAIT("\"step\": 20,", "stopped")
                     "%s; wait $pid", library, ranked, then) == EXIT_INTERRUPTED);
         CHECK(shell("grep -q 'interrupted at step .*; go on with: make train RANKS=4.* ARGS=\"--run.dir=build/test/runs/stopped --resume\"$' build/test/out.txt") == 0);
         CHECK_MSG(shell("test ! -s build/test/err.txt") == 0, "%s", read_file("build/test/err.txt", NULL));
@@ -182,7 +185,7 @@ TEST(local_steps_stop_at_an_outer_step) {
     prepare_runs();
     CHECK(shell("rm -rf build/test/runs/stopped; OMP_NUM_THREADS=1 timeout -k 60 90 dev/ranks.sh 2 %s %s " LOCAL " --train.steps=200000 --train.local_steps=40 "
                 "--train.eval_every=0 --train.save_every=0 --run.dir=build/test/runs/stopped > build/test/out.txt 2> build/test/err.txt & pid=$!; "
-                "while ! grep -qs '\"step\": 3,' build/test/runs/stopped/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+                AWAIT("\"step\": 3,", "stopped")
                 "kill -TERM $pid; wait $pid", library, ranked) == EXIT_INTERRUPTED);
     CHECK(step_of("build/test/runs/stopped/checkpoint.bin") == 40);
     CHECK(shell("grep -q 'stops at step 40, when' build/test/out.txt") == 0);
@@ -193,7 +196,7 @@ TEST(a_rank_that_dies_ends_all) {
     CHECK(RANKS(0, 1, COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 --overwrite --run.dir=build/test/runs/one") == 0);
     CHECK(shell("rm -rf build/test/runs/killed; OMP_NUM_THREADS=1 timeout -k 60 60 dev/ranks.sh 4 %s %s " COMMON " --train.steps=150 --train.save_every=10 --train.parts=8 "
                 "--run.dir=build/test/runs/killed > build/test/out.txt 2> build/test/err.txt & pid=$!; "
-                "while ! grep -qs '\"step\": 25,' build/test/runs/killed/log.jsonl; do sleep 0.02; kill -0 $pid 2> /dev/null || exit 97; done; "
+                AWAIT("\"step\": 25,", "killed")
                 "kill -9 $(pgrep -f '^%s ' | tail -n 1); wait $pid", library, ranked, ranked) == EXIT_FAILED);
     check_error_line(EXIT_FAILED, EXIT_FAILED, "a rank died, and all others with it");
     CHECK(shell("grep -q 'saved before: build/test/runs/killed/checkpoint.bin; go on with: make train RANKS=4' build/test/err.txt") == 0);
