@@ -19,6 +19,7 @@
 #     lab_point X                              "value error ..." on stdin as a point at X for build/chart, with its error bar
 #     lab_points                               arms on stdin, a line each, as names and points of their final losses
 #     lab_must "CLAIM" A OP B                  ends the study where the numbers don't hold
+#     lab_text TEXT train|val                  the text of a split that data/prepare.sh has made of bytes, or of its first shard
 # runs.csv and grids.csv come to OUT where the whole study came to its end.
 # shellcheck shell=bash
 set -euo pipefail
@@ -123,4 +124,8 @@ lab_must() {
     case " $2 $4 " in *nan*) echo "error: $1: no run of an arm came to its end" >&2; exit 1 ;; esac
     if awk "BEGIN { exit !($2 $3 $4) }"; then echo "holds: $1 ($2 $3 $4)"
     else echo "error: an expected result was missed: $1 ($2 $3 $4 doesn't hold)" >&2; exit 1; fi
+}
+
+lab_text() {
+    tail -c +1025 "$DATA_ROOT/$1-byte/$2_000000.bin" | "$BUILD/tokenize" decode --u16 --tokenizer="$DATA_ROOT/$1-byte/tokenizer.bin"
 }

@@ -5,7 +5,7 @@
 #
 # Minutes of one thread; as many trainings at a time as there are cores, which nothing else should use: they end by the clock. Each is
 # kept in runs/lab/dial, and the study goes on where it was stopped. JOBS=1: one at a time. TEXTS="kjv": others than these three.
-set -euo pipefail
+. dev/exp/lab.sh
 MINUTES=${MINUTES:-1 3 10 30} TEXTS=${TEXTS:-kjv gcide jargon}         # the law is fitted to the first two
 folder=${RUNS_DIR:-runs}/lab/dial
 [ -z "$QUICK" ] || { MINUTES=0.2 TEXTS=kjv folder=$OUT/runs; rm -rf "$folder"; }
@@ -18,7 +18,7 @@ export folder BUILD QUICK DATA_ROOT="${DATA_ROOT:-build/data}" TRAINER="${TRAINE
 for text in $TEXTS; do
     data/prepare.sh "$text" byte
     [ ! -s "$folder/$text.txt" ] || continue
-    tail -c +1025 "$DATA_ROOT/$text-byte/val_000000.bin" | "$BUILD/tokenize" decode --u16 --tokenizer="$DATA_ROOT/$text-byte/tokenizer.bin" > "$folder/$text.all"
+    lab_text "$text" val > "$folder/$text.all"
     size=$(wc -c < "$folder/$text.all")
     if [ "$size" -le 400000 ]; then cat "$folder/$text.all"
     else for piece in {0..7}; do dd if="$folder/$text.all" iflag=skip_bytes,count_bytes,fullblock skip=$((piece * (size / 8))) count=50000 status=none | sed '1d;$d'; done

@@ -5,7 +5,7 @@
 #
 # Every run is trained by one thread, two at a time, and kept in runs/lab/scaling: the study goes on where it was stopped.
 # ONLY="muon kjv": those of the plan whose line matches. GO_ON=1: what dev/exp/scaling/runs.csv has is not trained again.
-set -euo pipefail
+. dev/exp/lab.sh
 here=dev/exp/scaling
 folder=${RUNS_DIR:-runs}/lab/scaling
 [ -z "$QUICK" ] || folder=$OUT/runs
@@ -50,8 +50,7 @@ xargs -P 2 -L 1 sh -c "$one" sh < "$folder/plan.txt" | sort >> "$folder/runs.csv
 echo "text,bits_per_byte_of_deflate" > "$folder/texts.csv"
 for text in $(awk '!seen[$2]++ { print $2 }' "$folder/plan.txt"); do
     data/prepare.sh "$text" byte
-    echo "$text,$( (set +o pipefail; tail -c +1025 "$DATA_ROOT/$text-byte/train_000000.bin" | "$BUILD/tokenize" decode --u16 \
-        --tokenizer="$DATA_ROOT/$text-byte/tokenizer.bin" 2>/dev/null | head -c 1048576 | "$BUILD/study_scaling" --deflate) )" >> "$folder/texts.csv"
+    echo "$text,$( (set +o pipefail; lab_text "$text" train 2>/dev/null | head -c 1048576 | "$BUILD/study_scaling" --deflate) )" >> "$folder/texts.csv"
 done
 "$BUILD/study_scaling" "$folder"
 for table in runs.csv texts.csv fit.csv law.json scaling.png; do cp "$folder/$table" "$OUT"; done
